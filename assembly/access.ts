@@ -1,0 +1,258 @@
+import {
+  ACCESS_LENGTH,
+  ACCESS_LENGTH_SHIFT,
+  ACCESS_WRITE,
+  ENTRY_ACCESSED,
+  ENTRY_DIRTY,
+  ENTRY_KIND,
+  ENTRY_WRITE,
+  H_STOP_INDEX,
+  H_STOP_REASON,
+  H_STOP_VPN_HIGH,
+  H_STOP_VPN_LOW,
+  KIND_PRESENT,
+  PAGE_BYTES,
+  STOP_BYTES,
+  STOP_FAULT,
+  STOP_NONE,
+  TLB_DIRTY,
+  TLB_TABLE,
+  TLB_WRITE,
+} from './layout';
+import { frameBytes } from './node';
+import { slotOf, walk } from './table';
+import { tlbCount, tlbFill, tlbFind, tlbUse } from './tlb';
+
+/**
+ * One memory access through a TLB: the innermost loop of everything that reads or writes simulated memory.
+ *
+ * An access touches one page, or two when it crosses a page boundary. Every touched page is looked at before anything changes: an access
+ * that faults leaves the TLB, its counts and all bytes as they were, and is simply tried again. So hits + misses is the number of pages
+ * that executed accesses touched.
+ *
+ * ```
+ * way with the right        -> hit    (a write through a way that is not dirty yet sets dirty in the entry, and is a hit)
+ * none, or without it       -> walk:  entry with the right -> miss, cached as most recent
+ *                                     otherwise            -> STOP_FAULT
+ * ```
+ */
+
+/** What `translate` answers instead of a byte address (those are page-aligned). */
+const NO_ACCESS: u32 = 0;
+const BYTES_ELSEWHERE: u32 = 1;
+
+/** High word bits that say "an access of this sort may go through this entry" for the table of a TLB. */
+function permitted(entry: u64, write: u32): bool {
+  const high = <u32>(entry >> 32);
+  if ((high & ENTRY_KIND) != KIND_PRESENT) return false;
+  return !write || (high & ENTRY_WRITE) != 0;
+}
+
+/** Notes where and why a run of accesses stopped. */
+export function stopAt(reason: u32, vpn: u64, index: u32): void {
+  store<u32>(H_STOP_REASON, reason);
+  store<u32>(H_STOP_VPN_LOW, <u32>vpn);
+  store<u32>(H_STOP_VPN_HIGH, <u32>(vpn >> 32));
+  store<u32>(H_STOP_INDEX, index);
+}
+
+/** True when an access of this sort to this page could go through, TLB or table; nothing changes. */
+export function reachable(tlb: u32, vpn: u64, write: u32): bool {
+  const way = tlbFind(tlb, vpn);
+  if (way && (!write || load<u32>(way, 4) & TLB_WRITE)) return true;
+  return permitted(walk(load<u32>(tlb, TLB_TABLE), vpn), write);
+}
+
+/** Sets accessed, and dirty for a write, in the table entry of a page (all base pages of a contiguous group are marked one by one). */
+function mark(table: u32, vpn: u64, write: u32): void {
+  const slot = slotOf(table, vpn);
+  if (slot) store<u32>(slot, load<u32>(slot, 4) | ENTRY_ACCESSED | (write ? ENTRY_DIRTY : 0), 4);
+}
+
+/**
+ * Translates one page for one access: the byte address of its frame, with TLB, counts and dirty bits updated; BYTES_ELSEWHERE when the
+ * frame's bytes are not in this memory; NO_ACCESS, with nothing changed, when neither TLB nor table let it through.
+ */
+export function translate(tlb: u32, vpn: u64, write: u32): u32 {
+  let way = tlbFind(tlb, vpn);
+  if (way) {
+    const flags = load<u32>(way, 4);
+    if (!write || flags & TLB_WRITE) {
+      way = tlbUse(tlb, vpn, way);
+      // The first write through a read-filled translation sets dirty.
+      if (write && !(flags & TLB_DIRTY)) {
+        store<u32>(way, flags | TLB_DIRTY, 4);
+        mark(load<u32>(tlb, TLB_TABLE), vpn, write);
+      }
+      tlbCount(tlb, 1, 0);
+      return load<u32>(way, 8);
+    }
+  }
+  const table = load<u32>(tlb, TLB_TABLE),
+    entry = walk(table, vpn);
+  if (!permitted(entry, write)) return NO_ACCESS;
+  const frame = <u32>entry;
+  let bytes = frameBytes(frame);
+  if (!bytes) bytes = BYTES_ELSEWHERE;
+  mark(table, vpn, write);
+  tlbFill(tlb, vpn, ((<u32>(entry >> 32)) & ENTRY_WRITE ? TLB_WRITE : 0) | (write ? TLB_DIRTY : 0), bytes, frame);
+  tlbCount(tlb, 0, 1);
+  return bytes;
+}
+
+/** Stores the value of a write: the 8-byte word (lo, hi), repeated with lo + k in the k-th, cut to the access. */
+function put(address: u32, from: u32, to: u32, low: u32, high: u32): void {
+  for (let i = from; i < to; i++) {
+    const part = i & 7;
+    const word: u32 = part < 4 ? low + (i >> 3) : high;
+    store<u8>(address + (i - from), <u8>(word >> ((part & 3) << 3)));
+  }
+}
+
+/** Folds the next four bytes of a read longer than 8 into its hash. */
+function foldWord(hash: u32, word: u32): u32 {
+  hash = (hash ^ word) * 0x01000193;
+  return hash ^ (hash >>> 15);
+}
+
+/** An access inside one page, `bytes` at `at`; the value is read from or written to `value` (u64). */
+function perform(at: u32, bytes: u32, write: u32, value: u32): void {
+  if (write) {
+    if (bytes == 8) store<u64>(at, load<u64>(value));
+    else if (bytes == 4) store<u32>(at, load<u32>(value));
+    else if (bytes == 1) store<u8>(at, load<u8>(value));
+    else if (bytes == 2) store<u16>(at, load<u16>(value));
+    else put(at, 0, bytes, load<u32>(value), load<u32>(value, 4));
+  } else if (bytes <= 8) {
+    // The byte area ends with a spare page, so reading past the last frame is harmless; the mask drops what is not ours.
+    const word = load<u64>(at);
+    store<u64>(value, bytes == 8 ? word : word & (((<u64>1) << (bytes << 3)) - 1));
+  } else {
+    let hash: u32 = 0,
+      i: u32 = 0;
+    for (; i + 4 <= bytes; i += 4) hash = foldWord(hash, load<u32>(at + i));
+    if (i < bytes) hash = foldWord(hash, load<u32>(at + i) & ((1 << ((bytes - i) << 3)) - 1));
+    store<u32>(value, hash);
+    store<u32>(value, bytes, 4);
+  }
+}
+
+/** An access over a page boundary: the bytes are gathered from, or scattered to, two frames. */
+function performCrossing(first: u32, firstBytes: u32, second: u32, bytes: u32, write: u32, value: u32): void {
+  if (write) {
+    const low = load<u32>(value),
+      high = load<u32>(value, 4);
+    put(first, 0, firstBytes, low, high);
+    put(second, firstBytes, bytes, low, high);
+    return;
+  }
+  let hash: u32 = 0,
+    open: u32 = 0;
+  let word: u64 = 0;
+  for (let i: u32 = 0; i < bytes; i++) {
+    const byte = <u32>load<u8>(i < firstBytes ? first + i : second + (i - firstBytes));
+    if (bytes <= 8) word |= (<u64>byte) << (i << 3);
+    else {
+      open |= byte << ((i & 3) << 3);
+      if ((i & 3) == 3 || i + 1 == bytes) {
+        hash = foldWord(hash, open);
+        open = 0;
+      }
+    }
+  }
+  if (bytes <= 8) store<u64>(value, word);
+  else {
+    store<u32>(value, hash);
+    store<u32>(value, bytes, 4);
+  }
+}
+
+/**
+ * Executes one packed access, its value in `value` (u64: written, or observed). Returns STOP_NONE; STOP_FAULT when a touched page has
+ * no sufficient entry (nothing has changed); STOP_BYTES when the bytes of a page are not in this memory (the translation has happened).
+ */
+export function execute(tlb: u32, access: u64, value: u32): u32 {
+  const high = <u32>(access >> 32),
+    offset = (<u32>access) & (PAGE_BYTES - 1),
+    vpn = (access & 0xffffffffffff) >> 12;
+  const bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1,
+    write = high & ACCESS_WRITE;
+  if (offset + bytes <= <u32>PAGE_BYTES) {
+    const at = translate(tlb, vpn, write);
+    if (at <= BYTES_ELSEWHERE) return at == NO_ACCESS ? STOP_FAULT : STOP_BYTES;
+    perform(at + offset, bytes, write, value);
+    return STOP_NONE;
+  }
+  if (!reachable(tlb, vpn, write) || !reachable(tlb, vpn + 1, write)) return STOP_FAULT;
+  const first = translate(tlb, vpn, write),
+    second = translate(tlb, vpn + 1, write);
+  if (first == BYTES_ELSEWHERE || second == BYTES_ELSEWHERE) return STOP_BYTES;
+  performCrossing(first + offset, PAGE_BYTES - offset, second, bytes, write, value);
+  return STOP_NONE;
+}
+
+/**
+ * Executes accesses one after the other, from index `from` to `end`. Returns the index of the first one not executed; H_STOP_REASON says why, H_STOP_VPN_* name the first page of it without a sufficient entry.
+ */
+export function runAccesses(tlb: u32, accesses: u32, values: u32, from: u32, end: u32): u32 {
+  for (let i = from; i < end; i++) {
+    const access = load<u64>(accesses + (i << 3));
+    const status = execute(tlb, access, values + (i << 3));
+    if (status) {
+      stopAt(status, firstMissing(tlb, access), i);
+      return i;
+    }
+  }
+  store<u32>(H_STOP_REASON, STOP_NONE);
+  return end;
+}
+
+/** First touched page of an access that lacks a sufficient entry (its first page when none does). */
+export function firstMissing(tlb: u32, access: u64): u64 {
+  const high = <u32>(access >> 32),
+    vpn = (access & 0xffffffffffff) >> 12,
+    write = high & ACCESS_WRITE;
+  const crosses = ((<u32>access) & (PAGE_BYTES - 1)) + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1 > <u32>PAGE_BYTES;
+  return crosses && reachable(tlb, vpn, write) && !reachable(tlb, vpn + 1, write) ? vpn + 1 : vpn;
+}
+
+/**
+ * Copies `length` bytes between simulated memory at byte `address` and the buffer at `buffer` (write: buffer to memory). Page by page
+ * through the TLB; stops at the first page without a sufficient entry. Returns the bytes done.
+ */
+export function copyThrough(tlb: u32, address: f64, length: u32, buffer: u32, write: u32): u32 {
+  let at = <u64>address,
+    done: u32 = 0;
+  while (done < length) {
+    const vpn = at >> 12,
+      offset = (<u32>at) & (PAGE_BYTES - 1);
+    let chunk: u32 = PAGE_BYTES - offset;
+    if (chunk > length - done) chunk = length - done;
+    const bytes = translate(tlb, vpn, write);
+    if (bytes <= BYTES_ELSEWHERE) {
+      stopAt(bytes == NO_ACCESS ? STOP_FAULT : STOP_BYTES, vpn, done);
+      return done;
+    }
+    if (write) memory.copy(bytes + offset, buffer + done, chunk);
+    else memory.copy(buffer + done, bytes + offset, chunk);
+    done += chunk;
+    at += chunk;
+  }
+  store<u32>(H_STOP_REASON, STOP_NONE);
+  return done;
+}
+
+/** Fills `n` values for accesses numbered from `number` on: lo = mix(seed + 2n), hi = mix(seed + 2n + 1). */
+export function fillValues(values: u32, n: u32, seed: u32, number: u32): void {
+  for (let i: u32 = 0; i < n; i++, number++) {
+    store<u32>(values + (i << 3), mix(seed + (number << 1)));
+    store<u32>(values + (i << 3), mix(seed + (number << 1) + 1), 4);
+  }
+}
+
+/** 32-bit finaliser: every input bit reaches every output bit. */
+function mix(x: u32): u32 {
+  x = (x ^ (x >>> 16)) * 0x85ebca6b;
+  x = (x ^ (x >>> 13)) * 0xc2b2ae35;
+  return x ^ (x >>> 16);
+}

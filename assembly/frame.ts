@@ -1,0 +1,211 @@
+import {
+  ALLOC_CORE,
+  AREA_FREED,
+  FRAME_BYTES,
+  FRAME_CHARGE,
+  FRAME_FLAGS,
+  FRAME_LISTED,
+  FRAME_LOCKED,
+  FRAME_LONG_TERM,
+  FRAME_MAPS,
+  FRAME_NODE,
+  FRAME_NONE,
+  FRAME_ORDER,
+  FRAME_ORDER_SHIFT,
+  FRAME_PREVIOUS,
+  FRAME_REFS,
+  FRAME_RMAP,
+  FRAME_RMAP_OWNER,
+  FRAME_STATE,
+  FRAME_TICKET,
+  H_AREAS,
+  H_FRAMES,
+  H_FREED,
+  H_TABLES,
+  MAPS_BITS,
+  MAPS_MASK,
+  NODE_ALLOC,
+  NODE_OWNER,
+  PAGE_BYTES,
+  PIN_ONE,
+  STATE_OFFLINE,
+  STATE_TAIL,
+  STATE_USED,
+  TABLE_BYTES,
+  TABLE_CHARGED,
+} from './layout';
+import { buddyGive, buddyTake } from './buddy';
+import { frameBytes, listAppend, listRemove, nodeGive, nodeOf, nodeRecord, nodeTake } from './node';
+
+/**
+ * Frames: the life of one page of simulated physical memory.
+ *
+ * ```
+ *           frameTake, frameClaim              framePut of the last reference
+ *  offline / free  ------------->  used, refs 1  -------------------------->  free (core) or offline (its driver is told)
+ * ```
+ *
+ * A reference is held by every mapping, every pin, and every operation in flight. `refs == maps + pins + operations` at all times; a
+ * migration relies on it to notice a holder that it does not know.
+ *
+ * Models: `struct page`, `folio_ref_*`, `__SetPageLocked`.
+ */
+
+/** Byte address of a frame's record. */
+export function frameRecord(frame: u32): u32 {
+  return load<u32>(H_FRAMES) + frame * FRAME_BYTES;
+}
+
+export function frameOrder(record: u32): u32 {
+  return (load<u32>(record, FRAME_FLAGS) & FRAME_ORDER) >> FRAME_ORDER_SHIFT;
+}
+
+/** Home-table entries that name the frame. */
+export function frameMaps(record: u32): u32 {
+  return load<u32>(record, FRAME_MAPS) & MAPS_MASK;
+}
+
+export function framePins(record: u32): u32 {
+  return load<u32>(record, FRAME_MAPS) >> MAPS_BITS;
+}
+
+/** Makes 2^order frames from `frame` on one used frame with one reference. */
+function begin(record: u32, frame: u32, order: u32): void {
+  const entry = frameRecord(frame);
+  store<u32>(entry, 1, FRAME_REFS);
+  store<u32>(entry, 0, FRAME_MAPS);
+  store<u32>(entry, (load<u32>(entry, FRAME_FLAGS) & FRAME_NODE) | STATE_USED | (order << FRAME_ORDER_SHIFT), FRAME_FLAGS);
+  store<u32>(entry, 0, FRAME_CHARGE);
+  store<u64>(entry, 0, FRAME_RMAP);
+  for (let tail = frame + 1, end = frame + (1 << order); tail < end; tail++) {
+    const tailEntry = frameRecord(tail);
+    store<u32>(tailEntry, (load<u32>(tailEntry, FRAME_FLAGS) & FRAME_NODE) | STATE_TAIL, FRAME_FLAGS);
+    store<u32>(tailEntry, frame, FRAME_PREVIOUS);
+  }
+  nodeTake(record, 1 << order);
+}
+
+/** A frame of 2^order pages from a node whose allocation is the core's, with one reference and stale bytes; FRAME_NONE when there is none. */
+export function frameTake(node: u32, order: u32): u32 {
+  const record = nodeRecord(node);
+  const frame = buddyTake(record, order);
+  if (frame != <u32>FRAME_NONE) begin(record, frame, order);
+  return frame;
+}
+
+/**
+ * Marks a frame that its driver's or peer's own allocator chose as used, with one reference. Returns 1, or 0 when it is in use already.
+ * Requires: the frame is on a node whose allocation is not the core's.
+ */
+export function frameClaim(frame: u32, order: u32): u32 {
+  for (let each = frame, end = frame + (1 << order); each < end; each++) {
+    if ((load<u32>(frameRecord(each), FRAME_FLAGS) & FRAME_STATE) != STATE_OFFLINE) return 0;
+  }
+  begin(nodeOf(frame), frame, order);
+  return 1;
+}
+
+/** One more reference. */
+export function frameGet(frame: u32): void {
+  const entry = frameRecord(frame);
+  store<u32>(entry, load<u32>(entry, FRAME_REFS) + 1, FRAME_REFS);
+}
+
+/**
+ * One reference less. The last one frees the frame: it goes back to the core's free lists, or, on a node of which the core is not the
+ * allocator, offline, and its number is appended to AREA_FREED so that its owner is told.
+ */
+export function framePut(frame: u32): void {
+  const entry = frameRecord(frame),
+    refs = load<u32>(entry, FRAME_REFS) - 1;
+  store<u32>(entry, refs, FRAME_REFS);
+  if (!refs) frameFree(frame, entry);
+}
+
+function frameFree(frame: u32, entry: u32): void {
+  const flags = load<u32>(entry, FRAME_FLAGS),
+    order = (flags & FRAME_ORDER) >> FRAME_ORDER_SHIFT,
+    record = nodeOf(frame);
+  frameUncharge(entry, order);
+  if (flags & FRAME_LISTED) listRemove(record, frame);
+  for (let each = frame, end = frame + (1 << order); each < end; each++) {
+    const slot = frameRecord(each);
+    store<u32>(slot, (load<u32>(slot, FRAME_FLAGS) & FRAME_NODE) | STATE_OFFLINE, FRAME_FLAGS);
+  }
+  store<u32>(entry, 0, FRAME_MAPS);
+  nodeGive(record, 1 << order);
+  if (load<u32>(record, NODE_ALLOC) == ALLOC_CORE) {
+    buddyGive(record, frame, order);
+    return;
+  }
+  const count = load<u32>(H_FREED);
+  store<u32>(load<u32>(H_AREAS) + AREA_FREED + (count << 2), frame);
+  store<u32>(H_FREED, count + 1);
+}
+
+/** Makes a space pay for a frame, once. `index` is the table index of the space's home table. */
+export function frameCharge(entry: u32, index: u32): void {
+  if (load<u16>(entry, FRAME_CHARGE)) return;
+  store<u16>(entry, <u16>(index + 1), FRAME_CHARGE);
+  const table = load<u32>(H_TABLES) + index * TABLE_BYTES;
+  store<u32>(table, load<u32>(table, TABLE_CHARGED) + (1 << frameOrder(entry)), TABLE_CHARGED);
+}
+
+function frameUncharge(entry: u32, order: u32): void {
+  const payer = <u32>load<u16>(entry, FRAME_CHARGE);
+  if (!payer) return;
+  store<u16>(entry, 0, FRAME_CHARGE);
+  const table = load<u32>(H_TABLES) + (payer - 1) * TABLE_BYTES;
+  store<u32>(table, load<u32>(table, TABLE_CHARGED) - (1 << order), TABLE_CHARGED);
+}
+
+/** Takes the page lock if it is free: 1, else 0. Never waits. */
+export function frameTryLock(frame: u32): u32 {
+  const entry = frameRecord(frame),
+    flags = load<u32>(entry, FRAME_FLAGS);
+  if (flags & FRAME_LOCKED) return 0;
+  store<u32>(entry, flags | FRAME_LOCKED, FRAME_FLAGS);
+  return 1;
+}
+
+export function frameUnlock(frame: u32): void {
+  const entry = frameRecord(frame);
+  store<u32>(entry, load<u32>(entry, FRAME_FLAGS) & ~FRAME_LOCKED, FRAME_FLAGS);
+}
+
+/** A pin: a reference, and the promise that the frame will not move while it lasts. */
+export function framePin(frame: u32, longTerm: u32): void {
+  const entry = frameRecord(frame);
+  frameGet(frame);
+  store<u32>(entry, load<u32>(entry, FRAME_MAPS) + PIN_ONE, FRAME_MAPS);
+  if (longTerm) store<u32>(entry, load<u32>(entry, FRAME_FLAGS) | FRAME_LONG_TERM, FRAME_FLAGS);
+}
+
+/** Ends a pin. Returns 1, or 0 when the frame has none. The long-term mark goes with the last pin. */
+export function frameUnpin(frame: u32): u32 {
+  const entry = frameRecord(frame),
+    maps = load<u32>(entry, FRAME_MAPS);
+  if (maps < <u32>PIN_ONE) return 0;
+  store<u32>(entry, maps - PIN_ONE, FRAME_MAPS);
+  if (maps - PIN_ONE < <u32>PIN_ONE) store<u32>(entry, load<u32>(entry, FRAME_FLAGS) & ~FRAME_LONG_TERM, FRAME_FLAGS);
+  framePut(frame);
+  return 1;
+}
+
+/** Puts a used frame at the young end of its node's list; a frame that is on it already moves there. */
+export function frameTouch(frame: u32): void {
+  const entry = frameRecord(frame),
+    flags = load<u32>(entry, FRAME_FLAGS),
+    record = nodeOf(frame);
+  if (flags & FRAME_LISTED) listRemove(record, frame);
+  else store<u32>(entry, flags | FRAME_LISTED, FRAME_FLAGS);
+  listAppend(record, frame);
+}
+
+/** Fills a frame with zeros, where its bytes are in this memory. Returns 1 when they are. */
+export function frameClear(frame: u32): u32 {
+  const bytes = frameBytes(frame);
+  if (!bytes) return 0;
+  memory.fill(bytes, 0, (<usize>PAGE_BYTES) << frameOrder(frameRecord(frame)));
+  return 1;
+}

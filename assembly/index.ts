@@ -1,0 +1,41 @@
+/**
+ * What the core exports: numbers in, numbers out, no i64. `sdk/core/abi.ts` is the other side of this list.
+ */
+export { nodeCreate, nodeDestroy } from './node';
+export {
+  frameTake,
+  frameClaim,
+  frameGet,
+  framePut,
+  framePin,
+  frameUnpin,
+  frameTryLock,
+  frameUnlock,
+  frameTouch,
+  frameClear,
+} from './frame';
+export { frameBytes } from './node';
+export { rmapAddPage, rmapRemovePage, rmapList } from './rmap';
+export { tableCreate, tableDestroy, tableWalk } from './table';
+export {
+  rangeMap,
+  rangeMapOrder,
+  rangeMapWords,
+  rangeUnmap,
+  rangeProtect,
+  rangeSplit,
+  rangeCollapse,
+  rangeCount,
+  rangeNext,
+} from './range';
+export { lookupBatch, lookupDependent } from './lookup';
+export { snapshotNative, snapshotHmm } from './snapshot';
+export { snapshotExtents } from './extents';
+export { mapZero, mapFresh, mapReuse, zap, reprotect } from './space';
+export { migrateCollect, migrateCollectFrames, migrateCopy, migrateCommit, migrateFinalize } from './migrate';
+export { victims } from './victims';
+export { tlbCreate, tlbDestroy, tlbInvalidate, tlbFlush } from './tlb';
+export { runAccesses, copyThrough, fillValues } from './access';
+export { jobBegin, laneRound, laneCancel } from './lanes';
+export { lackeyParse } from './lackey';
+export { verify } from './verify';

@@ -1,0 +1,125 @@
+import {
+  ACCESS_LENGTH,
+  ACCESS_LENGTH_SHIFT,
+  ACCESS_WRITE,
+  FAULT_BYTES,
+  FAULT_SPAN_AFTER,
+  FAULT_SPAN_BEFORE,
+  FAULT_WRITE,
+  H_STOP_REASON,
+  JOB_ACCESSES,
+  JOB_EXECUTED,
+  JOB_FAULTS,
+  JOB_FAULTS_MAX,
+  JOB_LANES,
+  JOB_LANE_NEXT,
+  JOB_OVERFLOW,
+  JOB_STALLED,
+  PAGE_BYTES,
+  STOP_BYTES,
+  STOP_FAULT,
+  STOP_NONE,
+} from './layout';
+import { execute, reachable, stopAt } from './access';
+
+/**
+ * Lanes: how a device runs a job.
+ *
+ * Access k of a job belongs to lane k mod lanes, and every lane runs its accesses in order. A round is turns over the lanes, 0 first: a
+ * lane executes one access a turn, until it is finished or stalls on a fault. The round ends when no lane can go on; by then the fault buffer
+ * holds a batch, with duplicates where lanes want one page, and with losses where it is full: a lane whose record was lost stalls all the
+ * same, and faults again in the next round.
+ *
+ * ```
+ * turn 0   lane 0: access 0   lane 1: access 1   lane 2: access 2 (faults, stalls)
+ * turn 1   lane 0: access 3   lane 1: access 4   .
+ * turn 2   lane 0: access 6   ...
+ * ```
+ */
+
+/** Prepares a job of `n` accesses over `lanes` lanes, with a fault buffer of `faultsMax` records. */
+export function jobBegin(job: u32, n: u32, lanes: u32, faultsMax: u32): void {
+  memory.fill(job, 0, JOB_LANE_NEXT);
+  store<u32>(job, n, JOB_ACCESSES);
+  store<u32>(job, lanes, JOB_LANES);
+  store<u32>(job, faultsMax, JOB_FAULTS_MAX);
+  for (let lane: u32 = 0; lane < lanes; lane++) store<u32>(job + (lane << 2), lane, JOB_LANE_NEXT);
+}
+
+/**
+ * Runs one round. Executed indices are appended at `order` (u32 each) from JOB_EXECUTED on, fault records are written at `faults`.
+ * Returns the number of lanes that stalled: 0 means that the job is done. JOB_EXECUTED counts all accesses executed so far.
+ * With STOP_BYTES in H_STOP_REASON the round broke off at a page whose bytes are elsewhere; H_STOP_INDEX is the access.
+ */
+export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order: u32, faults: u32): u32 {
+  const n = load<u32>(job, JOB_ACCESSES),
+    lanes = load<u32>(job, JOB_LANES),
+    live = job + JOB_LANE_NEXT + (lanes << 2);
+  let executed = load<u32>(job, JOB_EXECUTED);
+  store<u32>(job, 0, JOB_FAULTS);
+  store<u32>(job, 0, JOB_OVERFLOW);
+  store<u32>(H_STOP_REASON, STOP_NONE);
+  // The lanes that can go on, in lane order, as a list behind the lanes' own words.
+  let going: u32 = 0,
+    stalled: u32 = 0;
+  for (let lane: u32 = 0; lane < lanes; lane++) {
+    if (load<u32>(job + (lane << 2), JOB_LANE_NEXT) < n) store<u32>(live + (going++ << 2), lane);
+  }
+  while (going) {
+    let kept: u32 = 0;
+    for (let i: u32 = 0; i < going; i++) {
+      const lane = load<u32>(live + (i << 2)),
+        cell = job + (lane << 2),
+        index = load<u32>(cell, JOB_LANE_NEXT);
+      const access = load<u64>(accesses + (index << 3));
+      const status = execute(tlb, access, values + (index << 3));
+      if (status == STOP_NONE) {
+        store<u32>(order + (executed++ << 2), index);
+        const next = index + lanes;
+        store<u32>(cell, next, JOB_LANE_NEXT);
+        if (next < n) store<u32>(live + (kept++ << 2), lane);
+      } else if (status == STOP_FAULT) {
+        record(tlb, job, faults, access, lane, index);
+        stalled++;
+      } else {
+        store<u32>(job, executed, JOB_EXECUTED);
+        stopAt(STOP_BYTES, (access & 0xffffffffffff) >> 12, index);
+        return stalled;
+      }
+    }
+    going = kept;
+  }
+  store<u32>(job, executed, JOB_EXECUTED);
+  store<u32>(job, stalled, JOB_STALLED);
+  return stalled;
+}
+
+/** Gives up the access on which a lane stalls: a cancelled fault. The lane goes on with its next one. */
+export function laneCancel(job: u32, lane: u32): void {
+  const cell = job + (lane << 2);
+  store<u32>(cell, load<u32>(cell, JOB_LANE_NEXT) + load<u32>(job, JOB_LANES), JOB_LANE_NEXT);
+}
+
+/** Writes a record for each page of an access that has no sufficient entry. */
+function record(tlb: u32, job: u32, faults: u32, access: u64, lane: u32, index: u32): void {
+  const high = <u32>(access >> 32),
+    vpn = (access & 0xffffffffffff) >> 12,
+    write = high & ACCESS_WRITE;
+  const crosses = ((<u32>access) & (PAGE_BYTES - 1)) + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1 > <u32>PAGE_BYTES;
+  if (!reachable(tlb, vpn, write)) push(job, faults, vpn, (write ? FAULT_WRITE : 0) | (crosses ? FAULT_SPAN_AFTER : 0), lane, index);
+  if (crosses && !reachable(tlb, vpn + 1, write)) push(job, faults, vpn + 1, (write ? FAULT_WRITE : 0) | FAULT_SPAN_BEFORE, lane, index);
+}
+
+function push(job: u32, faults: u32, vpn: u64, flags: u32, lane: u32, index: u32): void {
+  const count = load<u32>(job, JOB_FAULTS);
+  if (count >= load<u32>(job, JOB_FAULTS_MAX)) {
+    store<u32>(job, load<u32>(job, JOB_OVERFLOW) + 1, JOB_OVERFLOW);
+    return;
+  }
+  const slot = faults + count * FAULT_BYTES;
+  store<u32>(slot, <u32>vpn);
+  store<u32>(slot, (<u32>(vpn >> 32)) | flags, 4);
+  store<u32>(slot, lane, 8);
+  store<u32>(slot, index, 12);
+  store<u32>(job, count + 1, JOB_FAULTS);
+}

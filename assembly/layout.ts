@@ -1,0 +1,461 @@
+/**
+ * The one place where bits, offsets, limits and status codes are written down.
+ *
+ * Compiled twice: by asc into the core, by tsc into the SDK. So it holds plain numeric constants only, no types, no functions,
+ * and nothing at or above 2^31 (a literal that large would be an i64 to asc).
+ *
+ * ## Linear memory of one machine
+ *
+ * ```
+ *  0            +---------------------------+
+ *               | header                    |  H_*: bounds of every region below, free lists, counters
+ *  HEADER_BYTES +---------------------------+
+ *               | node records              |  NODES_MAX x NODE_BYTES
+ *               | table descriptors         |  tables x TABLE_BYTES: one per home table and per device table
+ *               | TLB slots                 |  tlbs x TLB_SLOT_BYTES
+ *               | reverse-map records       |  chained mappings of shared frames
+ *               | frame records             |  one FRAME_BYTES record per frame of the budget
+ *               | live counts               |  u16 per table page: how many of its entries are not none
+ *               | table pages               |  4 KiB each, for every radix table
+ *               | batch areas               |  borrowed by the SDK between two calls: see AREA_*
+ *               | bytes of backed nodes     |  page-aligned, handed out node by node
+ *               +---------------------------+  memory size: initial == maximum, so no view goes stale
+ * ```
+ */
+
+// ---------------------------------------------------------------------------------------------------------------- pages
+
+export const PAGE_SHIFT = 12;
+export const PAGE_BYTES = 4096;
+/** Byte addresses are below 2^48, so page numbers need 36 bits: a low word and four bits. */
+export const ADDRESS_BITS = 48;
+export const VPN_BITS = 36;
+/** Orders 0 (4 KiB) to 18 (1 GiB). */
+export const ORDER_MAX = 18;
+export const HUGE_ORDER = 9;
+export const GIANT_ORDER = 18;
+
+// ---------------------------------------------------------------------------------------------------------------- entry
+//
+//  63   62..57  56          55..48       47    46    45              44..40  39        38     37    36     35..32  31..0
+// +-----+------+-----------+------------+-----+-----+---------------+-------+---------+------+-----+------+-------+--------+
+// |table|  0   |speculative|device bits | 0   |zero |anon-exclusive | order |accessed |dirty |exec |write | kind  | frame  |
+// +-----+------+-----------+------------+-----+-----+---------------+-------+---------+------+-----+------+-------+--------+
+//
+// The constants below are bits of the HIGH word, so TypeScript reads an entry as two u32 and never meets a BigInt.
+// The low word is a frame number, except: a table entry (sign bit) holds the byte address of the next table page, a swap entry
+// holds a slot number. A present entry is readable; a mapping without any right is of kind protnone.
+
+export const ENTRY_BYTES = 8;
+export const ENTRY_KIND = 0x0f;
+export const ENTRY_WRITE = 1 << 4;
+export const ENTRY_EXEC = 1 << 5;
+export const ENTRY_DIRTY = 1 << 6;
+export const ENTRY_ACCESSED = 1 << 7;
+export const ENTRY_ORDER_SHIFT = 8;
+export const ENTRY_ORDER = 0x1f << ENTRY_ORDER_SHIFT;
+/** The page belongs to this space alone: a write needs no copy. On a migration entry: the read-exclusive flavour. */
+export const ENTRY_ANON_EXCLUSIVE = 1 << 13;
+/** The shared page of zeros stands behind this entry: never writable, never freed. */
+export const ENTRY_ZERO = 1 << 14;
+/** Eight bits that mean something to the driver only; they survive split, merge and migration. */
+export const ENTRY_DEVICE_SHIFT = 16;
+export const ENTRY_DEVICE = 0xff << ENTRY_DEVICE_SHIFT;
+/** Installed ahead of need; not yet asked for. */
+export const ENTRY_SPECULATIVE = 1 << 24;
+
+export const KIND_NONE = 0;
+export const KIND_PRESENT = 1;
+/** The frame is on a device-private node: no CPU access, a fault brings it home. */
+export const KIND_DEVICE_PRIVATE = 2;
+/** Only one device may touch the page (atomics); a CPU access revokes it. */
+export const KIND_EXCLUSIVE = 3;
+/** Somebody moves the page right now. WRITE: write flavour; ANON_EXCLUSIVE: read-exclusive; neither: read. */
+export const KIND_MIGRATION = 4;
+export const KIND_SWAP = 5;
+export const KIND_PROTNONE = 6;
+export const KIND_SPECIAL = 7;
+/** The bytes are lost: any access is a bus error. */
+export const KIND_POISON = 8;
+
+// ---------------------------------------------------------------------------------------------------------------- frame
+//
+// One record per frame of simulated physical memory: 32 bytes, half of the kernel's 64-byte struct page.
+//
+//   0  references   u32   every holder: a mapping, an operation in flight, a pin, a driver
+//   4  maps         u32   20 bits: home-table entries that name the frame; upper 12 bits: pins
+//   8  flags        u32   FRAME_* below: state, marks, order, node
+//  12  charge       u16   space that pays for it + 1; 0: nobody
+//  14  ticket       u16   copy or flush still unfinished on it; 0: none
+//  16  rmap         u32   one mapping: low word of its VPN; several: index of the first chain record
+//  20  rmap owner   u32   bits 0..3 upper VPN bits, bits 4..19 table index + 1 (0: unmapped), bit 31: chained
+//  24  next         u32   list link + 1 (free list of its order, or the node's list of used frames, oldest first)
+//  28  previous     u32   list link + 1; of a tail frame: the frame number of its head
+//
+// A frame with an order above 0 is a head; its tails carry STATE_TAIL and their head's number.
+
+export const FRAME_BYTES = 32;
+export const FRAME_REFS = 0;
+export const FRAME_MAPS = 4;
+export const FRAME_FLAGS = 8;
+export const FRAME_CHARGE = 12;
+export const FRAME_TICKET = 14;
+export const FRAME_RMAP = 16;
+export const FRAME_RMAP_OWNER = 20;
+export const FRAME_NEXT = 24;
+export const FRAME_PREVIOUS = 28;
+
+export const MAPS_BITS = 20;
+export const MAPS_MASK = 0xfffff;
+export const PIN_ONE = 1 << MAPS_BITS;
+
+export const FRAME_STATE = 0x3;
+export const STATE_OFFLINE = 0;
+export const STATE_FREE = 1;
+export const STATE_USED = 2;
+export const STATE_TAIL = 3;
+/** The page lock: one operation may change where the page is. */
+export const FRAME_LOCKED = 1 << 2;
+export const FRAME_ANON_EXCLUSIVE = 1 << 3;
+export const FRAME_DIRTY = 1 << 4;
+export const FRAME_ACCESSED = 1 << 5;
+export const FRAME_POISON = 1 << 6;
+/** At least one pin is long-term. */
+export const FRAME_LONG_TERM = 1 << 7;
+/** On its node's list of used frames (oldest first). */
+export const FRAME_LISTED = 1 << 8;
+/** A copy of a page that another frame owns. */
+export const FRAME_REPLICA = 1 << 9;
+export const FRAME_ORDER_SHIFT = 11;
+export const FRAME_ORDER = 0x1f << FRAME_ORDER_SHIFT;
+export const FRAME_NODE_SHIFT = 16;
+export const FRAME_NODE = 0xff << FRAME_NODE_SHIFT;
+
+export const RMAP_VPN_HIGH = 0xf;
+export const RMAP_TABLE_SHIFT = 4;
+export const RMAP_TABLE = 0xffff << RMAP_TABLE_SHIFT;
+/** Bit 31 of the rmap owner word, as a shift (the literal would not fit an i32). */
+export const RMAP_CHAINED_SHIFT = 31;
+
+// Reverse-map chain record: one mapping, or one holder (a context that keeps a replica or a device-table entry).
+//   0  vpn low u32   4  owner word as in the frame   8  next record, 0 = end   12  kind
+export const CHAIN_BYTES = 16;
+export const CHAIN_VPN = 0;
+export const CHAIN_OWNER = 4;
+export const CHAIN_NEXT = 8;
+export const CHAIN_KIND = 12;
+export const CHAIN_MAPPING = 1;
+export const CHAIN_HOLDER = 2;
+
+// ---------------------------------------------------------------------------------------------------------------- node
+
+export const NODES_MAX = 64;
+export const NODE_BYTES = 256;
+/** First frame number. */
+export const NODE_BASE = 0;
+export const NODE_FRAMES = 4;
+/** NODE_IS_*; 0: the slot is empty. */
+export const NODE_KIND = 8;
+/** BYTES_*. */
+export const NODE_BYTES_MODE = 12;
+/** ALLOC_*. */
+export const NODE_ALLOC = 16;
+/** Device index + 1; 0: the host. Also the owner that device-private selectors compare. */
+export const NODE_OWNER = 20;
+/** Byte address of its first frame's bytes; 0 when it has none here. */
+export const NODE_BYTES_BASE = 24;
+export const NODE_FREE = 28;
+export const NODE_USED = 32;
+export const NODE_USED_PEAK = 36;
+/** List of used frames, oldest first: frame number + 1. */
+export const NODE_OLDEST = 40;
+export const NODE_NEWEST = 44;
+/** Frames set aside for the one page that a CPU fault must bring home. */
+export const NODE_RESERVED = 48;
+/** log2 of a frame's bytes: 12, or 21 on a node of 2 MiB frames. */
+export const NODE_FRAME_SHIFT = 52;
+/** Free-list heads by order: frame number + 1. */
+export const NODE_HEADS = 64;
+export const NODE_COUNTS = 144;
+
+export const NODE_IS_HOST = 1;
+export const NODE_IS_PRIVATE = 2;
+export const NODE_IS_COHERENT = 3;
+export const NODE_IS_TIER = 4;
+
+export const BYTES_BACKED = 0;
+/** No bytes at all: counts and states only. */
+export const BYTES_METADATA = 1;
+/** A driver holds the bytes. */
+export const BYTES_EXTERNAL = 2;
+
+export const ALLOC_CORE = 0;
+export const ALLOC_DRIVER = 1;
+export const ALLOC_PEER = 2;
+
+// ---------------------------------------------------------------------------------------------------------------- table
+//
+// Descriptor of one radix table. Level 0 holds the leaves. A table page takes 4 KiB whatever its level's width.
+
+export const TABLE_BYTES = 96;
+/** Byte address of the root table page; 0: the slot is empty. */
+export const TABLE_ROOT = 0;
+export const TABLE_LEVELS = 4;
+/** Its own index in the array of descriptors. */
+export const TABLE_INDEX = 8;
+/** CPU TLB of a home table: byte address of the TLB slot, 0 when it has none. */
+export const TABLE_TLB = 12;
+/** Mapped base pages (a huge leaf counts all of its pages). */
+export const TABLE_PAGES = 16;
+/** Table pages in use, the root included. */
+export const TABLE_TABLES = 20;
+/** 1: a home table (frames carry reverse maps to it); 0: a device table. */
+export const TABLE_IS_HOME = 24;
+/** Sum of the bits of all levels: the width of a page number. */
+export const TABLE_VPN_BITS = 28;
+/** u8 x LEVELS_MAX: width of each level. */
+export const TABLE_BITS = 32;
+/** u8 x LEVELS_MAX: pages below one entry of each level, as a shift. */
+export const TABLE_SHIFTS = 40;
+/** Pages charged to the space, a limit of 0 meaning none. */
+export const TABLE_CHARGED = 48;
+export const TABLE_CHARGE_LIMIT = 52;
+/** Of a device table: byte address of the descriptor of the home table that it mirrors. */
+export const TABLE_HOME = 56;
+
+export const LEVELS_MAX = 5;
+export const LEVEL_BITS_MAX = 9;
+
+// ---------------------------------------------------------------------------------------------------------------- TLB
+//
+// A slot: a small header, then sets of four ways, most recently used way first (a hit moves to the front).
+// One set is 64 bytes, one cache line. The set of a page is its VPN modulo the number of sets.
+//
+// Way:  0 vpn low   4 vpn high (bits 0..3) | TLB_VALID | TLB_WRITE | TLB_DIRTY   8 byte address of the frame (0: none)   12 frame
+
+export const TLB_HEADER_BYTES = 64;
+export const TLB_WAY_BYTES = 16;
+export const TLB_WAYS = 4;
+export const TLB_SET_BYTES = 64;
+export const TLB_SETS_MAX = 256;
+export const TLB_SLOT_BYTES = 16448;
+export const TLB_SETS = 0;
+/** Table descriptor whose translations it caches; 0: the slot is empty. */
+export const TLB_TABLE = 4;
+export const TLB_HITS = 8;
+export const TLB_MISSES = 16;
+/** Ways that an invalidation emptied. */
+export const TLB_DROPPED = 24;
+export const TLB_VALID = 1 << 4;
+export const TLB_WRITE = 1 << 5;
+export const TLB_DIRTY = 1 << 6;
+
+// ---------------------------------------------------------------------------------------------------------------- access
+//
+// One memory access of a trace or a job, 8 bytes:
+//
+//  63 62   61     60     59..48     47..0
+// +-----+--------+------+----------+---------+
+// |  0  | device | write| bytes - 1| address |
+// +-----+--------+------+----------+---------+
+//
+// The constants are bits of the HIGH word.
+
+export const ACCESS_BYTES = 8;
+export const ACCESS_ADDRESS_HIGH = 0xffff;
+export const ACCESS_LENGTH_SHIFT = 16;
+export const ACCESS_LENGTH = 0xfff;
+export const ACCESS_WRITE = 1 << 28;
+export const ACCESS_DEVICE = 1 << 29;
+export const ACCESS_LENGTH_MAX = 4096;
+
+// Fault record in a fault buffer, 16 bytes:
+//   0 vpn low   4 vpn high (bits 0..3) | FAULT_WRITE | span   8 lane   12 index of the access in the job
+// The span says which pages the access touches, so that all of them are there at once when it is replayed.
+export const FAULT_BYTES = 16;
+export const FAULT_WRITE = 1 << 4;
+/** The access touches the page before / after this one as well. */
+export const FAULT_SPAN_BEFORE = 1 << 5;
+export const FAULT_SPAN_AFTER = 1 << 6;
+
+// Job block: state of one submitted job's lanes, in the batch area AREA_JOB. One u32 per lane follows: index of its next access.
+export const JOB_ACCESSES = 0;
+export const JOB_LANES = 4;
+export const JOB_EXECUTED = 8;
+export const JOB_FAULTS = 12;
+export const JOB_FAULTS_MAX = 16;
+export const JOB_OVERFLOW = 20;
+export const JOB_STALLED = 24;
+export const JOB_FINISHED = 28;
+export const JOB_LANE_NEXT = 64;
+export const LANES_MAX = 4096;
+export const JOB_ACCESSES_MAX = 65536;
+
+// ---------------------------------------------------------------------------------------------------------------- lackey
+
+/** Longer lines are refused, so that a partial line is never long. */
+export const LINE_BYTES_MAX = 65536;
+/** Not a line of lackey. */
+export const LINE_SYNTAX = 1;
+/** The address, or the end of the access, is not below 2^48. */
+export const LINE_ADDRESS = 2;
+/** A length of 0, or over ACCESS_LENGTH_MAX. */
+export const LINE_LENGTH = 3;
+/** Bytes that are not text. */
+export const LINE_BINARY = 4;
+/** Over LINE_BYTES_MAX. */
+export const LINE_LONG = 5;
+/** The input ends in the middle of it. */
+export const LINE_CUT = 6;
+
+// ---------------------------------------------------------------------------------------------------------------- header
+
+export const HEADER_BYTES = 4096;
+/** End of the header's fields; what follows is unused, but for the texts that a checked build keeps there. */
+export const HEADER_FIELDS_END = 512;
+export const H_MAGIC = 0;
+export const H_ABI = 4;
+export const H_NODES = 8;
+export const H_TABLES = 12;
+export const H_TABLES_MAX = 16;
+export const H_TLBS = 20;
+export const H_TLBS_MAX = 24;
+export const H_CHAIN = 28;
+export const H_CHAIN_MAX = 32;
+export const H_CHAIN_USED = 36;
+export const H_CHAIN_FREE = 40;
+export const H_CHAIN_BUMP = 44;
+export const H_FRAMES = 48;
+/** Frame budget: records that exist. */
+export const H_FRAMES_MAX = 52;
+export const H_LIVE = 56;
+export const H_PAGES = 60;
+export const H_PAGES_MAX = 64;
+export const H_PAGES_USED = 68;
+export const H_PAGES_FREE = 72;
+export const H_PAGES_BUMP = 76;
+export const H_AREAS = 80;
+export const H_BYTES = 84;
+/** End of the byte area, in 64 KiB units (4 GiB does not fit a u32). */
+export const H_BYTES_END = 88;
+/** Frame number of the page of zeros. */
+export const H_ZERO_FRAME = 92;
+/** Where and why the last call stopped; see STOP_*. */
+export const H_STOP_REASON = 96;
+export const H_STOP_VPN_LOW = 100;
+export const H_STOP_VPN_HIGH = 104;
+export const H_STOP_INDEX = 108;
+export const H_STOP_ENTRY_LOW = 112;
+export const H_STOP_ENTRY_HIGH = 116;
+/** Frames of driver-owned and peer-owned nodes that the last call freed: their numbers are in AREA_FREED, for their owners to be told. */
+export const H_FREED = 120;
+/** Pages that the last migration phase copied / cleared / mapped. */
+export const H_MOVED = 124;
+/** Parser state between two chunks of text: LACKEY_*, see lackey.ts. */
+export const H_LACKEY = 128;
+/** Bytes of the last chunk that were used; what is behind them is to come again, in front of the next chunk. */
+export const LACKEY_CONSUMED = H_LACKEY;
+/** Why a line was refused: LINE_*. */
+export const LACKEY_REASON = H_LACKEY + 4;
+/** u64: lines finished so far; a refused line is the one after them. */
+export const LACKEY_LINES = H_LACKEY + 8;
+/** u64 each: I, L, S and M lines so far. */
+export const LACKEY_INSTRUCTIONS = H_LACKEY + 16;
+export const LACKEY_LOADS = H_LACKEY + 24;
+export const LACKEY_STORES = H_LACKEY + 32;
+export const LACKEY_MODIFIES = H_LACKEY + 40;
+/** 1: the current instruction is in an offload range. */
+export const LACKEY_DEVICE = H_LACKEY + 48;
+/** Offload ranges in AREA_LIST: pairs of u64 [start, end), ascending and disjoint. 0: every access is the device's. */
+export const LACKEY_RANGES = H_LACKEY + 52;
+/** 1: the read of the M line that comes next has been handed out, its write has not. */
+export const LACKEY_HALF = H_LACKEY + 56;
+/** Results of verify. */
+export const H_VERIFY_RULE = 192;
+export const H_VERIFY_A = 196;
+export const H_VERIFY_B = 200;
+export const H_VERIFY_C = 204;
+
+export const MAGIC = 0x46414c54;
+/** Raised whenever a record or a signature changes: a saved state of another layout is refused. */
+export const ABI_VERSION = 1;
+
+// ---------------------------------------------------------------------------------------------------------------- areas
+//
+// Batch areas: offsets from H_AREAS. Borrowed by the SDK until its next call into the core.
+
+/** Text in, bytes in and out. */
+export const AREA_BYTES = 0;
+export const AREA_BYTES_LENGTH = 1 << 20;
+/** u64 per access. */
+export const AREA_ACCESSES = AREA_BYTES + AREA_BYTES_LENGTH;
+/** u64 per access: value to write, value read. */
+export const AREA_VALUES = AREA_ACCESSES + JOB_ACCESSES_MAX * ACCESS_BYTES;
+/** u32 per executed access: its index, in order of execution. */
+export const AREA_ORDER = AREA_VALUES + JOB_ACCESSES_MAX * 8;
+/** Job block and lanes. */
+export const AREA_JOB = AREA_ORDER + JOB_ACCESSES_MAX * 4;
+/** Fault records of the round. */
+export const AREA_FAULTS = AREA_JOB + JOB_LANE_NEXT + LANES_MAX * 16;
+export const FAULTS_MAX = 2 * LANES_MAX;
+/** u64 per page: source words of a migration, native entries, HMM words. */
+export const AREA_SOURCE = AREA_FAULTS + FAULTS_MAX * FAULT_BYTES;
+export const WORDS_MAX = 8192;
+/** u64 per page: destination words. */
+export const AREA_TARGET = AREA_SOURCE + WORDS_MAX * 8;
+/** u32 lists: frames freed, frames allocated, victims. */
+export const AREA_LIST = AREA_TARGET + WORDS_MAX * 8;
+export const LIST_MAX = 16384;
+export const AREA_EXTENTS = AREA_LIST + LIST_MAX * 4;
+/** vpn low, vpn high | flags, pages, frame. */
+export const EXTENT_BYTES = 16;
+/** u32 list: driver-owned frames freed by the last call. */
+export const AREA_FREED = AREA_EXTENTS + WORDS_MAX * EXTENT_BYTES;
+export const FREED_MAX = 16384;
+export const AREAS_LENGTH = AREA_FREED + FREED_MAX * 4;
+/** Links of lists count from 1; a frame number that is none. */
+export const FRAME_NONE = -1;
+
+// ---------------------------------------------------------------------------------------------------------------- HMM words
+//
+// hmm_range_fault's output on 64-bit, high word: VALID 63, WRITE 62, ERROR 61, order in bits 53..57. The low word is the frame.
+// HMM_VALID is given as a shift because the literal would not fit an i32.
+
+export const HMM_VALID_SHIFT = 31;
+export const HMM_WRITE = 1 << 30;
+export const HMM_ERROR = 1 << 29;
+export const HMM_ORDER_SHIFT = 21;
+
+// ---------------------------------------------------------------------------------------------------------------- migration words
+//
+// u64: low word frame, high word these bits (struct migrate_vma's, without the shift of the frame number).
+
+export const MIGRATE_VALID = 1;
+export const MIGRATE_MOVE = 2;
+export const MIGRATE_WRITE = 8;
+export const MIGRATE_COMPOUND = 16;
+/** Selectors of setup. */
+export const SELECT_SYSTEM = 1;
+export const SELECT_PRIVATE = 2;
+export const SELECT_COHERENT = 4;
+export const SELECT_COMPOUND = 8;
+
+// ---------------------------------------------------------------------------------------------------------------- status
+
+export const STOP_NONE = 0;
+/** No entry, or one without the right asked for: a fault to serve. */
+export const STOP_FAULT = 1;
+/** No free table page. */
+export const STOP_TABLES = 2;
+/** No free frame. */
+export const STOP_FRAMES = 3;
+/** The output area is full: act on it and call again. */
+export const STOP_FULL = 4;
+/** No free reverse-map record. */
+export const STOP_CHAIN = 5;
+/** The frame's bytes are not in this memory. */
+export const STOP_BYTES = 6;
+/** A line that is not lackey's, see LACKEY_REASON. */
+export const STOP_LINE = 7;
+/** A range cuts a huge leaf that must be split first. */
+export const STOP_SPLIT = 8;

@@ -1,0 +1,209 @@
+import {
+  CHAIN_BYTES,
+  CHAIN_KIND,
+  CHAIN_MAPPING,
+  CHAIN_NEXT,
+  CHAIN_OWNER,
+  CHAIN_VPN,
+  FRAME_MAPS,
+  FRAME_RMAP,
+  FRAME_RMAP_OWNER,
+  H_CHAIN,
+  H_CHAIN_BUMP,
+  H_CHAIN_FREE,
+  H_CHAIN_MAX,
+  H_CHAIN_USED,
+  H_TABLES,
+  MAPS_MASK,
+  RMAP_CHAINED_SHIFT,
+  RMAP_TABLE,
+  RMAP_TABLE_SHIFT,
+  RMAP_VPN_HIGH,
+  TABLE_BYTES,
+} from './layout';
+import { frameRecord } from './frame';
+
+/**
+ * The reverse map: from a frame to every home-table entry that names it.
+ *
+ * One mapping, the usual case, is written into the frame's own record. The second one moves both into a chain of records:
+ *
+ * ```
+ * frame: rmap = vpn low, owner = [table + 1 | vpn high]                       one mapping
+ * frame: rmap = chain index, owner = bit 31  ->  record -> record -> 0         several
+ * ```
+ *
+ * Models: `anon_vma`, `rmap_walk`.
+ */
+
+const CHAINED: u32 = 1 << RMAP_CHAINED_SHIFT;
+
+function chainRecord(index: u32): u32 {
+  return load<u32>(H_CHAIN) + index * CHAIN_BYTES;
+}
+
+/** A free chain record's index, or 0 (record 0 is never handed out). */
+function chainTake(): u32 {
+  let index = load<u32>(H_CHAIN_FREE);
+  if (index) store<u32>(H_CHAIN_FREE, load<u32>(chainRecord(index), CHAIN_NEXT));
+  else {
+    index = load<u32>(H_CHAIN_BUMP) + 1;
+    if (index >= load<u32>(H_CHAIN_MAX)) return 0;
+    store<u32>(H_CHAIN_BUMP, index);
+  }
+  store<u32>(H_CHAIN_USED, load<u32>(H_CHAIN_USED) + 1);
+  return index;
+}
+
+function chainGive(index: u32): void {
+  const record = chainRecord(index);
+  store<u32>(record, 0, CHAIN_KIND);
+  store<u32>(record, load<u32>(H_CHAIN_FREE), CHAIN_NEXT);
+  store<u32>(H_CHAIN_FREE, index);
+  store<u32>(H_CHAIN_USED, load<u32>(H_CHAIN_USED) - 1);
+}
+
+function ownerWord(tableIndex: u32, vpn: u64): u32 {
+  return ((tableIndex + 1) << RMAP_TABLE_SHIFT) | ((<u32>(vpn >> 32)) & RMAP_VPN_HIGH);
+}
+
+/** Descriptor address of the table in an owner word. */
+export function rmapTable(owner: u32): u32 {
+  return load<u32>(H_TABLES) + (((owner & RMAP_TABLE) >> RMAP_TABLE_SHIFT) - 1) * TABLE_BYTES;
+}
+
+/** Page number in a mapping's two words. */
+export function rmapVpn(low: u32, owner: u32): u64 {
+  return ((<u64>(owner & RMAP_VPN_HIGH)) << 32) | low;
+}
+
+/** Records that `table` (by index) maps the frame at `vpn`. Returns 1, or 0 when there is no free record (nothing has changed then). */
+export function rmapAdd(frame: u32, tableIndex: u32, vpn: u64): u32 {
+  const entry = frameRecord(frame),
+    owner = load<u32>(entry, FRAME_RMAP_OWNER);
+  if (!owner) {
+    store<u32>(entry, <u32>vpn, FRAME_RMAP);
+    store<u32>(entry, ownerWord(tableIndex, vpn), FRAME_RMAP_OWNER);
+  } else {
+    const first = chainTake();
+    if (!first) return 0;
+    let next: u32 = load<u32>(entry, FRAME_RMAP);
+    if (!(owner & CHAINED)) {
+      const second = chainTake();
+      if (!second) {
+        chainGive(first);
+        return 0;
+      }
+      chainWrite(second, next, owner, 0);
+      next = second;
+    }
+    chainWrite(first, <u32>vpn, ownerWord(tableIndex, vpn), next);
+    store<u32>(entry, first, FRAME_RMAP);
+    store<u32>(entry, CHAINED, FRAME_RMAP_OWNER);
+  }
+  store<u32>(entry, load<u32>(entry, FRAME_MAPS) + 1, FRAME_MAPS);
+  return 1;
+}
+
+function chainWrite(index: u32, low: u32, owner: u32, next: u32): void {
+  const record = chainRecord(index);
+  store<u32>(record, low, CHAIN_VPN);
+  store<u32>(record, owner, CHAIN_OWNER);
+  store<u32>(record, next, CHAIN_NEXT);
+  store<u32>(record, CHAIN_MAPPING, CHAIN_KIND);
+}
+
+/** Forgets that mapping. Returns 1, or 0 when it was not recorded. A chain that shrinks to one mapping moves back into the frame. */
+export function rmapRemove(frame: u32, tableIndex: u32, vpn: u64): u32 {
+  const entry = frameRecord(frame),
+    owner = load<u32>(entry, FRAME_RMAP_OWNER),
+    wanted = ownerWord(tableIndex, vpn);
+  if (!(owner & CHAINED)) {
+    if (owner != wanted || load<u32>(entry, FRAME_RMAP) != <u32>vpn) return 0;
+    store<u64>(entry, 0, FRAME_RMAP);
+  } else {
+    let previous: u32 = 0,
+      index = load<u32>(entry, FRAME_RMAP);
+    while (index) {
+      const record = chainRecord(index);
+      if (load<u32>(record, CHAIN_OWNER) == wanted && load<u32>(record, CHAIN_VPN) == <u32>vpn) break;
+      previous = index;
+      index = load<u32>(record, CHAIN_NEXT);
+    }
+    if (!index) return 0;
+    const next = load<u32>(chainRecord(index), CHAIN_NEXT);
+    if (previous) store<u32>(chainRecord(previous), next, CHAIN_NEXT);
+    else store<u32>(entry, next, FRAME_RMAP);
+    chainGive(index);
+    const first = load<u32>(entry, FRAME_RMAP),
+      record = chainRecord(first);
+    if (!load<u32>(record, CHAIN_NEXT)) {
+      store<u32>(entry, load<u32>(record, CHAIN_VPN), FRAME_RMAP);
+      store<u32>(entry, load<u32>(record, CHAIN_OWNER), FRAME_RMAP_OWNER);
+      chainGive(first);
+    }
+  }
+  store<u32>(entry, load<u32>(entry, FRAME_MAPS) - 1, FRAME_MAPS);
+  return 1;
+}
+
+/**
+ * A walk over the mappings of a frame: a cursor is the index of a chain record, or RMAP_INLINE for the one mapping in the frame itself.
+ * `rmapFirst` starts, `rmapNext` goes on, 0 ends; `rmapLow` and `rmapOwner` read. The chain must not change during the walk.
+ */
+const RMAP_INLINE: u32 = 0xffffffff;
+
+export function rmapFirst(frame: u32): u32 {
+  const entry = frameRecord(frame),
+    owner = load<u32>(entry, FRAME_RMAP_OWNER);
+  return owner ? (owner & CHAINED ? load<u32>(entry, FRAME_RMAP) : RMAP_INLINE) : 0;
+}
+
+export function rmapNext(cursor: u32): u32 {
+  return cursor == RMAP_INLINE ? 0 : load<u32>(chainRecord(cursor), CHAIN_NEXT);
+}
+
+export function rmapLow(frame: u32, cursor: u32): u32 {
+  return cursor == RMAP_INLINE ? load<u32>(frameRecord(frame), FRAME_RMAP) : load<u32>(chainRecord(cursor), CHAIN_VPN);
+}
+
+export function rmapOwner(frame: u32, cursor: u32): u32 {
+  return cursor == RMAP_INLINE ? load<u32>(frameRecord(frame), FRAME_RMAP_OWNER) : load<u32>(chainRecord(cursor), CHAIN_OWNER);
+}
+
+/** Hands every mapping of one frame over to another that has none: what a migration does at its end. */
+export function rmapMove(from: u32, to: u32): void {
+  const source = frameRecord(from),
+    target = frameRecord(to),
+    maps = load<u32>(source, FRAME_MAPS) & MAPS_MASK;
+  store<u64>(target, load<u64>(source, FRAME_RMAP), FRAME_RMAP);
+  store<u64>(source, 0, FRAME_RMAP);
+  store<u32>(target, load<u32>(target, FRAME_MAPS) + maps, FRAME_MAPS);
+  store<u32>(source, load<u32>(source, FRAME_MAPS) - maps, FRAME_MAPS);
+}
+
+/** For the SDK: `rmapAdd` with the page number as f64. */
+export function rmapAddPage(frame: u32, tableIndex: u32, vpn: f64): u32 {
+  return rmapAdd(frame, tableIndex, <u64>vpn);
+}
+
+/** For the SDK: `rmapRemove` with the page number as f64. */
+export function rmapRemovePage(frame: u32, tableIndex: u32, vpn: f64): u32 {
+  return rmapRemove(frame, tableIndex, <u64>vpn);
+}
+
+/** Writes the mappings of a frame at `output`, three u32 each: table index, vpn low, vpn high; at most `max`. Returns how many there are. */
+export function rmapList(frame: u32, output: u32, max: u32): u32 {
+  let found: u32 = 0;
+  for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
+    if (found < max) {
+      const owner = rmapOwner(frame, cursor),
+        slot = output + found * 12;
+      store<u32>(slot, ((owner & RMAP_TABLE) >> RMAP_TABLE_SHIFT) - 1);
+      store<u32>(slot, rmapLow(frame, cursor), 4);
+      store<u32>(slot, owner & RMAP_VPN_HIGH, 8);
+    }
+    found++;
+  }
+  return found;
+}

@@ -1,0 +1,80 @@
+import { ENTRY_BYTES } from './layout';
+
+/**
+ * Loops over neighbouring entries, two entries a vector: what every range operation does inside one table page. Addresses are
+ * multiples of 8, `end` is the address after the last entry.
+ */
+
+/** Vectors are taken four at a time. */
+const STEP: u32 = 64;
+
+/** Writes `entries` entries from `slot` on: `entry`, and then `step` frames more each time. */
+export function fillRun(slot: u32, entries: u32, entry: u64, step: u32): void {
+  const end = slot + entries * ENTRY_BYTES,
+    two = i64x2.splat((<i64>step) << 1);
+  let pair = i64x2.replace_lane(i64x2.splat(<i64>entry), 1, <i64>(entry + step));
+  for (; slot + STEP <= end; slot += STEP) {
+    v128.store(slot, pair);
+    pair = i64x2.add(pair, two);
+    v128.store(slot, pair, 16);
+    pair = i64x2.add(pair, two);
+    v128.store(slot, pair, 32);
+    pair = i64x2.add(pair, two);
+    v128.store(slot, pair, 48);
+    pair = i64x2.add(pair, two);
+  }
+  entry = <u64>i64x2.extract_lane(pair, 0);
+  for (; slot < end; slot += ENTRY_BYTES) {
+    store<u64>(slot, entry);
+    entry += step;
+  }
+}
+
+/** Entries of `entries` from `slot` on that are not none. */
+export function countSet(slot: u32, entries: u32): u32 {
+  const end = slot + entries * ENTRY_BYTES,
+    none = i64x2.splat(0);
+  let zeros = none;
+  for (; slot + STEP <= end; slot += STEP) {
+    const a = i64x2.add(i64x2.eq(v128.load(slot), none), i64x2.eq(v128.load(slot, 16), none));
+    const b = i64x2.add(i64x2.eq(v128.load(slot, 32), none), i64x2.eq(v128.load(slot, 48), none));
+    zeros = i64x2.add(zeros, i64x2.add(a, b));
+  }
+  // Equal lanes are -1.
+  let set = entries + <u32>(i64x2.extract_lane(zeros, 0) + i64x2.extract_lane(zeros, 1));
+  for (; slot < end; slot += ENTRY_BYTES) if (!load<u64>(slot)) set--;
+  return set;
+}
+
+/** The first slot before `end` whose entry is not none, or `end`. */
+export function firstSet(slot: u32, end: u32): u32 {
+  for (; slot + STEP <= end; slot += STEP) {
+    const a = v128.or(v128.load(slot), v128.load(slot, 16)),
+      b = v128.or(v128.load(slot, 32), v128.load(slot, 48));
+    if (v128.any_true(v128.or(a, b))) break;
+  }
+  while (slot < end && !load<u64>(slot)) slot += ENTRY_BYTES;
+  return slot;
+}
+
+/** The first slot before `end` whose entry is not the next of `entry`, `entry + step`, `entry + 2 step` ..., or `end`. */
+export function runEnd(slot: u32, end: u32, entry: u64, step: u64): u32 {
+  const two = i64x2.splat((<i64>step) << 1),
+    eight = i64x2.splat((<i64>step) << 3);
+  let a = i64x2.replace_lane(i64x2.splat(<i64>entry), 1, <i64>(entry + step));
+  let b = i64x2.add(a, two),
+    c = i64x2.add(b, two),
+    d = i64x2.add(c, two);
+  for (; slot + STEP <= end; slot += STEP) {
+    const first = v128.or(v128.xor(v128.load(slot), a), v128.xor(v128.load(slot, 16), b));
+    const second = v128.or(v128.xor(v128.load(slot, 32), c), v128.xor(v128.load(slot, 48), d));
+    if (v128.any_true(v128.or(first, second))) break;
+    a = i64x2.add(a, eight);
+    b = i64x2.add(b, eight);
+    c = i64x2.add(c, eight);
+    d = i64x2.add(d, eight);
+  }
+  entry = <u64>i64x2.extract_lane(a, 0);
+  for (; slot < end && load<u64>(slot) == entry; slot += ENTRY_BYTES) entry += step;
+  return slot;
+}

@@ -1,0 +1,96 @@
+/**
+ * mirror: the driver to read first. A device without memory of its own that uses the program's pages where they are, like an RDMA adapter
+ * with on-demand paging or an integrated GPU.
+ *
+ * It has a page table, and a TLB in front of it. When a lane touches a page that the table does not have, the framework does what every such
+ * driver does by hand:
+ *
+ * ```
+ *   begin       remember the sequence of the interval notifier
+ *   look        at the CPU's page table (hmm_range_fault); fault the page in where it is missing
+ *   lock        take the driver lock
+ *   retry?      if the range was invalidated meanwhile, begin again
+ *   enter       pmap.enter: the translations of what is there
+ * ```
+ *
+ * And before the program's pages change (munmap, mprotect, a migration by another device) it calls, in this order, `pmap.release` and
+ * `tlb.invalidate`; only when both have returned does the change happen.
+ *
+ * So this driver says what its hardware is: how a table is written, how a cache is emptied, how a page is looked up. Everything below
+ * could be left out (the ready-made table and TLB do the same inside the core, faster), but then there would be nothing to read.
+ */
+import {
+  type Access,
+  type Context,
+  defineDriver,
+  type Driver,
+  type DriverFactory,
+  type GmMmu,
+  type Mappings,
+  permits,
+  type Ranges,
+  type Translation,
+} from '../../sdk/gmem/index.ts';
+
+export interface MirrorOptions {
+  /** How much one fault maps: the pages around the faulting one that are there already come along. 4096 (default) to 2 MiB. */
+  readonly granule?: number;
+  /** Records of the fault buffer. Default 256. */
+  readonly faultEntries?: number;
+  /** Read the table below, written in TypeScript, instead of the ready-made one in the core. Default false: the replay is faster without. */
+  readonly ownTable?: boolean;
+}
+
+/** The page table of one context, as plain as it gets: from virtual page number to where the page is. */
+class PageTable {
+  readonly #entries = new Map<number, Translation>();
+
+  /** Translations to install, in place of older ones. A run of pages that are contiguous on both sides comes as one item. */
+  enter(mappings: Mappings): void {
+    mappings.each((vpn, pages, page, memory, write) => {
+      for (let i = 0; i < pages; i++) this.#entries.set(vpn + i, { vpn: vpn + i, page: page + i, memory, write });
+    });
+  }
+
+  /** Every translation in these ranges goes. A range can be the whole address space: look at what is there, not at every page. */
+  release(ranges: Ranges): void {
+    ranges.each((start, pages) => {
+      if (pages <= this.#entries.size) for (let vpn = start; vpn < start + pages; vpn++) this.#entries.delete(vpn);
+      else for (const vpn of this.#entries.keys()) if (vpn >= start && vpn < start + pages) this.#entries.delete(vpn);
+    });
+  }
+
+  walk(vpn: number, access: Access): Translation | undefined {
+    const entry = this.#entries.get(vpn);
+    return permits(entry, access) ? entry : undefined;
+  }
+}
+
+/** What the device is in one address space. */
+function attach(): GmMmu {
+  const table = new PageTable();
+  const cached = new PageTable();
+  return {
+    pmap: table,
+    tlb: { invalidate: (ranges) => cached.release(ranges) },
+    walk: {
+      translate(vpn, access) {
+        // Undefined raises a device fault.
+        return cached.walk(vpn, access) ?? table.walk(vpn, access);
+      },
+    },
+  };
+}
+
+/** A device that mirrors the program's address space and has no memory of its own. */
+const mirror: DriverFactory<MirrorOptions> = defineDriver(
+  ({ granule = 4096, faultEntries = 256, ownTable = false }: MirrorOptions): Driver => ({
+    name: 'mirror',
+    granuleBytes: granule,
+    faultEntries,
+    // Having a family is the capability; without any, the ready-made table and TLB serve.
+    attach: (_context: Context) => (ownTable ? attach() : {}),
+  }),
+);
+
+export default mirror;

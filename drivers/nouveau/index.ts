@@ -1,0 +1,78 @@
+/**
+ * nouveau: a discrete GPU with memory of its own and replayable faults, after the Linux driver of that name.
+ *
+ *   fault-service.ts   the bounded fault buffer: sort, coalesce, serve, replay or cancel
+ *   vram.ts            VRAM in chunks: allocation and victims
+ *   this file          the device: table geometry, copy engine, and the families put together
+ *
+ * A device fault moves the granule around the page to VRAM; a CPU touch brings it home; a VRAM that is full gives its least recently
+ * allocated-into chunk back.
+ */
+import {
+  type Context,
+  type Copies,
+  defineDriver,
+  type Driver,
+  type DriverFactory,
+  deviceTable,
+  deviceTlb,
+  type GmMmu,
+  MiB,
+} from '../../sdk/gmem/index.ts';
+import { FaultService } from './fault-service.ts';
+import { Vram } from './vram.ts';
+
+export interface NouveauOptions {
+  /** Bytes of VRAM, a multiple of 4096 and at least four chunks. Default 64 MiB. */
+  readonly vram?: number;
+  /** How much one fault moves: a power of two between 4096 (default) and 2 MiB. */
+  readonly granule?: number;
+  /** Records of the fault buffer. Default 256. */
+  readonly faultEntries?: number;
+}
+
+/** Pascal's five levels, leaves first: 4 KiB pages, 2 MiB, 512 MiB, 256 GiB, and what is left of a 48-bit address. */
+const PASCAL = { bits: [9, 8, 9, 9, 1] };
+
+/** The copy engine: one submission copies any number of pieces. */
+class CopyEngine {
+  submissions = 0;
+  pages = 0;
+
+  readonly toDevice = (copies: Copies): void => this.#run(copies);
+  readonly toHost = (copies: Copies): void => this.#run(copies);
+  readonly zero = (copies: Copies): void => this.#run(copies);
+
+  #run(copies: Copies): void {
+    this.submissions++;
+    this.pages += copies.pages;
+    copies.perform();
+  }
+}
+
+/** A discrete GPU with `vram` bytes of memory. */
+const nouveau: DriverFactory<NouveauOptions> = defineDriver(
+  ({ vram = 64 * MiB, granule = 4096, faultEntries = 256 }: NouveauOptions): Driver => {
+    const memory = new Vram(Math.floor(vram / 4096), granule / 4096);
+    const engine = new CopyEngine();
+    return {
+      name: 'nouveau',
+      pageBytes: [4096, 2 * MiB],
+      memory: [{ name: 'vram', kind: 'private', bytes: vram, allocator: 'driver' }],
+      granuleBytes: granule,
+      faultEntries,
+      attach(context: Context): GmMmu {
+        const faults = new FaultService(context, memory);
+        return {
+          pmap: deviceTable(context, PASCAL),
+          tlb: deviceTlb(context),
+          phys: memory,
+          copy: engine,
+          fault: { service: (batch) => faults.of(batch) },
+        };
+      },
+    };
+  },
+);
+
+export default nouveau;

@@ -1,0 +1,122 @@
+/**
+ * VRAM in chunks: who has which page of it, and which chunk goes when it is full.
+ *
+ * ```
+ *   chunk 0        chunk 1        chunk 2 ...      C pages each, the last may be short
+ *   [##.#....]     [########]     [........]       # in use
+ *
+ *   recency        1 < 0 < 2                       least recently allocated-into first: the victim's end
+ * ```
+ *
+ * Allocation goes on in the chunk that it last allocated from; when that is full, in the lowest-numbered chunk with a free page; within a chunk, the lowest free page. Eviction
+ * takes a whole chunk, the least recently allocated-into one that the fault batch under way has not used.
+ *
+ * Models: `nouveau_dmem.c` (2 MiB chunks with bitmaps), and nvidia-uvm's root-chunk lists for the order of victims.
+ */
+import { fail, type Phys } from '../../sdk/gmem/index.ts';
+
+/** Pages of a chunk in a VRAM that has room for it: 2 MiB. */
+export const CHUNK_PAGES_MAX = 512;
+/** Chunks are halved until VRAM holds this many. */
+export const CHUNKS_WANTED = 8;
+/** Fewer would let a fault batch evict what it has just brought. */
+export const CHUNKS_MIN = 4;
+
+export class Vram implements Phys {
+  readonly pages: number;
+  readonly chunkPages: number;
+  readonly chunks: number;
+  readonly #used: Uint8Array;
+  readonly #usedInChunk: Uint32Array;
+  /** Chunk numbers, least recently allocated-into first. */
+  readonly #recency: number[];
+  readonly #protected: Set<number> = new Set();
+  #current = 0;
+
+  /** `granulePages`: what one fault moves; a chunk is never smaller. */
+  constructor(pages: number, granulePages: number) {
+    let chunkPages = CHUNK_PAGES_MAX;
+    while (chunkPages > granulePages && pages < CHUNKS_WANTED * chunkPages) chunkPages /= 2;
+    if (pages < CHUNKS_MIN * chunkPages) {
+      throw fail(
+        'EINVAL',
+        'nouveau.vram',
+        pages * 4096,
+        `holds fewer than ${CHUNKS_MIN} chunks of ${chunkPages * 4} KiB (a chunk is at least the granule)`,
+      );
+    }
+    this.pages = pages;
+    this.chunkPages = chunkPages;
+    this.chunks = Math.ceil(pages / chunkPages);
+    this.#used = new Uint8Array(pages);
+    this.#usedInChunk = new Uint32Array(this.chunks);
+    this.#recency = Array.from({ length: this.chunks }, (_, chunk) => chunk);
+  }
+
+  allocPage(): number | undefined {
+    const chunk = this.#withRoom();
+    if (chunk === undefined) return undefined;
+    const page = this.#lowestFree(chunk);
+    this.#used[page] = 1;
+    this.#usedInChunk[chunk]!++;
+    this.#current = chunk;
+    this.#protected.add(chunk);
+    if (this.#recency[this.#recency.length - 1] !== chunk) {
+      this.#recency.splice(this.#recency.indexOf(chunk), 1);
+      this.#recency.push(chunk);
+    }
+    return page;
+  }
+
+  freePage(page: number): void {
+    this.#used[page] = 0;
+    this.#usedInChunk[this.#chunkOf(page)]!--;
+  }
+
+  /** Every used page of the next chunk to go; empty when the batch needs them all. */
+  victims(): readonly number[] {
+    const chunk = this.#recency.find((each) => !this.#protected.has(each));
+    return chunk === undefined ? [] : this.usedPages(chunk);
+  }
+
+  /** Used pages of a chunk, ascending. */
+  usedPages(chunk: number): readonly number[] {
+    const pages: number[] = [];
+    for (let page = chunk * this.chunkPages; page < this.#endOf(chunk); page++) if (this.#used[page]) pages.push(page);
+    return pages;
+  }
+
+  /** A fault batch begins: nothing is in its use yet. */
+  beginBatch(): void {
+    this.#protected.clear();
+  }
+
+  /** The batch needs this page where it is. */
+  protect(page: number): void {
+    this.#protected.add(this.#chunkOf(page));
+  }
+
+  #chunkOf(page: number): number {
+    return Math.floor(page / this.chunkPages);
+  }
+
+  #endOf(chunk: number): number {
+    return Math.min((chunk + 1) * this.chunkPages, this.pages);
+  }
+
+  #hasRoom(chunk: number): boolean {
+    return this.#usedInChunk[chunk]! < this.#endOf(chunk) - chunk * this.chunkPages;
+  }
+
+  #withRoom(): number | undefined {
+    if (this.#hasRoom(this.#current)) return this.#current;
+    for (let chunk = 0; chunk < this.chunks; chunk++) if (this.#hasRoom(chunk)) return chunk;
+    return undefined;
+  }
+
+  #lowestFree(chunk: number): number {
+    let page = chunk * this.chunkPages;
+    while (this.#used[page]) page++;
+    return page;
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * THE boundary: the core's exports as TypeScript sees them, and the views over its memory.
+ *
+ * Numbers only: addresses and counts are u32, page numbers f64 integers below 2^36. Wasm coerces silently and returns u32 as negative
+ * numbers, so arguments are checked by the callers above, and `>>> 0` happens here and nowhere else.
+ */
+import * as L from '../../assembly/layout.ts';
+import type { MemoryPlan } from './memory.ts';
+
+/** Exports of `assembly/index.ts`, by hand: name, parameters, result. Addresses come back signed; see `Core`. */
+export interface CoreExports {
+  nodeCreate(
+    node: number,
+    base: number,
+    frames: number,
+    kind: number,
+    bytesMode: number,
+    alloc: number,
+    owner: number,
+    bytesBase: number,
+    frameShift: number,
+  ): void;
+  nodeDestroy(node: number): number;
+  frameTake(node: number, order: number): number;
+  frameClaim(frame: number, order: number): number;
+  frameGet(frame: number): void;
+  framePut(frame: number): void;
+  framePin(frame: number, longTerm: number): void;
+  frameUnpin(frame: number): number;
+  frameTryLock(frame: number): number;
+  frameUnlock(frame: number): void;
+  frameTouch(frame: number): void;
+  frameClear(frame: number): number;
+  frameBytes(frame: number): number;
+  rmapAddPage(frame: number, tableIndex: number, vpn: number): number;
+  rmapRemovePage(frame: number, tableIndex: number, vpn: number): number;
+  rmapList(frame: number, output: number, max: number): number;
+  tableCreate(levels: number, bits: number, isHome: number): number;
+  tableDestroy(table: number): void;
+  tableWalk(table: number, vpn: number): number;
+  rangeMap(table: number, vpn: number, pages: number, frame: number, high: number): number;
+  rangeMapOrder(table: number, vpn: number, frame: number, high: number, order: number): number;
+  rangeMapWords(table: number, vpn: number, pages: number, words: number): number;
+  rangeUnmap(table: number, vpn: number, pages: number): number;
+  rangeProtect(table: number, vpn: number, pages: number, clear: number, set: number): number;
+  rangeSplit(table: number, vpn: number): number;
+  rangeCollapse(table: number, vpn: number): number;
+  rangeCount(table: number, vpn: number, pages: number): number;
+  rangeNext(table: number, vpn: number, pages: number): number;
+  lookupBatch(table: number, input: number, output: number, n: number, scratch: number): void;
+  lookupDependent(table: number, input: number, n: number): number;
+  snapshotNative(table: number, vpn: number, pages: number, output: number): number;
+  snapshotHmm(table: number, vpn: number, pages: number, output: number, owner: number): number;
+  snapshotExtents(table: number, vpn: number, pages: number, output: number, max: number): number;
+  mapZero(table: number, vpn: number): number;
+  mapFresh(table: number, vpn: number, node: number): number;
+  mapReuse(table: number, vpn: number): void;
+  zap(table: number, vpn: number, pages: number): number;
+  reprotect(table: number, vpn: number, pages: number, rights: number): number;
+  migrateCollect(
+    table: number,
+    vpn: number,
+    pages: number,
+    select: number,
+    owner: number,
+    faultFrame: number,
+    source: number,
+    wanted: number,
+  ): number;
+  migrateCollectFrames(list: number, n: number, source: number): number;
+  migrateCopy(source: number, target: number, n: number): number;
+  migrateCommit(table: number, vpn: number, n: number, source: number, target: number, writable: number, faultFrame: number): number;
+  migrateFinalize(n: number, source: number, target: number): number;
+  victims(node: number, output: number, max: number, spared: number, sparedCount: number): number;
+  tlbCreate(table: number, sets: number): number;
+  tlbDestroy(tlb: number): void;
+  tlbInvalidate(tlb: number, vpn: number, pages: number): void;
+  tlbFlush(tlb: number): void;
+  runAccesses(tlb: number, accesses: number, values: number, from: number, end: number): number;
+  copyThrough(tlb: number, address: number, length: number, buffer: number, write: number): number;
+  fillValues(values: number, n: number, seed: number, number: number): void;
+  jobBegin(job: number, n: number, lanes: number, faultsMax: number): void;
+  laneRound(tlb: number, job: number, accesses: number, values: number, order: number, faults: number): number;
+  laneCancel(job: number, lane: number): void;
+  lackeyParse(input: number, length: number, output: number, max: number, last: number): number;
+  verify(strict: number): number;
+}
+
+const HIGH = 2 ** 32;
+
+/**
+ * One instance of the core over one memory. Its views never go stale: the memory cannot grow. Arrays handed out by `area*` are borrowed until the next call
+ * into the core.
+ */
+export class Core {
+  readonly exports: CoreExports;
+  readonly plan: MemoryPlan;
+  u8: Uint8Array;
+  u32: Uint32Array;
+  /** Low word of the entry that the last `entry` call found. */
+  entryLow = 0;
+
+  constructor(exports: CoreExports, buffer: ArrayBuffer, plan: MemoryPlan) {
+    this.exports = exports;
+    this.plan = plan;
+    this.u8 = new Uint8Array(buffer);
+    this.u32 = new Uint32Array(buffer);
+  }
+
+  /** Drops every view, so that the memory can be collected. Any later use fails. */
+  close(): void {
+    this.u8 = new Uint8Array(0);
+    this.u32 = new Uint32Array(0);
+  }
+
+  /** Byte address of a batch area (AREA_*). */
+  area(offset: number): number {
+    return this.plan.areasAt + offset;
+  }
+
+  /** u32 view of a batch area, `length` words. Borrowed. */
+  words(offset: number, length: number): Uint32Array {
+    const start = this.area(offset) >>> 2;
+    return this.u32.subarray(start, start + length);
+  }
+
+  header(offset: number): number {
+    return this.u32[offset >>> 2]!;
+  }
+
+  setHeader(offset: number, value: number): void {
+    this.u32[offset >>> 2] = value;
+  }
+
+  /** Why the last call stopped: STOP_*. */
+  get stopReason(): number {
+    return this.header(L.H_STOP_REASON);
+  }
+
+  get stopVpn(): number {
+    return this.header(L.H_STOP_VPN_HIGH) * HIGH + this.header(L.H_STOP_VPN_LOW);
+  }
+
+  get stopIndex(): number {
+    return this.header(L.H_STOP_INDEX);
+  }
+
+  /** A new table's descriptor address, or 0. `bits`: width of each level, leaves first. */
+  tableCreate(bits: readonly number[], isHome: boolean): number {
+    let packed = 0;
+    bits.forEach((width, level) => {
+      packed |= width << (level * 4);
+    });
+    return this.exports.tableCreate(bits.length, packed, isHome ? 1 : 0) >>> 0;
+  }
+
+  tlbCreate(table: number, sets: number): number {
+    return this.exports.tlbCreate(table, sets) >>> 0;
+  }
+
+  /** Byte address of a frame's bytes, 0 when they are elsewhere. */
+  frameBytes(frame: number): number {
+    return this.exports.frameBytes(frame) >>> 0;
+  }
+
+  /** A field of a table descriptor, TLB slot, node or frame record. */
+  field(record: number, offset: number): number {
+    return this.u32[(record + offset) >>> 2]!;
+  }
+
+  setField(record: number, offset: number, value: number): void {
+    this.u32[(record + offset) >>> 2] = value;
+  }
+
+  /** A u64 counter as a number. */
+  counter(record: number, offset: number): number {
+    return this.field(record, offset + 4) * HIGH + this.field(record, offset);
+  }
+
+  nodeRecord(node: number): number {
+    return this.plan.nodesAt + node * L.NODE_BYTES;
+  }
+
+  frameRecord(frame: number): number {
+    return this.plan.framesAt + frame * L.FRAME_BYTES;
+  }
+
+  nodeOf(frame: number): number {
+    return (this.field(this.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_NODE) >>> L.FRAME_NODE_SHIFT;
+  }
+
+  /** Descriptor address of a table by its index. */
+  tableAt(index: number): number {
+    return this.plan.tablesAt + index * L.TABLE_BYTES;
+  }
+
+  /**
+   * The entry of a page: high word returned, low word in `entryLow`; 0 when there is none. Reads the tables through a view: a single look-up does not cross
+   * the boundary. A block leaf answers with the frame of the very page.
+   */
+  entry(table: number, vpn: number): number {
+    const u32 = this.u32;
+    let page = u32[(table + L.TABLE_ROOT) >>> 2]!;
+    let level = u32[(table + L.TABLE_LEVELS) >>> 2]!;
+    const low = vpn >>> 0;
+    const high = (vpn / HIGH) | 0;
+    while (level > 0) {
+      level--;
+      const shift = this.u8[table + L.TABLE_SHIFTS + level]!;
+      const width = this.u8[table + L.TABLE_BITS + level]!;
+      const bits = shift === 0 ? low : shift < 32 ? ((low >>> shift) | (high << (32 - shift))) >>> 0 : high >>> (shift - 32);
+      const slot = (page + ((bits & ((1 << width) - 1)) << 3)) >>> 2;
+      const word = u32[slot + 1]!;
+      if (word >>> 31 === 0) {
+        this.entryLow = level === 0 ? u32[slot]! : u32[slot]! + (low & ((1 << shift) - 1));
+        return word;
+      }
+      page = u32[slot]!;
+    }
+    return 0;
+  }
+
+  /** Takes the list of driver-owned frames that the last call freed: `each` is called once for every one. */
+  drainFreed(each: (frame: number) => void): void {
+    const count = this.header(L.H_FREED);
+    if (count === 0) return;
+    this.setHeader(L.H_FREED, 0);
+    // Copied first: an owner that is told may call the core again.
+    for (const frame of this.words(L.AREA_FREED, count).slice()) each(frame);
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * Borrowed lists: what crosses a boundary by the range and not by the page. Each is filled by its owner, lent for one call, and reused; whoever wants to keep
+ * something copies it.
+ */
+
+/** Page ranges, ascending in the order they were added; neighbours merge. */
+export class Ranges {
+  readonly #starts: number[] = [];
+  readonly #lengths: number[] = [];
+  #count = 0;
+
+  /** How many ranges. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** How many pages, all ranges together. */
+  get pages(): number {
+    let pages = 0;
+    for (let i = 0; i < this.#count; i++) pages += this.#lengths[i]!;
+    return pages;
+  }
+
+  /** First page of range `i`. */
+  start(i: number): number {
+    return this.#starts[i]!;
+  }
+
+  /** Pages of range `i`. */
+  length(i: number): number {
+    return this.#lengths[i]!;
+  }
+
+  /** Calls `visit` once for every range: first virtual page number, number of pages. */
+  each(visit: (vpn: number, pages: number) => void): void {
+    for (let i = 0; i < this.#count; i++) visit(this.#starts[i]!, this.#lengths[i]!);
+  }
+
+  /** Empties the list; for its owner. */
+  clear(): this {
+    this.#count = 0;
+    return this;
+  }
+
+  /** Adds a range; one that begins where the last one ends makes it longer. For its owner. */
+  add(vpn: number, pages: number): void {
+    const last = this.#count - 1;
+    if (last >= 0 && this.#starts[last]! + this.#lengths[last]! === vpn) {
+      this.#lengths[last]! += pages;
+      return;
+    }
+    this.#starts[this.#count] = vpn;
+    this.#lengths[this.#count] = pages;
+    this.#count++;
+  }
+}
+
+/** Finds where a frame is: its memory (an index into the driver's list, HOST = -1) and its page there. */
+export interface Locator {
+  memoryOf(frame: number): number;
+  pageOf(frame: number): number;
+}
+
+/** Translations to install: contiguous pages of one memory with the same right to write are one item. */
+export class Mappings {
+  readonly #vpns: number[] = [];
+  readonly #lengths: number[] = [];
+  readonly #frames: number[] = [];
+  readonly #writes: boolean[] = [];
+  #count = 0;
+  readonly #locator: Locator;
+
+  constructor(locator: Locator) {
+    this.#locator = locator;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get pages(): number {
+    let pages = 0;
+    for (let i = 0; i < this.#count; i++) pages += this.#lengths[i]!;
+    return pages;
+  }
+
+  /**
+   * Calls `visit` once for every item: first virtual page, number of pages, first page within its memory, which memory (an index into the driver's `memory`, or
+   * HOST), and whether writes are allowed.
+   */
+  each(visit: (vpn: number, pages: number, page: number, memory: number, write: boolean) => void): void {
+    for (let i = 0; i < this.#count; i++) {
+      const frame = this.#frames[i]!;
+      visit(this.#vpns[i]!, this.#lengths[i]!, this.#locator.pageOf(frame), this.#locator.memoryOf(frame), this.#writes[i]!);
+    }
+  }
+
+  /** The same with frame numbers of the machine: for the ready-made table. */
+  eachFrame(visit: (vpn: number, pages: number, frame: number, write: boolean) => void): void {
+    for (let i = 0; i < this.#count; i++) visit(this.#vpns[i]!, this.#lengths[i]!, this.#frames[i]!, this.#writes[i]!);
+  }
+
+  clear(): this {
+    this.#count = 0;
+    return this;
+  }
+
+  /** Adds one page; it joins the last item when both page and frame follow on and the right is the same. For its owner. */
+  add(vpn: number, frame: number, write: boolean): void {
+    const last = this.#count - 1;
+    if (last >= 0) {
+      const pages = this.#lengths[last]!;
+      if (this.#vpns[last]! + pages === vpn && this.#frames[last]! + pages === frame && this.#writes[last] === write) {
+        this.#lengths[last] = pages + 1;
+        return;
+      }
+    }
+    const i = this.#count++;
+    this.#vpns[i] = vpn;
+    this.#lengths[i] = 1;
+    this.#frames[i] = frame;
+    this.#writes[i] = write;
+  }
+}
+
+/** Pages to copy, or to clear, between two memories: one submission to a copy engine. */
+export class Copies {
+  readonly #sources: number[] = [];
+  readonly #targets: number[] = [];
+  readonly #lengths: number[] = [];
+  #count = 0;
+  readonly #locator: Locator;
+  readonly #perform: (from: number, to: number, pages: number) => void;
+
+  /** `perform` moves bytes inside the machine's memory; a source of -1 means: clear the target. */
+  constructor(locator: Locator, perform: (from: number, to: number, pages: number) => void) {
+    this.#locator = locator;
+    this.#perform = perform;
+  }
+
+  /** Contiguous pieces. */
+  get count(): number {
+    return this.#count;
+  }
+
+  get pages(): number {
+    let pages = 0;
+    for (let i = 0; i < this.#count; i++) pages += this.#lengths[i]!;
+    return pages;
+  }
+
+  /** Calls `visit` for every piece that is contiguous on both sides: pages, source memory and page, target memory and page. */
+  each(visit: (pages: number, fromMemory: number, fromPage: number, toMemory: number, toPage: number) => void): void {
+    for (let i = 0; i < this.#count; i++) {
+      const from = this.#sources[i]!;
+      const to = this.#targets[i]!;
+      const source = from < 0 ? -1 : this.#locator.pageOf(from);
+      visit(this.#lengths[i]!, from < 0 ? -1 : this.#locator.memoryOf(from), source, this.#locator.memoryOf(to), this.#locator.pageOf(to));
+    }
+  }
+
+  /** Moves the bytes now, where both sides are in the machine's memory: what a model of a copy engine calls when its copy is done. */
+  perform(): void {
+    for (let i = 0; i < this.#count; i++) this.#perform(this.#sources[i]!, this.#targets[i]!, this.#lengths[i]!);
+  }
+
+  /** A copy of this list that may be kept: for a copy engine that finishes later and then calls `perform` on it. */
+  keep(): Copies {
+    const kept = new Copies(this.#locator, this.#perform);
+    for (let i = 0; i < this.#count; i++) {
+      for (let page = 0; page < this.#lengths[i]!; page++)
+        kept.add(this.#sources[i]! < 0 ? -1 : this.#sources[i]! + page, this.#targets[i]! + page);
+    }
+    return kept;
+  }
+
+  clear(): this {
+    this.#count = 0;
+    return this;
+  }
+
+  /** Adds one page from frame `from` (-1: nothing, clear) to frame `to`. For its owner. */
+  add(from: number, to: number): void {
+    const last = this.#count - 1;
+    if (last >= 0) {
+      const pages = this.#lengths[last]!;
+      const follows = from < 0 ? this.#sources[last]! < 0 : this.#sources[last]! >= 0 && this.#sources[last]! + pages === from;
+      if (follows && this.#targets[last]! + pages === to) {
+        this.#lengths[last] = pages + 1;
+        return;
+      }
+    }
+    const i = this.#count++;
+    this.#sources[i] = from;
+    this.#targets[i] = to;
+    this.#lengths[i] = 1;
+  }
+}

@@ -1,0 +1,74 @@
+/// <reference path="./host.d.ts" />
+/**
+ * Makes a core: the only place that compiles, instantiates, or makes a memory. Node and browsers take the same way.
+ */
+import { instantiate, instantiateSync } from '@assemblyscript/loader';
+import { HEADER_BYTES, HEADER_FIELDS_END } from '../../assembly/layout.ts';
+import { FarfaultError } from '../errors.ts';
+import { Core, type CoreExports } from './abi.ts';
+import { CORE_HASH, CORE_WASM } from './core-wasm.ts';
+import { type Budget, type MemoryPlan, planMemory, writeHeader } from './memory.ts';
+
+/** A compiled WebAssembly module, as `WebAssembly.compile` returns it. */
+export type CompiledModule = object;
+
+/** Names the build of the core that is embedded: part of every saved state. */
+export const coreHash: string = CORE_HASH;
+
+let embedded: Promise<WebAssembly.Module> | undefined;
+let embeddedSync: WebAssembly.Module | undefined;
+
+function bytesOf(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+}
+
+/** A core over a fresh, zeroed memory. `module`: an already compiled core, for hosts that forbid compiling bytes or want to share it with workers. */
+export async function loadCore(budget: Budget, module?: CompiledModule): Promise<Core> {
+  const plan = planMemory(budget);
+  const compiled = (module as WebAssembly.Module | undefined) ?? (await (embedded ??= WebAssembly.compile(bytesOf(CORE_WASM))));
+  const memory = allocate(plan);
+  // Fresh literals: the loader writes into what it is given.
+  const { instance } = await instantiate(compiled as never, { env: { memory: memory as never } });
+  return build(instance as unknown as { exports: unknown }, memory, plan);
+}
+
+/** The same without waiting. Browsers refuse to compile large modules on the main thread; this one is far below their limit. */
+export function loadCoreSync(budget: Budget, module?: CompiledModule): Core {
+  const plan = planMemory(budget);
+  const compiled = (module as WebAssembly.Module | undefined) ?? (embeddedSync ??= new WebAssembly.Module(bytesOf(CORE_WASM)));
+  const memory = allocate(plan);
+  const { instance } = instantiateSync(compiled as never, { env: { memory: memory as never } });
+  return build(instance as unknown as { exports: unknown }, memory, plan);
+}
+
+function build(instance: { exports: unknown }, memory: WebAssembly.Memory, plan: MemoryPlan): Core {
+  const core = new Core(instance.exports as CoreExports, memory.buffer, plan);
+  writeHeader(core.u32, plan);
+  return core;
+}
+
+/**
+ * Empties a used core: cheaper than another memory. Only records are cleared: table pages and frames are zeroed when they are handed out.
+ * The end of the header is left alone, where a checked build keeps its texts.
+ */
+export function resetCore(core: Core): void {
+  core.u8.fill(0, 0, HEADER_FIELDS_END);
+  core.u8.fill(0, HEADER_BYTES, core.plan.pagesAt);
+  writeHeader(core.u32, core.plan);
+}
+
+function allocate(plan: MemoryPlan): WebAssembly.Memory {
+  try {
+    return new WebAssembly.Memory({ initial: plan.wasmPages, maximum: plan.wasmPages });
+  } catch (error) {
+    const bytes = plan.wasmPages * 65536;
+    throw new FarfaultError(
+      'ENOMEM',
+      'machine memory',
+      bytes,
+      'could not be allocated',
+      `machine memory of ${(bytes / 2 ** 20).toFixed(0)} MiB could not be allocated (${(error as Error).message}): ask for less dram or deviceMemory, or close ` +
+        'machines that are no longer used (a browser keeps about 100 alive); under a small address-space limit Node needs --disable-wasm-trap-handler',
+    );
+  }
+}

@@ -1,0 +1,428 @@
+/**
+ * One device in one address space: its families, its table, its side of the notifier protocol, and the verbs of the device in that space.
+ *
+ * Models: `gm_context`; the mirroring half is an interval notifier over the whole space.
+ */
+import * as L from '../../assembly/layout.ts';
+import { type Locator, Mappings, Ranges } from '../core/batch.ts';
+import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
+import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireRange, type SpaceMirror } from '../mm/address-space.ts';
+import type { Install } from '../mm/migration.ts';
+import { type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
+import type { Platform } from '../mm/platform.ts';
+import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
+import { Lock } from '../step/lock.ts';
+import { isTicket, type Ticket } from '../step/ticket.ts';
+import { Detach } from './detach.ts';
+import type { Device } from './device.ts';
+import { DeviceAccess } from './device-access.ts';
+import { DEFAULT_GEOMETRY, DEVICE_TLB_SETS, DeviceTable, DeviceTlb } from './device-table.ts';
+import { type Access, checkFamilies, type GmMmu, HOST, type Pmap, type TableGeometry, type Tlb, type Translation } from './driver.ts';
+import { type Job, type JobReport, JobRun } from './job.ts';
+import { MoveRange } from './move-range.ts';
+import { ServeFault } from './serve.ts';
+
+const VPN_LIMIT = 2 ** L.VPN_BITS;
+
+export class Context implements SpaceMirror, Locator {
+  readonly name: string;
+  readonly space: AddressSpace;
+  readonly device: Device;
+  /** The families that the driver returned. */
+  readonly mmu: GmMmu;
+  readonly pmap: Pmap;
+  readonly tlb: Tlb | undefined;
+  /** TLB slot in the core through which the device's accesses go; 0 when the driver translates. */
+  readonly slot: number;
+  readonly notifier: IntervalNotifier;
+  /** The driver lock: held while the device's table takes an answer in. */
+  readonly lock: Lock;
+  /** Pages that the driver's own `walk.translate` was asked for by executed accesses. */
+  translations = 0;
+  readonly #platform: Platform;
+  readonly #ranges: Ranges = new Ranges();
+  readonly #changed: Ranges = new Ranges();
+  readonly #mappings: Mappings = new Mappings(this);
+  #table: DeviceTable | undefined;
+  #readyTlb: DeviceTlb | undefined;
+  #failed: FarfaultError | undefined;
+  #open = true;
+
+  constructor(platform: Platform, device: Device, space: AddressSpace) {
+    this.#platform = platform;
+    this.name = device.name;
+    this.device = device;
+    this.space = space;
+    this.lock = new Lock('driver', device.owner * 2 ** 16 + space.id);
+    try {
+      this.mmu = device.driver.attach(this);
+      checkFamilies(device.name, this.mmu);
+      this.pmap = this.mmu.pmap ?? this.#table ?? this.makeTable();
+      this.tlb = this.#chooseTlb();
+      this.slot = this.mmu.walk ? 0 : this.#readyTlb!.slot;
+      if (device.memory?.node.allocator === 'driver' && !this.mmu.phys) {
+        throw fail('EINVAL', `${device.name}.phys`, undefined, 'is required: its memory says that the driver hands the pages out');
+      }
+      if (device.memory?.node.bytesIn === 'external' && !(this.mmu.copy?.toDevice && this.mmu.copy.toHost && this.mmu.copy.zero)) {
+        throw fail('EINVAL', `${device.name}.copy`, this.mmu.copy, 'must have toDevice, toHost and zero: its memory is external');
+      }
+    } catch (error) {
+      this.#readyTlb?.destroy();
+      this.#table?.destroy();
+      throw error;
+    }
+    this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, { invalidate: (event) => this.#invalidate(event) });
+    device.contexts.push(this);
+    space.mirrors.push(this);
+    const { events } = platform;
+    if (events.heard) events.emit({ type: 'context.attached', space: space.id, device: device.name });
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- verbs
+
+  /** Reads bytes as the device would: through its translations, faulting where they do not suffice. Errors as for `space.read`, and ENODEV once the context has failed. */
+  read(addr: number, bytes: number): Uint8Array {
+    const step = this.readStep(addr, bytes);
+    this.#platform.scheduler.runSync(step);
+    return this.#checked(step, addr);
+  }
+
+  async readAsync(addr: number, bytes: number): Promise<Uint8Array> {
+    const step = this.readStep(addr, bytes);
+    await this.#platform.scheduler.runAsync(step);
+    return this.#checked(step, addr);
+  }
+
+  /** Writes bytes as the device would. */
+  write(addr: number, bytes: Uint8Array): void {
+    const step = this.writeStep(addr, bytes);
+    this.#platform.scheduler.runSync(step);
+    this.#checked(step, addr);
+  }
+
+  async writeAsync(addr: number, bytes: Uint8Array): Promise<void> {
+    const step = this.writeStep(addr, bytes);
+    await this.#platform.scheduler.runAsync(step);
+    this.#checked(step, addr);
+  }
+
+  /**
+   * Runs a job: its accesses are dealt to lanes, which run until each has finished or stalled on a fault; the batch is served, the stalled lanes are replayed, until
+   * all have finished. Models: a kernel launch on a device with replayable faults.
+   */
+  submit(job: Job): JobReport {
+    this.requireWorking('submit');
+    const step = new JobRun(this.#platform, this).of(job);
+    this.#platform.scheduler.runSync(step);
+    return step.report();
+  }
+
+  async submitAsync(job: Job): Promise<JobReport> {
+    this.requireWorking('submit');
+    const step = new JobRun(this.#platform, this).of(job);
+    await this.#platform.scheduler.runAsync(step);
+    return step.report();
+  }
+
+  /**
+   * Moves a range to this device's memory, or what of it is there back to the host, without a fault. Returns the pages that moved; the others stay where they are
+   * (pinned, or no frame free). Errors: EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`.
+   */
+  migrate(range: AddressRange, { to }: { readonly to: 'device' | 'host' }): number {
+    const step = this.migrateStep(range, to);
+    this.#platform.scheduler.runSync(step);
+    return step.moved;
+  }
+
+  async migrateAsync(range: AddressRange, { to }: { readonly to: 'device' | 'host' }): Promise<number> {
+    const step = this.migrateStep(range, to);
+    await this.#platform.scheduler.runAsync(step);
+    return step.moved;
+  }
+
+  /** Takes the device out of this address space: its pages come home, its translations go. Any later use is EBADF. Models: `gm_dev_detach`. */
+  detach(): void {
+    if (!this.#open) return;
+    this.#platform.scheduler.runSync(this.detachStep());
+  }
+
+  async detachAsync(): Promise<void> {
+    if (!this.#open) return;
+    await this.#platform.scheduler.runAsync(this.detachStep());
+  }
+
+  /** Looked-up pages of the device's TLB; a driver that translates by itself is counted by the translations it was asked for, all as misses. */
+  get tlbCounts(): { readonly hit: number; readonly miss: number } {
+    return this.mmu.walk ? { hit: 0, miss: this.translations } : this.#readyTlb!.counts;
+  }
+
+  /** Why this context serves nothing any more: a driver operation threw. */
+  get failure(): FarfaultError | undefined {
+    return this.#failed;
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- steps
+
+  readStep(addr: number, bytes: number): DeviceAccess {
+    this.requireWorking('read');
+    if (!Number.isSafeInteger(bytes) || bytes < 0) throw fail('EINVAL', 'read.bytes', bytes, 'is not a length');
+    return new DeviceAccess(this.#platform, this, requireAddress('read.addr', addr, bytes), new Uint8Array(bytes), false);
+  }
+
+  writeStep(addr: number, bytes: Uint8Array): DeviceAccess {
+    this.requireWorking('write');
+    if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'write.bytes', bytes, 'is not a Uint8Array');
+    return new DeviceAccess(this.#platform, this, requireAddress('write.addr', addr, bytes.length), bytes, true);
+  }
+
+  migrateStep(range: AddressRange, to: 'device' | 'host'): MoveRange {
+    this.requireWorking('migrate');
+    requireRange('migrate.range', range);
+    if (to !== 'device' && to !== 'host') throw fail('EINVAL', 'migrate.to', to, "is not one of: 'device', 'host'");
+    if (!this.device.memory) throw fail('EOPNOTSUPP', 'migrate.device', this.name, 'has no memory of its own');
+    return new MoveRange(this.#platform, this, this.device.memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to);
+  }
+
+  detachStep(): Detach {
+    return new Detach(this.#platform, this);
+  }
+
+  /** The step that serves one fault of this context: what a driver's own fault service is built from. */
+  serveStep(): ServeFault {
+    return new ServeFault(this.#platform, this);
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- for drivers
+
+  /** Where a page of this space is, if it is in this device's own memory: page within that memory. A query, for fault services and allocators. */
+  residency(vpn: number): number | undefined {
+    const { core } = this.#platform;
+    const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
+    const memory = this.device.memory;
+    if (kind !== L.KIND_DEVICE_PRIVATE || !memory?.node.holds(core.entryLow)) return undefined;
+    return core.entryLow - memory.node.base;
+  }
+
+  /** A ticket to return from an operation that is not finished. */
+  ticket(what: string): Ticket {
+    return this.#platform.tickets.open(`${this.name}: ${what}`);
+  }
+
+  /** The ready-made table; made at most once. */
+  makeTable(geometry?: TableGeometry): DeviceTable {
+    if (this.#table) {
+      if (geometry) throw fail('EINVAL', 'deviceTable', this.name, 'has made its table for this context already');
+      return this.#table;
+    }
+    const locate = (vpn: number, frame: number, write: boolean): Translation => ({
+      vpn,
+      memory: this.memoryOf(frame),
+      page: this.pageOf(frame),
+      write,
+    });
+    this.#table = new DeviceTable(
+      this.#platform.core,
+      geometry ?? this.device.driver.geometry ?? DEFAULT_GEOMETRY,
+      this.space.table,
+      locate,
+    );
+    return this.#table;
+  }
+
+  /** The ready-made TLB; made at most once. */
+  makeTlb(sets: number = DEVICE_TLB_SETS): DeviceTlb {
+    if (this.#readyTlb) throw fail('EINVAL', 'deviceTlb', this.name, 'has made its TLB for this context already');
+    this.#readyTlb = new DeviceTlb(this.#platform.core, this.makeTable(), sets);
+    return this.#readyTlb;
+  }
+
+  /** Memory index of a frame for this device's driver: an index into its memories, or HOST. */
+  memoryOf(frame: number): number {
+    const { memories } = this.device;
+    for (let i = 0; i < memories.length; i++) if (memories[i]!.node.holds(frame)) return i;
+    return HOST;
+  }
+
+  /** Page of a frame within its memory. */
+  pageOf(frame: number): number {
+    return frame - this.#platform.nodes.of(frame).base;
+  }
+
+  /** Frame behind a translation of this device's driver. */
+  frameOf(translation: Translation): number {
+    const { memory, page } = translation;
+    const node = memory === HOST ? this.#platform.host : this.device.memories[memory]?.node;
+    if (!node || !Number.isInteger(page) || page < 0 || page >= node.frames) {
+      throw fail('EINVAL', `${this.name}.walk.translate result`, page, `is not a page of memory ${memory}`);
+    }
+    return node.base + page;
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- for steps
+
+  /** Whether the device's translation of a page, cached or not, allows the access. */
+  reaches(vpn: number, write: boolean): boolean {
+    const { walk } = this.mmu;
+    if (walk) return this.#guard(() => walk.translate(vpn, write ? 'write' : 'read')) !== undefined;
+    const high = this.#platform.core.entry(this.#table!.table, vpn);
+    return (high & L.ENTRY_KIND) === L.KIND_PRESENT && (!write || (high & L.ENTRY_WRITE) !== 0);
+  }
+
+  /** Installs translations of pages that have just moved to this device. */
+  readonly install: Install = (_space, vpn, frames, writable) => {
+    const mappings = this.#mappings.clear();
+    for (let i = 0; i < frames.length; i++) if (frames[i]! >= 0) mappings.add(vpn + i, frames[i]!, writable(i));
+    this.#enter(mappings);
+  };
+
+  /** Installs the translation of one page that is in this device's memory already. */
+  installOne(vpn: number, frame: number, write: boolean): void {
+    const mappings = this.#mappings.clear();
+    mappings.add(vpn, frame, write);
+    this.#enter(mappings);
+  }
+
+  /** Installs the answer of a range fault; translations whose rights changed leave the device's caches. */
+  readonly installWords: InstallAnswer = (words, vpn, pages) => {
+    const mappings = this.#mappings.clear();
+    const changed = this.#changed.clear();
+    for (let i = 0; i < pages; i++) {
+      const high = words[i * 2 + 1]!;
+      if (high < HMM_VALID) continue;
+      const write = (high & HMM_WRITE) !== 0;
+      mappings.add(vpn + i, words[i * 2]!, write);
+      if (this.#table) {
+        const old = this.#platform.core.entry(this.#table.table, vpn + i);
+        if ((old & L.ENTRY_KIND) === L.KIND_PRESENT && ((old & L.ENTRY_WRITE) !== 0) !== write) changed.add(vpn + i, 1);
+      } else changed.add(vpn + i, 1);
+    }
+    this.#enter(mappings);
+    if (changed.count > 0) this.#flush(changed);
+  };
+
+  /** Removes this device's translations of these pages, table first, then caches. A ticket: the flush is unfinished. */
+  withdraw(ranges: Ranges): Ticket | undefined {
+    try {
+      this.pmap.release(ranges);
+      return this.#flush(ranges);
+    } catch (error) {
+      // Taking away cannot fail: a driver that throws is out of the game, and nothing will be translated through it any more.
+      this.#fail(error);
+      return undefined;
+    }
+  }
+
+  /** Throws EBADF once detached, ENODEV once failed. */
+  requireWorking(verb: string): void {
+    this.space.requireOpen(verb);
+    if (!this.#open) throw fail('EBADF', verb, this.name, 'has been detached from this address space');
+    if (this.#failed) throw fail('ENODEV', verb, this.name, `has failed: ${this.#failed.message}`);
+  }
+
+  /** Marks the context failed when a driver operation throws; the error goes on to the caller. */
+  #guard<T>(operation: () => T): T {
+    try {
+      return operation();
+    } catch (error) {
+      this.#fail(error);
+      throw this.#failed!;
+    }
+  }
+
+  /** A driver operation threw, or broke its contract: nothing goes through this context from now on. */
+  failWith(error: unknown): FarfaultError {
+    this.#fail(error);
+    return this.#failed!;
+  }
+
+  /** The last act of a detach: the notifier is gone, nothing of the device is left in the space. */
+  end(): void {
+    this.#open = false;
+    remove(this.device.contexts, this);
+    remove(this.space.mirrors, this as SpaceMirror);
+    try {
+      this.mmu.detach?.();
+      if (this.mmu.pmap && this.mmu.pmap !== this.#table) this.mmu.pmap.destroy?.();
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#readyTlb?.destroy();
+    this.#table?.destroy();
+    const { events } = this.#platform;
+    if (events.heard) events.emit({ type: 'context.detached', space: this.space.id, device: this.name });
+  }
+
+  /** Ends the subscription; a step, since a running invalidation has to end first. */
+  removeNotifierStep(): RemoveNotifier {
+    return new RemoveNotifier(this.notifier);
+  }
+
+  #chooseTlb(): Tlb | undefined {
+    if (this.mmu.walk) return this.mmu.tlb;
+    if (this.mmu.pmap && !(this.mmu.pmap instanceof DeviceTable)) {
+      throw fail('EINVAL', `${this.name}.walk`, undefined, 'is required: only the driver can translate through a pmap of its own');
+    }
+    if (this.mmu.tlb && this.mmu.tlb !== this.#readyTlb && !this.#readyTlb) {
+      throw fail('EINVAL', `${this.name}.walk`, undefined, 'is required: only the driver can look up a tlb of its own');
+    }
+    if (!this.#readyTlb) return this.makeTlb();
+    return this.mmu.tlb ?? this.#readyTlb;
+  }
+
+  #enter(mappings: Mappings): void {
+    if (mappings.count > 0) this.#guard(() => this.pmap.enter(mappings));
+  }
+
+  #flush(ranges: Ranges): Ticket | undefined {
+    const { tlb } = this;
+    if (!tlb) return undefined;
+    const answer = ranges.count > 1 && tlb.invalidateCoalesced ? tlb.invalidateCoalesced(ranges) : tlb.invalidate(ranges);
+    return isTicket(answer) ? answer : undefined;
+  }
+
+  /** The notifier callback: own migrations are ignored, since they withdraw exactly what they move. */
+  #invalidate(event: InvalidateEvent): boolean | Ticket {
+    const { events } = this.#platform;
+    events.counters.invalidations++;
+    const ignored = event.reason === 'MIGRATE' && event.owner === this.device.owner;
+    if (events.heard) {
+      const { start: vpn, end, reason } = event;
+      events.emit({ type: 'range.invalidated', space: this.space.id, device: this.name, vpn, pages: end - vpn, reason, ignored });
+    }
+    if (ignored) return true;
+    this.notifier.setSequence(event.sequence);
+    const ranges = this.#ranges.clear();
+    ranges.add(event.start, event.end - event.start);
+    return this.withdraw(ranges) ?? true;
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failed) return;
+    const message = error instanceof Error ? error.message : String(error);
+    this.#failed = isFarfaultError(error) ? error : fail('ENODEV', `driver ${this.name}`, message, 'threw');
+    const { events } = this.#platform;
+    if (events.heard) events.emit({ type: 'context.failed', space: this.space.id, device: this.name, message });
+  }
+
+  #checked(step: DeviceAccess, addr: number): Uint8Array {
+    if (step.outcome === 'done') return step.bytes;
+    throw accessError(step.name, addr + step.done, step.outcome);
+  }
+}
+
+/** What a lane or a device access wants, as drivers are asked. */
+export function accessOf(write: boolean): Access {
+  return write ? 'write' : 'read';
+}
+
+function requireAddress(argument: string, addr: number, bytes: number): number {
+  if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
+    throw fail('EINVAL', argument, addr, 'is not a byte address below 2^48');
+  if (addr + bytes > ADDRESS_LIMIT) throw fail('EOVERFLOW', argument, addr, `leaves the address space after 0x${bytes.toString(16)} bytes`);
+  return addr;
+}
+
+function remove<T>(list: T[], item: T): void {
+  const at = list.indexOf(item);
+  if (at >= 0) list.splice(at, 1);
+}

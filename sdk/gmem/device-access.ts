@@ -1,0 +1,142 @@
+/** An access of the device to a byte range, by itself: page by page through its translations, serving each fault as a batch of one. */
+import * as L from '../../assembly/layout.ts';
+import type { AccessOutcome } from '../mm/access.ts';
+import type { Platform } from '../mm/platform.ts';
+import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { Context } from './context.ts';
+import { settle } from './default-service.ts';
+import { FaultBatch } from './fault-batch.ts';
+import { ServeFault } from './serve.ts';
+import { translated } from './walk-lanes.ts';
+
+/** Tries for one page before an access gives up. */
+const ATTEMPTS_MAX = 64;
+
+export class DeviceAccess implements Step {
+  readonly name: string;
+  outcome: AccessOutcome = 'done';
+  done = 0;
+  readonly bytes: Uint8Array;
+  readonly #platform: Platform;
+  readonly #context: Context;
+  readonly #addr: number;
+  readonly #write: boolean;
+  readonly #serve: ServeFault;
+  #batch: FaultBatch | undefined;
+  #vpn = 0;
+  #attempts = 0;
+
+  constructor(platform: Platform, context: Context, addr: number, bytes: Uint8Array, write: boolean) {
+    this.name = write ? 'write' : 'read';
+    this.#platform = platform;
+    this.#context = context;
+    this.#addr = addr;
+    this.#write = write;
+    this.bytes = bytes;
+    this.#serve = new ServeFault(platform, context);
+  }
+
+  next(run: Run): Progress {
+    const context = this.#context;
+    context.requireWorking(this.name);
+    if (this.#batch && !this.#settled()) return DONE;
+    while (this.done < this.bytes.length) {
+      const done = this.#advance();
+      if (done > 0) {
+        this.#attempts = 0;
+        this.done += done;
+        continue;
+      }
+      if (this.#platform.core.stopReason === L.STOP_BYTES || ++this.#attempts > ATTEMPTS_MAX) return this.#end('bus error');
+      return run.call(this.#fault());
+    }
+    return DONE;
+  }
+
+  abort(): void {
+    this.#context.device.memory?.spared.clear();
+  }
+
+  #end(outcome: AccessOutcome): typeof DONE {
+    this.outcome = outcome;
+    return DONE;
+  }
+
+  /** Moves bytes up to the first page that does not translate; returns how many. */
+  #advance(): number {
+    const { core } = this.#platform;
+    const addr = this.#addr + this.done;
+    if (this.#context.mmu.walk) return this.#advanceByWalk(addr);
+    const length = Math.min(this.bytes.length - this.done, L.AREA_BYTES_LENGTH);
+    const buffer = core.area(L.AREA_BYTES);
+    const part = this.bytes.subarray(this.done, this.done + length);
+    if (this.#write) core.u8.set(part, buffer);
+    const done = core.exports.copyThrough(this.#context.slot, addr, length, buffer, this.#write ? 1 : 0);
+    if (!this.#write) part.set(core.u8.subarray(buffer, buffer + done));
+    this.#vpn = core.stopVpn;
+    return done;
+  }
+
+  #advanceByWalk(addr: number): number {
+    const { core } = this.#platform;
+    const vpn = Math.floor(addr / L.PAGE_BYTES);
+    this.#vpn = vpn;
+    core.setHeader(L.H_STOP_REASON, L.STOP_FAULT);
+    const at = translated(this.#platform, this.#context, vpn, this.#write);
+    if (at === undefined) return 0;
+    if (at === 0) {
+      core.setHeader(L.H_STOP_REASON, L.STOP_BYTES);
+      return 0;
+    }
+    this.#context.translations++;
+    const offset = addr % L.PAGE_BYTES;
+    const part = this.bytes.subarray(this.done, this.done + Math.min(this.bytes.length - this.done, L.PAGE_BYTES - offset));
+    if (this.#write) core.u8.set(part, at + offset);
+    else part.set(core.u8.subarray(at + offset, at + offset + part.length));
+    return part.length;
+  }
+
+  /** The step that serves the fault, through the driver's own service where it has one. */
+  #fault(): Step {
+    const { counters } = this.#platform.events;
+    const context = this.#context;
+    const record = { vpn: this.#vpn, write: this.#write, lane: 0, spanStart: this.#vpn, spanPages: 1 };
+    this.#batch = new FaultBatch([record], 0);
+    counters.deviceFaults[context.name] = (counters.deviceFaults[context.name] ?? 0) + 1;
+    this.#platform.events.countBatch(1);
+    if (this.#platform.events.heard)
+      this.#platform.events.emit({
+        type: 'fault.device',
+        space: context.space.id,
+        device: context.name,
+        vpn: this.#vpn,
+        write: this.#write,
+        lane: 0,
+      });
+    return context.mmu.fault ? context.mmu.fault.service(this.#batch) : this.#serve.of(this.#vpn, this.#write);
+  }
+
+  /** Takes note of how the fault ended; false when the access ends with it. */
+  #settled(): boolean {
+    const batch = this.#batch!;
+    const context = this.#context;
+    const { counters } = this.#platform.events;
+    this.#batch = undefined;
+    context.device.memory?.spared.clear();
+    if (!context.mmu.fault) {
+      const { outcome } = this.#serve;
+      if (outcome === 'no memory' || outcome === 'bus error') {
+        this.outcome = outcome;
+        return false;
+      }
+      settle(batch, { vpn: this.#vpn, write: this.#write }, outcome, context);
+    }
+    counters.coalesced += batch.coalesced;
+    counters.deferred += batch.deferred;
+    const cancelled = batch.cancelled(this.#vpn, this.#write);
+    if (!cancelled) return true;
+    counters.cancelled++;
+    this.outcome = cancelled;
+    return false;
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * The ready-made device table and TLB: the core's radix code with a geometry of the driver's choice, and the core's translation cache in front of it.
+ *
+ *   deviceTable(context)   a `pmap` family, and `walk` for drivers that keep their own cache
+ *   deviceTlb(context)     a `tlb` family; looked up by the core, so a job's accesses never leave it
+ */
+import * as L from '../../assembly/layout.ts';
+import type { Core } from '../core/abi.ts';
+import type { Mappings, Ranges } from '../core/batch.ts';
+import { fail } from '../errors.ts';
+import type { Context } from './context.ts';
+import type { Access, Pmap, TableGeometry, Tlb, Translation } from './driver.ts';
+
+/** Four levels of nine bits, leaves first: 48-bit addresses, 2 MiB and 1 GiB blocks. */
+export const DEFAULT_GEOMETRY: TableGeometry = { bits: [9, 9, 9, 9] };
+
+/** Sets of a ready-made device TLB, four ways each. */
+export const DEVICE_TLB_SETS = 256;
+
+/** A radix table of one context. */
+export class DeviceTable implements Pmap {
+  /** Descriptor address in the core. */
+  readonly table: number;
+  readonly #core: Core;
+  readonly #locate: (vpn: number, frame: number, write: boolean) => Translation;
+
+  constructor(core: Core, geometry: TableGeometry, home: number, locate: (vpn: number, frame: number, write: boolean) => Translation) {
+    checkGeometry(geometry);
+    this.#core = core;
+    this.#locate = locate;
+    this.table = core.tableCreate(geometry.bits, false);
+    if (this.table === 0) throw fail('ENOMEM', 'device tables', core.plan.tables, 'is all that the machine has room for');
+    core.setField(this.table, L.TABLE_HOME, home);
+  }
+
+  enter(mappings: Mappings): void {
+    const { exports } = this.#core;
+    mappings.eachFrame((vpn, pages, frame, write) => {
+      const high = L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0);
+      const done = exports.rangeMap(this.table, vpn, pages, frame, high);
+      if (done !== pages) throw fail('ENOMEM', 'table pages', this.#core.plan.tablePages, 'are used up: the device table cannot grow');
+    });
+  }
+
+  release(ranges: Ranges): void {
+    const { exports } = this.#core;
+    ranges.each((vpn, pages) => {
+      // A range may be the whole address space; counts cross the boundary as 32 bits.
+      for (let done = 0; done < pages; done += 2 ** 30) exports.rangeUnmap(this.table, vpn + done, Math.min(pages - done, 2 ** 30));
+    });
+  }
+
+  protect(ranges: Ranges, write: boolean): void {
+    const { exports } = this.#core;
+    ranges.each((vpn, pages) => {
+      exports.rangeProtect(this.table, vpn, pages, write ? 0 : L.ENTRY_WRITE, write ? L.ENTRY_WRITE : 0);
+    });
+  }
+
+  /** The translation of a page if the table allows the access; for a driver's own cache. */
+  walk(vpn: number, access: Access): Translation | undefined {
+    const core = this.#core;
+    const high = core.entry(this.table, vpn);
+    if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return undefined;
+    const write = (high & L.ENTRY_WRITE) !== 0;
+    if (access === 'write' && !write) return undefined;
+    return this.#locate(vpn, core.entryLow, write);
+  }
+
+  /** Mapped pages. */
+  get pages(): number {
+    return this.#core.field(this.table, L.TABLE_PAGES);
+  }
+
+  destroy(): void {
+    this.#core.exports.tableDestroy(this.table);
+  }
+}
+
+/** A translation cache in the core, in front of a `DeviceTable`. */
+export class DeviceTlb implements Tlb {
+  /** Slot address in the core. */
+  readonly slot: number;
+  readonly #core: Core;
+
+  constructor(core: Core, table: DeviceTable, sets: number) {
+    if (!Number.isInteger(sets) || sets < 1 || sets > L.TLB_SETS_MAX || (sets & (sets - 1)) !== 0) {
+      throw fail('EINVAL', 'deviceTlb.sets', sets, `is not a power of two between 1 and ${L.TLB_SETS_MAX}`);
+    }
+    this.#core = core;
+    this.slot = core.tlbCreate(table.table, sets);
+    if (this.slot === 0) throw fail('ENOMEM', 'device TLBs', core.plan.tlbs, 'is all that the machine has room for');
+  }
+
+  invalidate(ranges: Ranges): void {
+    const { exports } = this.#core;
+    ranges.each((vpn, pages) => {
+      if (pages >= 2 ** 32) exports.tlbFlush(this.slot);
+      else exports.tlbInvalidate(this.slot, vpn, pages);
+    });
+  }
+
+  /** Looked-up pages. */
+  get counts(): { readonly hit: number; readonly miss: number } {
+    return { hit: this.#core.counter(this.slot, L.TLB_HITS), miss: this.#core.counter(this.slot, L.TLB_MISSES) };
+  }
+
+  destroy(): void {
+    this.#core.exports.tlbDestroy(this.slot);
+  }
+}
+
+/** The context's ready-made table. Once per context. Errors: ENOMEM; EINVAL for a geometry outside 1 to 5 levels of 1 to 9 bits, 36 bits at most. */
+export function deviceTable(context: Context, geometry?: TableGeometry): DeviceTable {
+  return context.makeTable(geometry);
+}
+
+/** The context's ready-made TLB, in front of its ready-made table: `sets` sets (a power of two up to 256) of four ways, least recently used out first. */
+export function deviceTlb(context: Context, sets: number = DEVICE_TLB_SETS): DeviceTlb {
+  return context.makeTlb(sets);
+}
+
+function checkGeometry(geometry: TableGeometry): void {
+  const bits = geometry?.bits;
+  if (!Array.isArray(bits)) throw fail('EINVAL', 'geometry.bits', bits, 'is not an array of level widths');
+  if (bits.length < 1 || bits.length > L.LEVELS_MAX)
+    throw fail('EINVAL', 'geometry.bits', bits.length, `levels are not between 1 and ${L.LEVELS_MAX}`);
+  for (const width of bits) {
+    if (!Number.isInteger(width) || width < 1 || width > L.LEVEL_BITS_MAX)
+      throw fail('EINVAL', 'geometry.bits', width, `is not a width between 1 and ${L.LEVEL_BITS_MAX}`);
+  }
+  const sum = (bits as readonly number[]).reduce((total, width) => total + width, 0);
+  if (sum > L.VPN_BITS) throw fail('EINVAL', 'geometry.bits', sum, `is more than the ${L.VPN_BITS} bits of a page number`);
+}

@@ -1,0 +1,212 @@
+/**
+ * What a device-model author implements: a `Driver`, whose `attach(context)` returns small families of operations. **Having a family
+ * is the capability**; a family or an operation with an unknown name is refused by name when the device is attached.
+ *
+ * ```
+ *   defineDriver(options => driver)          a device, before it is in a machine
+ *     driver.attach(context) => GmMmu        the device in one address space: the families below
+ *
+ *   family   operations                          without it
+ *   pmap     enter release protect destroy       the ready-made device table (deviceTable)
+ *   tlb      invalidate invalidateCoalesced      the ready-made TLB (deviceTlb), or none when the driver translates
+ *   walk     translate                           ready-made TLB in front of the ready-made table, in the core
+ *   copy     toDevice toHost zero                the core copies, at once
+ *   phys     allocPage freePage victims          frames are handed out by the core's buddy allocator, oldest evicted first
+ *   fault    service                             the framework serves every fault in the order of its coming
+ * ```
+ *
+ * Rules of every operation: it must not call the machine it serves; lists that it is given are borrowed until it returns; it is never entered
+ * twice at once for one context. One that throws marks the context failed and leaves the machine consistent.
+ *
+ * Models: `struct gm_mmu` (RFC, 28 Nov 2023), cut into families.
+ */
+import { type Step } from '../step/step.ts';
+import { type Ticket } from '../step/ticket.ts';
+import { fail } from '../errors.ts';
+import { type Copies, type Mappings, type Ranges } from '../core/batch.ts';
+import { type Context } from './context.ts';
+import { type FaultBatch } from './fault-batch.ts';
+
+/** What an access wants to do. */
+export type Access = 'read' | 'write';
+
+/** Index into the driver's `memory`, or HOST for the machine's own. */
+export type MemoryIndex = number;
+
+/** The memory index that means the host's DRAM. */
+export const HOST: MemoryIndex = -1;
+
+/** Where a page is and what may be done to it: what `walk.translate` answers. */
+export interface Translation {
+  /** Virtual page number. */
+  readonly vpn: number;
+  /** Which memory: an index into the driver's `memory`, or HOST. */
+  readonly memory: MemoryIndex;
+  /** Page within that memory, counted from 0: a device address. */
+  readonly page: number;
+  readonly write: boolean;
+}
+
+/** One memory of a device. */
+export interface MemoryDescription {
+  /** Unique in the driver; the node is called `<driver>.<name>`. */
+  readonly name: string;
+  /** `private`: the CPU cannot reach it, a CPU touch brings the page home. */
+  readonly kind: 'private';
+  /** Bytes, a multiple of 4096. */
+  readonly bytes: number;
+  /**
+   * `backed` (default): its bytes are in the machine's memory. `metadata`: no bytes, only counts and states (reads give zeros). `external`: the driver holds the bytes;
+   * the `copy` family is then required.
+   */
+  readonly bytesIn?: 'backed' | 'metadata' | 'external';
+  /** Who hands its pages out: the core's buddy allocator (default), or the driver's `phys` family (its first memory only). */
+  readonly allocator?: 'core' | 'driver';
+}
+
+/** Shape of a radix table: bits per level, leaves first. `[9, 9, 9, 9]` is x86-64's four levels. */
+export interface TableGeometry {
+  readonly bits: readonly number[];
+}
+
+/** Installs, changes and removes translations in the device's own table. None of these may fail. */
+export interface Pmap {
+  /** Installs translations, in place of older ones. Models: `gm_mmu.pmap_enter`. */
+  enter(mappings: Mappings): void;
+  /** Removes every translation in the ranges. Models: `gm_mmu.pmap_release`. */
+  release(ranges: Ranges): void;
+  /** Changes the right to write of every translation in the ranges. Models: `gm_mmu.pmap_protect`. */
+  protect?(ranges: Ranges, write: boolean): void;
+  /** The context ends; every translation has been released. Models: `gm_mmu.pmap_destroy`. */
+  destroy?(): void;
+}
+
+/** Empties the device's translation caches. A ticket says that the flush is not finished: nothing is freed before it is. */
+export interface Tlb {
+  /** Models: `gm_mmu.tlb_invl`. */
+  invalidate(ranges: Ranges): Ticket | void;
+  /** One flush for several ranges; without it `invalidate` gets them all. Models: `gm_mmu.tlb_invl_coalesced`. */
+  invalidateCoalesced?(ranges: Ranges): Ticket | void;
+}
+
+/** The driver's own way from a page to where it is. */
+export interface Walk {
+  /** The translation of a page if it allows the access; `undefined` raises a device fault. */
+  translate(vpn: number, access: Access): Translation | undefined;
+}
+
+/** The device's copy engine. A ticket says that the copies are not finished; the pages wait for it. */
+export interface Copy {
+  toDevice?(copies: Copies): Ticket | void;
+  toHost?(copies: Copies): Ticket | void;
+  /** Fills target pages with zeros. Models: the zero-fill of `gm_mmu.prepare_page`. */
+  zero?(copies: Copies): Ticket | void;
+}
+
+/** The driver's own allocator for its first memory, in pages of that memory. Models: `alloc_page`, `free_page` of the GMEM cover letter. */
+export interface Phys {
+  /** A page that is not in use, or `undefined` when none is free. */
+  allocPage(): number | undefined;
+  /** A page came free, for whatever reason: munmap, a CPU touch, an eviction, a refused migration. */
+  freePage(page: number): void;
+  /** Pages to bring home so that `allocPage` succeeds; an empty list when nothing may go now. */
+  victims?(): readonly number[];
+}
+
+/** The driver in control of its faults: its fault buffer is handed over when every lane has stalled or finished. */
+export interface FaultService {
+  /** The step that serves this batch; the framework replays all stalled lanes when it is DONE. */
+  service(batch: FaultBatch): Step;
+}
+
+/** The operations of a device in one address space. */
+export interface GmMmu {
+  readonly pmap?: Pmap;
+  readonly tlb?: Tlb;
+  readonly walk?: Walk;
+  readonly copy?: Copy;
+  readonly phys?: Phys;
+  readonly fault?: FaultService;
+  /** The device leaves this address space. */
+  detach?(): void;
+}
+
+/** A device, before it is in a machine. */
+export interface Driver {
+  /** Lower case letters, digits, `-`: names the device and its nodes. */
+  readonly name: string;
+  /** Page sizes the device's table can hold, in bytes, smallest first. Default: 4096 only. */
+  readonly pageBytes?: readonly number[];
+  readonly memory?: readonly MemoryDescription[];
+  /** How much one fault moves or maps: a power of two between 4096 and 2 MiB. Default: 4096. */
+  readonly granuleBytes?: number;
+  /** Records that the fault buffer holds. Default: FAULT_BUFFER_ENTRIES. */
+  readonly faultEntries?: number;
+  /** Shape of its table, when it uses the ready-made one. Default: four levels of 9 bits. */
+  readonly geometry?: TableGeometry;
+  attach(context: Context): GmMmu;
+}
+
+/** Makes a driver from options: what a driver module exports by default. */
+export interface DriverFactory<Options extends object> {
+  (options?: Options): Driver;
+  /** How `isDriverFactory` knows one. */
+  readonly driverFactory: true;
+}
+
+export const FAULT_BUFFER_ENTRIES = 256;
+
+const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; readonly optional: readonly string[] }>> = {
+  pmap: { required: ['enter', 'release'], optional: ['protect', 'destroy'] },
+  tlb: { required: ['invalidate'], optional: ['invalidateCoalesced'] },
+  walk: { required: ['translate'], optional: [] },
+  copy: { required: [], optional: ['toDevice', 'toHost', 'zero'] },
+  phys: { required: ['allocPage', 'freePage'], optional: ['victims'] },
+  fault: { required: ['service'], optional: [] },
+};
+
+/** Declares a driver: a function from its options (all of them optional) to the driver itself. */
+export function defineDriver<Options extends object = Record<string, never>>(make: (options: Options) => Driver): DriverFactory<Options> {
+  const factory = (options?: Options): Driver => make(options ?? ({} as Options));
+  return Object.assign(factory, { driverFactory: true as const });
+}
+
+/** True for what `defineDriver` returns. */
+export function isDriverFactory(value: unknown): value is DriverFactory<object> {
+  return typeof value === 'function' && (value as { driverFactory?: unknown }).driverFactory === true;
+}
+
+/** True when a translation exists and allows the access. */
+export function permits(translation: Translation | undefined, access: Access): translation is Translation {
+  return translation !== undefined && (access === 'read' || translation.write);
+}
+
+/** Throws EINVAL when a driver's families or operations are not ones that the framework drives. */
+export function checkFamilies(driver: string, mmu: GmMmu): void {
+  if (typeof mmu !== 'object' || mmu === null) throw fail('EINVAL', `${driver}.attach result`, mmu, 'is not an object of families');
+  for (const [family, operations] of Object.entries(mmu)) {
+    if (family === 'detach') {
+      if (typeof operations !== 'function') throw fail('EINVAL', `${driver}.detach`, operations, 'is not a function');
+      continue;
+    }
+    if (operations === undefined) continue;
+    const known = FAMILIES[family];
+    if (!known) throw fail('EINVAL', `${driver} family`, family, `is unknown: the families are ${Object.keys(FAMILIES).join(', ')}`);
+    for (const required of known.required) {
+      if (typeof (operations as Record<string, unknown>)[required] !== 'function') {
+        throw fail('EINVAL', `${driver}.${family}.${required}`, (operations as Record<string, unknown>)[required], 'is not a function');
+      }
+    }
+    if (Object.getPrototypeOf(operations) !== Object.prototype) continue;
+    for (const operation of Object.keys(operations)) {
+      if (!known.required.includes(operation) && !known.optional.includes(operation)) {
+        throw fail(
+          'EINVAL',
+          `${driver}.${family} operation`,
+          operation,
+          `is unknown: ${family} has ${[...known.required, ...known.optional].join(', ')}`,
+        );
+      }
+    }
+  }
+}

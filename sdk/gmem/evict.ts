@@ -1,0 +1,54 @@
+/** Eviction: frames of a device's memory come home to make room. */
+import * as L from '../../assembly/layout.ts';
+import type { DeviceMemory } from '../mm/device-memory.ts';
+import { Migration } from '../mm/migration.ts';
+import type { Platform } from '../mm/platform.ts';
+import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+
+export class Evict implements Step {
+  readonly name = 'evict';
+  /** Pages that came home. */
+  freed = 0;
+  readonly #platform: Platform;
+  readonly #migration: Migration;
+  #memory!: DeviceMemory;
+  #frames: readonly number[] = [];
+  #next = 0;
+  #called = false;
+
+  constructor(platform: Platform) {
+    this.#platform = platform;
+    this.#migration = new Migration(platform);
+  }
+
+  /** Chooses the memory. */
+  from(memory: DeviceMemory): this {
+    this.#memory = memory;
+    return this;
+  }
+
+  /** These frames of it go, whoever maps them; counted as one eviction. */
+  frames(frames: readonly number[]): this {
+    this.freed = 0;
+    this.#frames = frames;
+    this.#next = 0;
+    this.#called = false;
+    return this;
+  }
+
+  next(run: Run): Progress {
+    const { events } = this.#platform;
+    if (this.#called) this.freed += this.#migration.moved;
+    if (this.#next < this.#frames.length) {
+      this.#called = true;
+      const part = this.#frames.slice(this.#next, this.#next + L.WORDS_MAX);
+      this.#next += part.length;
+      return run.call(this.#migration.framesToHost(part, this.#memory, 'evict'));
+    }
+    if (this.freed > 0) {
+      events.counters.evictions++;
+      if (events.heard) events.emit({ type: 'frames.evicted', node: this.#memory.node.name, pages: this.freed });
+    }
+    return DONE;
+  }
+}

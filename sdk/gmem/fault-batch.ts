@@ -1,0 +1,69 @@
+/**
+ * A fault buffer's contents as its driver sees them: the records of one round, in the order in which the lanes wrote them. Lent to `fault.service` until the step
+ * that it returns is done.
+ */
+import * as L from '../../assembly/layout.ts';
+
+/** One record. */
+export interface DeviceFaultRecord {
+  readonly vpn: number;
+  readonly write: boolean;
+  readonly lane: number;
+  /** The pages that the faulting access touches: all of them have to be there at once when it is replayed. */
+  readonly spanStart: number;
+  readonly spanPages: number;
+}
+
+/** The records of one round, and what the driver says became of them. */
+export class FaultBatch {
+  readonly records: readonly DeviceFaultRecord[];
+  /** Records that found no room: their lanes stall too, and will fault again. */
+  readonly overflow: number;
+  /** Pages served: entered, or found to be there. For the report of progress. */
+  served = 0;
+  /** Records merged with another one, or found served by an earlier one of this batch. */
+  coalesced = 0;
+  /** Records put off: their lanes will fault again. */
+  deferred = 0;
+  readonly #cancelled: Map<number, 'no mapping' | 'permission'> = new Map();
+  readonly #cancelledWrites: Map<number, 'no mapping' | 'permission'> = new Map();
+
+  constructor(records: readonly DeviceFaultRecord[], overflow: number) {
+    this.records = records;
+    this.overflow = overflow;
+  }
+
+  /** Gives accesses to a page up, `write`: only those that write. Their lanes drop them and go on. For pages that have no mapping, or not the right. */
+  cancel(vpn: number, write: boolean, reason: 'no mapping' | 'permission'): void {
+    (write ? this.#cancelledWrites : this.#cancelled).set(vpn, reason);
+  }
+
+  /** Why such an access to a page is given up, if it is. */
+  cancelled(vpn: number, write: boolean): 'no mapping' | 'permission' | undefined {
+    return this.#cancelled.get(vpn) ?? (write ? this.#cancelledWrites.get(vpn) : undefined);
+  }
+
+  get cancels(): number {
+    return this.#cancelled.size + this.#cancelledWrites.size;
+  }
+}
+
+/** Copies `count` records out of the core's fault area. */
+export function readRecords(words: Uint32Array, count: number): DeviceFaultRecord[] {
+  const records: DeviceFaultRecord[] = [];
+  for (let i = 0; i < count; i++) {
+    const at = (i * L.FAULT_BYTES) >>> 2;
+    const high = words[at + 1]!;
+    const vpn = (high & 0xf) * 2 ** 32 + words[at]!;
+    const before = (high & L.FAULT_SPAN_BEFORE) !== 0;
+    const after = (high & L.FAULT_SPAN_AFTER) !== 0;
+    records.push({
+      vpn,
+      write: (high & L.FAULT_WRITE) !== 0,
+      lane: words[at + 2]!,
+      spanStart: before ? vpn - 1 : vpn,
+      spanPages: before || after ? 2 : 1,
+    });
+  }
+  return records;
+}

@@ -1,0 +1,32 @@
+/** What a driver author needs: the driver interface, the ready-made table and TLB, and the steps that a driver in control of its faults is built from. */
+export { Copies, Mappings, Ranges } from '../core/batch.ts';
+export { fail, FarfaultError, isFarfaultError } from '../errors.ts';
+export { AGAIN, CALL, DONE, type Progress, type Run, type Step, WAIT } from '../step/step.ts';
+export { isTicket, type Ticket } from '../step/ticket.ts';
+export { GiB, KiB, MiB } from '../units.ts';
+export type { Context } from './context.ts';
+export { settle } from './default-service.ts';
+export type { Device } from './device.ts';
+export { DeviceTable, deviceTable, DeviceTlb, deviceTlb } from './device-table.ts';
+export {
+  type Access,
+  type Copy,
+  defineDriver,
+  type Driver,
+  type DriverFactory,
+  type FaultService,
+  type GmMmu,
+  HOST,
+  isDriverFactory,
+  type MemoryDescription,
+  type MemoryIndex,
+  permits,
+  type Phys,
+  type Pmap,
+  type TableGeometry,
+  type Tlb,
+  type Translation,
+  type Walk,
+} from './driver.ts';
+export { type DeviceFaultRecord, FaultBatch } from './fault-batch.ts';
+export type { ServeFault, ServeOutcome } from './serve.ts';

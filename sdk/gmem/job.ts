@@ -1,0 +1,298 @@
+/**
+ * Jobs: a device's work, as accesses dealt to lanes. Rounds of lanes, batches of faults, replays, until every lane has finished.
+ *
+ * ```
+ *   round      every lane runs until it has finished or stalls; records go into the bounded fault buffer
+ *   service    the driver's own, or the framework's: every record in the order of its coming
+ *   cancel     accesses without mapping or right are dropped, their lanes go on
+ *   replay     all stalled lanes try again: the next round
+ * ```
+ *
+ * Lane order, dealing and replay are those of `assembly/lanes.ts`, also where the driver translates (`walk-lanes.ts`).
+ */
+import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+import type { Platform } from '../mm/platform.ts';
+import { Lock } from '../step/lock.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { Context } from './context.ts';
+import { DefaultService } from './default-service.ts';
+import { FaultBatch, readRecords } from './fault-batch.ts';
+import { WalkLanes } from './walk-lanes.ts';
+
+/** One access of a job. */
+export interface JobAccess {
+  readonly op: 'read' | 'write';
+  /** Byte address. */
+  readonly addr: number;
+  /** 1 to 4096. */
+  readonly bytes: number;
+  /** What a write stores: a non-negative integer below 2^53, as a little-endian 8-byte word cut to `bytes`; longer writes repeat it, adding 1 to the low half each time. Default 0. */
+  readonly value?: number;
+}
+
+/** Access k goes to lane k mod `lanes`. */
+export interface Job {
+  /** At most 65,536. */
+  readonly accesses: readonly JobAccess[];
+  /** 1 to 4096. Default 32. */
+  readonly lanes?: number;
+}
+
+/** What a job did. */
+export interface JobReport {
+  /** Rounds of lanes: one more than the batches of faults. */
+  readonly rounds: number;
+  /**
+   * Two u32 per access: the value read (up to 8 bytes, zero-extended; longer reads give a hash of the bytes and their number), or what was written. An access
+   * that was cancelled keeps what it had.
+   */
+  readonly observed: Uint32Array;
+  /** Indices of the executed accesses in order of execution. */
+  readonly order: Uint32Array;
+  /** Indices of accesses given up: no mapping, or no right. */
+  readonly cancelled: readonly number[];
+}
+
+/** Lanes of a job that does not say. A warp. */
+export const LANES_DEFAULT = 32;
+
+const jobLocks = new WeakMap<Platform, Lock>();
+
+/** The lock of a machine's one job area. */
+export function jobLock(platform: Platform): Lock {
+  let lock = jobLocks.get(platform);
+  if (!lock) {
+    lock = new Lock('job', 0);
+    jobLocks.set(platform, lock);
+  }
+  return lock;
+}
+
+const LOCK = 0;
+const ROUND = 1;
+const SERVED = 2;
+
+export class JobRun implements Step {
+  readonly name = 'job';
+  readonly #platform: Platform;
+  readonly #context: Context;
+  readonly #default: DefaultService;
+  #words: Uint32Array | undefined;
+  #values: Uint32Array | undefined;
+  #n = 0;
+  #lanes = LANES_DEFAULT;
+  #accessesAt = 0;
+  #valuesAt = 0;
+  #phase = LOCK;
+  #rounds = 0;
+  #executed = 0;
+  #idle = false;
+  #batch: FaultBatch | undefined;
+  #walk: WalkLanes | undefined;
+  #cancelled: number[] = [];
+  #order: Uint32Array = new Uint32Array(0);
+
+  constructor(platform: Platform, context: Context) {
+    this.#platform = platform;
+    this.#context = context;
+    this.#default = new DefaultService(platform, context);
+  }
+
+  /** A program's job: checked, packed, and kept by this step until it has the job area. */
+  of(job: Job): this {
+    const { accesses, lanes } = checkJob(job);
+    this.#words = new Uint32Array(accesses.length * 2);
+    this.#values = new Uint32Array(accesses.length * 2);
+    accesses.forEach(({ op, addr, bytes, value = 0 }, i) => {
+      const high = (addr / 2 ** 32) | ((bytes - 1) << L.ACCESS_LENGTH_SHIFT) | (op === 'write' ? L.ACCESS_WRITE : 0) | L.ACCESS_DEVICE;
+      this.#words![i * 2] = addr;
+      this.#words![i * 2 + 1] = high;
+      this.#values![i * 2] = value;
+      this.#values![i * 2 + 1] = value / 2 ** 32;
+    });
+    return this.#begin(accesses.length, lanes, this.#platform.core.area(L.AREA_ACCESSES), this.#platform.core.area(L.AREA_VALUES));
+  }
+
+  /** A job that stands in the batch areas already: `n` packed accesses and their values. For the replay. */
+  inPlace(n: number, lanes: number, accessesAt: number, valuesAt: number): this {
+    this.#words = undefined;
+    this.#values = undefined;
+    return this.#begin(n, lanes, accessesAt, valuesAt);
+  }
+
+  #begin(n: number, lanes: number, accessesAt: number, valuesAt: number): this {
+    this.#n = n;
+    this.#lanes = lanes;
+    this.#accessesAt = accessesAt;
+    this.#valuesAt = valuesAt;
+    this.#phase = LOCK;
+    this.#rounds = 0;
+    this.#executed = 0;
+    this.#idle = false;
+    this.#cancelled = [];
+    return this;
+  }
+
+  /** Executed accesses, their indices being in the order area. */
+  get executed(): number {
+    return this.#executed;
+  }
+
+  next(run: Run): Progress {
+    const lock = jobLock(this.#platform);
+    switch (this.#phase) {
+      case LOCK:
+        if (!lock.tryAcquire(run)) return run.waitFor(lock);
+        this.#start();
+        this.#phase = ROUND;
+      // falls through
+      case ROUND: {
+        const stalled = this.#round();
+        if (stalled === 0) return this.#finish(run);
+        this.#phase = SERVED;
+        return run.call(this.#service());
+      }
+      default:
+        this.#served();
+        this.#phase = ROUND;
+        return AGAIN;
+    }
+  }
+
+  abort(run: Run): void {
+    const lock = jobLock(this.#platform);
+    if (run.holds(lock)) lock.release(run);
+    this.#context.device.memory?.spared.clear();
+  }
+
+  report(): JobReport {
+    return { rounds: this.#rounds, observed: this.#values!, order: this.#order, cancelled: this.#cancelled };
+  }
+
+  #start(): void {
+    const { core } = this.#platform;
+    if (this.#words && this.#values) {
+      core.words(L.AREA_ACCESSES, this.#n * 2).set(this.#words);
+      core.words(L.AREA_VALUES, this.#n * 2).set(this.#values);
+    }
+    core.exports.jobBegin(core.area(L.AREA_JOB), this.#n, this.#lanes, this.#context.device.faultEntries);
+    this.#walk = this.#context.mmu.walk ? new WalkLanes(this.#platform, this.#context, this.#accessesAt, this.#valuesAt) : undefined;
+  }
+
+  #round(): number {
+    const { core } = this.#platform;
+    const job = core.area(L.AREA_JOB);
+    this.#context.requireWorking('submit');
+    this.#rounds++;
+    const before = core.field(job, L.JOB_EXECUTED);
+    const stalled = this.#walk
+      ? this.#walk.round()
+      : core.exports.laneRound(
+          this.#context.slot,
+          job,
+          this.#accessesAt,
+          this.#valuesAt,
+          core.area(L.AREA_ORDER),
+          core.area(L.AREA_FAULTS),
+        );
+    if (core.stopReason === L.STOP_BYTES && !this.#walk) {
+      throw fail('EIO', 'job access', core.stopVpn * L.PAGE_BYTES, 'is on a page whose bytes are not in this memory');
+    }
+    this.#executed = core.field(job, L.JOB_EXECUTED);
+    const idle = this.#executed === before;
+    if (idle && this.#idle)
+      throw fail('ETIME', 'job', this.#context.name, 'makes no progress: a batch served nothing and the replay executed nothing');
+    this.#idle = false;
+    return stalled;
+  }
+
+  #service(): Step {
+    const { core, events } = this.#platform;
+    const context = this.#context;
+    const job = core.area(L.AREA_JOB);
+    const count = core.field(job, L.JOB_FAULTS);
+    const records = readRecords(core.words(L.AREA_FAULTS, (count * L.FAULT_BYTES) >>> 2), count);
+    const batch = new FaultBatch(records, core.field(job, L.JOB_OVERFLOW));
+    this.#batch = batch;
+    const { counters } = events;
+    counters.deviceFaults[context.name] = (counters.deviceFaults[context.name] ?? 0) + count;
+    counters.overflow += batch.overflow;
+    events.countBatch(count);
+    if (events.heard) {
+      for (const { vpn, write, lane } of records)
+        events.emit({ type: 'fault.device', space: context.space.id, device: context.name, vpn, write, lane });
+    }
+    return context.mmu.fault ? context.mmu.fault.service(batch) : this.#default.of(batch);
+  }
+
+  #served(): void {
+    const { core, events } = this.#platform;
+    const { counters } = events;
+    const context = this.#context;
+    const batch = this.#batch!;
+    const job = core.area(L.AREA_JOB);
+    context.device.memory?.spared.clear();
+    counters.coalesced += batch.coalesced;
+    counters.deferred += batch.deferred;
+    if (batch.cancels > 0) this.#cancel(batch, job);
+    // A batch that served nothing, before a round that executes nothing: nobody would ever get on.
+    this.#idle = batch.served === 0 && batch.cancels === 0;
+    if (events.heard) {
+      const { coalesced, deferred, overflow } = batch;
+      events.emit({
+        type: 'batch.served',
+        space: context.space.id,
+        device: context.name,
+        records: batch.records.length,
+        coalesced,
+        deferred,
+        overflow,
+      });
+    }
+  }
+
+  /** Drops the accesses of cancelled pages, once for each stalled lane. */
+  #cancel(batch: FaultBatch, job: number): void {
+    const { core, events } = this.#platform;
+    const lanes = new Set<number>();
+    for (const { vpn, write, lane } of batch.records) {
+      const reason = batch.cancelled(vpn, write);
+      if (!reason || lanes.has(lane)) continue;
+      lanes.add(lane);
+      this.#cancelled.push(core.field(job + lane * 4, L.JOB_LANE_NEXT));
+      core.exports.laneCancel(job, lane);
+      events.counters.cancelled++;
+      if (events.heard) events.emit({ type: 'fault.cancelled', space: this.#context.space.id, device: this.#context.name, vpn, reason });
+    }
+  }
+
+  #finish(run: Run): typeof DONE {
+    const { core } = this.#platform;
+    if (this.#values) {
+      this.#values.set(core.words(L.AREA_VALUES, this.#n * 2));
+      this.#order = core.words(L.AREA_ORDER, this.#executed).slice();
+    }
+    jobLock(this.#platform).release(run);
+    return DONE;
+  }
+}
+
+function checkJob(job: Job): { accesses: readonly JobAccess[]; lanes: number } {
+  if (typeof job !== 'object' || job === null || !Array.isArray(job.accesses))
+    throw fail('EINVAL', 'job.accesses', (job as Job | undefined)?.accesses, 'is not an array');
+  const { accesses, lanes = LANES_DEFAULT } = job;
+  if (accesses.length > L.JOB_ACCESSES_MAX) throw fail('EINVAL', 'job.accesses', accesses.length, `is more than ${L.JOB_ACCESSES_MAX}`);
+  if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX)
+    throw fail('EINVAL', 'job.lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
+  for (const { op, addr, bytes, value = 0 } of accesses) {
+    if (op !== 'read' && op !== 'write') throw fail('EINVAL', 'job access op', op, "is not one of: 'read', 'write'");
+    if (!Number.isInteger(bytes) || bytes < 1 || bytes > L.ACCESS_LENGTH_MAX)
+      throw fail('EINVAL', 'job access bytes', bytes, 'is not between 1 and 4096');
+    if (!Number.isSafeInteger(addr) || addr < 0 || addr + bytes > 2 ** L.ADDRESS_BITS)
+      throw fail('EINVAL', 'job access addr', addr, 'is not a byte address below 2^48');
+    if (!Number.isSafeInteger(value) || value < 0)
+      throw fail('EINVAL', 'job access value', value, 'is not a non-negative integer below 2^53');
+  }
+  return { accesses, lanes };
+}

@@ -1,0 +1,247 @@
+/**
+ * Serving one device fault: the page, and with it its granule, comes to where the device can use it.
+ *
+ * ```
+ *   home entry of the page        device with memory of its own              device without
+ *   none, page of zeros, host     the granule's pages migrate to it          the CPU's page is mapped (MirrorRange)
+ *   its own, right suffices       entered into its table                     -
+ *   its own, read-only, write     brought home, made writable, migrated      -
+ *   another device's              brought home first, then as above          brought home, then mapped
+ *   migration entry               waits for the page lock, looks again
+ * ```
+ *
+ * Frames are reserved before anything moves, the faulting page's first; a memory that is full gives frames back by its driver's or the core's choice of
+ * victims. Models: `gm_dev_fault`, `nouveau_svm_fault`, the fault handler of `drm_gpusvm`.
+ */
+import * as L from '../../assembly/layout.ts';
+import { CpuFault } from '../mm/fault.ts';
+import { Migration } from '../mm/migration.ts';
+import type { Platform } from '../mm/platform.ts';
+import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
+import { PROT_READ, PROT_WRITE } from '../mm/vma.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { Context } from './context.ts';
+import type { OwnMemory } from './device.ts';
+import { Evict } from './evict.ts';
+
+/**
+ * `served`: the device's table has what the access needs. `present`: it had it already. `deferred`: no frame may be freed now, try again after a replay.
+ * `no mapping`, `permission`: to be cancelled. `no memory`: the host is exhausted. `bus error`: the bytes cannot be had.
+ */
+export type ServeOutcome = 'served' | 'present' | 'deferred' | 'no mapping' | 'permission' | 'no memory' | 'bus error';
+
+const LOCK = 0;
+const LOOK = 1;
+const FAULTED = 2;
+const RESERVE = 3;
+const EVICTED = 4;
+const MIGRATED = 5;
+const MIRRORED = 6;
+
+/** Looks at one page before it gives up: each one follows a change that somebody made. */
+const LOOKS_MAX = 64;
+
+export class ServeFault implements Step {
+  readonly name = 'serve device fault';
+  outcome: ServeOutcome = 'served';
+  readonly #platform: Platform;
+  readonly #context: Context;
+  readonly #fault: CpuFault;
+  readonly #migration: Migration;
+  readonly #mirror: MirrorRange;
+  readonly #evict: Evict;
+  #vpn = 0;
+  #write = false;
+  #phase = LOCK;
+  #looks = 0;
+  /** Pages of the granule that are not on the device, the faulting one first, and how many of them have a frame. */
+  readonly #need: number[] = [];
+  #reserved = 0;
+  #first = 0;
+  #picks: number[] = [];
+
+  constructor(platform: Platform, context: Context) {
+    this.#platform = platform;
+    this.#context = context;
+    this.#fault = new CpuFault(platform);
+    this.#migration = new Migration(platform);
+    this.#mirror = new MirrorRange(platform);
+    this.#evict = new Evict(platform);
+  }
+
+  /** For an access of the context to page `vpn`. */
+  of(vpn: number, write: boolean): this {
+    this.outcome = 'served';
+    this.#vpn = vpn;
+    this.#write = write;
+    this.#phase = LOCK;
+    this.#looks = 0;
+    return this;
+  }
+
+  next(run: Run): Progress {
+    const { mmapLock } = this.#context.space;
+    switch (this.#phase) {
+      case LOCK:
+        if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
+        this.#phase = LOOK;
+      // falls through
+      case LOOK:
+        return this.#look(run);
+      case FAULTED:
+        if (this.#fault.outcome !== 'served') return this.#end(run, this.#fault.outcome);
+        this.#phase = LOOK;
+        return AGAIN;
+      case EVICTED:
+        if (this.#evict.freed === 0) return this.#stop(run, 'no memory');
+        this.#phase = RESERVE;
+      // falls through
+      case RESERVE:
+        return this.#reserve(run);
+      case MIGRATED:
+        if (this.#context.reaches(this.#vpn, this.#write)) return this.#end(run, 'served');
+        // The page could not move (pinned, or somebody else had it): the device uses it where it is.
+        return this.#mapHost(run, 1);
+      default:
+        return this.#mirrored(run);
+    }
+  }
+
+  abort(run: Run): void {
+    this.#release();
+    const { mmapLock } = this.#context.space;
+    if (run.holds(mmapLock)) mmapLock.release(run);
+  }
+
+  #end(run: Run, outcome: ServeOutcome): typeof DONE {
+    this.outcome = outcome;
+    const { mmapLock } = this.#context.space;
+    if (run.holds(mmapLock)) mmapLock.release(run);
+    return DONE;
+  }
+
+  #look(run: Run): Progress {
+    const context = this.#context;
+    const { space, device } = context;
+    const { core } = this.#platform;
+    const vma = space.vmas.find(this.#vpn);
+    if (!vma) return this.#end(run, 'no mapping');
+    if (!(vma.prot & PROT_READ) || (this.#write && !(vma.prot & PROT_WRITE))) return this.#end(run, 'permission');
+    if (context.reaches(this.#vpn, this.#write)) return this.#end(run, this.#looks === 0 ? 'present' : 'served');
+    if (++this.#looks > LOOKS_MAX) return this.#end(run, 'bus error');
+    const high = core.entry(space.table, this.#vpn);
+    const frame = core.entryLow;
+    const writable = (high & L.ENTRY_WRITE) !== 0;
+    switch (high & L.ENTRY_KIND) {
+      case L.KIND_MIGRATION:
+        return run.waitFor(this.#platform.pageLocks.wait(frame));
+      case L.KIND_DEVICE_PRIVATE:
+        if (this.#platform.nodes.of(frame).owner !== device.owner || (this.#write && !writable)) return this.#callFault(run);
+        context.installOne(this.#vpn, frame, writable);
+        return this.#end(run, 'served');
+      case L.KIND_PRESENT:
+        if (!device.memory) break;
+        // Read-only though the VMA allows writing: the right comes back before the page moves, since a migration keeps what it finds.
+        if (this.#write && !writable && !(high & L.ENTRY_ZERO)) return this.#callFault(run);
+        return this.#plan(run, device.memory);
+      case L.KIND_NONE:
+        if (device.memory) return this.#plan(run, device.memory);
+        break;
+      default:
+        return this.#end(run, 'bus error');
+    }
+    return this.#mapHost(run, device.granulePages);
+  }
+
+  #callFault(run: Run): Progress {
+    this.#phase = FAULTED;
+    return run.call(this.#fault.of(this.#context.space, this.#vpn, this.#write, true));
+  }
+
+  /** Lists the pages of the granule that are to move, the faulting one first, then ascending. */
+  #plan(run: Run, memory: OwnMemory): Progress {
+    const { space, device } = this.#context;
+    const { core } = this.#platform;
+    const { start, end } = space.granule(this.#vpn, device.granulePages);
+    this.#need.length = 0;
+    this.#need.push(this.#vpn);
+    let last = this.#vpn;
+    let first = this.#vpn;
+    for (let vpn = start; vpn < end; vpn++) {
+      if (vpn === this.#vpn) continue;
+      const kind = core.entry(space.table, vpn) & L.ENTRY_KIND;
+      if (kind !== L.KIND_NONE && kind !== L.KIND_PRESENT) continue;
+      if (vpn < first) first = vpn;
+      if (vpn > last) last = vpn;
+      this.#need.push(vpn);
+    }
+    this.#first = first;
+    this.#picks = new Array<number>(last - first + 1).fill(L.FRAME_NONE);
+    this.#reserved = 0;
+    this.#evict.from(memory);
+    this.#phase = RESERVE;
+    return this.#reserve(run);
+  }
+
+  #reserve(run: Run): Progress {
+    const memory = this.#context.device.memory!;
+    while (this.#reserved < this.#need.length) {
+      const frame = memory.takeFrame();
+      if (frame === L.FRAME_NONE) {
+        const victims = memory.victims(this.#need.length - this.#reserved);
+        if (victims.length > 0) {
+          this.#phase = EVICTED;
+          return run.call(this.#evict.frames(victims));
+        }
+        if (this.#reserved === 0) return this.#stop(run, 'deferred');
+        break;
+      }
+      memory.spared.add(frame);
+      this.#picks[this.#need[this.#reserved]! - this.#first] = frame;
+      this.#reserved++;
+    }
+    this.#phase = MIGRATED;
+    const picks = this.#picks;
+    this.#picks = [];
+    return run.call(this.#migration.toDevice(this.#context.space, this.#first, picks, memory, 'fault', this.#context.install));
+  }
+
+  /** Gives up with what was reserved put back. */
+  #stop(run: Run, outcome: ServeOutcome): typeof DONE {
+    this.#release();
+    return this.#end(run, outcome);
+  }
+
+  #release(): void {
+    for (const frame of this.#picks) if (frame >= 0) this.#platform.core.exports.framePut(frame);
+    this.#picks = [];
+    this.#platform.settleFreed();
+  }
+
+  /** Maps the CPU's page for the device, and what is there of the `pages` pages around it. */
+  #mapHost(run: Run, pages: number): Progress {
+    const { space, device, notifier, lock } = this.#context;
+    const { start, end } = space.granule(this.#vpn, pages);
+    space.mmapLock.release(run);
+    const wanted = this.#vpn - start;
+    const bits = this.#write ? HMM_VALID + HMM_WRITE : HMM_VALID;
+    this.#phase = MIRRORED;
+    const request = (i: number): number => (i === wanted ? bits : 0);
+    return run.call(
+      this.#mirror.of(space, { notifier, vpn: start, pages: end - start, request, owner: device.owner }, lock, this.#context.installWords),
+    );
+  }
+
+  #mirrored(run: Run): Progress {
+    switch (this.#mirror.outcome) {
+      case 'done':
+        return this.#end(run, 'served');
+      case 'busy':
+        return this.#end(run, 'deferred');
+      case 'fault':
+        return this.#end(run, this.#context.space.vmas.find(this.#vpn) ? 'bus error' : 'no mapping');
+      default:
+        return this.#end(run, this.#mirror.outcome);
+    }
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Lanes of a device whose driver translates by itself: the round of `assembly/lanes.ts`, over the same job block and the same areas, with one `walk.translate` a page.
+ */
+import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+import type { Platform } from '../mm/platform.ts';
+import { type Context } from './context.ts';
+import { permits } from './driver.ts';
+
+/**
+ * Byte address of the frame behind a page, as the driver translates it: 0 when its bytes are not in this memory, `undefined` for a fault.
+ * A translation that the home table does not back any more marks the context failed: an invalidation should have removed it.
+ */
+export function translated(platform: Platform, context: Context, vpn: number, write: boolean): number | undefined {
+  const access = write ? 'write' : 'read';
+  const { core } = platform;
+  let frame: number;
+  try {
+    const translation = context.mmu.walk!.translate(vpn, access);
+    if (!permits(translation, access)) return undefined;
+    frame = context.frameOf(translation);
+  } catch (error) {
+    throw context.failWith(error);
+  }
+  const high = core.entry(context.space.table, vpn);
+  const kind = high & L.ENTRY_KIND;
+  const live =
+    (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE) && core.entryLow === frame && (!write || (high & L.ENTRY_WRITE) !== 0);
+  if (!live) {
+    throw context.failWith(
+      fail('ENODEV', `${context.name}.walk.translate of page`, vpn * L.PAGE_BYTES, 'is stale: an invalidation should have removed it'),
+    );
+  }
+  return core.frameBytes(frame);
+}
+
+export class WalkLanes {
+  readonly #platform: Platform;
+  readonly #context: Context;
+  readonly #accesses: number;
+  readonly #values: number;
+
+  constructor(platform: Platform, context: Context, accessesAt: number, valuesAt: number) {
+    this.#platform = platform;
+    this.#context = context;
+    this.#accesses = accessesAt >>> 2;
+    this.#values = valuesAt;
+  }
+
+  /** One round; returns the lanes that stalled. */
+  round(): number {
+    const { core } = this.#platform;
+    const { u32 } = core;
+    const job = core.area(L.AREA_JOB);
+    const n = core.field(job, L.JOB_ACCESSES);
+    const lanes = core.field(job, L.JOB_LANES);
+    const order = core.area(L.AREA_ORDER) >>> 2;
+    const cells = (job + L.JOB_LANE_NEXT) >>> 2;
+    let executed = core.field(job, L.JOB_EXECUTED);
+    let stalled = 0;
+    core.setField(job, L.JOB_FAULTS, 0);
+    core.setField(job, L.JOB_OVERFLOW, 0);
+    let going: number[] = [];
+    for (let lane = 0; lane < lanes; lane++) if (u32[cells + lane]! < n) going.push(lane);
+    while (going.length > 0) {
+      const kept: number[] = [];
+      for (const lane of going) {
+        const index = u32[cells + lane]!;
+        if (!this.#execute(index)) {
+          this.#record(job, lane, index);
+          stalled++;
+          continue;
+        }
+        u32[order + executed++] = index;
+        u32[cells + lane] = index + lanes;
+        if (index + lanes < n) kept.push(lane);
+      }
+      going = kept;
+    }
+    core.setField(job, L.JOB_EXECUTED, executed);
+    core.setField(job, L.JOB_STALLED, stalled);
+    return stalled;
+  }
+
+  #decode(index: number): { vpn: number; offset: number; bytes: number; write: boolean; crosses: boolean } {
+    const { u32 } = this.#platform.core;
+    const low = u32[this.#accesses + index * 2]!;
+    const high = u32[this.#accesses + index * 2 + 1]!;
+    const vpn = Math.floor(((high & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + low) / L.PAGE_BYTES);
+    const offset = low & (L.PAGE_BYTES - 1);
+    const bytes = ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH) + 1;
+    return { vpn, offset, bytes, write: (high & L.ACCESS_WRITE) !== 0, crosses: offset + bytes > L.PAGE_BYTES };
+  }
+
+  #at(vpn: number, write: boolean): number | undefined {
+    const at = translated(this.#platform, this.#context, vpn, write);
+    if (at === 0) throw fail('EIO', 'job access', vpn * L.PAGE_BYTES, 'is on a page whose bytes are not in this memory');
+    return at;
+  }
+
+  #execute(index: number): boolean {
+    const { vpn, offset, bytes, write, crosses } = this.#decode(index);
+    const first = this.#at(vpn, write);
+    const second = crosses ? this.#at(vpn + 1, write) : 0;
+    if (first === undefined || second === undefined) return false;
+    this.#context.translations += crosses ? 2 : 1;
+    const { u8, u32 } = this.#platform.core;
+    const value = this.#values + index * 8;
+    const at = (i: number): number => (offset + i < L.PAGE_BYTES ? first + offset + i : second + offset + i - L.PAGE_BYTES);
+    if (write) {
+      const low = u32[value >>> 2]!;
+      const high = u32[(value >>> 2) + 1]!;
+      for (let i = 0; i < bytes; i++) {
+        const part = i & 7;
+        const word = part < 4 ? low + (i >>> 3) : high;
+        u8[at(i)] = word >>> ((part & 3) << 3);
+      }
+      return true;
+    }
+    if (bytes <= 8) {
+      for (let i = 0; i < 8; i++) u8[value + i] = i < bytes ? u8[at(i)]! : 0;
+      return true;
+    }
+    let hash = 0;
+    for (let i = 0; i < bytes; i += 4) {
+      let word = 0;
+      for (let part = 0; part < 4 && i + part < bytes; part++) word |= u8[at(i + part)]! << (part << 3);
+      hash = Math.imul(hash ^ word, 0x01000193);
+      hash ^= hash >>> 15;
+    }
+    u32[value >>> 2] = hash;
+    u32[(value >>> 2) + 1] = bytes;
+    return true;
+  }
+
+  #record(job: number, lane: number, index: number): void {
+    const { vpn, write, crosses } = this.#decode(index);
+    const missing = (page: number): boolean => translated(this.#platform, this.#context, page, write) === undefined;
+    if (missing(vpn)) this.#push(job, vpn, (write ? L.FAULT_WRITE : 0) | (crosses ? L.FAULT_SPAN_AFTER : 0), lane, index);
+    if (crosses && missing(vpn + 1)) this.#push(job, vpn + 1, (write ? L.FAULT_WRITE : 0) | L.FAULT_SPAN_BEFORE, lane, index);
+  }
+
+  #push(job: number, vpn: number, flags: number, lane: number, index: number): void {
+    const { core } = this.#platform;
+    const count = core.field(job, L.JOB_FAULTS);
+    if (count >= core.field(job, L.JOB_FAULTS_MAX)) {
+      core.setField(job, L.JOB_OVERFLOW, core.field(job, L.JOB_OVERFLOW) + 1);
+      return;
+    }
+    const slot = (core.area(L.AREA_FAULTS) + count * L.FAULT_BYTES) >>> 2;
+    core.u32.set([vpn >>> 0, ((vpn / 2 ** 32) | flags) >>> 0, lane, index], slot);
+    core.setField(job, L.JOB_FAULTS, count + 1);
+  }
+}

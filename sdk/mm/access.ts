@@ -1,0 +1,70 @@
+/**
+ * A CPU access to a byte range: page by page through the space's TLB, serving the faults it meets. A restart goes back to the faulting page, not to the
+ * beginning.
+ */
+import * as L from '../../assembly/layout.ts';
+import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { AddressSpace } from './address-space.ts';
+import { CpuFault, type FaultOutcome } from './fault.ts';
+import type { Platform } from './platform.ts';
+
+/** How an access ended: `done`, or why the page at `done` bytes could not be reached. */
+export type AccessOutcome = 'done' | Exclude<FaultOutcome, 'served'>;
+
+/** Tries for one page before an access gives up: a fault that is served every time and never lasts is a livelock. */
+export const FAULT_ATTEMPTS_MAX = 64;
+
+/** Reads into, or writes from, `bytes`. */
+export class CpuAccess implements Step {
+  readonly name: string;
+  outcome: AccessOutcome = 'done';
+  /** Bytes done. */
+  done = 0;
+  readonly bytes: Uint8Array;
+  readonly #platform: Platform;
+  readonly #space: AddressSpace;
+  readonly #addr: number;
+  readonly #write: boolean;
+  readonly #fault: CpuFault;
+  #attempts = 0;
+  #faulted = false;
+
+  constructor(platform: Platform, space: AddressSpace, addr: number, bytes: Uint8Array, write: boolean) {
+    this.name = write ? 'write' : 'read';
+    this.#platform = platform;
+    this.#space = space;
+    this.#addr = addr;
+    this.#write = write;
+    this.bytes = bytes;
+    this.#fault = new CpuFault(platform);
+  }
+
+  next(run: Run): Progress {
+    if (this.#faulted) {
+      this.#faulted = false;
+      const { outcome } = this.#fault;
+      if (outcome !== 'served') return this.#end(outcome);
+    }
+    const { core } = this.#platform;
+    const buffer = core.area(L.AREA_BYTES);
+    while (this.done < this.bytes.length) {
+      const length = Math.min(this.bytes.length - this.done, L.AREA_BYTES_LENGTH);
+      const part = this.bytes.subarray(this.done, this.done + length);
+      if (this.#write) core.u8.set(part, buffer);
+      const done = core.exports.copyThrough(this.#space.tlb, this.#addr + this.done, length, buffer, this.#write ? 1 : 0);
+      if (!this.#write) part.set(core.u8.subarray(buffer, buffer + done));
+      if (done > 0) this.#attempts = 0;
+      this.done += done;
+      if (done === length) continue;
+      if (core.stopReason !== L.STOP_FAULT || ++this.#attempts > FAULT_ATTEMPTS_MAX) return this.#end('bus error');
+      this.#faulted = true;
+      return run.call(this.#fault.of(this.#space, core.stopVpn, this.#write));
+    }
+    return this.#end('done');
+  }
+
+  #end(outcome: AccessOutcome): typeof DONE {
+    this.outcome = outcome;
+    return DONE;
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * Device memory as the memory management sees it: a page map. What a migration and a CPU fault need to know of a device, and no more;
+ * `sdk/gmem/device.ts` provides it.
+ *
+ * Models: `struct dev_pagemap` and `dev_pagemap_ops` (`page_free`, `migrate_to_ram`).
+ */
+import type { Copies, Ranges } from '../core/batch.ts';
+import type { Ticket } from '../step/ticket.ts';
+import type { AddressSpace } from './address-space.ts';
+import type { Node } from './node.ts';
+
+/** Which way a copy goes. */
+export type CopyDirection = 'to-device' | 'to-host';
+
+/** One memory of a device. */
+export interface DeviceMemory {
+  readonly node: Node;
+  /** Device index + 1: the owner that selectors and MIGRATE events compare. */
+  readonly owner: number;
+  /** Pages that a CPU touch brings home together: a power of two. */
+  readonly granulePages: number;
+  /** A frame with one reference, or -1 when none is free. */
+  takeFrame(): number;
+  /** Frames that could be brought home to make room, as frame numbers; empty when none may go. */
+  victims(pages: number): readonly number[];
+  /** A driver-owned frame came free. Models: `page_free`. */
+  freed(frame: number): void;
+  /** Moves bytes, by the driver's copy engine if it has one. Undefined or void: done. */
+  copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void;
+  /** Fills targets with zeros, by the copy engine if it has that operation. */
+  zero(space: AddressSpace | undefined, copies: Copies): Ticket | void;
+  /**
+   * Removes this device's own translations of exactly these pages of a space, caches included, because a migration of its own makes them wrong: its notifier
+   * ignores its own MIGRATE events. Tickets of unfinished flushes are appended.
+   */
+  withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void;
+}

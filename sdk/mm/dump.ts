@@ -1,0 +1,63 @@
+/**
+ * A range as letters, one a page: what a test expects and a person reads.
+ *
+ * ```
+ *   -  no mapping            .  mapped, nothing there yet      z  the page of zeros
+ *   h  host, read-only       H  host, writable                 n  there, but no rights (PROT_NONE)
+ *   d  device, read-only     D  device, writable               m  on its way (migration entry)
+ *   x  device-exclusive      s  swapped out                    !  lost (poison)             *  special
+ * ```
+ *
+ * With several devices in the machine the first is d and D, the second e and E, and so on.
+ */
+import * as L from '../../assembly/layout.ts';
+import type { AddressRange, AddressSpace } from './address-space.ts';
+import type { Platform } from './platform.ts';
+import { printedRights } from './take-down.ts';
+
+/** Letters of a range, or of every VMA with its addresses and rights, a line each. */
+export function dumpRange(platform: Platform, space: AddressSpace, range: AddressRange | undefined): string {
+  if (range) return letters(platform, space, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES);
+  const lines: string[] = [];
+  space.vmas.each(0, 2 ** L.VPN_BITS, (vma) => {
+    const from = (vma.start * L.PAGE_BYTES).toString(16);
+    const to = (vma.end * L.PAGE_BYTES).toString(16);
+    lines.push(`${from}-${to} ${printedRights(vma.prot)} ${letters(platform, space, vma.start, vma.end)}`);
+  });
+  return lines.join('\n');
+}
+
+function letters(platform: Platform, space: AddressSpace, start: number, end: number): string {
+  let text = '';
+  for (let vpn = start; vpn < end; vpn++) text += letter(platform, space, vpn);
+  return text;
+}
+
+function letter(platform: Platform, space: AddressSpace, vpn: number): string {
+  const { core } = platform;
+  const high = core.entry(space.table, vpn);
+  const writable = (high & L.ENTRY_WRITE) !== 0;
+  switch (high & L.ENTRY_KIND) {
+    case L.KIND_NONE:
+      return space.vmas.find(vpn) ? '.' : '-';
+    case L.KIND_PRESENT:
+      if (high & L.ENTRY_ZERO) return 'z';
+      return writable ? 'H' : 'h';
+    case L.KIND_DEVICE_PRIVATE: {
+      const device = String.fromCharCode('d'.charCodeAt(0) + ((platform.nodes.of(core.entryLow).owner - 1) % 8));
+      return writable ? device.toUpperCase() : device;
+    }
+    case L.KIND_MIGRATION:
+      return 'm';
+    case L.KIND_PROTNONE:
+      return 'n';
+    case L.KIND_EXCLUSIVE:
+      return 'x';
+    case L.KIND_SWAP:
+      return 's';
+    case L.KIND_SPECIAL:
+      return '*';
+    default:
+      return '!';
+  }
+}

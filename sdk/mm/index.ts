@@ -1,0 +1,31 @@
+/** The HMM dialect: interval notifiers with their sequence protocol, range faults, migrations, and the steps that they are made of. */
+export { CpuAccess } from './access.ts';
+export { AddressSpace, type AddressRange } from './address-space.ts';
+export type { CopyDirection, DeviceMemory } from './device-memory.ts';
+export { CpuFault, type FaultOutcome } from './fault.ts';
+export { type Install, Migration } from './migration.ts';
+export {
+  type IntervalNotifier,
+  Invalidation,
+  type InvalidateEvent,
+  type InvalidateReason,
+  type NotifierOps,
+  NotifierSet,
+  type OnePassOps,
+  ReadBegin,
+  RemoveNotifier,
+  type TwoPassOps,
+} from './notifier.ts';
+export type { Platform } from './platform.ts';
+export {
+  HMM_ERROR,
+  HMM_VALID,
+  HMM_WRITE,
+  type InstallAnswer,
+  MirrorRange,
+  RangeFault,
+  type RangeFaultOutcome,
+  type RangeRequest,
+} from './range-fault.ts';
+export { TakeDown, type TakeDownVerb } from './take-down.ts';
+export { type Vma, VmaSet } from './vma.ts';

@@ -1,0 +1,71 @@
+/**
+ * What every operation of a machine stands on: the core, the nodes, the event stream, the scheduler, the tickets. The machine owns one and
+ * hands it to its spaces and devices.
+ */
+import * as L from '../../assembly/layout.ts';
+import { type Core } from '../core/abi.ts';
+import { Events } from '../events.ts';
+import { fail } from '../errors.ts';
+import { Scheduler } from '../step/runner.ts';
+import { TicketBook } from '../step/ticket.ts';
+import type { AddressSpace } from './address-space.ts';
+import type { DeviceMemory } from './device-memory.ts';
+import { type Node, Nodes } from './node.ts';
+import { PageLocks } from './page-lock.ts';
+
+export class Platform {
+  readonly core: Core;
+  readonly nodes: Nodes;
+  readonly events: Events = new Events();
+  readonly tickets: TicketBook = new TicketBook();
+  readonly scheduler: Scheduler;
+  readonly pageLocks: PageLocks;
+  /** Errors that had no caller: bugs of steps, failures of operations that were left parked. */
+  readonly stray: unknown[] = [];
+  readonly host: Node;
+  /** Address spaces by the index of their home table. */
+  readonly spaces: Map<number, AddressSpace> = new Map();
+  /** Device memories by node index. */
+  readonly memories: Map<number, DeviceMemory> = new Map();
+  #open = true;
+
+  constructor(core: Core, dramFrames: number, checked: boolean) {
+    this.core = core;
+    this.nodes = new Nodes(core);
+    this.scheduler = new Scheduler({ checked, report: (error) => this.stray.push(error) });
+    this.pageLocks = new PageLocks(core);
+    // The page of zeros stands on a node of its own: it is nobody's, and counted nowhere.
+    const zero = this.nodes.add({ name: 'zero', kind: 'host', frames: 1, bytesIn: 'backed', allocator: 'driver', owner: 0 });
+    core.exports.frameClear(zero.base);
+    core.setHeader(L.H_ZERO_FRAME, zero.base);
+    this.host = this.nodes.add({ name: 'dram', kind: 'host', frames: dramFrames, bytesIn: 'backed', allocator: 'core', owner: 0 });
+  }
+
+  get open(): boolean {
+    return this.#open;
+  }
+
+  /** Throws EBADF once the machine is closed. */
+  requireOpen(what: string): void {
+    if (!this.#open) throw fail('EBADF', what, 'machine', 'has been closed');
+  }
+
+  /** Ends everything, leaving the memory to its next use. */
+  retire(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.scheduler.close();
+  }
+
+  /** Ends everything: unfinished operations are aborted, the memory is let go. */
+  close(): void {
+    if (!this.#open) return;
+    this.retire();
+    this.core.close();
+  }
+
+  /** Tells drivers of the frames that the last core call freed. */
+  settleFreed(): void {
+    this.core.drainFreed((frame) => this.memories.get(this.core.nodeOf(frame))?.freed(frame));
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * Range fault: what the CPU's table says of a range, faulting pages in where that is asked for, and the loop around it that installs the
+ * answer only while it is still true.
+ *
+ * A word per page, two u32 (frame, bits): HMM_VALID readable, HMM_WRITE writable, HMM_ERROR never. In a request the same bits ask for
+ * a read or write fault; without HMM_VALID a page is only looked at.
+ *
+ * Models: `hmm_range_fault`, and the retry loop of its documentation.
+ */
+import * as L from '../../assembly/layout.ts';
+import { type Lock } from '../step/lock.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { AddressSpace } from './address-space.ts';
+import { CpuFault } from './fault.ts';
+import type { IntervalNotifier } from './notifier.ts';
+import type { Platform } from './platform.ts';
+import { PROT_READ, PROT_WRITE } from './vma.ts';
+
+/** Request and answer bits of a page's high word. */
+export const HMM_VALID: number = 2 ** L.HMM_VALID_SHIFT;
+export const HMM_WRITE: number = L.HMM_WRITE;
+export const HMM_ERROR: number = L.HMM_ERROR;
+
+/**
+ * How it ended: `done`; `busy`: the range was invalidated meanwhile, begin again; `fault`: no mapping, no right to read, or bytes that cannot be had; `permission`:
+ * write asked for where the VMA forbids it; `no memory`.
+ */
+export type RangeFaultOutcome = 'done' | 'busy' | 'fault' | 'permission' | 'no memory';
+
+/** Retries of the library's loop before it gives up with `busy`: a budget, so that a livelock shows itself. */
+export const MIRROR_ATTEMPTS_MAX = 1000;
+
+/** What to look at and what to ask for. */
+export interface RangeRequest {
+  readonly notifier: IntervalNotifier;
+  /** First page. */
+  readonly vpn: number;
+  readonly pages: number;
+  /** What page `i` asks for: 0 (look only), HMM_VALID, or HMM_VALID | HMM_WRITE (as an unsigned number). */
+  readonly request: (i: number) => number;
+  /** Whose device-private pages count as readable: device index + 1. */
+  readonly owner: number;
+}
+
+/**
+ * One try. Requires: the caller holds the space's mmap lock, and began with `sequence`. The words of pages before a failing one are answers; the request is a
+ * function, so nothing is half-converted.
+ */
+export class RangeFault implements Step {
+  readonly name = 'range fault';
+  outcome: RangeFaultOutcome = 'done';
+  /** Frame and bits of each page, two u32. */
+  words: Uint32Array = new Uint32Array(0);
+  /** Page (counted from the start) at which it ended early. */
+  at = 0;
+  readonly #platform: Platform;
+  readonly #fault: CpuFault;
+  #space!: AddressSpace;
+  #asked!: RangeRequest;
+  #sequence = 0;
+  #faulted = false;
+
+  constructor(platform: Platform) {
+    this.#platform = platform;
+    this.#fault = new CpuFault(platform);
+  }
+
+  of(space: AddressSpace, asked: RangeRequest, sequence: number): this {
+    this.outcome = 'done';
+    this.at = 0;
+    this.#space = space;
+    this.#asked = asked;
+    this.#sequence = sequence;
+    this.#faulted = false;
+    if (this.words.length < asked.pages * 2) this.words = new Uint32Array(asked.pages * 2);
+    return this;
+  }
+
+  next(run: Run): Progress {
+    if (this.#faulted) {
+      this.#faulted = false;
+      const { outcome } = this.#fault;
+      if (outcome === 'no memory') return this.#end('no memory');
+      if (outcome === 'permission') return this.#end('permission');
+      if (outcome !== 'served') return this.#end('fault');
+    }
+    const { notifier, vpn, pages, owner } = this.#asked;
+    if (notifier.checkRetry(this.#sequence)) return this.#end('busy');
+    const { core } = this.#platform;
+    core.exports.snapshotHmm(this.#space.table, vpn, pages, core.area(L.AREA_SOURCE), owner);
+    this.words.set(core.words(L.AREA_SOURCE, pages * 2));
+    // What was faulted in before is there in this walk; the page that faulted is looked at again.
+    for (let i = 0; i < pages; i++) {
+      const need = this.#need(i);
+      if (need === 'nothing') continue;
+      this.at = i;
+      if (need !== 'read' && need !== 'write') return this.#end(need);
+      this.#faulted = true;
+      return run.call(this.#fault.of(this.#space, vpn + i, need === 'write', true));
+    }
+    return this.#end('done');
+  }
+
+  #end(outcome: RangeFaultOutcome): typeof DONE {
+    this.outcome = outcome;
+    return DONE;
+  }
+
+  /** What page `i` still lacks; an ERROR page gets its word here. */
+  #need(i: number): 'nothing' | 'read' | 'write' | 'fault' | 'permission' {
+    const request = this.#asked.request(i) >>> 0;
+    const asksFault = request >= HMM_VALID;
+    const asksWrite = asksFault && (request & HMM_WRITE) !== 0;
+    const vma = this.#space.vmas.find(this.#asked.vpn + i);
+    if (!vma || !(vma.prot & PROT_READ)) {
+      this.words[i * 2] = 0;
+      this.words[i * 2 + 1] = HMM_ERROR;
+      return asksFault ? 'fault' : 'nothing';
+    }
+    const high = this.words[i * 2 + 1]!;
+    if (!asksFault) return 'nothing';
+    if (high & HMM_ERROR) return 'fault';
+    if (high < HMM_VALID) return asksWrite ? (vma.prot & PROT_WRITE ? 'write' : 'permission') : 'read';
+    if (!asksWrite || high & HMM_WRITE) return 'nothing';
+    return vma.prot & PROT_WRITE ? 'write' : 'permission';
+  }
+}
+
+/** Puts an answer into a device's table. Called under the driver lock, while the answer is true. */
+export type InstallAnswer = (words: Uint32Array, vpn: number, pages: number) => void;
+
+const BEGIN = 0;
+const LOOK = 1;
+const INSTALL = 2;
+
+/**
+ * The whole loop: begin, look and fault under the mmap lock, take the driver lock, install unless the range was invalidated meanwhile, else begin again. This is the
+ * documented way to mirror a range; the protocol underneath stays available.
+ */
+export class MirrorRange implements Step {
+  readonly name = 'mirror range';
+  outcome: RangeFaultOutcome = 'done';
+  /** Times it had to begin again. */
+  retries = 0;
+  readonly #fault: RangeFault;
+  #space!: AddressSpace;
+  #asked!: RangeRequest;
+  #lock!: Lock;
+  #install!: InstallAnswer;
+  #sequence = 0;
+  #phase = BEGIN;
+
+  constructor(platform: Platform) {
+    this.#fault = new RangeFault(platform);
+  }
+
+  of(space: AddressSpace, asked: RangeRequest, lock: Lock, install: InstallAnswer): this {
+    this.outcome = 'done';
+    this.retries = 0;
+    this.#space = space;
+    this.#asked = asked;
+    this.#lock = lock;
+    this.#install = install;
+    this.#phase = BEGIN;
+    return this;
+  }
+
+  next(run: Run): Progress {
+    const { mmapLock, notifiers } = this.#space;
+    switch (this.#phase) {
+      case BEGIN: {
+        const begun = this.#asked.notifier.readBegin();
+        if (begun === 'wait') return run.waitFor(notifiers.idle);
+        this.#sequence = begun;
+        this.#phase = LOOK;
+      }
+      // falls through
+      case LOOK:
+        if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
+        this.#phase = INSTALL;
+        return run.call(this.#fault.of(this.#space, this.#asked, this.#sequence));
+      default:
+        return this.#finish(run);
+    }
+  }
+
+  #finish(run: Run): Progress {
+    const { mmapLock } = this.#space;
+    if (run.holds(mmapLock)) mmapLock.release(run);
+    const { outcome } = this.#fault;
+    if (outcome === 'done') {
+      if (!this.#lock.tryAcquire(run)) return run.waitFor(this.#lock);
+      const stale = this.#asked.notifier.readRetry(this.#sequence);
+      try {
+        if (!stale) this.#install(this.#fault.words, this.#asked.vpn, this.#asked.pages);
+      } finally {
+        this.#lock.release(run);
+      }
+      if (!stale) return this.#end('done');
+    } else if (outcome !== 'busy') return this.#end(outcome);
+    if (++this.retries >= MIRROR_ATTEMPTS_MAX) return this.#end('busy');
+    this.#phase = BEGIN;
+    return AGAIN;
+  }
+
+  #end(outcome: RangeFaultOutcome): typeof DONE {
+    this.outcome = outcome;
+    return DONE;
+  }
+
+  abort(run: Run): void {
+    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * Taking away: munmap, mprotect, madvise DONTNEED. One order for all of them: notifier start (devices clear their entries and flush), wait for every flush,
+ * change the home table, free, notifier end. None of it can fail.
+ */
+import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { AddressSpace } from './address-space.ts';
+import { endInvalidation } from './migration.ts';
+import { Invalidation, type InvalidateReason } from './notifier.ts';
+import type { Platform } from './platform.ts';
+
+const LOCK = 0;
+const ANNOUNCE = 1;
+const CHANGE = 2;
+
+/** What is taken from the pages of a range. */
+export type TakeDownVerb =
+  /** The promise and the pages. */
+  | { readonly verb: 'unmap' }
+  /** The pages; the promise stays, the next touch finds zeros. */
+  | { readonly verb: 'discard' }
+  /** Rights: READ | WRITE | EXEC. */
+  | { readonly verb: 'protect'; readonly prot: number };
+
+const REASONS: Readonly<Record<TakeDownVerb['verb'], InvalidateReason>> = { unmap: 'UNMAP', discard: 'CLEAR', protect: 'PROTECTION_VMA' };
+
+/** Pages given to the core at once: counts cross the boundary as 32 bits. */
+const PAGES_PER_CALL = 2 ** 30;
+
+export class TakeDown implements Step {
+  readonly name: string;
+  /** Whether any page of a VMA was in the range. */
+  touched = false;
+  readonly #platform: Platform;
+  readonly #space: AddressSpace;
+  readonly #start: number;
+  readonly #end: number;
+  readonly #what: TakeDownVerb;
+  readonly #invalidation: Invalidation = new Invalidation();
+  #phase = LOCK;
+
+  /** For the pages `[start, end)`. */
+  constructor(platform: Platform, space: AddressSpace, start: number, end: number, what: TakeDownVerb) {
+    this.name = what.verb;
+    this.#platform = platform;
+    this.#space = space;
+    this.#start = start;
+    this.#end = end;
+    this.#what = what;
+  }
+
+  next(run: Run): Progress {
+    const space = this.#space;
+    switch (this.#phase) {
+      case LOCK:
+        if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
+        this.#phase = ANNOUNCE;
+      // falls through
+      case ANNOUNCE:
+        this.touched = this.#changes();
+        if (!this.touched) return this.#finish(run);
+        space.announce(this.#invalidation.set(this.#start, this.#end, REASONS[this.#what.verb]));
+        this.#phase = CHANGE;
+      // falls through
+      default: {
+        const { unfinished } = this.#invalidation;
+        if (unfinished) return run.waitFor(unfinished);
+        this.#change();
+        endInvalidation(this.#invalidation);
+        return this.#finish(run);
+      }
+    }
+  }
+
+  abort(run: Run): void {
+    endInvalidation(this.#invalidation);
+    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+  }
+
+  #finish(run: Run): typeof DONE {
+    this.#space.mmapLock.release(run);
+    return DONE;
+  }
+
+  /** Whether the range holds a page that this verb changes. */
+  #changes(): boolean {
+    let found = false;
+    const what = this.#what;
+    this.#space.vmas.each(this.#start, this.#end, (vma) => {
+      if (what.verb !== 'protect' || vma.prot !== what.prot) found = true;
+    });
+    return found;
+  }
+
+  #change(): void {
+    const { events } = this.#platform;
+    const space = this.#space;
+    const what = this.#what;
+    const pages = this.#end - this.#start;
+    if (what.verb === 'protect') {
+      this.#protect(what.prot);
+      if (events.heard)
+        events.emit({ type: 'space.protected', space: space.id, vpn: this.#start, pages, rights: printedRights(what.prot) });
+      return;
+    }
+    this.#zap();
+    if (what.verb === 'unmap') space.vmas.remove(this.#start, this.#end);
+    if (events.heard) events.emit({ type: 'space.unmapped', space: space.id, vpn: this.#start, pages });
+  }
+
+  #zap(): void {
+    const { core } = this.#platform;
+    let vpn = this.#start;
+    while (vpn < this.#end) {
+      vpn += core.exports.zap(this.#space.table, vpn, Math.min(this.#end - vpn, PAGES_PER_CALL));
+      // Stopped early when its list of freed frames was full: their owners are told, and it goes on.
+      this.#platform.settleFreed();
+      if (core.stopReason === L.STOP_TABLES)
+        throw fail('ENOMEM', 'table pages', vpn * L.PAGE_BYTES, 'has a huge leaf that cannot be split');
+    }
+  }
+
+  #protect(prot: number): void {
+    const { core } = this.#platform;
+    this.#space.vmas.each(this.#start, this.#end, (vma, first, last) => {
+      if (vma.prot === prot) return;
+      for (let vpn = first; vpn < last; vpn += PAGES_PER_CALL) {
+        core.exports.reprotect(this.#space.table, vpn, Math.min(last - vpn, PAGES_PER_CALL), prot & 3);
+      }
+    });
+    this.#space.vmas.protect(this.#start, this.#end, prot);
+  }
+}
+
+/** Rights as in /proc/pid/maps. */
+export function printedRights(prot: number): string {
+  return `${prot & 1 ? 'r' : '-'}${prot & 2 ? 'w' : '-'}${prot & 4 ? 'x' : '-'}`;
+}

@@ -1,0 +1,358 @@
+/**
+ * The VMAs of an address space: contiguous ranges of pages, each with one promise (what may be done there, and what kind of memory it is).
+ * They never overlap, and neighbours with the same promise are one.
+ *
+ * Kept as chunks of a sorted array, each of which knows its greatest inner gap: a look-up is two binary searches, a change moves no more
+ * than a chunk, and the search for free room passes by full chunks. 100,000 VMAs are fine.
+ *
+ *   chunks   [ a b c . d ]  [ e f g h ]  [ i . . j ]          '.' a page that is free
+ *   gap           1              0            2
+ *
+ * All positions are page numbers. Models: vm_area_struct and mm/vma.c.
+ */
+import { VPN_BITS } from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+
+/** Bits of `Vma.prot`. */
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const PROT_EXEC = 4;
+
+/** Bits of `Vma.flags`. Without VMA_ANONYMOUS the pages belong to a shared object; without VMA_PRIVATE writes are seen by all who map it. */
+export const VMA_ANONYMOUS = 1;
+export const VMA_PRIVATE = 2;
+
+/** Where the search for free room begins when nothing else is said: address 0x1000_0000. */
+export const MMAP_BASE = 0x10000;
+
+/** One past the last page number. */
+const VPN_LIMIT = 2 ** VPN_BITS;
+
+const CHUNK_MAX = 128;
+
+/** Lent: later changes of the set change or retire it. */
+export interface Vma {
+  /** First page. */
+  readonly start: number;
+  /** One past the last page. */
+  readonly end: number;
+  /** PROT_* bits. */
+  readonly prot: number;
+  /** VMA_* bits. */
+  readonly flags: number;
+}
+
+export interface GapOptions {
+  readonly pages: number;
+  /** The result is a multiple of this. 1 unless said. */
+  readonly alignPages?: number;
+  /** Taken (rounded up to the alignment) when there is room. */
+  readonly hint?: number;
+  /** Search upward from here. MMAP_BASE unless said. */
+  readonly base?: number;
+  /** End at or below here: the end of the address space unless said. */
+  readonly limit?: number;
+}
+
+interface Area {
+  start: number;
+  end: number;
+  prot: number;
+  flags: number;
+}
+
+interface Chunk {
+  readonly areas: Area[];
+  /** The greatest number of free pages between two areas of this chunk; UNKNOWN after a change. */
+  gap: number;
+}
+
+const UNKNOWN = -1;
+
+export class VmaSet {
+  private readonly chunks: Chunk[] = [];
+  private count = 0;
+  private lastHit: Area | undefined = undefined;
+  // The position that `seek` found: an area, or one past the last chunk.
+  private chunk = 0;
+  private index = 0;
+
+  /** How many VMAs. */
+  get size(): number {
+    return this.count;
+  }
+
+  /** The VMA that has page `vpn`. */
+  find(vpn: number): Vma | undefined {
+    const area = this.after(vpn);
+    return area !== undefined && area.start <= vpn ? area : undefined;
+  }
+
+  /**
+   * The VMA that has page `vpn`, or the first above. A loop over a range, which may change what it has passed:
+   * `for (let vma = set.next(start); vma && vma.start < end; vma = set.next(vma.end))`. Models: find_vma.
+   */
+  next(vpn: number): Vma | undefined {
+    return this.after(vpn);
+  }
+
+  /** Calls `visit` once for every VMA that touches `[start, end)`, with the part inside. `visit` may change what it is given. */
+  each(start: number, end: number, visit: (vma: Vma, from: number, to: number) => void): void {
+    for (let area = this.after(start); area !== undefined && area.start < end;) {
+      const { start: first, end: past } = area;
+      visit(area, Math.max(first, start), Math.min(past, end));
+      area = past < end ? this.after(past) : undefined;
+    }
+  }
+
+  /** The first page in `[start, end)` that no VMA has, or `end`. */
+  covered(start: number, end: number): number {
+    let vpn = start;
+    for (let area = this.after(vpn); vpn < end && area !== undefined && area.start <= vpn; area = this.after(vpn)) vpn = area.end;
+    return Math.min(vpn, end);
+  }
+
+  /** Whether no VMA touches `[start, end)`. */
+  isFree(start: number, end: number): boolean {
+    const area = this.after(start);
+    return area === undefined || area.start >= end;
+  }
+
+  /**
+   * Adds a range, and joins it with neighbours that promise the same. Returns the VMA that has it now. Requires: free (`remove` first).
+   *
+   *   old          request      new
+   *   aaa...       ...aaa       aaaaaa        the one before grows
+   *   ...aaa       aaa...       aaaaaa        the one after grows
+   *   aa..aa       ..aa..       aaaaaa        both become one
+   *   bb..bb       ..aa..       bbaabb        neither
+   */
+  insert({ start, end, prot, flags }: Vma): Vma {
+    requireRange(start, end);
+    const after = this.seek(start);
+    if (after !== undefined && after.start < end)
+      throw fail('EINVAL', 'range', printed(start, end), `overlaps ${printed(after.start, after.end)}`);
+    const request: Area = { start, end, prot, flags };
+    const before = this.before();
+    const joinsBefore = before !== undefined && isOne(before, request);
+    const joinsAfter = after !== undefined && isOne(request, after);
+    const chunk = this.chunks[this.chunk];
+    if (chunk !== undefined) chunk.gap = UNKNOWN;
+    if (joinsBefore) {
+      before.end = joinsAfter ? after.end : end;
+      if (joinsAfter) this.removeHere();
+      return before;
+    }
+    if (joinsAfter) {
+      after.start = start;
+      return after;
+    }
+    this.insertHere(request);
+    return request;
+  }
+
+  /**
+   * Splits what crosses `start` or `end`, and returns the VMAs in between, which are then inside. The lower part keeps the object.
+   *
+   *   old      aaaaaabbbccc        old      aaaaaaaaa
+   *   cut         [-----)          cut         [--)
+   *   new      aaa|aaabbb|ccc      new      aaa|aaa|aaa
+   */
+  cut(start: number, end: number): Vma[] {
+    requireRange(start, end);
+    this.split(start);
+    this.split(end);
+    const parts: Vma[] = [];
+    for (let area = this.after(start); area !== undefined && area.start < end; area = this.after(area.end)) parts.push(area);
+    return parts;
+  }
+
+  /** Takes `[start, end)` out, and returns the parts that were there. */
+  remove(start: number, end: number): Vma[] {
+    requireRange(start, end);
+    this.split(start);
+    this.split(end);
+    const parts: Vma[] = [];
+    for (let area = this.seek(start); area !== undefined && area.start < end; area = this.seek(start)) {
+      parts.push(area);
+      this.removeHere();
+    }
+    return parts;
+  }
+
+  /**
+   * Gives what is mapped of `[start, end)` another `prot`; holes stay holes. Splits at the borders and joins again.
+   *
+   *   old          request      new
+   *   aaaabbbb     ..bb....     aabbbbbb      the tail goes to the one after
+   *   aaaabbbb     ....aa..     aaaaaabb      the head goes to the one before
+   *   aabbaa       ..aa..       aaaaaa        all of it, and both sides become one
+   *   aabbcc       ..aa..       aaaacc        all of it goes to the one before
+   *   aabbcc       ..cc..       aacccc        all of it goes to the one after
+   *   aaaaaa       ..bb..       aabbaa        a part on its own
+   */
+  protect(start: number, end: number, prot: number): void {
+    for (const area of this.cut(start, end) as Area[]) area.prot = prot;
+    this.join(start, end);
+  }
+
+  /** Sets and clears flag bits in what is mapped of `[start, end)`, as `protect` does for rights. */
+  flag(start: number, end: number, { set = 0, clear = 0 }: { readonly set?: number; readonly clear?: number }): void {
+    for (const area of this.cut(start, end) as Area[]) area.flags = (area.flags & ~clear) | set;
+    this.join(start, end);
+  }
+
+  /** Joins neighbours in and at the borders of `[start, end)` that promise the same: after a `cut` whose parts were kept. */
+  join(start: number, end: number): void {
+    let area = this.after(Math.max(start - 1, 0));
+    while (area !== undefined) {
+      const next = this.after(area.end);
+      if (next === undefined || next.start > end) return;
+      if (isOne(area, next)) {
+        this.seek(next.start);
+        this.removeHere();
+        area.end = next.end;
+      } else {
+        area = next;
+      }
+    }
+  }
+
+  /** The lowest start of enough free pages, or undefined. The same set gives the same answer, whatever its history. */
+  gap({ pages, alignPages = 1, hint, base = MMAP_BASE, limit = VPN_LIMIT }: GapOptions): number | undefined {
+    if (!Number.isSafeInteger(pages) || pages < 1) throw fail('EINVAL', 'pages', pages, 'is not a count of at least 1');
+    if (!Number.isSafeInteger(alignPages) || alignPages < 1) throw fail('EINVAL', 'alignPages', alignPages, 'is not a count of at least 1');
+    const top = Math.min(limit, VPN_LIMIT);
+    if (hint !== undefined) {
+      const start = alignedUp(hint, alignPages);
+      if (start >= 0 && start + pages <= top && this.isFree(start, start + pages)) return start;
+    }
+
+    let free = base;
+    this.seek(base);
+    for (let c = this.chunk, i = this.index; c < this.chunks.length; c++, i = 0) {
+      const chunk = this.chunks[c] as Chunk;
+      const { areas } = chunk;
+      for (; i < areas.length; i++) {
+        const area = areas[i] as Area;
+        const start = alignedUp(free, alignPages);
+        if (start + pages > top) return undefined;
+        if (start + pages <= area.start) return start;
+        free = Math.max(free, area.end);
+        if (greatestGap(chunk) < pages) {
+          free = (areas[areas.length - 1] as Area).end;
+          break;
+        }
+      }
+    }
+    const start = alignedUp(free, alignPages);
+    return start + pages <= top ? start : undefined;
+  }
+
+  private after(vpn: number): Area | undefined {
+    const last = this.lastHit;
+    if (last !== undefined && last.start <= vpn && vpn < last.end) return last;
+    const area = this.seek(vpn);
+    if (area !== undefined) this.lastHit = area;
+    return area;
+  }
+
+  // Goes to the first area that ends above `vpn`.
+  private seek(vpn: number): Area | undefined {
+    const { chunks } = this;
+    let low = 0;
+    let high = chunks.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const { areas } = chunks[middle] as Chunk;
+      if ((areas[areas.length - 1] as Area).end > vpn) high = middle;
+      else low = middle + 1;
+    }
+    this.chunk = low;
+    this.index = 0;
+    const chunk = chunks[low];
+    if (chunk === undefined) return undefined;
+    const { areas } = chunk;
+    low = 0;
+    high = areas.length - 1;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((areas[middle] as Area).end > vpn) high = middle;
+      else low = middle + 1;
+    }
+    this.index = low;
+    return areas[low];
+  }
+
+  // The area before the position.
+  private before(): Area | undefined {
+    if (this.index > 0) return this.chunks[this.chunk]?.areas[this.index - 1];
+    const areas = this.chunks[this.chunk - 1]?.areas;
+    return areas?.[areas.length - 1];
+  }
+
+  private insertHere(area: Area): void {
+    this.count++;
+    if (this.chunk === this.chunks.length) {
+      if (this.chunk === 0) {
+        this.chunks.push({ areas: [area], gap: UNKNOWN });
+        return;
+      }
+      this.chunk--;
+      this.index = (this.chunks[this.chunk] as Chunk).areas.length;
+    }
+    const chunk = this.chunks[this.chunk] as Chunk;
+    chunk.gap = UNKNOWN;
+    chunk.areas.splice(this.index, 0, area);
+    if (chunk.areas.length <= CHUNK_MAX) return;
+    // An append leaves a full chunk behind; anything else, two halves.
+    const keep = this.index === CHUNK_MAX ? CHUNK_MAX : CHUNK_MAX / 2;
+    this.chunks.splice(this.chunk + 1, 0, { areas: chunk.areas.splice(keep), gap: UNKNOWN });
+  }
+
+  private removeHere(): void {
+    const chunk = this.chunks[this.chunk] as Chunk;
+    const [area] = chunk.areas.splice(this.index, 1);
+    if (area === this.lastHit) this.lastHit = undefined;
+    this.count--;
+    chunk.gap = UNKNOWN;
+    if (chunk.areas.length === 0) this.chunks.splice(this.chunk, 1);
+  }
+
+  private split(vpn: number): void {
+    const area = this.seek(vpn);
+    if (area === undefined || area.start >= vpn) return;
+    const { end, prot, flags } = area;
+    area.end = vpn;
+    this.index++;
+    this.insertHere({ start: vpn, end, prot, flags });
+  }
+}
+
+// Whether two areas touch and promise the same: the one place that knows what a promise consists of.
+function isOne(low: Area, high: Area): boolean {
+  return low.end === high.start && low.prot === high.prot && low.flags === high.flags;
+}
+
+function greatestGap(chunk: Chunk): number {
+  if (chunk.gap !== UNKNOWN) return chunk.gap;
+  const { areas } = chunk;
+  let greatest = 0;
+  for (let i = 1; i < areas.length; i++) greatest = Math.max(greatest, (areas[i] as Area).start - (areas[i - 1] as Area).end);
+  chunk.gap = greatest;
+  return greatest;
+}
+
+function alignedUp(vpn: number, alignPages: number): number {
+  return Math.ceil(vpn / alignPages) * alignPages;
+}
+
+function requireRange(start: number, end: number): void {
+  if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start < 0 || start >= end || end > VPN_LIMIT) {
+    throw fail('EINVAL', 'range', printed(start, end), 'is not a range of pages');
+  }
+}
+
+function printed(start: number, end: number): string {
+  return `[0x${start.toString(16)}, 0x${end.toString(16)})`;
+}

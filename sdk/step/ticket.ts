@@ -1,0 +1,100 @@
+/**
+ * A ticket stands for work that a device has not finished: a copy, a flush. A driver returns one instead of a result, and completes it
+ * later, at any time. Steps wait for it; synchronous verbs stop with EBUSY and go on by themselves when it ends.
+ */
+import { fail } from '../errors.ts';
+import { type Run, type Waitable, WaitQueue } from './step.ts';
+
+export type TicketState = 'pending' | 'done' | 'failed';
+
+/** Tickets open at once: ids fit the 16 bits that a frame record has for one. */
+export const TICKETS_MAX = 0xffff;
+
+const BRAND = Symbol.for('farfault.ticket');
+
+/** True for a ticket, whichever copy of the library made it. */
+export function isTicket(value: unknown): value is Ticket {
+  return typeof value === 'object' && value !== null && (value as { [BRAND]?: unknown })[BRAND] === true;
+}
+
+/** Made by `TicketBook.open`. */
+export class Ticket implements Waitable {
+  /** 1 to TICKETS_MAX; used again after the ticket is closed. What a saved machine keeps. */
+  readonly id: number;
+  /** What is being done, for people: 'copy of 16 pages to the host'. */
+  readonly label: string;
+  private result: TicketState = 'pending';
+  private why = '';
+  private readonly waiters = new WaitQueue();
+  private readonly closed: (ticket: Ticket) => void;
+
+  constructor(id: number, what: string, closed: (ticket: Ticket) => void) {
+    this.id = id;
+    this.label = `ticket ${id} (${what})`;
+    this.closed = closed;
+    Object.defineProperty(this, BRAND, { value: true });
+  }
+
+  get state(): TicketState {
+    return this.result;
+  }
+
+  /** Why it failed; empty otherwise. */
+  get reason(): string {
+    return this.why;
+  }
+
+  /** The work is done. Runs that wait go on: at once when no step is being run, else when that call into the machine ends. Once only. */
+  complete(): void {
+    this.close('done', '');
+  }
+
+  /** The work will not be done, because of `reason`. Runs that wait go on, and look at `state`. Once only. */
+  fail(reason: string): void {
+    this.close('failed', reason);
+  }
+
+  enqueue(run: Run): boolean {
+    if (this.result !== 'pending') return false;
+    this.waiters.add(run);
+    return true;
+  }
+
+  leave(run: Run): void {
+    this.waiters.leave(run);
+  }
+
+  private close(result: TicketState, why: string): void {
+    if (this.result !== 'pending') throw fail('EINVAL', 'ticket', this.label, `is already ${this.result}`);
+    this.result = result;
+    this.why = why;
+    this.closed(this);
+    this.waiters.wakeAll();
+  }
+}
+
+/** Opens tickets and knows the open ones. */
+export class TicketBook {
+  private readonly tickets = new Map<number, Ticket>();
+  private last = 0;
+
+  /** A new ticket for work that is described by `what`. Throws ENOMEM when TICKETS_MAX are open. */
+  open(what: string): Ticket {
+    if (this.tickets.size >= TICKETS_MAX) throw fail('ENOMEM', 'open tickets', this.tickets.size, 'is the limit');
+    do this.last = (this.last % TICKETS_MAX) + 1;
+    while (this.tickets.has(this.last));
+    const ticket = new Ticket(this.last, what, (closed) => this.tickets.delete(closed.id));
+    this.tickets.set(ticket.id, ticket);
+    return ticket;
+  }
+
+  /** The open ticket with this id. */
+  find(id: number): Ticket | undefined {
+    return this.tickets.get(id);
+  }
+
+  /** The tickets that nobody has completed, oldest first. */
+  get pending(): Ticket[] {
+    return [...this.tickets.values()];
+  }
+}

@@ -1,0 +1,201 @@
+/**
+ * The device with memory of its own. Its driver serves a sorted batch of faults by migrating the granule around each into device memory,
+ * and makes room by sending whole chunks home. Models: `nouveau_svm_fault` and `nouveau_dmem`.
+ */
+import { type MergedFault, mergedFault, recordsByPage } from './batch.ts';
+import type { ModelContext, ModelDevice, Service } from './context.ts';
+import { type Counters, countCopied } from './counters.ts';
+import { faultCause, resolve, sendHome } from './fault.ts';
+import { type Frame, type FrameOwner, HOST_NODE, type HostNode, hostMemoryExhausted } from './frame.ts';
+import type { FaultRecord } from './lanes.ts';
+import { checkRange, type ModelSpace } from './space.ts';
+import { granuleBlock, type Vma } from './vma.ts';
+import { type Chunk, Vram, type VramFrame } from './vram.ts';
+
+export interface NouveauOptions {
+  name: string;
+  vramPages: number;
+  /** Pages that migrate together: 1, 16 or 512. */
+  granulePages: number;
+  /** Records that the fault buffer holds. */
+  faultEntries: number;
+}
+
+export class ModelNouveau implements ModelDevice, FrameOwner {
+  readonly name: string;
+  readonly node: string;
+  readonly granulePages: number;
+  readonly faultEntries: number;
+  readonly vram: Vram;
+  readonly #host: HostNode;
+  readonly #counters: Counters;
+
+  constructor(options: NouveauOptions, host: HostNode, counters: Counters) {
+    this.name = options.name;
+    this.node = `${options.name}.vram`;
+    this.granulePages = options.granulePages;
+    this.faultEntries = options.faultEntries;
+    const count = { peak: 0 };
+    this.vram = new Vram(this, options.vramPages, count);
+    this.#host = host;
+    this.#counters = counters;
+    counters.frames[this.node] = count;
+    counters.migrated[HOST_NODE] ??= {};
+    counters.migrated[HOST_NODE][this.node] = { pages: 0, bytes: 0 };
+    counters.migrated[this.node] = { [HOST_NODE]: { pages: 0, bytes: 0 } };
+  }
+
+  /** One batch: merged faults by ascending page, until a faulting page gets no frame; that one and the rest are deferred. */
+  serve(context: ModelContext, records: readonly FaultRecord[]): Service {
+    const { space } = context;
+    const pages = recordsByPage(records);
+    const service: Service = { served: 0, cancelled: new Set() };
+    this.vram.protected.clear();
+    for (let i = 0; i < pages.length; i++) {
+      const fault = mergedFault(space, pages[i]!, service.cancelled);
+      if (fault !== undefined && context.permits(fault.vpn, fault.write)) {
+        this.#protect(space, fault);
+        this.#counters.detail.coalesced += 1;
+      } else if (fault === undefined || this.#place(context, fault)) {
+        service.served += 1;
+      } else {
+        this.#counters.detail.deferred += pages.length - i;
+        break;
+      }
+    }
+    return service;
+  }
+
+  /** The verb: every none, zero or host page of the range, one migration for each VMA part that allows any access. */
+  migrate(context: ModelContext, vpn: number, pages: number): number {
+    checkRange(vpn, pages);
+    this.vram.protected.clear();
+    let moved = 0;
+    for (const part of context.space.vmas.parts(vpn, vpn + pages)) if (part.prot !== 'none') moved += this.#moveIn(context, part);
+    return moved;
+  }
+
+  /** Sends the pages of `chunks` chunks home, the least recently allocated-into first; empty chunks are passed over. Returns how many. */
+  evict(chunks: number): number {
+    const victims = this.vram.occupied().slice(0, chunks);
+    for (const chunk of victims) this.#evict(chunk);
+    return victims.length;
+  }
+
+  evictAll(): number {
+    return this.evict(this.vram.chunks.length);
+  }
+
+  release(frame: Frame): void {
+    this.vram.release(frame as VramFrame);
+  }
+
+  /** Serves one fault that the VMA allows and the device table does not. False: the page needs a frame and there is none. */
+  #place(context: ModelContext, fault: MergedFault): boolean {
+    const { space } = context;
+    const { vpn, write } = fault;
+    const vma = space.vmas.find(vpn)!;
+    this.#protect(space, fault);
+
+    const entry = space.pages.get(vpn);
+    if (entry?.kind === 'device') {
+      if (entry.frame.owner === this && (entry.write || !write)) {
+        context.enter(vpn);
+        return true;
+      }
+      // Another device has it, or this one may only read it: through host memory, where write permission comes back as for the CPU.
+      if (!resolve(space, vpn, 'home')) throw hostMemoryExhausted();
+      if (faultCause(space, vpn, write) === 'reuse') resolve(space, vpn, 'reuse');
+    }
+    return this.#moveIn(context, { ...granuleBlock(vma, vpn, this.granulePages), prot: vma.prot }, vpn) > 0;
+  }
+
+  /** Protects the chunks of those pages of a span that are in this device's memory. */
+  #protect(space: ModelSpace, { first, last }: MergedFault): void {
+    for (let vpn = first; vpn <= last; vpn++) {
+      const frame = space.pages.get(vpn)?.frame;
+      if (frame?.owner === this) this.vram.protected.add((frame as VramFrame).chunk);
+    }
+  }
+
+  /**
+   * One migration: the pages of a block that are not on a device, the faulting one first, as far as frames go. Returns pages moved.
+   *
+   * ```
+   * block      |. h D z h .|          pages of the block
+   * need        . h   z h .           none, zero, host
+   * got         . h   z               frames ran out
+   * event 1    [...........)          first need to last need
+   * event 2    [...........)          first none or zero page that got a frame, to the end of event 1
+   * ```
+   */
+  #moveIn(context: ModelContext, block: Vma, faulting?: number): number {
+    const { space } = context;
+    const need: number[] = [];
+    for (let vpn = block.start; vpn < block.end; vpn++) if (space.pages.get(vpn)?.kind !== 'device') need.push(vpn);
+    if (need.length === 0) return 0;
+
+    const frames = new Map<number, VramFrame>();
+    const order = faulting === undefined ? need : [faulting, ...need.filter((vpn) => vpn !== faulting)];
+    for (const vpn of order) {
+      const frame = this.vram.take(space, vpn, (chunk) => this.#evict(chunk));
+      if (frame === undefined) break;
+      frames.set(vpn, frame);
+    }
+    if (frames.size === 0) return 0;
+
+    const moved = need.filter((vpn) => frames.has(vpn));
+    const end = need.at(-1)! + 1;
+    space.notify(need[0]!, end, { owner: this, pages: moved });
+    const firstClear = moved.find((vpn) => space.pages.get(vpn)?.kind !== 'host');
+    if (firstClear !== undefined) space.notify(firstClear, end, { owner: this, pages: moved });
+
+    let copied = 0;
+    for (const vpn of moved) {
+      const old = space.pages.get(vpn);
+      const frame = frames.get(vpn)!;
+      space.cpu.tlb.drop(vpn);
+      if (old?.kind === 'host') {
+        frame.bytes.set(old.frame.bytes);
+        copied += 1;
+        space.pages.set(vpn, { kind: 'device', frame, write: old.write, dirty: old.dirty });
+        this.#host.release(old.frame);
+      } else {
+        // A hole migrates as "clear the target": there is nothing to copy, and the VMA says whether it may be written.
+        space.pages.set(vpn, { kind: 'device', frame, write: block.prot === 'rw', dirty: false });
+      }
+      context.enter(vpn);
+    }
+    countCopied(this.#counters, copied, { from: HOST_NODE, to: this.node, cause: 'fault' });
+    this.#counters.detail.cleared += moved.length - copied;
+    return moved.length;
+  }
+
+  /** Sends every page of a chunk home: one event for each maximal run of pages, one transfer for the chunk. */
+  #evict(chunk: Chunk): void {
+    const frames = chunk.slots.filter((frame) => frame !== undefined);
+    const homes = new Map<VramFrame, Frame>();
+    for (const frame of frames) {
+      const home = this.#host.take();
+      if (home === undefined) throw hostMemoryExhausted();
+      homes.set(frame, home);
+    }
+
+    const byPage = [...frames].sort((a, b) => a.space.id - b.space.id || a.vpn - b.vpn);
+    for (let start = 0; start < byPage.length;) {
+      const { space, vpn } = byPage[start]!;
+      const pages = [vpn];
+      while (byPage[start + pages.length]?.space === space && byPage[start + pages.length]!.vpn === vpn + pages.length) {
+        pages.push(vpn + pages.length);
+      }
+      space.notify(vpn, vpn + pages.length, { owner: this, pages });
+      start += pages.length;
+    }
+    for (const [frame, home] of homes) {
+      if (frame.space.pages.get(frame.vpn)?.frame !== frame) throw new Error(`evicted frame does not hold page ${frame.vpn}`);
+      sendHome(frame.space, frame.vpn, home);
+    }
+    countCopied(this.#counters, frames.length, { from: this.node, to: HOST_NODE, cause: 'evict' });
+    this.#counters.evictions += 1;
+  }
+}

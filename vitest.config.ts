@@ -1,0 +1,75 @@
+import { playwright } from '@vitest/browser-playwright';
+import { fileURLToPath } from 'node:url';
+import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
+
+// test/**/*.test.ts        Node and Chromium, against the sources
+// test/**/*.node.test.ts   Node only
+// test/dist/*.test.ts      also against the built package, in both hosts
+//
+// Projects: node, checked (the core with its assertions on), dist, chromium, dist-chromium. `npm test -- --project node` runs one.
+// scripts/test.mjs looks for the browser; without CHROMIUM_PATH the last two are left out.
+
+const root = fileURLToPath(new URL('.', import.meta.url));
+
+const sources = [
+  { find: /^farfault$/, replacement: `${root}sdk/index.ts` },
+  { find: /^farfault\/drivers\/([\w-]+)$/, replacement: `${root}drivers/$1/index.ts` },
+  { find: /^farfault\/(gmem|mm|replay|testing)$/, replacement: `${root}sdk/$1/index.ts` },
+];
+const built = [
+  { find: /^farfault$/, replacement: `${root}dist/index.js` },
+  { find: /^farfault\/drivers\/([\w-]+)$/, replacement: `${root}dist/drivers/$1.js` },
+  { find: /^farfault\/(gmem|mm|replay|testing)$/, replacement: `${root}dist/$1.js` },
+];
+const checkedCore = { find: /^.*\/core-wasm\.ts$/, replacement: `${root}build/core-wasm.debug.ts` };
+
+const everywhere = ['test/**/*.test.ts'];
+const nodeOnly = ['test/**/*.node.test.ts'];
+const package_ = ['test/dist/**/*.test.ts'];
+
+const timeouts = { testTimeout: 30_000, hookTimeout: 30_000 };
+
+// Cross-origin isolation, which shared memory and fine timers ask for.
+const isolated = {
+  server: { headers: { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' } },
+  // Named, because a package that vite discovers late reloads the page in the middle of a test.
+  optimizeDeps: { include: ['@assemblyscript/loader', 'fast-check'] },
+};
+const quiet = ['--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+/** A new object for each project: vitest writes into it. */
+function inChromium(name: string, executablePath: string) {
+  return {
+    // vitest wants a name for the project and another for its one browser; the latter is the one that it shows and selects by.
+    name: `${name}-project`,
+    ...timeouts,
+    browser: {
+      enabled: true,
+      headless: true,
+      screenshotFailures: false,
+      provider: playwright({ launchOptions: { executablePath, args: ['--no-sandbox', '--disable-gpu', ...quiet] } }),
+      instances: [{ browser: 'chromium' as const, name }],
+      // One file at a time, each in a frame of its own: a renderer keeps about 125 memories alive, and they go with their frame.
+      fileParallelism: false,
+    },
+  };
+}
+
+const projects: TestProjectConfiguration[] = [
+  { resolve: { alias: sources }, test: { name: 'node', include: everywhere, environment: 'node', ...timeouts } },
+  {
+    resolve: { alias: [checkedCore, ...sources] },
+    test: { name: 'checked', include: everywhere, exclude: ['test/structure/**', 'test/dist/**'], environment: 'node', ...timeouts },
+  },
+  { resolve: { alias: built }, test: { name: 'dist', include: package_, environment: 'node', ...timeouts } },
+];
+
+const chromium = process.env['CHROMIUM_PATH'];
+if (chromium) {
+  projects.push(
+    { ...isolated, resolve: { alias: sources }, test: { ...inChromium('chromium', chromium), include: everywhere, exclude: nodeOnly } },
+    { ...isolated, resolve: { alias: built }, test: { ...inChromium('dist-chromium', chromium), include: package_, exclude: nodeOnly } },
+  );
+}
+
+export default defineConfig({ test: { projects } });

@@ -17,11 +17,12 @@ import {
   STOP_NONE,
   TLB_DIRTY,
   TLB_TABLE,
+  TLB_VALID,
   TLB_WRITE,
 } from './layout';
 import { frameBytes } from './node';
 import { slotOf, walk } from './table';
-import { tlbCount, tlbFill, tlbFind, tlbUse } from './tlb';
+import { setOf, tlbCount, tlbFill, tlbFind, tlbMiss, tlbUse } from './tlb';
 
 /**
  * One memory access through a TLB: the innermost loop of everything that reads or writes simulated memory.
@@ -36,6 +37,11 @@ import { tlbCount, tlbFill, tlbFind, tlbUse } from './tlb';
  *                                     otherwise            -> STOP_FAULT
  * ```
  */
+
+/** A most recent way that needs nothing more done to it: valid for a read; valid, writable and dirty for a write. */
+const WRITABLE: u64 = <u64>(TLB_VALID | TLB_WRITE | TLB_DIRTY) << 32;
+const READABLE: u64 = <u64>TLB_VALID << 32;
+const READ_MASK: u64 = ~(<u64>(TLB_WRITE | TLB_DIRTY) << 32);
 
 /** What `translate` answers instead of a byte address (those are page-aligned). */
 const NO_ACCESS: u32 = 0;
@@ -70,8 +76,10 @@ function mark(table: u32, vpn: u64, write: u32): void {
 }
 
 /**
- * Translates one page for one access: the byte address of its frame, with TLB, counts and dirty bits updated; BYTES_ELSEWHERE when the
+ * Translates one page for one access: the byte address of its frame, with TLB and dirty bits updated; BYTES_ELSEWHERE when the
  * frame's bytes are not in this memory; NO_ACCESS, with nothing changed, when neither TLB nor table let it through.
+ *
+ * The caller counts the page as a hit (`tlbCount`, once for many); a miss is corrected here.
  */
 export function translate(tlb: u32, vpn: u64, write: u32): u32 {
   let way = tlbFind(tlb, vpn);
@@ -84,7 +92,6 @@ export function translate(tlb: u32, vpn: u64, write: u32): u32 {
         store<u32>(way, flags | TLB_DIRTY, 4);
         mark(load<u32>(tlb, TLB_TABLE), vpn, write);
       }
-      tlbCount(tlb, 1, 0);
       return load<u32>(way, 8);
     }
   }
@@ -96,7 +103,7 @@ export function translate(tlb: u32, vpn: u64, write: u32): u32 {
   if (!bytes) bytes = BYTES_ELSEWHERE;
   mark(table, vpn, write);
   tlbFill(tlb, vpn, ((<u32>(entry >> 32)) & ENTRY_WRITE ? TLB_WRITE : 0) | (write ? TLB_DIRTY : 0), bytes, frame);
-  tlbCount(tlb, 0, 1);
+  tlbMiss(tlb);
   return bytes;
 }
 
@@ -168,7 +175,7 @@ function performCrossing(first: u32, firstBytes: u32, second: u32, bytes: u32, w
 }
 
 /**
- * Executes one packed access, its value in `value` (u64: written, or observed). Returns STOP_NONE; STOP_FAULT when a touched page has
+ * Executes one packed access, counted by the caller as one page (a second page is counted here), its value in `value` (u64: written, or observed). Returns STOP_NONE; STOP_FAULT when a touched page has
  * no sufficient entry (nothing has changed); STOP_BYTES when the bytes of a page are not in this memory (the translation has happened).
  */
 export function execute(tlb: u32, access: u64, value: u32): u32 {
@@ -178,7 +185,10 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
   const bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1,
     write = high & ACCESS_WRITE;
   if (offset + bytes <= <u32>PAGE_BYTES) {
-    const at = translate(tlb, vpn, write);
+    // Most accesses hit the most recent way of their set, with nothing to update.
+    const set = setOf(tlb, vpn),
+      word = load<u64>(set);
+    const at = (write ? word : word & READ_MASK) == (vpn | (write ? WRITABLE : READABLE)) ? load<u32>(set, 8) : translate(tlb, vpn, write);
     if (at <= BYTES_ELSEWHERE) return at == NO_ACCESS ? STOP_FAULT : STOP_BYTES;
     perform(at + offset, bytes, write, value);
     return STOP_NONE;
@@ -186,23 +196,28 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
   if (!reachable(tlb, vpn, write) || !reachable(tlb, vpn + 1, write)) return STOP_FAULT;
   const first = translate(tlb, vpn, write),
     second = translate(tlb, vpn + 1, write);
+  tlbCount(tlb, 1);
   if (first == BYTES_ELSEWHERE || second == BYTES_ELSEWHERE) return STOP_BYTES;
   performCrossing(first + offset, PAGE_BYTES - offset, second, bytes, write, value);
   return STOP_NONE;
 }
 
 /**
- * Executes accesses one after the other, from index `from` to `end`. Returns the index of the first one not executed; H_STOP_REASON says why, H_STOP_VPN_* name the first page of it without a sufficient entry.
+ * Executes accesses one after the other, from index `from` to `end`. Returns the index of the first one not executed; H_STOP_REASON says
+ * why, H_STOP_VPN_* name the first page of it without a sufficient entry.
  */
 export function runAccesses(tlb: u32, accesses: u32, values: u32, from: u32, end: u32): u32 {
   for (let i = from; i < end; i++) {
     const access = load<u64>(accesses + (i << 3));
     const status = execute(tlb, access, values + (i << 3));
     if (status) {
+      // A page whose bytes are elsewhere was translated all the same.
+      tlbCount(tlb, i - from + (status == STOP_BYTES ? 1 : 0));
       stopAt(status, firstMissing(tlb, access), i);
       return i;
     }
   }
+  tlbCount(tlb, end - from);
   store<u32>(H_STOP_REASON, STOP_NONE);
   return end;
 }
@@ -229,6 +244,7 @@ export function copyThrough(tlb: u32, address: f64, length: u32, buffer: u32, wr
     let chunk: u32 = PAGE_BYTES - offset;
     if (chunk > length - done) chunk = length - done;
     const bytes = translate(tlb, vpn, write);
+    if (bytes != NO_ACCESS) tlbCount(tlb, 1);
     if (bytes <= BYTES_ELSEWHERE) {
       stopAt(bytes == NO_ACCESS ? STOP_FAULT : STOP_BYTES, vpn, done);
       return done;

@@ -21,6 +21,7 @@ import {
   STOP_NONE,
 } from './layout';
 import { execute, reachable, stopAt } from './access';
+import { tlbCount } from './tlb';
 
 /**
  * Lanes: how a device runs a job.
@@ -82,6 +83,7 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
         record(tlb, job, faults, access, lane, index);
         stalled++;
       } else {
+        tlbCount(tlb, executed - load<u32>(job, JOB_EXECUTED) + 1);
         store<u32>(job, executed, JOB_EXECUTED);
         stopAt(STOP_BYTES, (access & 0xffffffffffff) >> 12, index);
         return stalled;
@@ -89,6 +91,7 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
     }
     going = kept;
   }
+  tlbCount(tlb, executed - load<u32>(job, JOB_EXECUTED));
   store<u32>(job, executed, JOB_EXECUTED);
   store<u32>(job, stalled, JOB_STALLED);
   return stalled;

@@ -46,7 +46,8 @@ export function tlbDestroy(tlb: u32): void {
   store<u32>(tlb, 0, TLB_TABLE);
 }
 
-function setOf(tlb: u32, vpn: u64): u32 {
+/** Byte address of the set of a page: its most recent way. */
+export function setOf(tlb: u32, vpn: u64): u32 {
   return tlb + TLB_HEADER_BYTES + ((<u32>vpn) & (load<u32>(tlb, TLB_SETS) - 1)) * TLB_SET_BYTES;
 }
 
@@ -130,8 +131,13 @@ export function tlbFlush(tlb: u32): void {
   tlbDropRange(tlb, 0, 0xffffffff);
 }
 
-/** Adds to the counts of looked-up pages. */
-export function tlbCount(tlb: u32, hits: u32, misses: u32): void {
-  store<u64>(tlb, load<u64>(tlb, TLB_HITS) + hits, TLB_HITS);
-  store<u64>(tlb, load<u64>(tlb, TLB_MISSES) + misses, TLB_MISSES);
+/** Counts `pages` looked-up pages, all as hits. */
+export function tlbCount(tlb: u32, pages: u32): void {
+  store<u64>(tlb, load<u64>(tlb, TLB_HITS) + pages, TLB_HITS);
+}
+
+/** One of the pages counted, or about to be, is a miss. */
+export function tlbMiss(tlb: u32): void {
+  store<u64>(tlb, load<u64>(tlb, TLB_HITS) - 1, TLB_HITS);
+  store<u64>(tlb, load<u64>(tlb, TLB_MISSES) + 1, TLB_MISSES);
 }

@@ -60,7 +60,6 @@ export class Vram implements Phys {
     this.#used[page] = 1;
     this.#usedInChunk[chunk]!++;
     this.#current = chunk;
-    this.#protected.add(chunk);
     if (this.#recency[this.#recency.length - 1] !== chunk) {
       this.#recency.splice(this.#recency.indexOf(chunk), 1);
       this.#recency.push(chunk);
@@ -73,10 +72,14 @@ export class Vram implements Phys {
     this.#usedInChunk[this.#chunkOf(page)]!--;
   }
 
-  /** Every used page of the next chunk to go; empty when the batch needs them all. */
-  victims(): readonly number[] {
-    const chunk = this.#recency.find((each) => !this.#protected.has(each));
-    return chunk === undefined ? [] : this.usedPages(chunk);
+  /** Every used page of the next chunk to go; empty when the batch needs them all. A chunk with one spared page stays as a whole. */
+  victims(spared: (page: number) => boolean): readonly number[] {
+    for (const chunk of this.#recency) {
+      if (this.#protected.has(chunk)) continue;
+      const pages = this.usedPages(chunk);
+      if (!pages.some(spared)) return pages;
+    }
+    return [];
   }
 
   /** Used pages of a chunk, ascending. */

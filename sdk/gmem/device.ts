@@ -103,7 +103,7 @@ export class OwnMemory implements DeviceMemory {
 
   victims(pages: number): readonly number[] {
     if (this.node.allocator === 'driver') {
-      const chosen = this.#phys()?.victims?.() ?? [];
+      const chosen = this.#phys()?.victims?.((page) => this.spared.has(this.node.base + page)) ?? [];
       return chosen.map((page) => this.node.base + page);
     }
     const { core } = this.#platform;

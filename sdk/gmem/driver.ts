@@ -109,8 +109,11 @@ export interface Phys {
   allocPage(): number | undefined;
   /** A page came free, for whatever reason: munmap, a CPU touch, an eviction, a refused migration. */
   freePage(page: number): void;
-  /** Pages to bring home so that `allocPage` succeeds; an empty list when nothing may go now. */
-  victims?(): readonly number[];
+  /**
+   * Pages to bring home so that `allocPage` succeeds; an empty list when nothing may go now. `spared`: whether the operation under way has been given that page
+   * or needs it where it is; none of those may be among them.
+   */
+  victims?(spared: (page: number) => boolean): readonly number[];
 }
 
 /** The driver in control of its faults: its fault buffer is handed over when every lane has stalled or finished. */

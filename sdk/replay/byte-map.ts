@@ -1,154 +1,141 @@
 /**
  * The replay's own memory: a plain map of bytes, in which every access is repeated in the order in which the machine executed it. A load that
  * observes anything else has found lost or stale data.
+ *
+ * Pages stand in one slab that grows; a small direct-mapped cache in front of the map of pages keeps the check cheaper than the replay.
  */
 import * as L from '../../assembly/layout.ts';
 import { FarfaultError } from '../errors.ts';
 
-const HIGH = 2 ** 32;
+const CACHE_SLOTS = 1024;
+const SLAB_PAGES_FIRST = 1024;
+const OFFSET = L.PAGE_BYTES - 1;
 
 export class ByteMap {
-  readonly #pages: Map<number, DataView> = new Map();
-  #lastVpn = -1;
-  #last: DataView | undefined;
+  /** Page index in the slab, by page number. Page 0 of the slab stays all zero and stands for pages never written. */
+  readonly #pages: Map<number, number> = new Map();
+  #count = 1;
+  #bytes: Uint8Array = new Uint8Array(SLAB_PAGES_FIRST * L.PAGE_BYTES);
+  #words: Uint32Array = new Uint32Array(this.#bytes.buffer);
+  /** Low and high part of the cached page numbers, and where their bytes begin. */
+  readonly #cachedLow: Int32Array = new Int32Array(CACHE_SLOTS).fill(-1);
+  readonly #cachedHigh: Int32Array = new Int32Array(CACHE_SLOTS).fill(-1);
+  readonly #cachedBase: Int32Array = new Int32Array(CACHE_SLOTS);
 
   /** Pages that were written. */
   get pages(): number {
-    return this.#pages.size;
+    return this.#count - 1;
   }
 
   /**
-   * Repeats one executed access. `low`, `high`: its packed words; `valueLow`, `valueHigh`: what it wrote, or what it observed. Throws EIO when a load observed other bytes
-   * than the last ones written. `number`: the access's number in the trace, for the message.
+   * Repeats executed accesses: `count` of them, in the order of `order` (indices counted from `from`), or of the array without one. `words` has the packed accesses, `values` what each
+   * wrote or observed, two u32 each. Returns how many were loads. Throws EIO when a load observed other bytes than the last ones written; `number` is the trace's number of access 0.
    */
-  repeat(low: number, high: number, valueLow: number, valueHigh: number, number: number): void {
-    const offset = low & (L.PAGE_BYTES - 1);
-    const bytes = ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH) + 1;
-    const vpn = (high & L.ACCESS_ADDRESS_HIGH) * 2 ** (32 - L.PAGE_SHIFT) + (low >>> L.PAGE_SHIFT);
-    const write = (high & L.ACCESS_WRITE) !== 0;
-    if (bytes <= 8 && offset + bytes <= L.PAGE_BYTES) {
-      if (write) this.#store(vpn, offset, bytes, valueLow, valueHigh);
-      else this.#load(vpn, offset, bytes, valueLow, valueHigh, number);
-      return;
-    }
-    const addr = vpn * L.PAGE_BYTES + offset;
-    if (write) this.#storeLong(addr, bytes, valueLow, valueHigh);
-    else this.#loadLong(addr, bytes, valueLow, valueHigh, number);
-  }
-
-  #page(vpn: number): DataView | undefined {
-    if (vpn === this.#lastVpn) return this.#last;
-    this.#lastVpn = vpn;
-    this.#last = this.#pages.get(vpn);
-    return this.#last;
-  }
-
-  #madePage(vpn: number): DataView {
-    let page = this.#page(vpn);
-    if (!page) {
-      page = new DataView(new ArrayBuffer(L.PAGE_BYTES));
-      this.#pages.set(vpn, page);
-      this.#last = page;
-    }
-    return page;
-  }
-
-  #store(vpn: number, offset: number, bytes: number, low: number, high: number): void {
-    const page = this.#madePage(vpn);
-    switch (bytes) {
-      case 8:
-        page.setUint32(offset, low, true);
-        page.setUint32(offset + 4, high, true);
-        return;
-      case 4:
-        page.setUint32(offset, low, true);
-        return;
-      case 2:
-        page.setUint16(offset, low, true);
-        return;
-      case 1:
-        page.setUint8(offset, low);
-        return;
-      default:
-        for (let i = 0; i < bytes; i++) page.setUint8(offset + i, (i < 4 ? low : high) >>> ((i & 3) * 8));
-    }
-  }
-
-  #load(vpn: number, offset: number, bytes: number, low: number, high: number, number: number): void {
-    const page = this.#page(vpn);
-    let wantLow = 0;
-    let wantHigh = 0;
-    if (page) {
-      switch (bytes) {
-        case 8:
-          wantLow = page.getUint32(offset, true);
-          wantHigh = page.getUint32(offset + 4, true);
-          break;
-        case 4:
-          wantLow = page.getUint32(offset, true);
-          break;
-        case 2:
-          wantLow = page.getUint16(offset, true);
-          break;
-        case 1:
-          wantLow = page.getUint8(offset);
-          break;
-        default:
-          for (let i = 0; i < bytes; i++) {
-            if (i < 4) wantLow |= page.getUint8(offset + i) << (i * 8);
-            else wantHigh |= page.getUint8(offset + i) << ((i - 4) * 8);
-          }
-          wantLow >>>= 0;
-          wantHigh >>>= 0;
+  repeat(words: Uint32Array, values: Uint32Array, from: number, count: number, order: Uint32Array | undefined, number: number): number {
+    let loads = 0;
+    for (let k = 0; k < count; k++) {
+      const i = (from + (order ? order[k]! : k)) << 1;
+      const low = words[i]!;
+      const high = words[i + 1]!;
+      const offset = low & OFFSET;
+      const bytes = ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH) + 1;
+      if (high & L.ACCESS_WRITE) {
+        const base = this.#base(low, high, true);
+        if (bytes === 8 && (offset & 3) === 0 && offset <= L.PAGE_BYTES - 8) {
+          const at = (base + offset) >>> 2;
+          this.#words[at] = values[i]!;
+          this.#words[at + 1] = values[i + 1]!;
+        } else if (bytes === 4 && (offset & 3) === 0) this.#words[(base + offset) >>> 2] = values[i]!;
+        else this.#store(low, high, bytes, values[i]!, values[i + 1]!);
+        continue;
       }
+      loads++;
+      const base = this.#base(low, high, false);
+      if (bytes === 8 && (offset & 3) === 0 && offset <= L.PAGE_BYTES - 8) {
+        const at = (base + offset) >>> 2;
+        if (this.#words[at] === values[i] && this.#words[at + 1] === values[i + 1]) continue;
+      } else if (bytes === 4 && (offset & 3) === 0 && this.#words[(base + offset) >>> 2] === values[i] && values[i + 1] === 0) continue;
+      this.#load(low, high, bytes, values[i]!, values[i + 1]!, number + (i >> 1));
     }
-    if (low !== wantLow || high !== wantHigh) throw lost(vpn * L.PAGE_BYTES + offset, bytes, number, [low, high], [wantLow, wantHigh]);
+    return loads;
   }
 
-  #storeLong(addr: number, bytes: number, low: number, high: number): void {
+  /** Where the bytes of an access's first page begin in the slab; page 0 for one never written, unless it is to be `made`. */
+  #base(low: number, high: number, made: boolean): number {
+    const vpnLow = (low >>> L.PAGE_SHIFT) | (high << (32 - L.PAGE_SHIFT));
+    const vpnHigh = (high & L.ACCESS_ADDRESS_HIGH) >>> L.PAGE_SHIFT;
+    const slot = vpnLow & (CACHE_SLOTS - 1);
+    if (this.#cachedLow[slot] === vpnLow && this.#cachedHigh[slot] === vpnHigh) return this.#cachedBase[slot]!;
+    return this.#find(vpnLow, vpnHigh, slot, made);
+  }
+
+  #find(vpnLow: number, vpnHigh: number, slot: number, made: boolean): number {
+    const vpn = vpnHigh * 2 ** 32 + (vpnLow >>> 0);
+    let page = this.#pages.get(vpn);
+    if (page === undefined) {
+      if (!made) return 0;
+      page = this.#count++;
+      if (page * L.PAGE_BYTES === this.#bytes.length) this.#grow();
+      this.#pages.set(vpn, page);
+    }
+    this.#cachedLow[slot] = vpnLow;
+    this.#cachedHigh[slot] = vpnHigh;
+    this.#cachedBase[slot] = page * L.PAGE_BYTES;
+    return page * L.PAGE_BYTES;
+  }
+
+  #grow(): void {
+    const larger = new Uint8Array(this.#bytes.length * 2);
+    larger.set(this.#bytes);
+    this.#bytes = larger;
+    this.#words = new Uint32Array(larger.buffer);
+  }
+
+  /** Index in the slab of byte `i` of an access. */
+  #at(low: number, high: number, i: number, made: boolean): number {
+    const offset = (low & OFFSET) + i;
+    if (offset < L.PAGE_BYTES) return this.#base(low, high, made) + offset;
+    const next = (low | OFFSET) + 1;
+    return this.#base(next >>> 0, high + (next > 0xffffffff || next === 0 ? 1 : 0), made) + offset - L.PAGE_BYTES;
+  }
+
+  #store(low: number, high: number, bytes: number, valueLow: number, valueHigh: number): void {
     for (let i = 0; i < bytes; i++) {
       const part = i & 7;
-      const word = part < 4 ? low + (i >>> 3) : high;
-      const at = addr + i;
-      this.#madePage(Math.floor(at / L.PAGE_BYTES)).setUint8(at % L.PAGE_BYTES, word >>> ((part & 3) * 8));
+      const word = part < 4 ? valueLow + (i >>> 3) : valueHigh;
+      const at = this.#at(low, high, i, true);
+      this.#bytes[at] = word >>> ((part & 3) << 3);
     }
   }
 
-  #byte(addr: number): number {
-    return this.#page(Math.floor(addr / L.PAGE_BYTES))?.getUint8(addr % L.PAGE_BYTES) ?? 0;
-  }
-
-  #loadLong(addr: number, bytes: number, low: number, high: number, number: number): void {
+  /** Compares a load in full: up to 8 bytes as they are, longer ones by their hash and number. */
+  #load(low: number, high: number, bytes: number, valueLow: number, valueHigh: number, number: number): void {
     let wantLow = 0;
-    let wantHigh = bytes;
+    let wantHigh = 0;
     if (bytes <= 8) {
-      wantHigh = 0;
       for (let i = 0; i < bytes; i++) {
-        if (i < 4) wantLow |= this.#byte(addr + i) << (i * 8);
-        else wantHigh |= this.#byte(addr + i) << ((i - 4) * 8);
+        const byte = this.#bytes[this.#at(low, high, i, false)]!;
+        if (i < 4) wantLow |= byte << (i << 3);
+        else wantHigh |= byte << ((i - 4) << 3);
       }
-      wantHigh >>>= 0;
     } else {
       for (let i = 0; i < bytes; i += 4) {
         let word = 0;
-        for (let part = 0; part < 4 && i + part < bytes; part++) word |= this.#byte(addr + i + part) << (part * 8);
+        for (let part = 0; part < 4 && i + part < bytes; part++) word |= this.#bytes[this.#at(low, high, i + part, false)]! << (part << 3);
         wantLow = Math.imul(wantLow ^ word, 0x01000193);
         wantLow ^= wantLow >>> 15;
       }
+      wantHigh = bytes;
     }
-    wantLow >>>= 0;
-    if (low !== wantLow || high !== wantHigh) throw lost(addr, bytes, number, [low, high], [wantLow, wantHigh]);
+    if (valueLow !== wantLow >>> 0 || valueHigh !== wantHigh >>> 0) {
+      const addr = (high & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + low;
+      throw lost(addr, bytes, number, [valueLow, valueHigh], [wantLow >>> 0, wantHigh >>> 0]);
+    }
   }
 }
 
-function lost(
-  addr: number,
-  bytes: number,
-  number: number,
-  observed: readonly [number, number],
-  wanted: readonly [number, number],
-): FarfaultError {
-  const word = ([low, high]: readonly [number, number]): string => `0x${(BigInt(high) * BigInt(HIGH) + BigInt(low)).toString(16)}`;
+function lost(addr: number, bytes: number, number: number, observed: readonly [number, number], wanted: readonly [number, number]): FarfaultError {
+  const word = ([low, high]: readonly [number, number]): string => `0x${high.toString(16).padStart(8, '0')}${low.toString(16).padStart(8, '0')}`;
   return new FarfaultError(
     'EIO',
     'load',

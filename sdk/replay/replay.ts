@@ -1,8 +1,8 @@
 /**
  * The main job: a recorded program's accesses, replayed through a machine with a device, every load checked.
  *
- * Accesses come in batches that stand in the core's batch areas. Runs of CPU accesses and of device accesses alternate: the CPU's go one after the other, a device run is a
- * job. A device run that reaches the end of a batch waits for the next one, so that how the input is cut into batches changes nothing.
+ * Accesses come in batches (`trace.ts`). Runs of CPU accesses and of device accesses alternate: the CPU's go one after the other, a device run
+ * is a job.
  *
  * What counts depend on, and is therefore fixed: TLBs of 256 sets x 4 ways with least-recently-used order; 2 MiB blocks of addresses, reserved when they are first touched; lanes and
  * their order (`assembly/lanes.ts`); jobs of at most 65,536 accesses.
@@ -18,9 +18,15 @@ import type { AddressSpace } from '../mm/address-space.ts';
 import { CpuFault } from '../mm/fault.ts';
 import type { Preset } from '../policy/preset.ts';
 import { ByteMap } from './byte-map.ts';
+import type { ByteSource } from './gzip.ts';
+import { type OffloadRange, printRange } from './offload.ts';
+import type { ModelledParts, ReplayReport } from './report.ts';
+import { TraceReader } from './trace.ts';
 
 /** Addresses reserved at the first touch of any page in them. */
 export const RESERVATION_BYTES: number = L.PAGE_BYTES << L.HUGE_ORDER;
+
+const RECENT_BLOCKS = 256;
 
 /** Tries for one CPU access before the replay gives up. */
 const ATTEMPTS_MAX = 64;
@@ -43,19 +49,16 @@ export class Replay {
   device = 0;
   reads = 0;
   writes = 0;
-  /** Accesses at the front of the area that wait for the rest of their device run. */
-  waiting = 0;
   readonly #lanes: number;
   readonly #seed: number;
   readonly #bytes: ByteMap = new ByteMap();
   readonly #reserved: Set<number> = new Set();
   readonly #fault: CpuFault;
   readonly #job: JobRun;
-  #lastBlock = -1;
+  /** Blocks seen lately, by their low bits: most accesses need no more than a look here. */
+  readonly #recent: Int32Array = new Int32Array(RECENT_BLOCKS).fill(-1);
   /** Number of the access at the front of the area. */
   #number = 0;
-  /** Accesses whose values have been filled in. */
-  #filled = 0;
 
   constructor(machine: Machine, setup: ReplaySetup) {
     this.machine = machine;
@@ -68,61 +71,38 @@ export class Replay {
     this.#job = new JobRun(machine.platform, this.context);
   }
 
-  /** Where the next accesses are to be put: behind those that wait. */
-  get target(): number {
-    return this.core.area(L.AREA_ACCESSES) + this.waiting * L.ACCESS_BYTES;
-  }
-
-  /** How many accesses have room there. */
-  get room(): number {
-    return L.JOB_ACCESSES_MAX - this.waiting;
-  }
-
-  /** Replays the accesses in the area, `count` of them new. Without `last` a device run at the end stays there, and waits. */
-  run(count: number, last: boolean): void {
-    const total = this.waiting + count;
-    const { exports } = this.core;
-    const values = this.core.area(L.AREA_VALUES);
-    exports.fillValues(values + this.#filled * 8, total - this.#filled, this.#seed, this.#number + this.#filled);
-    this.#filled = total;
-    this.#reserve(this.waiting, total);
-    const words = this.core.words(L.AREA_ACCESSES, total * 2);
+  /** Replays the first `count` accesses in the area. Requires: no run of the device is cut by the end of a batch, unless it fills it. */
+  run(count: number): void {
+    this.core.exports.fillValues(this.core.area(L.AREA_VALUES), count, this.#seed, this.#number);
+    this.#reserve(count);
+    const words = this.core.words(L.AREA_ACCESSES, count * 2);
     let from = 0;
-    while (from < total) {
-      const isDevice = (words[from * 2 + 1]! & L.ACCESS_DEVICE) !== 0;
+    while (from < count) {
+      const side = words[from * 2 + 1]! & L.ACCESS_DEVICE;
       let end = from + 1;
-      while (end < total && ((words[end * 2 + 1]! & L.ACCESS_DEVICE) !== 0) === isDevice) end++;
-      if (isDevice) {
-        // A run that may go on waits for the rest of it, unless it fills the area: longer runs are cut there.
-        if (end === total && !last && end - from < L.JOB_ACCESSES_MAX) break;
-        this.#runDevice(from, end);
-      } else this.#runCpu(from, end);
+      while (end < count && (words[end * 2 + 1]! & L.ACCESS_DEVICE) === side) end++;
+      if (side) this.#runDevice(from, end);
+      else this.#runCpu(from, end);
       from = end;
     }
-    this.#number += from;
-    this.waiting = total - from;
-    this.#filled = this.waiting;
-    if (from > 0 && this.waiting > 0) {
-      words.copyWithin(0, from * 2);
-      this.core.words(L.AREA_VALUES, total * 2).copyWithin(0, from * 2);
-    }
+    this.#number += count;
   }
 
   /** Makes sure that every touched address is in a VMA: block by block, at the first touch. */
-  #reserve(from: number, to: number): void {
-    const words = this.core.words(L.AREA_ACCESSES, to * 2);
-    for (let i = from; i < to; i++) {
+  #reserve(count: number): void {
+    const words = this.core.words(L.AREA_ACCESSES, count * 2);
+    for (let i = 0; i < count; i++) {
       const low = words[i * 2]!;
       const high = words[i * 2 + 1]!;
       const block = ((high & L.ACCESS_ADDRESS_HIGH) << 11) | (low >>> 21);
-      if (block !== this.#lastBlock) this.#reserveBlock(block);
+      if (this.#recent[block & (RECENT_BLOCKS - 1)] !== block) this.#reserveBlock(block);
       const end = (low & (RESERVATION_BYTES - 1)) + ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH);
       if (end >= RESERVATION_BYTES) this.#reserveBlock(block + 1);
     }
   }
 
   #reserveBlock(block: number): void {
-    this.#lastBlock = block;
+    this.#recent[block & (RECENT_BLOCKS - 1)] = block;
     if (this.#reserved.has(block)) return;
     if (block * RESERVATION_BYTES >= 2 ** L.ADDRESS_BITS)
       throw fail('EOVERFLOW', 'access', block * RESERVATION_BYTES, 'leaves the 48-bit address space');
@@ -144,7 +124,7 @@ export class Replay {
       this.#serveCpu(attempts, (this.core.words(L.AREA_ACCESSES, (at + 1) * 2)[at * 2 + 1]! & L.ACCESS_WRITE) !== 0);
     }
     this.cpu += end - from;
-    this.#check(from, end);
+    this.#check(from, end, undefined);
   }
 
   #serveCpu(attempts: number, write: boolean): void {
@@ -171,29 +151,16 @@ export class Replay {
     if (job.executed !== end - from)
       throw fail('EIO', 'device job', end - from - job.executed, 'accesses were cancelled: the driver refuses pages that are mapped');
     this.device += end - from;
-    this.#checkOrdered(from, end);
+    this.#check(from, end, this.core.words(L.AREA_ORDER, end - from));
   }
 
-  /** Repeats CPU accesses in the byte map. */
-  #check(from: number, end: number): void {
+  /** Repeats executed accesses in the byte map, in the order of their execution. */
+  #check(from: number, end: number, order: Uint32Array | undefined): void {
     const words = this.core.words(L.AREA_ACCESSES, end * 2);
     const values = this.core.words(L.AREA_VALUES, end * 2);
-    for (let i = from; i < end; i++) this.#repeat(words, values, i);
-  }
-
-  /** Repeats a job's accesses in the order of their execution. */
-  #checkOrdered(from: number, end: number): void {
-    const words = this.core.words(L.AREA_ACCESSES, end * 2);
-    const values = this.core.words(L.AREA_VALUES, end * 2);
-    const order = this.core.words(L.AREA_ORDER, end - from);
-    for (let k = 0; k < end - from; k++) this.#repeat(words, values, from + order[k]!);
-  }
-
-  #repeat(words: Uint32Array, values: Uint32Array, i: number): void {
-    const high = words[i * 2 + 1]!;
-    if (high & L.ACCESS_WRITE) this.writes++;
-    else this.reads++;
-    this.#bytes.repeat(words[i * 2]!, high, values[i * 2]!, values[i * 2 + 1]!, this.#number + i);
+    const loads = this.#bytes.repeat(words, values, from, end - from, order, this.#number);
+    this.reads += loads;
+    this.writes += end - from - loads;
   }
 }
 
@@ -204,17 +171,6 @@ export async function createReplay(setup: ReplaySetup): Promise<Replay> {
     0,
   );
   return new Replay(await createMachine({ dram: setup.dram, deviceMemory }), setup);
-}
-
-/** Parts of the modelled time, integer nanoseconds. */
-export interface ModelledParts {
-  readonly access: number;
-  readonly walk: number;
-  readonly cpuFault: number;
-  readonly batch: number;
-  readonly invalidation: number;
-  readonly toDevice: number;
-  readonly toHost: number;
 }
 
 /** What the counted things of a replay would have taken, by a preset's constants. */
@@ -249,4 +205,107 @@ function exhausted(machine: Machine): FarfaultError {
     'is exhausted',
     `host memory is exhausted: the program needs more than ${bytes / 2 ** 20} MiB at one time (--dram)`,
   );
+}
+
+/** What `replayTrace` is told. */
+export interface ReplayOptions {
+  /** What reports and errors call the trace. */
+  readonly name: string;
+  readonly driver: Driver;
+  /** Host memory in bytes, a multiple of 4096. */
+  readonly dram: number;
+  /** Lanes that the device's jobs are dealt to. */
+  readonly lanes: number;
+  readonly preset: Preset;
+  /** Instructions whose data accesses are the device's; none: all are. */
+  readonly offload: readonly OffloadRange[];
+  /** Seed of the written values: 32 bits. */
+  readonly seed?: number;
+  /** Told after every chunk how many bytes of the source have been read. */
+  readonly onProgress?: (bytesRead: number) => void;
+  /** Milliseconds of the host's clock; without one the report's `host` says 0. The library itself never looks at a clock. */
+  readonly now?: () => number;
+  /** Ends the replay between two batches when it is aborted. */
+  readonly signal?: { readonly aborted: boolean };
+}
+
+/**
+ * Replays a trace (lackey's text, plain or gzip) on a fresh machine and reports what happened. The same trace and options give the same report, `host` apart, in every host.
+ *
+ * Errors: EILSEQ for a malformed trace (with the line), ENOMEM when host memory is exhausted or the memories do not fit, EIO when a load observes wrong data, EINVAL for bad options,
+ * EAGAIN when `signal` was aborted.
+ */
+export async function replayTrace(source: ByteSource, options: ReplayOptions): Promise<ReplayReport> {
+  const { name, driver, dram, lanes, offload, seed = 0, onProgress, signal, now = () => 0 } = options;
+  if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX) throw fail('EINVAL', 'lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
+  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
+  const began = now();
+  const replay = await createReplay({ driver, dram, lanes, seed });
+  try {
+    const reader = new TraceReader(replay.core, { name, offload, onProgress });
+    let replayMs = 0;
+    for await (const { count } of reader.batches(source)) {
+      if (signal?.aborted) throw fail('EAGAIN', 'replay', name, 'was interrupted');
+      const start = now();
+      replay.run(count);
+      replayMs += now() - start;
+    }
+    return reportOf(replay, options, reader.instructions, { wallMs: now() - began, replayMs });
+  } finally {
+    replay.machine.close();
+  }
+}
+
+function reportOf(replay: Replay, options: ReplayOptions, instructions: number, host: { wallMs: number; replayMs: number }): ReplayReport {
+  const { machine, context, space } = replay;
+  const { counters, nodes } = machine;
+  const { name, device } = context;
+  const recorded = counters.deviceFaults[name] ?? 0;
+  const parts = modelledParts(replay, options.preset);
+  const cpu = nodes[0]!.name;
+  const none = { pages: 0, bytes: 0 };
+  const migrated: Record<string, Record<string, { pages: number; bytes: number }>> = {};
+  for (const { node } of device.memories) {
+    (migrated[cpu] ??= {})[node.name] = counters.migrated[cpu]?.[node.name] ?? none;
+    migrated[node.name] = { [cpu]: counters.migrated[node.name]?.[cpu] ?? none };
+  }
+  const { fault, home, evict } = counters.migratedByCause;
+  return {
+    schema: 1,
+    trace: options.name,
+    preset: options.preset.name,
+    accesses: { cpu: replay.cpu, device: replay.device, read: replay.reads, write: replay.writes, instructions },
+    tlb: { cpu: space.tlbCounts, devices: { [name]: context.tlbCounts } },
+    faults: { cpu: Object.values(counters.cpuFaults).reduce((total, each) => total + each, 0), devices: { [name]: recorded } },
+    migrated,
+    evictions: counters.evictions,
+    invalidations: counters.invalidations,
+    frames: Object.fromEntries(nodes.map((node) => [node.name, { peak: node.peak }])),
+    modelledNs: Object.values(parts).reduce((total, part) => total + part, 0),
+    detail: {
+      cpuFaults: { ...counters.cpuFaults },
+      batches: counters.batches,
+      batchSizes: [...counters.batchSizes],
+      recorded,
+      coalesced: counters.coalesced,
+      deferred: counters.deferred,
+      cancelled: counters.cancelled,
+      overflow: counters.overflow,
+      cleared: counters.cleared,
+      migratedByCause: { fault, home, evict },
+      modelledParts: parts,
+      presetSource: options.preset.source,
+      options: {
+        device: name,
+        dram: options.dram,
+        deviceMemory: Object.fromEntries(device.memories.map(({ node }) => [node.name, node.frames * L.PAGE_BYTES])),
+        granulePages: device.granulePages,
+        lanes: options.lanes,
+        offload: options.offload.map(printRange),
+        seed: options.seed ?? 0,
+      },
+    },
+    // The rate is that of the replay itself; reading and parsing the text is in the wall time only.
+    host: { wallMs: host.wallMs, accessesPerSecond: host.replayMs > 0 ? Math.round(((replay.cpu + replay.device) / host.replayMs) * 1000) : 0 },
+  };
 }

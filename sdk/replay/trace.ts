@@ -28,43 +28,10 @@ export interface TraceOptions {
   readonly onProgress?: ((bytesRead: number) => void) | undefined;
 }
 
-/** Accesses of a trace, in its order. Borrowed until the next batch is asked for. */
-export class AccessBatch {
-  /** Byte address of the first packed access (ACCESS_*) in the core's memory. */
+/** Accesses of a trace, in its order: `count` packed ones (ACCESS_*) from byte address `address` of the core's memory on. Borrowed until the next batch is asked for. */
+export interface AccessBatch {
   readonly address: number;
   readonly count: number;
-  readonly #core: Core;
-
-  constructor(core: Core, address: number, count: number) {
-    this.#core = core;
-    this.address = address;
-    this.count = count;
-  }
-
-  /** True when access `i` is the device's. */
-  isDevice(i: number): boolean {
-    return (this.#core.u32[(this.address >>> 2) + 2 * i + 1]! & L.ACCESS_DEVICE) !== 0;
-  }
-
-  /** One past the last access of the run, CPU or device, that access `i` is in. */
-  runEnd(i: number): number {
-    const { u32 } = this.#core;
-    const high = (this.address >>> 2) + 1;
-    const side = u32[high + 2 * i]! & L.ACCESS_DEVICE;
-    let end = i + 1;
-    while (end < this.count && (u32[high + 2 * end]! & L.ACCESS_DEVICE) === side) end++;
-    return end;
-  }
-
-  /** First access of the run that the last one is in. */
-  lastRunStart(): number {
-    const { u32 } = this.#core;
-    const high = (this.address >>> 2) + 1;
-    let start = this.count - 1;
-    const side = u32[high + 2 * start]! & L.ACCESS_DEVICE;
-    while (start > 0 && (u32[high + 2 * (start - 1)]! & L.ACCESS_DEVICE) === side) start--;
-    return start;
-  }
 }
 
 /** Text handed to the core at a time; more than the longest line. */
@@ -135,7 +102,7 @@ export class TraceReader {
       this.#keepBehind(batch);
     }
     total += this.#count;
-    if (this.#count > 0) yield this.#held();
+    if (this.#count > 0) yield this.#held(this.#count);
     this.#count = 0;
     if (total === 0) throw this.#bad(this.lines, 'holds no data access');
   }
@@ -173,15 +140,17 @@ export class TraceReader {
     });
   }
 
-  #held(): AccessBatch {
-    return new AccessBatch(this.#core, this.#core.area(L.AREA_ACCESSES), this.#count);
+  #held(count: number): AccessBatch {
+    return { address: this.#core.area(L.AREA_ACCESSES), count };
   }
 
   /** Of a full area, what is complete: all of it, but for a last run of the device that is not the only one. */
   #complete(): AccessBatch {
-    const held = this.#held();
-    const start = held.lastRunStart();
-    return start > 0 && held.isDevice(start) ? new AccessBatch(this.#core, held.address, start) : held;
+    const highs = (this.#core.area(L.AREA_ACCESSES) >>> 2) + 1;
+    const { u32 } = this.#core;
+    let start = this.#count;
+    while (start > 0 && (u32[highs + 2 * (start - 1)]! & L.ACCESS_DEVICE) !== 0) start--;
+    return this.#held(start > 0 ? start : this.#count);
   }
 
   /** Moves the accesses behind a batch to the front. */

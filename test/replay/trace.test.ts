@@ -42,13 +42,16 @@ async function read(source: ByteSource, offload: readonly OffloadRange[] = [], c
   const result: Read = { reader, batches: [], addresses: [], jobs: [] };
   for await (const batch of reader.batches(source)) {
     result.batches.push([result.addresses.length, result.addresses.length + batch.count]);
+    let job = 0;
     for (let i = 0; i < batch.count; i++) {
       const at = (batch.address >>> 2) + 2 * i;
-      result.addresses.push((core.u32[at + 1]! & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + core.u32[at]!);
-    }
-    for (let from = 0, end = 0; from < batch.count; from = end) {
-      end = batch.runEnd(from);
-      if (batch.isDevice(from)) result.jobs.push(end - from);
+      const high = core.u32[at + 1]!;
+      result.addresses.push((high & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + core.u32[at]!);
+      if (high & L.ACCESS_DEVICE) job++;
+      if (job > 0 && (!(high & L.ACCESS_DEVICE) || i === batch.count - 1)) {
+        result.jobs.push(job);
+        job = 0;
+      }
     }
     // What runs between two batches may use every other area.
     for (const area of [L.AREA_BYTES, L.AREA_LIST]) core.u8.fill(0xee, core.area(area), core.area(area) + 65536);

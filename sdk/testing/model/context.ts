@@ -1,6 +1,7 @@
 /** A device in one address space: its table, its TLB, and the jobs it runs there. */
-import type { Counters } from './counters.ts';
-import type { Frame } from './frame.ts';
+import { ADDRESS_END, EXECUTED, tryAccess } from './access.ts';
+import { type Counters, countBatch } from './counters.ts';
+import { type Frame, PAGE_BYTES } from './frame.ts';
 import { type FaultRecord, type JobAccess, type JobResult, runJob } from './lanes.ts';
 import type { ModelSpace } from './space.ts';
 import { Tlb, type Translation } from './tlb.ts';
@@ -18,6 +19,10 @@ export interface ModelDevice {
   serve(context: ModelContext, records: readonly FaultRecord[]): Service;
   /** Moves pages of a range into device memory: those that moved, none for a device without memory. */
   migrate(context: ModelContext, vpn: number, pages: number): number;
+  /** Moves what of a range is in device memory home. Returns how many pages. */
+  migrateHome(context: ModelContext, vpn: number, pages: number): number;
+  /** Sends all of its pages of a space home. False: there were not enough host frames. */
+  leave(space: ModelSpace): boolean;
 }
 
 /** A device entry names the same frame as the home entry, and is writable only if that is. */
@@ -49,6 +54,44 @@ export class ModelContext {
   /** Moves the pages of a range that are not on a device into this one's memory, as far as there is room. Returns how many. */
   migrate(vpn: number, pages: number): number {
     return this.device.migrate(this, vpn, pages);
+  }
+
+  /** Moves the pages of a range that are in this device's memory home, as far as there is room. Returns how many. */
+  migrateHome(vpn: number, pages: number): number {
+    return this.device.migrateHome(this, vpn, pages);
+  }
+
+  /**
+   * Bytes that the device loads into `data` or stores from it, page by page, each fault a batch of its own. Returns how many it did before
+   * it came to a page without the right.
+   */
+  range(addr: number, data: Uint8Array, write: boolean): number {
+    for (let done = 0; done < data.length;) {
+      const bytes = Math.min(data.length - done, PAGE_BYTES - ((addr + done) % PAGE_BYTES));
+      const vpn = tryAccess(this.tlb, addr + done, bytes, write, data.subarray(done, done + bytes));
+      if (vpn === EXECUTED) done += bytes;
+      else if (!this.#fault(vpn, write)) return done;
+    }
+    return data.length;
+  }
+
+  /** One record, served by itself. False: cancelled. */
+  #fault(vpn: number, write: boolean): boolean {
+    const { counters, device } = this;
+    counters.faults.devices[device.name]! += 1;
+    counters.detail.recorded += 1;
+    countBatch(counters, 1);
+    const { cancelled } = device.serve(this, [{ vpn, write, lane: 0, first: vpn, last: vpn }]);
+    counters.detail.cancelled += cancelled.size;
+    return cancelled.size === 0;
+  }
+
+  /** Takes the device out of the space: its pages go home, its entries are gone. False: some pages had to stay, and the context with them. */
+  detach(): boolean {
+    if (!this.device.leave(this.space)) return false;
+    this.dropRange(0, ADDRESS_END / PAGE_BYTES);
+    this.space.contexts.splice(this.space.contexts.indexOf(this), 1);
+    return true;
   }
 
   /** True when the device table suffices for the access. */

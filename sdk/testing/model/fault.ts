@@ -4,7 +4,7 @@
  */
 import type { FaultCause } from './counters.ts';
 import { countCopied } from './counters.ts';
-import { type Frame, HOST_NODE, ZERO_FRAME } from './frame.ts';
+import { type Frame, type FrameOwner, HOST_NODE, ZERO_FRAME } from './frame.ts';
 import type { ModelSpace } from './space.ts';
 import { granuleBlock } from './vma.ts';
 
@@ -58,24 +58,26 @@ function populate(space: ModelSpace, vpn: number): boolean {
  */
 function bringHome(space: ModelSpace, vpn: number): boolean {
   const owner = space.pages.get(vpn)!.frame.owner!;
-  const block = granuleBlock(space.vmas.find(vpn)!, vpn, owner.granulePages);
-  const candidates = [vpn];
-  for (let page = block.start; page < block.end; page++) {
-    if (page !== vpn && space.pages.get(page)?.frame.owner === owner) candidates.push(page);
-  }
+  return moveHome(space, owner, granuleBlock(space.vmas.find(vpn)!, vpn, owner.granulePages), vpn).has(vpn);
+}
 
+/**
+ * One migration: the pages of one device in a range go to host frames, `first` before the others. Those for which there is no frame stay,
+ * but the event is over the whole range, and the device has lost its entries of them too. Returns the pages that moved.
+ */
+export function moveHome(space: ModelSpace, owner: FrameOwner, { start, end }: { start: number; end: number }, first?: number): Set<number> {
+  const candidates = space.mapped(start, end).filter((vpn) => space.pages.get(vpn)!.frame.owner === owner);
+  if (first !== undefined) candidates.sort((a, b) => Number(b === first) - Number(a === first));
   const frames = new Map<number, Frame>();
-  for (const page of candidates) {
+  for (const vpn of candidates) {
     const frame = space.host.take();
     if (frame === undefined) break;
-    frames.set(page, frame);
+    frames.set(vpn, frame);
   }
-  if (frames.size === 0) return false;
-
-  space.notify(block.start, block.end, { owner, pages: [...frames.keys()] });
-  for (const [page, frame] of frames) sendHome(space, page, frame);
+  space.notify(start, end, { owner, pages: candidates });
+  for (const [vpn, frame] of frames) sendHome(space, vpn, frame);
   countCopied(space.counters, frames.size, { from: owner.node, to: HOST_NODE, cause: 'home' });
-  return true;
+  return new Set(frames.keys());
 }
 
 /** Copies one device-private page to a host frame and frees the device frame. The page keeps its write flavour. */

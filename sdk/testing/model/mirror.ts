@@ -49,6 +49,14 @@ export class ModelMirror implements ModelDevice {
   migrate(): number {
     return 0;
   }
+
+  migrateHome(): number {
+    return 0;
+  }
+
+  leave(): boolean {
+    return true;
+  }
 }
 
 /** Makes the page of a record present on the host, then enters whatever of its granule lies in host memory. */

@@ -2,11 +2,12 @@
  * The device with memory of its own. Its driver serves a sorted batch of faults by migrating the granule around each into device memory,
  * and makes room by sending whole chunks home. Models: `nouveau_svm_fault` and `nouveau_dmem`.
  */
+import { ADDRESS_END } from './access.ts';
 import { type MergedFault, mergedFault, recordsByPage } from './batch.ts';
 import type { ModelContext, ModelDevice, Service } from './context.ts';
 import { type Counters, countCopied } from './counters.ts';
-import { faultCause, resolve, sendHome } from './fault.ts';
-import { type Frame, type FrameOwner, HOST_NODE, type HostNode, hostMemoryExhausted } from './frame.ts';
+import { faultCause, moveHome, resolve, sendHome } from './fault.ts';
+import { type Frame, type FrameOwner, HOST_NODE, type HostNode, hostMemoryExhausted, PAGE_BYTES } from './frame.ts';
 import type { FaultRecord } from './lanes.ts';
 import { checkRange, type ModelSpace } from './space.ts';
 import { granuleBlock, type Vma } from './vma.ts';
@@ -71,8 +72,30 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
     checkRange(vpn, pages);
     this.vram.protected.clear();
     let moved = 0;
-    for (const part of context.space.vmas.parts(vpn, vpn + pages)) if (part.prot !== 'none') moved += this.#moveIn(context, part);
+    for (const part of context.space.vmas.parts(vpn, vpn + pages)) {
+      if (part.prot === 'none') continue;
+      const came = this.#moveIn(context, part);
+      moved += came.moved;
+      if (came.full) break;
+    }
     return moved;
+  }
+
+  /** The verb the other way: what of the range is here goes home, one migration for each VMA part. Returns how many pages. */
+  migrateHome(context: ModelContext, vpn: number, pages: number): number {
+    checkRange(vpn, pages);
+    let moved = 0;
+    for (const part of context.space.vmas.parts(vpn, vpn + pages)) moved += moveHome(context.space, this, part).size;
+    return moved;
+  }
+
+  /** Sends every page of a space home: for each VMA one migration, from the first such page to the end. False: some had to stay. */
+  leave(space: ModelSpace): boolean {
+    for (const part of space.vmas.parts(0, ADDRESS_END / PAGE_BYTES)) {
+      const first = space.mapped(part.start, part.end).find((vpn) => space.pages.get(vpn)!.frame.owner === this);
+      if (first !== undefined) moveHome(space, this, { start: first, end: part.end });
+    }
+    return ![...space.pages.values()].some(({ frame }) => frame.owner === this);
   }
 
   /** Sends the pages of `chunks` chunks home, the least recently allocated-into first; empty chunks are passed over. Returns how many. */
@@ -103,11 +126,12 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
         context.enter(vpn);
         return true;
       }
-      // Another device has it, or this one may only read it: through host memory, where write permission comes back as for the CPU.
+      // Another device has it, or this one may only read it: through host memory.
       if (!resolve(space, vpn, 'home')) throw hostMemoryExhausted();
-      if (faultCause(space, vpn, write) === 'reuse') resolve(space, vpn, 'reuse');
     }
-    return this.#moveIn(context, { ...granuleBlock(vma, vpn, this.granulePages), prot: vma.prot }, vpn) > 0;
+    // Write permission comes back as for the CPU, before the page moves: a migration keeps what it finds.
+    if (faultCause(space, vpn, write) === 'reuse') resolve(space, vpn, 'reuse');
+    return this.#moveIn(context, { ...granuleBlock(vma, vpn, this.granulePages), prot: vma.prot }, vpn).moved > 0;
   }
 
   /** Protects the chunks of those pages of a span that are in this device's memory. */
@@ -119,7 +143,8 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
   }
 
   /**
-   * One migration: the pages of a block that are not on a device, the faulting one first, as far as frames go. Returns pages moved.
+   * One migration: the pages of a block that are not on a device, the faulting one first, as far as frames go. Returns pages moved, and
+   * whether frames ran out.
    *
    * ```
    * block      |. h D z h .|          pages of the block
@@ -129,20 +154,26 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
    * event 2    [...........)          first none or zero page that got a frame, to the end of event 1
    * ```
    */
-  #moveIn(context: ModelContext, block: Vma, faulting?: number): number {
+  #moveIn(context: ModelContext, block: Vma, faulting?: number): { moved: number; full: boolean } {
     const { space } = context;
     const need: number[] = [];
     for (let vpn = block.start; vpn < block.end; vpn++) if (space.pages.get(vpn)?.kind !== 'device') need.push(vpn);
-    if (need.length === 0) return 0;
+    if (need.length === 0) return { moved: 0, full: false };
 
+    // A fault that cannot have room made for it fails; the verb moves what it has frames for.
+    const evict = (chunk: Chunk): boolean => {
+      const room = this.#evict(chunk);
+      if (!room && faulting !== undefined) throw hostMemoryExhausted();
+      return room;
+    };
     const frames = new Map<number, VramFrame>();
     const order = faulting === undefined ? need : [faulting, ...need.filter((vpn) => vpn !== faulting)];
     for (const vpn of order) {
-      const frame = this.vram.take(space, vpn, (chunk) => this.#evict(chunk));
+      const frame = this.vram.take(space, vpn, evict);
       if (frame === undefined) break;
       frames.set(vpn, frame);
     }
-    if (frames.size === 0) return 0;
+    if (frames.size === 0) return { moved: 0, full: true };
 
     const moved = need.filter((vpn) => frames.has(vpn));
     const end = need.at(-1)! + 1;
@@ -168,16 +199,19 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
     }
     countCopied(this.#counters, copied, { from: HOST_NODE, to: this.node, cause: 'fault' });
     this.#counters.detail.cleared += moved.length - copied;
-    return moved.length;
+    return { moved: moved.length, full: frames.size < need.length };
   }
 
-  /** Sends every page of a chunk home: one event for each maximal run of pages, one transfer for the chunk. */
-  #evict(chunk: Chunk): void {
+  /**
+   * Sends the pages of a chunk home: one event for each maximal run of pages, one transfer for the chunk. When host frames run out the
+   * later ones stay. False: none came home.
+   */
+  #evict(chunk: Chunk): boolean {
     const frames = chunk.slots.filter((frame) => frame !== undefined);
     const homes = new Map<VramFrame, Frame>();
     for (const frame of frames) {
       const home = this.#host.take();
-      if (home === undefined) throw hostMemoryExhausted();
+      if (home === undefined) break;
       homes.set(frame, home);
     }
 
@@ -195,7 +229,9 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
       if (frame.space.pages.get(frame.vpn)?.frame !== frame) throw new Error(`evicted frame does not hold page ${frame.vpn}`);
       sendHome(frame.space, frame.vpn, home);
     }
-    countCopied(this.#counters, frames.length, { from: this.node, to: HOST_NODE, cause: 'evict' });
+    if (homes.size === 0) return false;
+    countCopied(this.#counters, homes.size, { from: this.node, to: HOST_NODE, cause: 'evict' });
     this.#counters.evictions += 1;
+    return true;
   }
 }

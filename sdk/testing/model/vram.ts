@@ -56,16 +56,15 @@ export class Vram {
   }
 
   /**
-   * A frame of zeros for a page: in the current chunk, else in the lowest chunk with room, else in a victim that `evict` empties.
-   * Undefined when every chunk is full and protected. The chunk becomes the current, most recent and protected one.
+   * A frame of zeros for a page: in the current chunk, else in the lowest chunk with room, else in a victim that `evict` makes room in.
+   * Undefined when every chunk is full and protected, or `evict` could not. The chunk becomes the current, most recent and protected one.
    */
-  take(space: ModelSpace, vpn: number, evict: (chunk: Chunk) => void): VramFrame | undefined {
+  take(space: ModelSpace, vpn: number, evict: (chunk: Chunk) => boolean): VramFrame | undefined {
     let chunk: Chunk | undefined = this.#current;
     if (isFull(chunk)) chunk = this.chunks.find((candidate) => !isFull(candidate));
     if (chunk === undefined) {
       chunk = this.#recency.find((candidate) => !this.protected.has(candidate));
-      if (chunk === undefined) return undefined;
-      evict(chunk);
+      if (chunk === undefined || !evict(chunk)) return undefined;
     }
     this.#current = chunk;
     this.#recency.splice(this.#recency.indexOf(chunk), 1);

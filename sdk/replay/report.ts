@@ -1,0 +1,350 @@
+/**
+ * What a replay found, as data and as the table that a person reads. Pure: no clock, no machine.
+ *
+ * A report is exactly the object that `farfault replay --json` writes. Everything outside `host` is the same for the same trace and options, on every host.
+ */
+import type { CpuFaultCause, Traffic } from '../events.ts';
+
+/** Look-ups in one TLB, by page touched. */
+export interface TlbCounts {
+  readonly hit: number;
+  readonly miss: number;
+}
+
+/** Modelled time by what it was spent on, in nanoseconds. The parts add up to the whole. */
+export interface ModelledParts {
+  /** Accesses of CPU and devices. */
+  readonly access: number;
+  /** TLB misses. */
+  readonly walk: number;
+  readonly cpuFault: number;
+  /** Fault batches and the records in them. */
+  readonly batch: number;
+  /** Notifier events. */
+  readonly invalidation: number;
+  /** Copies over the link. */
+  readonly toDevice: number;
+  readonly toHost: number;
+}
+
+/** What the replay was told. */
+export interface ReplaySettings {
+  readonly device: string;
+  /** Bytes of the host's memory, and of each of the device's by node. */
+  readonly dram: number;
+  readonly deviceMemory: Readonly<Record<string, number>>;
+  readonly granulePages: number;
+  readonly lanes: number;
+  /** Instruction ranges as `0x401200-0x401300`; none: every access is the device's. */
+  readonly offload: readonly string[];
+  readonly seed: number;
+}
+
+/** Counts behind the counts. */
+export interface ReplayDetail {
+  /** CPU faults by cause; they add up to `faults.cpu`. */
+  readonly cpuFaults: Readonly<Record<CpuFaultCause, number>>;
+  /** Fault batches served. */
+  readonly batches: number;
+  /** Element i counts batches of 2^i to 2^(i+1) - 1 records. */
+  readonly batchSizes: readonly number[];
+  /** Records written into fault buffers, of all devices. */
+  readonly recorded: number;
+  /** Records that an earlier one of their batch had served already. */
+  readonly coalesced: number;
+  /** Records put off to a later batch, because no frame could be had. */
+  readonly deferred: number;
+  /** Device accesses given up: no mapping, or no right. */
+  readonly cancelled: number;
+  /** Records lost to a full fault buffer; the access faults again. */
+  readonly overflow: number;
+  /** Pages that came to a device as zeros: nothing was copied. */
+  readonly cleared: number;
+  /** Pages copied because of a device fault, a touch of the CPU, or lack of room. */
+  readonly migratedByCause: Readonly<Record<'fault' | 'home' | 'evict', Readonly<Traffic>>>;
+  readonly modelledParts: ModelledParts;
+  /** Where the preset's constants come from. */
+  readonly presetSource: string;
+  readonly options: ReplaySettings;
+}
+
+/** A replay in numbers. */
+export interface ReplayReport {
+  readonly schema: 1;
+  /** Name of the trace. */
+  readonly trace: string;
+  /** Name of the preset that gave the modelled time. */
+  readonly preset: string;
+  /** Executed accesses: `cpu + device` is `read + write`. Instructions are counted, not replayed. */
+  readonly accesses: { readonly cpu: number; readonly device: number; readonly read: number; readonly write: number; readonly instructions: number };
+  readonly tlb: { readonly cpu: TlbCounts; readonly devices: Readonly<Record<string, TlbCounts>> };
+  /** Faults raised by the CPU; records in the fault buffer of each device. */
+  readonly faults: { readonly cpu: number; readonly devices: Readonly<Record<string, number>> };
+  /** Pages copied: source node, target node. */
+  readonly migrated: Readonly<Record<string, Readonly<Record<string, Readonly<Traffic>>>>>;
+  /** Times that a device gave frames back to make room. */
+  readonly evictions: number;
+  /** Notifier events delivered: one per event and context. */
+  readonly invalidations: number;
+  /** Most frames of each node in use at one time. */
+  readonly frames: Readonly<Record<string, { readonly peak: number }>>;
+  readonly modelledNs: number;
+  readonly detail: ReplayDetail;
+  /** The only part that differs from run to run. */
+  readonly host: { readonly wallMs: number; readonly accessesPerSecond: number };
+}
+
+/** The table of one replay: at most 100 columns, no newline at its end. */
+export function formatReport(report: ReplayReport): string {
+  return formatReports([report]);
+}
+
+/** The tables of several replays side by side, one column each; three fit into 100 columns. */
+export function formatReports(reports: readonly ReplayReport[]): string {
+  return layOut(
+    [settings, accesses, tlb, faults, batches, migration, frames, modelledTime, host].flatMap((section) => section(reports)),
+    reports.map((report) => shortened(report.trace)),
+    sources(reports),
+  );
+}
+
+// --------------------------------------------------------------------------------------------------------------------- sections
+
+/** A line of the table: a label and one cell for each report, or the heading of a section. */
+type Row = { readonly label: string; readonly cells: readonly string[] } | { readonly heading: string };
+type Reports = readonly ReplayReport[];
+
+function settings(reports: Reports): Row[] {
+  const nodes = union(reports, (report) => report.detail.options.deviceMemory);
+  return [
+    row('device', reports, ({ detail }) => detail.options.device),
+    row('host memory', reports, ({ detail }) => bytes(detail.options.dram)),
+    ...nodes.map((node) => row(node, reports, ({ detail }) => optional(detail.options.deviceMemory[node], bytes))),
+    row('granule of a device fault', reports, ({ detail }) => bytes(detail.options.granulePages * PAGE_BYTES)),
+    row('lanes', reports, ({ detail }) => count(detail.options.lanes)),
+    row('offloaded', reports, ({ detail }) => plural(detail.options.offload.length, 'range') ?? 'everything'),
+  ];
+}
+
+function accesses(reports: Reports): Row[] {
+  return [
+    { heading: 'Accesses' },
+    row('by the CPU', reports, (report) => share(report.accesses.cpu, report.accesses.cpu + report.accesses.device)),
+    row('by the device', reports, (report) => share(report.accesses.device, report.accesses.cpu + report.accesses.device)),
+    row('reads', reports, (report) => share(report.accesses.read, report.accesses.read + report.accesses.write)),
+    row('writes', reports, (report) => share(report.accesses.write, report.accesses.read + report.accesses.write)),
+    row('instructions, not replayed', reports, (report) => count(report.accesses.instructions)),
+  ];
+}
+
+function tlb(reports: Reports): Row[] {
+  const devices = union(reports, (report) => report.tlb.devices);
+  const ofOne = (name: string, of: (report: ReplayReport) => TlbCounts | undefined): Row[] => [
+    row(`${name} hits`, reports, (report) => optional(of(report), ({ hit, miss }) => share(hit, hit + miss))),
+    row(`${name} misses`, reports, (report) => optional(of(report), ({ hit, miss }) => share(miss, hit + miss))),
+  ];
+  return [
+    { heading: 'TLB, per page touched' },
+    ...ofOne('CPU', (report) => report.tlb.cpu),
+    ...devices.flatMap((device) => ofOne(device, (report) => report.tlb.devices[device])),
+  ];
+}
+
+const CPU_CAUSES: Readonly<Record<CpuFaultCause, string>> = {
+  zero: 'first read',
+  demand: 'first write',
+  cow: 'write after a read',
+  reuse: 'write, was read-only',
+  home: 'page on the device',
+};
+
+function faults(reports: Reports): Row[] {
+  const devices = union(reports, (report) => report.faults.devices);
+  return [
+    { heading: 'Faults' },
+    row('CPU', reports, (report) => count(report.faults.cpu)),
+    ...(Object.keys(CPU_CAUSES) as CpuFaultCause[]).map((cause) => row(`  ${cause}: ${CPU_CAUSES[cause]}`, reports, ({ detail }) => count(detail.cpuFaults[cause]))),
+    ...devices.map((device) => row(`${device}, records`, reports, (report) => optional(report.faults.devices[device], count))),
+    row('  coalesced with another', reports, ({ detail }) => count(detail.coalesced)),
+    row('  put off to a later batch', reports, ({ detail }) => count(detail.deferred)),
+    row('  given up', reports, ({ detail }) => count(detail.cancelled)),
+    row('  lost: fault buffer full', reports, ({ detail }) => count(detail.overflow)),
+  ];
+}
+
+function batches(reports: Reports): Row[] {
+  const sizes = Math.max(0, ...reports.map((report) => report.detail.batchSizes.length));
+  return [
+    { heading: 'Fault batches' },
+    row('batches', reports, ({ detail }) => count(detail.batches)),
+    row('records, on average', reports, ({ detail }) => (detail.batches === 0 ? NOTHING : (detail.recorded / detail.batches).toFixed(1))),
+    ...Array.from({ length: sizes }, (_, i) => i)
+      .filter((i) => reports.some((report) => (report.detail.batchSizes[i] ?? 0) > 0))
+      .map((i) => row(`  ${sizeClass(i)}`, reports, ({ detail }) => share(detail.batchSizes[i] ?? 0, detail.batches))),
+  ];
+}
+
+function sizeClass(i: number): string {
+  return i === 0 ? 'of 1 record' : `of ${count(2 ** i)} to ${count(2 ** (i + 1) - 1)} records`;
+}
+
+function migration(reports: Reports): Row[] {
+  const ways = union(reports, (report) =>
+    Object.fromEntries(Object.entries(report.migrated).flatMap(([from, targets]) => Object.keys(targets).map((to) => [`${from} -> ${to}`, [from, to]]))),
+  );
+  return [
+    { heading: 'Migration, pages and bytes' },
+    ...ways.map((way) => {
+      const [from, to] = way.split(' -> ') as [string, string];
+      return row(way, reports, (report) => optional(report.migrated[from]?.[to], traffic));
+    }),
+    row('  by a device fault', reports, ({ detail }) => traffic(detail.migratedByCause.fault)),
+    row('  by a touch of the CPU', reports, ({ detail }) => traffic(detail.migratedByCause.home)),
+    row('  by eviction', reports, ({ detail }) => traffic(detail.migratedByCause.evict)),
+    row('cleared, nothing to copy', reports, ({ detail }) => traffic({ pages: detail.cleared, bytes: detail.cleared * PAGE_BYTES })),
+    row('evictions', reports, (report) => count(report.evictions)),
+    row('invalidations', reports, (report) => count(report.invalidations)),
+  ];
+}
+
+function frames(reports: Reports): Row[] {
+  const nodes = union(reports, (report) => report.frames);
+  return [
+    { heading: 'Peak frames in use, and bytes' },
+    ...nodes.map((node) => row(node, reports, (report) => optional(report.frames[node], ({ peak }) => traffic({ pages: peak, bytes: peak * PAGE_BYTES })))),
+  ];
+}
+
+const PARTS: Readonly<Record<keyof ModelledParts, string>> = {
+  access: 'accesses',
+  walk: 'page walks',
+  cpuFault: 'CPU faults',
+  batch: 'fault batches',
+  invalidation: 'invalidations',
+  toDevice: 'copies to the device',
+  toHost: 'copies to the host',
+};
+
+function modelledTime(reports: Reports): Row[] {
+  return [
+    { heading: 'Modelled time, nothing overlapping' },
+    row('preset', reports, (report) => report.preset),
+    ...(Object.keys(PARTS) as (keyof ModelledParts)[]).map((part) =>
+      row(`  ${PARTS[part]}`, reports, (report) => time(report.detail.modelledParts[part], report.modelledNs)),
+    ),
+    row('whole', reports, (report) => time(report.modelledNs, report.modelledNs)),
+  ];
+}
+
+function host(reports: Reports): Row[] {
+  return [
+    { heading: 'This run' },
+    row('wall time', reports, (report) => `${count(Math.round(report.host.wallMs))} ms`),
+    row('accesses per second', reports, (report) => `${(report.host.accessesPerSecond / 1e6).toFixed(1)} M`),
+  ];
+}
+
+/** Below the table: each preset once, with its source. */
+function sources(reports: Reports): string[] {
+  return [...new Set(reports.map((report) => `${report.preset}: ${report.detail.presetSource}`))].flatMap((text) => wrapped(text));
+}
+
+// ------------------------------------------------------------------------------------------------------------------------ cells
+
+const PAGE_BYTES = 4096;
+/** A report that has no such row: another device, say. */
+const NOTHING = '-';
+
+function row(label: string, reports: Reports, cell: (report: ReplayReport) => string): Row {
+  return { label, cells: reports.map(cell) };
+}
+
+/** The keys of a record in every report, in the order of their first coming. */
+function union(reports: Reports, of: (report: ReplayReport) => Readonly<Record<string, unknown>>): string[] {
+  return [...new Set(reports.flatMap((report) => Object.keys(of(report))))];
+}
+
+function optional<T>(value: T | undefined, print: (value: T) => string): string {
+  return value === undefined ? NOTHING : print(value);
+}
+
+/** 1234567 as 1,234,567, whatever the host's locale. */
+function count(n: number): string {
+  return String(n).replace(/\B(?=(\d{3})+$)/g, ',');
+}
+
+function plural(n: number, noun: string): string | undefined {
+  return n === 0 ? undefined : `${count(n)} ${noun}${n === 1 ? '' : 's'}`;
+}
+
+function share(part: number, whole: number): string {
+  return `${count(part)}${percent(part, whole)}`;
+}
+
+function percent(part: number, whole: number): string {
+  return (whole === 0 ? NOTHING : `${((100 * part) / whole).toFixed(1)} %`).padStart(8);
+}
+
+function traffic({ pages, bytes: length }: Readonly<Traffic>): string {
+  return `${count(pages)} ${bytes(length).padStart(10)}`;
+}
+
+const UNITS = ['KiB', 'MiB', 'GiB', 'TiB'] as const;
+
+/** 4096 as 4 KiB, 1.5 * 2^20 as 1.5 MiB: at most one decimal. */
+function bytes(n: number): string {
+  if (n < 1024) return `${n} B`;
+  let unit = 0;
+  let scaled = n / 1024;
+  // 1023.95 would be printed as 1024.0.
+  while (scaled >= 1023.95 && unit < UNITS.length - 1) {
+    scaled /= 1024;
+    unit++;
+  }
+  return `${Number.isInteger(scaled) ? scaled : scaled.toFixed(1)} ${UNITS[unit]}`;
+}
+
+const SECONDS_FROM_NS = 1e10;
+
+/** Nanoseconds as milliseconds, or as seconds where the whole is long, and their share. */
+function time(ns: number, whole: number): string {
+  const long = whole >= SECONDS_FROM_NS;
+  const [units, decimals] = (ns / (long ? 1e9 : 1e6)).toFixed(3).split('.') as [string, string];
+  return `${count(Number(units))}.${decimals} ${long ? 's' : 'ms'}${percent(ns, whole)}`;
+}
+
+// ----------------------------------------------------------------------------------------------------------------------- layout
+
+const COLUMNS = 100;
+const NAME_LENGTH = 20;
+const GAP = '  ';
+
+/** The end of a long name says more than its start. */
+function shortened(name: string): string {
+  return name.length <= NAME_LENGTH ? name : `...${name.slice(3 - NAME_LENGTH)}`;
+}
+
+/** Labels to the left, cells to the right, everything aligned. */
+function layOut(rows: readonly Row[], names: readonly string[], footer: readonly string[]): string {
+  const labelWidth = Math.max(...rows.map((one) => ('label' in one ? one.label.length + GAP.length : 0)));
+  const widths = names.map((name, i) => Math.max(name.length, ...rows.map((one) => ('cells' in one ? one.cells[i]!.length : 0))));
+  const line = (label: string, cells: readonly string[]): string => [label.padEnd(labelWidth), ...cells.map((cell, i) => cell.padStart(widths[i]!))].join(GAP);
+  const lines = [line('Replay', names)];
+  for (const one of rows) {
+    if ('heading' in one) lines.push('', one.heading);
+    else lines.push(line(`${GAP}${one.label}`, one.cells));
+  }
+  return [...lines, '', ...footer].map((text) => text.trimEnd()).join('\n');
+}
+
+function wrapped(text: string): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > COLUMNS) {
+      lines.push(line);
+      line = GAP + word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
+}

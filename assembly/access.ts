@@ -81,7 +81,7 @@ function mark(table: u32, vpn: u64, write: u32): void {
  *
  * The caller counts the page as a hit (`tlbCount`, once for many); a miss is corrected here.
  */
-export function translate(tlb: u32, vpn: u64, write: u32): u32 {
+function translate(tlb: u32, vpn: u64, write: u32): u32 {
   let way = tlbFind(tlb, vpn);
   if (way) {
     const flags = load<u32>(way, 4);
@@ -197,6 +197,8 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
   const first = translate(tlb, vpn, write),
     second = translate(tlb, vpn + 1, write);
   tlbCount(tlb, 1);
+  // Only where an invalidation was forgotten: the first page's way pushed out the second's, which the table does not have any more.
+  if (second == NO_ACCESS) return STOP_FAULT;
   if (first == BYTES_ELSEWHERE || second == BYTES_ELSEWHERE) return STOP_BYTES;
   performCrossing(first + offset, PAGE_BYTES - offset, second, bytes, write, value);
   return STOP_NONE;
@@ -223,7 +225,7 @@ export function runAccesses(tlb: u32, accesses: u32, values: u32, from: u32, end
 }
 
 /** First touched page of an access that lacks a sufficient entry (its first page when none does). */
-export function firstMissing(tlb: u32, access: u64): u64 {
+function firstMissing(tlb: u32, access: u64): u64 {
   const high = <u32>(access >> 32),
     vpn = (access & 0xffffffffffff) >> 12,
     write = high & ACCESS_WRITE;

@@ -66,7 +66,7 @@ function pull(record: u32, frame: u32, order: u32): void {
   store<u32>(entry, (load<u32>(entry, FRAME_FLAGS) & FRAME_NODE) | STATE_OFFLINE, FRAME_FLAGS);
 }
 
-/** Makes every frame of a new node free, in the largest aligned blocks; low frame numbers are handed out first. */
+/** Makes every frame of a new node free, in the largest aligned blocks; of blocks of one order the lowest is handed out first. */
 export function buddyFill(record: u32): void {
   const base = load<u32>(record, NODE_BASE),
     frames = load<u32>(record, NODE_FRAMES);
@@ -82,8 +82,8 @@ export function buddyFill(record: u32): void {
 }
 
 /**
- * Takes a block of 2^order frames, the lowest of the list of the smallest order that has one. Returns its first frame, unmarked, or
- * FRAME_NONE. The caller counts it into use.
+ * Takes a block of 2^order frames: the low end of the block that was freed last among those of the smallest order that will do. Returns
+ * its first frame, unmarked, or FRAME_NONE. The caller counts it into use.
  */
 export function buddyTake(record: u32, order: u32): u32 {
   let from = order;

@@ -15,9 +15,7 @@ import {
   FRAME_PREVIOUS,
   FRAME_REFS,
   FRAME_RMAP,
-  FRAME_RMAP_OWNER,
   FRAME_STATE,
-  FRAME_TICKET,
   H_AREAS,
   H_FRAMES,
   H_FREED,
@@ -25,7 +23,6 @@ import {
   MAPS_BITS,
   MAPS_MASK,
   NODE_ALLOC,
-  NODE_OWNER,
   PAGE_BYTES,
   PIN_ONE,
   STATE_OFFLINE,
@@ -56,7 +53,7 @@ export function frameRecord(frame: u32): u32 {
   return load<u32>(H_FRAMES) + frame * FRAME_BYTES;
 }
 
-export function frameOrder(record: u32): u32 {
+function frameOrder(record: u32): u32 {
   return (load<u32>(record, FRAME_FLAGS) & FRAME_ORDER) >> FRAME_ORDER_SHIFT;
 }
 

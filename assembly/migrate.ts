@@ -8,7 +8,6 @@ import {
   ENTRY_ZERO,
   FRAME_CHARGE,
   FRAME_FLAGS,
-  FRAME_LISTED,
   FRAME_REFS,
   FRAME_STATE,
   H_MOVED,
@@ -32,7 +31,6 @@ import {
   SELECT_SYSTEM,
   STATE_USED,
   STOP_NONE,
-  STOP_TABLES,
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
@@ -77,7 +75,7 @@ function kindOn(node: u32): u32 {
   return load<u32>(node, NODE_KIND) == NODE_IS_PRIVATE ? KIND_DEVICE_PRIVATE : KIND_PRESENT;
 }
 
-/** Replaces every home entry of a frame by what `entry` becomes: a migration entry, or an entry of `to` with the rights it remembers. */
+/** Replaces every home entry of a frame by a migration entry. */
 function isolate(frame: u32): void {
   for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
     const owner = rmapOwner(frame, cursor),
@@ -133,8 +131,9 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
     if (wanted && !(load<u32>(wanted + (i << 3), 4) & MIGRATE_VALID)) continue;
     let slot = leafSlot(table, page);
     if (!slot && walk(table, page)) {
-      if (!rangeSplit(table, <f64>page)) continue;
-      slot = leafSlot(table, page);
+      // A 1 GiB block comes down in two steps; without table pages for them it stays, and is not a hole.
+      while (!slot && rangeSplit(table, <f64>page)) slot = leafSlot(table, page);
+      if (!slot) continue;
     }
     const entry = slot ? load<u64>(slot) : 0,
       high = <u32>(entry >> 32),
@@ -189,7 +188,7 @@ export function migrateCollectFrames(list: u32, n: u32, source: u32): u32 {
 }
 
 /**
- * Copies, or clears, every page whose source has MOVE and whose target is VALID, where both are in this memory. Neighbours in both places go as one copy.
+ * Copies, or clears, every page whose source has MOVE and whose target is VALID, where both are in this memory.
  * Returns the pages copied; H_MOVED holds the pages cleared.
  */
 export function migrateCopy(source: u32, target: u32, n: u32): u32 {

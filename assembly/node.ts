@@ -12,22 +12,16 @@ import {
   NODE_BYTES,
   NODE_BYTES_BASE,
   NODE_BYTES_MODE,
-  NODE_COUNTS,
   NODE_FRAME_SHIFT,
   NODE_FRAMES,
   NODE_FREE,
-  NODE_HEADS,
   NODE_KIND,
   NODE_NEWEST,
   NODE_OLDEST,
   NODE_OWNER,
-  NODE_RESERVED,
   NODE_USED,
   NODE_USED_PEAK,
-  ORDER_MAX,
   STATE_OFFLINE,
-  STATE_USED,
-  FRAME_STATE,
 } from './layout';
 import { frameRecord } from './frame';
 import { buddyFill } from './buddy';

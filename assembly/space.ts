@@ -1,7 +1,6 @@
 import {
   ENTRY_ACCESSED,
   ENTRY_ANON_EXCLUSIVE,
-  ENTRY_DIRTY,
   ENTRY_KIND,
   ENTRY_WRITE,
   ENTRY_ZERO,
@@ -13,14 +12,12 @@ import {
   KIND_DEVICE_PRIVATE,
   KIND_EXCLUSIVE,
   KIND_MIGRATION,
-  KIND_NONE,
   KIND_PRESENT,
   KIND_PROTNONE,
   STOP_CHAIN,
   STOP_FRAMES,
   STOP_FULL,
   STOP_NONE,
-  STOP_SPLIT,
   STOP_TABLES,
   TABLE_INDEX,
   TABLE_TLB,
@@ -156,6 +153,8 @@ export function reprotect(table: u32, vpn: f64, pages: u32, rights: u32): i32 {
   let page = first,
     changed: i32 = 0;
   store<u32>(H_STOP_REASON, STOP_NONE);
+  // Before the entries: a call that stops half-way leaves no translation of an entry that it changed.
+  if (tlb) tlbDropRange(tlb, first, pages);
   while (page < end) {
     const next = rangeNext(table, <f64>page, <u32>(end - page));
     if (next < 0) break;
@@ -185,6 +184,5 @@ export function reprotect(table: u32, vpn: f64, pages: u32, rights: u32): i32 {
     }
     page++;
   }
-  if (tlb) tlbDropRange(tlb, first, pages);
   return changed;
 }

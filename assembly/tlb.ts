@@ -13,6 +13,7 @@ import {
   TLB_VALID,
   TLB_WAY_BYTES,
   TLB_WRITE,
+  VPN_BITS,
 } from './layout';
 
 /**
@@ -103,7 +104,7 @@ export function tlbDrop(tlb: u32, vpn: u64): void {
 }
 
 /** Drops the translations of a range: page by page while the range is shorter than the cache, else by one look at every way. */
-export function tlbDropRange(tlb: u32, vpn: u64, pages: u32): void {
+export function tlbDropRange(tlb: u32, vpn: u64, pages: u64): void {
   const sets = load<u32>(tlb, TLB_SETS);
   if (pages <= sets * 2) {
     for (let page = vpn, end = vpn + pages; page < end; page++) tlbDrop(tlb, page);
@@ -128,7 +129,7 @@ export function tlbInvalidate(tlb: u32, vpn: f64, pages: u32): void {
 
 /** Drops everything, keeping the counts. */
 export function tlbFlush(tlb: u32): void {
-  tlbDropRange(tlb, 0, 0xffffffff);
+  tlbDropRange(tlb, 0, (<u64>1) << VPN_BITS);
 }
 
 /** Counts `pages` looked-up pages, all as hits. */

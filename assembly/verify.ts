@@ -9,7 +9,7 @@ import {
   FRAME_ORDER_SHIFT,
   FRAME_REFS,
   FRAME_STATE,
-  H_NODES,
+  H_FRAMES_MAX,
   H_PAGES_USED,
   H_TABLES,
   H_TABLES_MAX,
@@ -22,7 +22,6 @@ import {
   KIND_DEVICE_PRIVATE,
   KIND_EXCLUSIVE,
   KIND_MIGRATION,
-  KIND_NONE,
   KIND_PRESENT,
   KIND_PROTNONE,
   NODES_MAX,
@@ -161,7 +160,7 @@ function verifyFrame(frame: u32, entry: u32, flags: u32, strict: u32): u32 {
     const owner = rmapOwner(frame, cursor),
       vpn = rmapVpn(rmapLow(frame, cursor), owner),
       table = rmapTable(owner);
-    const found = walk(table, vpn);
+    const found = load<u32>(table, TABLE_ROOT) ? walk(table, vpn) : 0;
     if (<u32>found != frame || !named(<u32>(found >> 32))) return broken(RMAP_ENTRY, frame, <u32>vpn, load<u32>(table, TABLE_INDEX));
     counted++;
   }
@@ -216,7 +215,7 @@ function verifyHomeEntry(table: u32, vpn: u64, entry: u64, strict: u32): void {
     index = load<u32>(table, TABLE_INDEX);
   if (strict && (high & ENTRY_KIND) == KIND_MIGRATION) broken(ENTRY_MIGRATION, <u32>vpn, frame, index);
   if (!named(high)) return;
-  if ((load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_STATE) != STATE_USED) {
+  if (frame >= load<u32>(H_FRAMES_MAX) || (load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_STATE) != STATE_USED) {
     broken(ENTRY_FRAME, <u32>vpn, frame, index);
     return;
   }

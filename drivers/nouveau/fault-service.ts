@@ -46,6 +46,7 @@ export class FaultService implements Step {
   of(batch: FaultBatch): this {
     this.#batch = batch;
     this.#faults = coalesce(batch.records);
+    batch.coalesced += batch.records.length - this.#faults.length;
     this.#next = 0;
     this.#called = false;
     this.#vram.beginBatch();

@@ -20,7 +20,7 @@ import { DEFAULT_GEOMETRY, DEVICE_TLB_SETS, DeviceTable, DeviceTlb } from './dev
 import { type Access, checkFamilies, type GmMmu, HOST, type Pmap, type TableGeometry, type Tlb, type Translation } from './driver.ts';
 import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
-import { ServeFault } from './serve.ts';
+import { ServeFault, type ServeOutcome } from './serve.ts';
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
 
@@ -140,6 +140,22 @@ export class Context implements SpaceMirror, Locator {
     return step.moved;
   }
 
+  /**
+   * Serves one fault: brings the page of `addr`, and its granule, to where the device can use it. Returns how that ended; the access itself is not done.
+   * Models: `gm_dev_fault`.
+   */
+  fault(addr: number, access: Access): ServeOutcome {
+    const step = this.faultStep(addr, access);
+    this.#platform.scheduler.runSync(step);
+    return step.outcome;
+  }
+
+  async faultAsync(addr: number, access: Access): Promise<ServeOutcome> {
+    const step = this.faultStep(addr, access);
+    await this.#platform.scheduler.runAsync(step);
+    return step.outcome;
+  }
+
   /** Takes the device out of this address space: its pages come home, its translations go. Any later use is EBADF. Models: `gm_dev_detach`. */
   detach(): void {
     if (!this.#open) return;
@@ -181,6 +197,12 @@ export class Context implements SpaceMirror, Locator {
     if (to !== 'device' && to !== 'host') throw fail('EINVAL', 'migrate.to', to, "is not one of: 'device', 'host'");
     if (!this.device.memory) throw fail('EOPNOTSUPP', 'migrate.device', this.name, 'has no memory of its own');
     return new MoveRange(this.#platform, this, this.device.memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to);
+  }
+
+  faultStep(addr: number, access: Access): ServeFault {
+    this.requireWorking('fault');
+    if (access !== 'read' && access !== 'write') throw fail('EINVAL', 'fault.access', access, "is not one of: 'read', 'write'");
+    return this.serveStep().of(Math.floor(requireAddress('fault.addr', addr, 1) / L.PAGE_BYTES), access === 'write');
   }
 
   detachStep(): Detach {
@@ -410,10 +432,6 @@ export class Context implements SpaceMirror, Locator {
   }
 }
 
-/** What a lane or a device access wants, as drivers are asked. */
-export function accessOf(write: boolean): Access {
-  return write ? 'write' : 'read';
-}
 
 function requireAddress(argument: string, addr: number, bytes: number): number {
   if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)

@@ -2,6 +2,7 @@
 import * as L from '../../assembly/layout.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
+import { PROT_READ } from '../mm/vma.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { OwnMemory } from './device.ts';
@@ -83,6 +84,8 @@ export class MoveRange implements Step {
       return run.call(this.#migration.toHost(space, start, end - start, this.#memory, 'user', start, L.FRAME_NONE));
     }
     this.#need = [];
+    // Whoever may not even read a page has no use for it on the device.
+    if (!(vma.prot & PROT_READ)) return this.#part(run);
     for (let vpn = start; vpn < end; vpn++) {
       const kind = this.#platform.core.entry(space.table, vpn) & L.ENTRY_KIND;
       if (kind === L.KIND_NONE || kind === L.KIND_PRESENT) this.#need.push(vpn);

@@ -13,8 +13,9 @@ import { RwLock } from '../step/lock.ts';
 import type { Step } from '../step/step.ts';
 import { type AccessOutcome, CpuAccess } from './access.ts';
 import { dumpRange } from './dump.ts';
-import { type Invalidation, NotifierSet } from './notifier.ts';
+import { type IntervalNotifier, type Invalidation, type NotifierOps, NotifierSet, RemoveNotifier } from './notifier.ts';
 import type { Platform } from './platform.ts';
+import { type Extent, snapshotExtents, snapshotHmm, snapshotNative } from './snapshot.ts';
 import { TakeDown } from './take-down.ts';
 import { type Prot, protBits } from './prot.ts';
 import { PROT_WRITE, VMA_ANONYMOUS, VMA_PRIVATE, type Vma, VmaSet } from './vma.ts';
@@ -213,6 +214,38 @@ export class AddressSpace {
     this.requireOpen('dump');
     if (range) requireRange('dump.range', range);
     return dumpRange(this.#platform, this, range);
+  }
+
+  /** The entries of a range as they are: frame and ENTRY_* bits, two u32 a page. */
+  snapshot(range: AddressRange): Uint32Array {
+    const { start, end } = this.#pages('snapshot.range', range);
+    return snapshotNative(this.#platform, this, start, end - start);
+  }
+
+  /** The same as `hmm_range_fault` answers without a request; `owner`: whose device-private pages count as readable (device.owner). */
+  snapshotHmm(range: AddressRange, owner = 0): Uint32Array {
+    const { start, end } = this.#pages('snapshotHmm.range', range);
+    return snapshotHmm(this.#platform, this, start, end - start, owner);
+  }
+
+  /** The same as runs of pages with contiguous frames and the same rights; holes are left out. */
+  snapshotExtents(range: AddressRange): Extent[] {
+    const { start, end } = this.#pages('snapshotExtents.range', range);
+    return snapshotExtents(this.#platform, this, start, end - start);
+  }
+
+  /**
+   * Subscribes to a range: `ops` is called before any page of it changes. The returned notifier begins and checks sequences; end it with `unsubscribe`.
+   * Models: `mmu_interval_notifier_insert`.
+   */
+  subscribe(range: AddressRange, ops: NotifierOps): IntervalNotifier {
+    const { start, end } = this.#pages('subscribe.range', range);
+    return this.notifiers.insert({ start, end }, ops);
+  }
+
+  /** Ends a subscription; no callback comes afterwards. Models: `mmu_interval_notifier_remove`. */
+  unsubscribe(notifier: IntervalNotifier): void {
+    this.#runSync(new RemoveNotifier(notifier));
   }
 
   /** Looked-up pages of the CPU's TLB. */

@@ -27,5 +27,6 @@ export {
   type RangeFaultOutcome,
   type RangeRequest,
 } from './range-fault.ts';
+export type { Extent } from './snapshot.ts';
 export { TakeDown, type TakeDownVerb } from './take-down.ts';
 export { type Vma, VmaSet } from './vma.ts';

@@ -11,7 +11,9 @@ export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
 /** The parts of a web stream that are used here. */
 interface ByteTransform {
-  readonly readable: { getReader(): { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>; cancel(reason?: unknown): Promise<void> } };
+  readonly readable: {
+    getReader(): { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>; cancel(reason?: unknown): Promise<void> };
+  };
   readonly writable: {
     getWriter(): { write(chunk: Uint8Array): Promise<void>; close(): Promise<void>; abort(reason?: unknown): Promise<void> };
   };
@@ -56,7 +58,8 @@ async function* iterate(source: ByteSource): AsyncGenerator<Uint8Array, void, un
 
 async function* gunzip(head: Uint8Array, rest: AsyncGenerator<Uint8Array>, name: string): AsyncGenerator<Uint8Array, void, undefined> {
   const Decompression = (globalThis as Host).DecompressionStream;
-  if (!Decompression) throw new FarfaultError('EOPNOTSUPP', name, 'gzip', 'needs DecompressionStream', `${name} is gzip, which this host cannot decompress`);
+  if (!Decompression)
+    throw new FarfaultError('EOPNOTSUPP', name, 'gzip', 'needs DecompressionStream', `${name} is gzip, which this host cannot decompress`);
   const transform = new Decompression('gzip');
   const writer = transform.writable.getWriter();
   const reader = transform.readable.getReader();

@@ -89,7 +89,8 @@ export function parseSidecar(text: string, name: string): Sidecar {
   if (json['schema'] === undefined) throw broken(name, json, 'has no "schema": 1 is expected');
   if (json['schema'] !== 1) throw broken(name, json['schema'], `has schema ${JSON.stringify(json['schema'])}: 1 is expected`);
   const offload = json['offload'];
-  if (!Array.isArray(offload)) throw broken(name, offload, offload === undefined ? 'has no "offload"' : 'has an "offload" that is not an array');
+  if (!Array.isArray(offload))
+    throw broken(name, offload, offload === undefined ? 'has no "offload"' : 'has an "offload" that is not an array');
   return {
     ...textOf(name, json, 'program'),
     ...textOf(name, json, 'about'),

@@ -50,7 +50,7 @@ export interface ReplayDetail {
   readonly batchSizes: readonly number[];
   /** Records written into fault buffers, of all devices. */
   readonly recorded: number;
-  /** Records that an earlier one of their batch had served already. */
+  /** Faults for which an earlier one of their batch had brought the page along. */
   readonly coalesced: number;
   /** Records put off to a later batch, because no frame could be had. */
   readonly deferred: number;
@@ -76,7 +76,13 @@ export interface ReplayReport {
   /** Name of the preset that gave the modelled time. */
   readonly preset: string;
   /** Executed accesses: `cpu + device` is `read + write`. Instructions are counted, not replayed. */
-  readonly accesses: { readonly cpu: number; readonly device: number; readonly read: number; readonly write: number; readonly instructions: number };
+  readonly accesses: {
+    readonly cpu: number;
+    readonly device: number;
+    readonly read: number;
+    readonly write: number;
+    readonly instructions: number;
+  };
   readonly tlb: { readonly cpu: TlbCounts; readonly devices: Readonly<Record<string, TlbCounts>> };
   /** Faults raised by the CPU; records in the fault buffer of each device. */
   readonly faults: { readonly cpu: number; readonly devices: Readonly<Record<string, number>> };
@@ -163,9 +169,11 @@ function faults(reports: Reports): Row[] {
   return [
     { heading: 'Faults' },
     row('CPU', reports, (report) => count(report.faults.cpu)),
-    ...(Object.keys(CPU_CAUSES) as CpuFaultCause[]).map((cause) => row(`  ${cause}: ${CPU_CAUSES[cause]}`, reports, ({ detail }) => count(detail.cpuFaults[cause]))),
+    ...(Object.keys(CPU_CAUSES) as CpuFaultCause[]).map((cause) =>
+      row(`  ${cause}: ${CPU_CAUSES[cause]}`, reports, ({ detail }) => count(detail.cpuFaults[cause])),
+    ),
     ...devices.map((device) => row(`${device}, records`, reports, (report) => optional(report.faults.devices[device], count))),
-    row('  coalesced with another', reports, ({ detail }) => count(detail.coalesced)),
+    row('  brought by a neighbour', reports, ({ detail }) => count(detail.coalesced)),
     row('  put off to a later batch', reports, ({ detail }) => count(detail.deferred)),
     row('  given up', reports, ({ detail }) => count(detail.cancelled)),
     row('  lost: fault buffer full', reports, ({ detail }) => count(detail.overflow)),
@@ -190,7 +198,9 @@ function sizeClass(i: number): string {
 
 function migration(reports: Reports): Row[] {
   const ways = union(reports, (report) =>
-    Object.fromEntries(Object.entries(report.migrated).flatMap(([from, targets]) => Object.keys(targets).map((to) => [`${from} -> ${to}`, [from, to]]))),
+    Object.fromEntries(
+      Object.entries(report.migrated).flatMap(([from, targets]) => Object.keys(targets).map((to) => [`${from} -> ${to}`, [from, to]])),
+    ),
   );
   return [
     { heading: 'Migration, pages and bytes' },
@@ -211,7 +221,9 @@ function frames(reports: Reports): Row[] {
   const nodes = union(reports, (report) => report.frames);
   return [
     { heading: 'Peak frames in use, and bytes' },
-    ...nodes.map((node) => row(node, reports, (report) => optional(report.frames[node], ({ peak }) => traffic({ pages: peak, bytes: peak * PAGE_BYTES })))),
+    ...nodes.map((node) =>
+      row(node, reports, (report) => optional(report.frames[node], ({ peak }) => traffic({ pages: peak, bytes: peak * PAGE_BYTES }))),
+    ),
   ];
 }
 
@@ -240,7 +252,7 @@ function host(reports: Reports): Row[] {
   return [
     { heading: 'This run' },
     row('wall time', reports, (report) => `${count(Math.round(report.host.wallMs))} ms`),
-    row('accesses per second', reports, (report) => `${(report.host.accessesPerSecond / 1e6).toFixed(1)} M`),
+    row('accesses per second, replay', reports, (report) => `${(report.host.accessesPerSecond / 1e6).toFixed(1)} M`),
   ];
 }
 
@@ -328,7 +340,8 @@ function shortened(name: string): string {
 function layOut(rows: readonly Row[], names: readonly string[], footer: readonly string[]): string {
   const labelWidth = Math.max(...rows.map((one) => ('label' in one ? one.label.length + GAP.length : 0)));
   const widths = names.map((name, i) => Math.max(name.length, ...rows.map((one) => ('cells' in one ? one.cells[i]!.length : 0))));
-  const line = (label: string, cells: readonly string[]): string => [label.padEnd(labelWidth), ...cells.map((cell, i) => cell.padStart(widths[i]!))].join(GAP);
+  const line = (label: string, cells: readonly string[]): string =>
+    [label.padEnd(labelWidth), ...cells.map((cell, i) => cell.padStart(widths[i]!))].join(GAP);
   const lines = [line('Replay', names)];
   for (const one of rows) {
     if ('heading' in one) lines.push('', one.heading);

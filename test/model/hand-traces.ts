@@ -104,7 +104,8 @@ I  00002004,4
  *  lane 3: #3 reads 3, #9 reads 1+2    lane 4: #4 writes 4, #10 reads 1    lane 5: #5 reads 5
  *
  *  round 1   all stall: records 1w 2w 1w 3r; 4w and 5r are lost        recorded 4, overflow 2
- *  batch 1   1, 2, 3 -> chunks 0, 1, 2, two events each                cleared 3, invalidations 6
+ *  batch 1   the two records of 1 become one                             coalesced 1
+ *            1, 2, 3 -> chunks 0, 1, 2, two events each                cleared 3, invalidations 6
  *  round 2   #0 #1 #3 walk, #2 hits; #4 #5 stall                       miss 3, hit 1
  *            #6 hits, #7 stalls, #8 hits, #9 hits twice                hit 5, recorded 7
  *  batch 2   4 -> chunk 3                                              cleared 4, invalidations 8
@@ -148,7 +149,7 @@ I  00400008,4
       batches: 3,
       batchSizes: { 1: 1, 2: 1, 4: 1 },
       recorded: 8,
-      coalesced: 0,
+      coalesced: 1,
       deferred: 0,
       cancelled: 0,
       overflow: 2,

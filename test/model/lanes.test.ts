@@ -23,7 +23,7 @@ test('lanes that fault on one page leave duplicates, which are merged with the s
   const { order } = context.submit([load(7), store(7, 5), load(7)], 3);
   expect(order).toEqual([0, 1, 2]);
   const { detail, faults, tlb } = machine.counters();
-  expect(detail).toMatchObject({ batches: 1, batchSizes: { 2: 1 }, recorded: 3, coalesced: 0, cleared: 1 });
+  expect(detail).toMatchObject({ batches: 1, batchSizes: { 2: 1 }, recorded: 3, coalesced: 2, cleared: 1 });
   expect(faults.devices).toEqual({ nouveau: 3 });
   expect(tlb.devices).toEqual({ nouveau: { hit: 2, miss: 1 } });
 });

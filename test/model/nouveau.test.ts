@@ -65,9 +65,10 @@ describe('a CPU access to a device page', () => {
     space.read(at(5), 1);
     expect(space.dump(0, 16)).toBe('hDDDDhDDDDDDDDDD');
     expect(space.read(at(1), 1)).toEqual({ reason: 'no-memory', addr: at(1) });
+    // Two events into the device, one for each attempt to bring pages back.
     expect(machine.counters()).toMatchObject({
       faults: { cpu: 2 },
-      invalidations: 3,
+      invalidations: 4,
       migrated: { 'nouveau.vram': { dram: { pages: 2 } } },
     });
     checkMachine(machine);

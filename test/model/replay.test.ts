@@ -43,7 +43,7 @@ test('a run of device accesses longer than a job is cut, and lanes start anew wi
   const trace = Array.from({ length: 65537 }, (): TraceAccess => ({ addr: 0, bytes: 1, write: false, device: true }));
   const report = modelReplay(trace, { device: 'nouveau', vramPages: 4, dramPages: 4, lanes: 2, granulePages: 1 });
   expect(report.tlb.devices).toEqual({ nouveau: { hit: 65536, miss: 1 } });
-  expect(report.detail).toMatchObject({ batches: 1, recorded: 2, coalesced: 0 });
+  expect(report.detail).toMatchObject({ batches: 1, recorded: 2, coalesced: 1 });
 });
 
 test('an eviction without a host frame to go to ends the replay', () => {

@@ -38,13 +38,16 @@ describe('an offload range', () => {
 });
 
 describe('merging', () => {
-  const range = fc.tuple(fc.nat(60), fc.integer({ min: 1, max: 12 })).map(([start, length]) => ({ start, end: start + length, symbol: 'f' }));
+  const range = fc
+    .tuple(fc.nat(60), fc.integer({ min: 1, max: 12 }))
+    .map(([start, length]) => ({ start, end: start + length, symbol: 'f' }));
 
   test('keeps every address, in ascending ranges that do not touch', () => {
     fc.assert(
       fc.property(fc.array(range), (ranges) => {
         const merged = mergeRanges(ranges);
-        const covers = (list: readonly { start: number; end: number }[], address: number): boolean => list.some(({ start, end }) => start <= address && address < end);
+        const covers = (list: readonly { start: number; end: number }[], address: number): boolean =>
+          list.some(({ start, end }) => start <= address && address < end);
         for (let address = 0; address < 80; address++) expect(covers(merged, address)).toBe(covers(ranges, address));
         merged.forEach(({ start, end }, i) => {
           expect(start).toBeLessThan(end);
@@ -85,7 +88,10 @@ describe('a sidecar', () => {
     ['{"schema":1,"offload":{}}', 'has an "offload" that is not an array'],
     ['{"schema":1,"offload":["0x10-0x20"]}', 'has an offload[0] that is not an object with "symbol" and "range"'],
     ['{"schema":1,"offload":[{"range":"1-2"},{"symbol":"f"}]}', 'has no text "range" in offload[1]'],
-    ['{"schema":1,"offload":[{"range":"0x20-0x10"}]}', 'has a bad offload[0]: offload range "0x20-0x10" is inverted: it ends before it starts'],
+    [
+      '{"schema":1,"offload":[{"range":"0x20-0x10"}]}',
+      'has a bad offload[0]: offload range "0x20-0x10" is inverted: it ends before it starts',
+    ],
     ['{"schema":1,"offload":[{"range":"1-2","symbol":7}]}', 'has a "symbol" that is not text'],
     ['{"schema":1,"program":7,"offload":[]}', 'has a "program" that is not text'],
   ])('%s is refused', (text, rule) => {

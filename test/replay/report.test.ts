@@ -23,10 +23,30 @@ const stencil: ReplayReport = {
     cancelled: 0,
     overflow: 6,
     cleared: 5,
-    migratedByCause: { fault: { pages: 1_024, bytes: 4_194_304 }, home: { pages: 200, bytes: 819_200 }, evict: { pages: 100, bytes: 409_600 } },
-    modelledParts: { access: 1_115_976, walk: 107_600, cpuFault: 1_234_000, batch: 2_700_000, invalidation: 77_000, toDevice: 1_229_233_314, toHost: 100_000 },
+    migratedByCause: {
+      fault: { pages: 1_024, bytes: 4_194_304 },
+      home: { pages: 200, bytes: 819_200 },
+      evict: { pages: 100, bytes: 409_600 },
+    },
+    modelledParts: {
+      access: 1_115_976,
+      walk: 107_600,
+      cpuFault: 1_234_000,
+      batch: 2_700_000,
+      invalidation: 77_000,
+      toDevice: 1_229_233_314,
+      toHost: 100_000,
+    },
     presetSource: 'GTX 1080 Ti as configured in the UVMSmart simulator (Ganguly et al., ISCA 2019): 45 us far fault, PCIe 3.0 x16',
-    options: { device: 'nouveau', dram: 2 ** 30, deviceMemory: { 'nouveau.vram': 1.5 * 2 ** 20 }, granulePages: 16, lanes: 32, offload: ['0x1000-0x1100', '0x2000-0x2010'], seed: 0 },
+    options: {
+      device: 'nouveau',
+      dram: 2 ** 30,
+      deviceMemory: { 'nouveau.vram': 1.5 * 2 ** 20 },
+      granulePages: 16,
+      lanes: 32,
+      offload: ['0x1000-0x1100', '0x2000-0x2010'],
+      seed: 0,
+    },
   },
   host: { wallMs: 41.6, accessesPerSecond: 26_826_346 },
 };
@@ -38,7 +58,12 @@ const mirrored: ReplayReport = {
   faults: { cpu: 0, devices: { mirror: 5 } },
   migrated: {},
   frames: { dram: { peak: 1 } },
-  detail: { ...stencil.detail, batches: 0, batchSizes: [], options: { ...stencil.detail.options, device: 'mirror', deviceMemory: {}, offload: [] } },
+  detail: {
+    ...stencil.detail,
+    batches: 0,
+    batchSizes: [],
+    options: { ...stencil.detail.options, device: 'mirror', deviceMemory: {}, offload: [] },
+  },
 };
 
 describe('the table of a replay', () => {
@@ -73,7 +98,7 @@ Faults
     reuse: write, was read-only                     0
     home: page on the device                      200
   nouveau, records                                900
-    coalesced with another                         15
+    brought by a neighbour                         15
     put off to a later batch                        1
     given up                                        0
     lost: fault buffer full                         6
@@ -112,7 +137,7 @@ Modelled time, nothing overlapping
 
 This run
   wall time                                     42 ms
-  accesses per second                          26.8 M
+  accesses per second, replay                  26.8 M
 
 uvmsmart-1080ti: GTX 1080 Ti as configured in the UVMSmart simulator (Ganguly et al., ISCA 2019): 45
   us far fault, PCIe 3.0 x16
@@ -120,7 +145,11 @@ uvmsmart-1080ti: GTX 1080 Ti as configured in the UVMSmart simulator (Ganguly et
   });
 
   test('puts three side by side in 100 columns', () => {
-    const large = { ...stencil, accesses: { cpu: 123_456_789, device: 987_654_321, read: 1, write: 1, instructions: 3_000_000_000 }, modelledNs: 12_345_678_901_234 };
+    const large = {
+      ...stencil,
+      accesses: { cpu: 123_456_789, device: 987_654_321, read: 1, write: 1, instructions: 3_000_000_000 },
+      modelledNs: 12_345_678_901_234,
+    };
     const lines = formatReports([stencil, large, mirrored]).split('\n');
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);
     expect(lines[0]).toMatch(/^Replay +stencil.trace.gz +stencil.trace.gz +\.\.\.or-a-column\.trace$/);
@@ -130,7 +159,12 @@ uvmsmart-1080ti: GTX 1080 Ti as configured in the UVMSmart simulator (Ganguly et
   test('leaves a place empty where one replay has nothing that another has', () => {
     const lines = formatReports([stencil, mirrored]).split('\n');
     const cells = (label: string): string[] | undefined =>
-      lines.find((line) => line.trim().startsWith(label))?.trim().slice(label.length).trim().split(/ {2,}/);
+      lines
+        .find((line) => line.trim().startsWith(label))
+        ?.trim()
+        .slice(label.length)
+        .trim()
+        .split(/ {2,}/);
     expect(cells('nouveau, records')).toEqual(['900', '-']);
     expect(cells('mirror, records')).toEqual(['-', '5']);
     expect(cells('CPU hits')).toEqual(['1,015,000', '99.9 %', '0', '-']);

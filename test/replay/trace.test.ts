@@ -19,7 +19,11 @@ async function gzip(text: string): Promise<Uint8Array> {
   const writer = stream.writable.getWriter();
   void writer.write(bytesOf(text));
   void writer.close();
-  return new Uint8Array(await new (globalThis as unknown as { Response: new (body: never) => { arrayBuffer(): Promise<ArrayBuffer> } }).Response(stream.readable).arrayBuffer());
+  return new Uint8Array(
+    await new (globalThis as unknown as { Response: new (body: never) => { arrayBuffer(): Promise<ArrayBuffer> } }).Response(
+      stream.readable,
+    ).arrayBuffer(),
+  );
 }
 
 function* cut(bytes: Uint8Array, length: number): Generator<Uint8Array> {
@@ -120,14 +124,26 @@ describe('a trace', () => {
   });
 
   test.each([
-    ['an unknown line', `${CPU}hello\n`, 'EILSEQ: x.trace line 2: "hello" is not a line of Valgrind\'s lackey, such as "I  00401200,3" or " L 1fff0008,8"'],
+    [
+      'an unknown line',
+      `${CPU}hello\n`,
+      'EILSEQ: x.trace line 2: "hello" is not a line of Valgrind\'s lackey, such as "I  00401200,3" or " L 1fff0008,8"',
+    ],
     ['an address of 2^48', ' S 1000000000000,8\n', 'EILSEQ: x.trace line 1: " S 1000000000000,8" has an address that does not fit 48 bits'],
     ['an access of 0 bytes', `${loads(2)} L 10,0`, 'EILSEQ: x.trace line 3: " L 10,0" is an access of 0 bytes, or of more than 4096'],
     ['an access of 4097 bytes', ' L 10,4097', 'EILSEQ: x.trace line 1: " L 10,4097" is an access of 0 bytes, or of more than 4096'],
     ['a line that is cut off', ' L 10,4\n L 1f', 'EILSEQ: x.trace line 2: " L 1f" is cut off: the trace ends in the middle of a line'],
-    ['a binary file', '\x7fELF\x02\x01\0\0\n\0', "EILSEQ: x.trace line 1: these bytes are not text, and so not a trace of Valgrind's lackey"],
+    [
+      'a binary file',
+      '\x7fELF\x02\x01\0\0\n\0',
+      "EILSEQ: x.trace line 1: these bytes are not text, and so not a trace of Valgrind's lackey",
+    ],
     ['no line end', 'x'.repeat(10 ** 6), "EILSEQ: x.trace line 1 is longer than 65536 bytes, and so not one of Valgrind's lackey"],
-    ['a long line', `${'y'.repeat(100)}\n`, `EILSEQ: x.trace line 1: "${'y'.repeat(60)}..." is not a line of Valgrind's lackey, such as "I  00401200,3" or " L 1fff0008,8"`],
+    [
+      'a long line',
+      `${'y'.repeat(100)}\n`,
+      `EILSEQ: x.trace line 1: "${'y'.repeat(60)}..." is not a line of Valgrind's lackey, such as "I  00401200,3" or " L 1fff0008,8"`,
+    ],
     ['nothing', '', 'EILSEQ: x.trace holds no data access'],
     ['only instructions', CPU.repeat(3), 'EILSEQ: x.trace holds no data access'],
   ])('with %s is refused', async (_, text, message) => {
@@ -136,9 +152,13 @@ describe('a trace', () => {
 
   test('in gzip that is cut off, damaged or followed by something is refused', async () => {
     const whole = await gzip(CPU + loads(5000));
-    expect(await refusal(cut(whole.subarray(0, whole.length - 50), 1000))).toBe('EILSEQ: x.trace is gzip that was cut off: its end is missing');
+    expect(await refusal(cut(whole.subarray(0, whole.length - 50), 1000))).toBe(
+      'EILSEQ: x.trace is gzip that was cut off: its end is missing',
+    );
     expect(await refusal([whole.subarray(0, 5)])).toBe('EILSEQ: x.trace is gzip that was cut off: its end is missing');
-    expect(await refusal([Uint8Array.of(...whole, ...bytesOf('hello hello'))])).toBe('EILSEQ: x.trace is gzip with something else behind its end');
+    expect(await refusal([Uint8Array.of(...whole, ...bytesOf('hello hello'))])).toBe(
+      'EILSEQ: x.trace is gzip with something else behind its end',
+    );
     const damaged = whole.slice();
     damaged[whole.length - 6]! ^= 1;
     expect(await refusal(cut(damaged, 1000))).toBe('EILSEQ: x.trace is damaged gzip: its contents do not match their checksum');
@@ -157,7 +177,8 @@ describe('a trace', () => {
       }
     };
     const compressed = await gzip(loads(1000));
-    for (const bytes of [bytesOf(loads(1000)), compressed.subarray(0, 500)]) await expect(read(source(bytes, 'throws'))).rejects.toThrow('the disk is gone');
+    for (const bytes of [bytesOf(loads(1000)), compressed.subarray(0, 500)])
+      await expect(read(source(bytes, 'throws'))).rejects.toThrow('the disk is gone');
     expect(closed).toBe(2);
     const reader = new TraceReader(newCore(), { name: 'x', offload: [] });
     for await (const batch of reader.batches(source(bytesOf(loads(1000)), 'goes on'))) {

@@ -52,6 +52,7 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
     const pages = recordsByPage(records);
     const service: Service = { served: 0, cancelled: new Set() };
     this.vram.protected.clear();
+    this.#counters.detail.coalesced += records.length - pages.length;
     for (let i = 0; i < pages.length; i++) {
       const fault = mergedFault(space, pages[i]!, service.cancelled);
       if (fault !== undefined && context.permits(fault.vpn, fault.write)) {

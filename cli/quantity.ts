@@ -1,0 +1,54 @@
+/** Sizes and counts as people write them: 64MiB, 4K, 1.5GiB, 65536. */
+import { UsageError } from './fail.ts';
+
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  b: 1,
+  k: 2 ** 10,
+  kib: 2 ** 10,
+  m: 2 ** 20,
+  mib: 2 ** 20,
+  g: 2 ** 30,
+  gib: 2 ** 30,
+};
+const PAGE_BYTES = 4096;
+const GRANULES: readonly number[] = [4 * 2 ** 10, 64 * 2 ** 10, 2 * 2 ** 20];
+
+/** Bytes: a multiple of a page, above 0. `option` is what errors name. */
+export function parseBytes(option: string, text: string): number {
+  const [, digits, unit] = /^([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]*)$/.exec(text) ?? [];
+  if (digits === undefined || unit === undefined) throw new UsageError(`${option} ${text} is not a size, such as 64MiB`);
+  const scale = UNITS[unit.toLowerCase()];
+  if (scale === undefined)
+    throw new UsageError(`${option} ${text} has an unknown unit ${unit}: use KiB, MiB or GiB (or K, M, G), or plain bytes`);
+  const bytes = Number(digits) * scale;
+  if (bytes === 0 || bytes % PAGE_BYTES !== 0) throw new UsageError(`${option} ${text} is not a multiple of a page of 4 KiB, above 0`);
+  if (!Number.isSafeInteger(bytes)) throw new UsageError(`${option} ${text} is too large`);
+  return bytes;
+}
+
+/** 4K, 64K or 2M, in bytes. */
+export function parseGranule(option: string, text: string): number {
+  const bytes = parseBytes(option, text);
+  if (!GRANULES.includes(bytes)) throw new UsageError(`${option} ${text} is not 4K, 64K or 2M`);
+  return bytes;
+}
+
+/** A whole number from `least` to `most`. */
+export function parseCount(option: string, text: string, { least, most }: { least: number; most: number }): number {
+  const count = /^[0-9]{1,16}$/.test(text) ? Number(text) : NaN;
+  if (!(count >= least && count <= most)) throw new UsageError(`${option} ${text} is not a whole number from ${least} to ${most}`);
+  return count;
+}
+
+/** Bytes in the largest unit that leaves a whole number. */
+export function printBytes(bytes: number): string {
+  for (const [name, scale] of [
+    ['GiB', 2 ** 30],
+    ['MiB', 2 ** 20],
+    ['KiB', 2 ** 10],
+  ] as const) {
+    if (bytes >= scale && bytes % scale === 0) return `${bytes / scale} ${name}`;
+  }
+  return `${bytes} bytes`;
+}

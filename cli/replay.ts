@@ -1,0 +1,211 @@
+/** `farfault replay`: a recorded program through a machine with a device, and what happened. */
+import { createReadStream, readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { isFarfaultError } from 'farfault';
+import type { Driver } from 'farfault/gmem';
+import {
+  formatReport,
+  type OffloadRange,
+  parseRange,
+  parseSidecar,
+  type Preset,
+  PRESET_DEFAULT,
+  presets,
+  type ReplayReport,
+  replayTrace,
+} from 'farfault/replay';
+import { type Arguments, type OptionDescription, parseArguments } from './arguments.ts';
+import { makeDriver } from './device.ts';
+import { DataError, fileError, oneLine, UsageError } from './fail.ts';
+import { openTarget, print } from './output.ts';
+import { showProgress } from './progress.ts';
+import { parseBytes, parseCount, parseGranule, printBytes } from './quantity.ts';
+
+const LANES_MAX = 4096;
+const SEED_MAX = 2 ** 32 - 1;
+
+const DEFAULTS = { device: 'nouveau', dram: '1GiB', lanes: '32', granule: '4K', preset: PRESET_DEFAULT, seed: '0' } as const;
+
+/** Options that every replay has, of a trace of one's own or of the examples. */
+export const MACHINE_OPTIONS: readonly OptionDescription[] = [
+  {
+    name: 'device',
+    takes: 'one',
+    value: 'nouveau|mirror|./module.js',
+    help: [
+      'The device. A module exports a driver made with defineDriver by default;',
+      `it is called with { vram, granule } in bytes. Default: ${DEFAULTS.device}.`,
+    ],
+  },
+  { name: 'vram', takes: 'one', value: '64MiB', help: ['Memory of the device. Default: what its driver says, 64MiB for nouveau.'] },
+  {
+    name: 'dram',
+    takes: 'one',
+    value: DEFAULTS.dram,
+    help: [`Memory of the host. Default: ${DEFAULTS.dram}. Both together are below 4GiB.`],
+  },
+  {
+    name: 'lanes',
+    takes: 'one',
+    value: DEFAULTS.lanes,
+    help: [`Lanes that the device runs a job on, 1 to ${LANES_MAX}. Default: ${DEFAULTS.lanes}.`],
+  },
+  { name: 'granule', takes: 'one', value: '4K|64K|2M', help: [`How much one device fault moves or maps. Default: ${DEFAULTS.granule}.`] },
+  {
+    name: 'preset',
+    takes: 'one',
+    value: 'name',
+    help: ['Costs behind the modelled time:', ...Object.keys(presets).map((name) => `  ${name}`), `Default: ${DEFAULTS.preset}.`],
+  },
+  { name: 'seed', takes: 'one', value: DEFAULTS.seed, help: [`Seed of the written values, 0 to 2^32 - 1. Default: ${DEFAULTS.seed}.`] },
+];
+
+/** Options of `farfault replay`. */
+export const REPLAY_OPTIONS: readonly OptionDescription[] = [
+  {
+    name: 'offload',
+    takes: 'many',
+    value: '0x401200-0x401300 ...',
+    further: /^(?:0x)?[0-9a-f]+-(?:0x)?[0-9a-f]+$/i,
+    help: [
+      "Instructions whose data accesses are the device's: addresses in hex, the",
+      'end not included. Default: what <trace>.json says; without either, every',
+      "access is the device's.",
+    ],
+  },
+  ...MACHINE_OPTIONS,
+  {
+    name: 'json',
+    takes: 'optional',
+    value: '[file]',
+    help: ['Write the numbers as JSON to a file, beside the table; without a file to', 'standard output, instead of the table.'],
+  },
+];
+
+/** Runs the command with the words that follow its name. */
+export async function replay(words: readonly string[]): Promise<void> {
+  const parsed = parseArguments(words, REPLAY_OPTIONS, 'farfault replay');
+  const [trace, ...more] = parsed.positionals;
+  if (trace === undefined) throw new UsageError('replay needs a trace: farfault replay <trace>, or - for standard input');
+  if (more.length > 0) throw new UsageError(`replay takes one trace, and was given ${more.join(', ')} as well`);
+  const setup = await setUp(parsed);
+  const offload = (parsed.options.get('offload') ?? []).map(offloadRange);
+
+  const json = parsed.options.get('json');
+  const source = await openTrace(trace);
+  try {
+    const ranges = offload.length > 0 || trace === '-' ? offload : readSidecar(`${trace}.json`);
+    if (json?.[0] !== undefined && resolve(json[0]) === resolve(trace)) throw new UsageError(`--json ${json[0]} would overwrite the trace`);
+    const target = json?.[0] === undefined ? undefined : openTarget(json[0]);
+    try {
+      const report = await runReplay(source, { ...setup, offload: ranges });
+      const text = JSON.stringify(report, undefined, 2);
+      target?.commit(`${text}\n`);
+      await print(json && !target ? text : formatReport(report));
+    } finally {
+      target?.abandon();
+    }
+  } finally {
+    source.close();
+  }
+}
+
+/** A machine and a device, as the options say. */
+export interface Setup {
+  readonly driver: Driver;
+  readonly dram: number;
+  readonly lanes: number;
+  readonly preset: Preset;
+  readonly seed: number;
+}
+
+/** What MACHINE_OPTIONS ask for. Throws UsageError for the first that is wrong. */
+export async function setUp({ options }: Arguments): Promise<Setup> {
+  const value = (name: keyof typeof DEFAULTS): string => options.get(name)?.[0] ?? DEFAULTS[name];
+  const vram = options.get('vram')?.[0];
+  const dram = parseBytes('--dram', value('dram'));
+  const lanes = parseCount('--lanes', value('lanes'), { least: 1, most: LANES_MAX });
+  const seed = parseCount('--seed', value('seed'), { least: 0, most: SEED_MAX });
+  const granule = parseGranule('--granule', value('granule'));
+  const vramBytes = vram === undefined ? undefined : parseBytes('--vram', vram);
+  const name = value('preset');
+  const preset = Object.hasOwn(presets, name) ? presets[name] : undefined;
+  if (!preset) throw new UsageError(`unknown preset ${name}: there are ${Object.keys(presets).join(', ')}`);
+  const driver = await makeDriver(value('device'), { vram: vramBytes, granule });
+  return { driver, dram, lanes, preset, seed };
+}
+
+function offloadRange(text: string): OffloadRange {
+  try {
+    return parseRange(text);
+  } catch (error) {
+    throw new UsageError(oneLine(error).replace(/^offload range/, '--offload'), { cause: error });
+  }
+}
+
+/** The ranges that stand beside a trace; none when nothing does. A sidecar that cannot be read is an error: without it, everything would be the device's. */
+export function readSidecar(path: string): readonly OffloadRange[] {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'ENOENT') return [];
+    throw fileError(error, path);
+  }
+  return parseSidecar(text, path).offload;
+}
+
+/** A trace that has been opened. */
+export interface OpenTrace {
+  /** What reports and errors call it. */
+  readonly name: string;
+  readonly bytes: AsyncIterable<Uint8Array>;
+  /** Undefined for a pipe. */
+  readonly totalBytes: number | undefined;
+  close(): void;
+}
+
+/** Opens a trace, `-` being standard input. Throws DataError when there is nothing to read. */
+export async function openTrace(path: string): Promise<OpenTrace> {
+  if (path === '-')
+    return { name: 'standard input', bytes: process.stdin, totalBytes: undefined, close: () => void process.stdin.destroy() };
+  try {
+    const file = await open(path);
+    const stat = await file.stat();
+    if (stat.isDirectory()) {
+      await file.close();
+      throw new DataError(`${path} is a directory, not a trace`);
+    }
+    const stream = createReadStream(path, { fd: file, highWaterMark: READ_BYTES });
+    return { name: basename(path), bytes: stream, totalBytes: stat.isFile() ? stat.size : undefined, close: () => void stream.destroy() };
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+const READ_BYTES = 256 * 1024;
+
+/** Replays one trace, with a bar where somebody sees it. Throws UsageError when the machine does not fit. */
+export async function runReplay(trace: OpenTrace, setup: Setup & { readonly offload: readonly OffloadRange[] }): Promise<ReplayReport> {
+  const progress = showProgress(trace.name, trace.totalBytes);
+  try {
+    return await replayTrace(trace.bytes, {
+      ...setup,
+      name: trace.name,
+      onProgress: (bytes) => progress.update(bytes),
+      now: () => performance.now(),
+      now: () => performance.now(),
+    });
+  } catch (error) {
+    if (isFarfaultError(error) && error.code === 'EOVERFLOW') {
+      const device = (setup.driver.memory ?? []).reduce((bytes, memory) => bytes + memory.bytes, 0);
+      const sum = `${printBytes(setup.dram)} of host memory and ${printBytes(device)} of ${setup.driver.name}'s`;
+      throw new UsageError(`${sum} do not fit one machine, which has less than 4 GiB: lower --dram or --vram`, { cause: error });
+    }
+    if (isFarfaultError(error) && error.code === 'EINVAL') throw new UsageError(oneLine(error), { cause: error });
+    throw fileError(error, trace.name);
+  } finally {
+    progress.stop();
+  }
+}

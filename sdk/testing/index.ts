@@ -1,0 +1,17 @@
+/** What tests of drivers and of the machine itself are made of. */
+export {
+  type Operation,
+  parseProgram,
+  printOperation,
+  printProgram,
+  type Program,
+  PROGRAM_DRAM_PAGES_MAX,
+  PROGRAM_PAGES,
+  PROGRAM_SPACES,
+  PROGRAM_VRAM_PAGES_MAX,
+  type ProgramAccess,
+  type ProgramDevice,
+  type ProgramProt,
+  randomProgram,
+  shrinkProgram,
+} from './program.ts';

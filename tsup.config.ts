@@ -36,7 +36,7 @@ export default defineConfig([
     dts: false,
     // The command uses the package as any other program does, through its published entry points.
     external: [/^farfault(\/|$)/],
-    noExternal: ['cac', 'cli-progress'],
+    noExternal: ['cli-progress'],
     removeNodeProtocol: false,
     // Bundled CommonJS asks for Node's modules with require, which an ES module does not have.
     banner: { js: "#!/usr/bin/env node\nimport { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);" },

@@ -39,9 +39,9 @@ import { setOf, tlbCount, tlbFill, tlbFind, tlbMiss, tlbUse } from './tlb';
  */
 
 /** A most recent way that needs nothing more done to it: valid for a read; valid, writable and dirty for a write. */
-const WRITABLE: u64 = <u64>(TLB_VALID | TLB_WRITE | TLB_DIRTY) << 32;
-const READABLE: u64 = <u64>TLB_VALID << 32;
-const READ_MASK: u64 = ~(<u64>(TLB_WRITE | TLB_DIRTY) << 32);
+const WRITABLE: u64 = (<u64>(TLB_VALID | TLB_WRITE | TLB_DIRTY)) << 32;
+const READABLE: u64 = (<u64>TLB_VALID) << 32;
+const READ_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
 
 /** What `translate` answers instead of a byte address (those are page-aligned). */
 const NO_ACCESS: u32 = 0;

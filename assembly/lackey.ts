@@ -220,7 +220,7 @@ export function lackeyParse(input: u32, length: u32, output: u32, max: u32, last
   store<u32>(H_STOP_REASON, stop);
   store<u32>(LACKEY_REASON, stop == STOP_LINE ? reason : 0);
   store<u32>(LACKEY_CONSUMED, min(line, end) - input);
-  store<u32>(LACKEY_DEVICE, device != 0);
+  store<u32>(LACKEY_DEVICE, <u32>(device != 0));
   add(LACKEY_LINES, lines);
   add(LACKEY_INSTRUCTIONS, instructions);
   add(LACKEY_LOADS, loads);

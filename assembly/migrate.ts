@@ -275,7 +275,8 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
       frame = load<u32>(word);
     const to = load<u32>(target + (i << 3)),
       given = (load<u32>(target + (i << 3), 4) & MIGRATE_VALID) != 0;
-    const moves = (high & MIGRATE_MOVE) != 0;
+    // Without a commit MOVE is still a wish: a page that has no target stays.
+    const moves = given && (high & MIGRATE_MOVE) != 0;
     if (high & MIGRATE_VALID) {
       if (moves) succeed(frame, to);
       else restore(frame, frame);

@@ -103,7 +103,10 @@ export function tlbDrop(tlb: u32, vpn: u64): void {
   if (way) drop(tlb, setOf(tlb, vpn), way);
 }
 
-/** Drops the translations of a range: page by page while the range is shorter than the cache, else by one look at every way. */
+/**
+ * Drops the translations of a range: page by page while the range is shorter than the cache, else by one look at every way.
+ * Requires: the range ends at or below 2^VPN_BITS.
+ */
 export function tlbDropRange(tlb: u32, vpn: u64, pages: u64): void {
   const sets = load<u32>(tlb, TLB_SETS);
   if (pages <= sets * 2) {

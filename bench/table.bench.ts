@@ -159,7 +159,10 @@ class Tables {
       name,
       unit: 'ns',
       items: this.#pages,
-      ours: { run: () => void exports.snapshotNative(this.#table, BASE, this.#pages, this.#output), checksum: () => this.#meanings(this.#pages) },
+      ours: {
+        run: () => void exports.snapshotNative(this.#table, BASE, this.#pages, this.#output),
+        checksum: () => this.#meanings(this.#pages),
+      },
       peer: { run: () => this.#tree.snapshot(BASE, this.#pages, entries), checksum: () => sum(this.#pages, (i) => meaning(entries[i]!)) },
       against: 'radix tree in TypeScript',
     };
@@ -173,7 +176,10 @@ class Tables {
       name,
       unit: 'ns',
       items: this.#pages,
-      ours: { run: () => void exports.snapshotHmm(this.#table, BASE, this.#pages, this.#output, 0), checksum: () => of(this.#words(this.#pages)) },
+      ours: {
+        run: () => void exports.snapshotHmm(this.#table, BASE, this.#pages, this.#output, 0),
+        checksum: () => of(this.#words(this.#pages)),
+      },
       peer: { run: () => this.#tree.snapshotHmm(BASE, this.#pages, words), checksum: () => of(words) },
       against: 'radix tree in TypeScript',
     };

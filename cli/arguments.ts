@@ -1,8 +1,9 @@
 /**
  * The words of a command line, sorted into options and the rest. Values stay the text that was typed: `--json 007` is a file called 007.
  *
- * Written out, because parsers from packages turn `007` into 7, drop the word `-`, or take no list behind one option.
+ * On Node's own `parseArgs`: it tells the words apart; what may follow which option is decided here, since it knows no lists and no optional values.
  */
+import { parseArgs } from 'node:util';
 import { UsageError } from './fail.ts';
 
 /** An option that a command knows. */
@@ -30,56 +31,44 @@ export interface Arguments {
 export function parseArguments(words: readonly string[], known: readonly OptionDescription[], command: string): Arguments {
   const positionals: string[] = [];
   const options = new Map<string, string[]>();
+  const types = Object.fromEntries(
+    known.map(({ name, takes }) => [name, { type: takes === 'none' ? ('boolean' as const) : ('string' as const) }]),
+  );
+  const { tokens } = parseArgs({ args: [...words], options: types, strict: false, allowPositionals: true, tokens: true });
   /** The value of an `optional` that was written as a word of its own, and may have been meant for a positional. */
   let borrowed: { readonly name: string; readonly word: string } | undefined;
-  for (let i = 0; i < words.length; i++) {
-    const word = words[i]!;
-    if (word === '--') {
-      positionals.push(...words.slice(i + 1));
-      break;
-    }
-    if (!word.startsWith('-') || word === '-') {
-      positionals.push(word);
+  /** The option whose list goes on as long as no other word comes between. */
+  let list: { readonly option: OptionDescription; readonly values: string[]; next: number } | undefined;
+  for (const token of tokens) {
+    if (token.kind === 'option-terminator') {
+      list = undefined;
       continue;
     }
-    const equals = word.indexOf('=');
-    const written = equals < 0 ? word : word.slice(0, equals);
-    const inline = equals < 0 ? undefined : word.slice(equals + 1);
-    const option = known.find(({ name }) => written === `--${name}`);
-    if (!option)
-      throw new UsageError(
-        unknown(
-          'option',
-          written,
-          known.map(({ name }) => `--${name}`),
-          command,
-        ),
-      );
-    const given = options.get(option.name);
-    if (given && option.takes !== 'many') throw new UsageError(`${written} is given twice`);
-    const values = given ?? [];
+    if (token.kind === 'positional') {
+      if (list && token.index === list.next && list.option.further?.test(token.value)) {
+        list.values.push(token.value);
+        list.next++;
+      } else positionals.push(token.value);
+      continue;
+    }
+    const { rawName, value, inlineValue = false } = token;
+    const option = known.find(({ name }) => rawName === `--${name}`);
+    const names = known.map(({ name }) => `--${name}`);
+    if (!option) throw new UsageError(unknown('option', rawName, names, command));
+    if (options.has(option.name) && option.takes !== 'many') throw new UsageError(`${rawName} is given twice`);
+    const values = options.get(option.name) ?? [];
     options.set(option.name, values);
-
-    const next = words[i + 1];
-    const follows = next !== undefined && (next === '-' || !next.startsWith('-'));
-    if (inline !== undefined) {
-      if (option.takes === 'none') throw new UsageError(`${written} takes no value`);
-      if (inline === '') throw new UsageError(`${written} needs a value: ${written} ${option.value}`);
-      values.push(inline);
-    } else if (option.takes === 'optional') {
-      if (follows && next !== '-') {
-        values.push(next);
-        borrowed = { name: option.name, word: next };
-        i++;
-      }
-    } else if (option.takes !== 'none') {
-      if (!follows) throw new UsageError(`${written} needs a value: ${written} ${option.value}`);
-      values.push(next);
-      i++;
+    if (option.takes === 'none') {
+      if (inlineValue) throw new UsageError(`${rawName} takes no value`);
+    } else if (value === '' || (value === undefined && option.takes !== 'optional')) {
+      throw new UsageError(`${rawName} needs a value: ${rawName} ${option.value}`);
+    } else if (option.takes === 'optional' && value === '-' && !inlineValue) {
+      positionals.push(value);
+    } else if (value !== undefined) {
+      values.push(value);
+      if (option.takes === 'optional' && !inlineValue) borrowed = { name: option.name, word: value };
     }
-    if (option.takes === 'many') {
-      while (i + 1 < words.length && option.further?.test(words[i + 1]!)) values.push(words[++i]!);
-    }
+    list = option.takes === 'many' ? { option, values, next: token.index + (inlineValue ? 1 : 2) } : undefined;
   }
   // `replay --json x.trace`: the only word that can be the trace is the trace.
   if (borrowed && positionals.length === 0) {

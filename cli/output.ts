@@ -29,7 +29,8 @@ export function openTarget(path: string): Target {
     if (existing) accessSync(path, constants.W_OK);
     return existing && !existing.isFile() ? openDevice(path) : openBeside(existing ? realpathSync(path) : path, path);
   } catch (error) {
-    if ((error as { code?: unknown }).code === 'ENOENT') throw new DataError(`${path} cannot be written: its directory does not exist`, { cause: error });
+    if ((error as { code?: unknown }).code === 'ENOENT')
+      throw new DataError(`${path} cannot be written: its directory does not exist`, { cause: error });
     throw fileError(error, path);
   }
 }

@@ -12,9 +12,11 @@ const UNITS: Readonly<Record<string, number>> = {
   gib: 2 ** 30,
 };
 const PAGE_BYTES = 4096;
+/** What one Wasm memory can have. */
+const MACHINE_BYTES = 2 ** 32;
 const GRANULES: readonly number[] = [4 * 2 ** 10, 64 * 2 ** 10, 2 * 2 ** 20];
 
-/** Bytes: a multiple of a page, above 0. `option` is what errors name. */
+/** Bytes: a multiple of a page, above 0, below what a machine can have. `option` is what errors name. */
 export function parseBytes(option: string, text: string): number {
   const [, digits, unit] = /^([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]*)$/.exec(text) ?? [];
   if (digits === undefined || unit === undefined) throw new UsageError(`${option} ${text} is not a size, such as 64MiB`);
@@ -23,7 +25,7 @@ export function parseBytes(option: string, text: string): number {
     throw new UsageError(`${option} ${text} has an unknown unit ${unit}: use KiB, MiB or GiB (or K, M, G), or plain bytes`);
   const bytes = Number(digits) * scale;
   if (bytes === 0 || bytes % PAGE_BYTES !== 0) throw new UsageError(`${option} ${text} is not a multiple of a page of 4 KiB, above 0`);
-  if (!Number.isSafeInteger(bytes)) throw new UsageError(`${option} ${text} is too large`);
+  if (bytes >= MACHINE_BYTES) throw new UsageError(`${option} ${text} does not fit one machine, which has less than 4 GiB`);
   return bytes;
 }
 

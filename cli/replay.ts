@@ -195,7 +195,6 @@ export async function runReplay(trace: OpenTrace, setup: Setup & { readonly offl
       name: trace.name,
       onProgress: (bytes) => progress.update(bytes),
       now: () => performance.now(),
-      now: () => performance.now(),
     });
   } catch (error) {
     if (isFarfaultError(error) && error.code === 'EOVERFLOW') {

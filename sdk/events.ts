@@ -170,8 +170,14 @@ type Untimed<E> = E extends MachineEvent ? Omit<E, 'tick'> : never;
 /** A machine's event stream. */
 export class Events {
   readonly counters: Counters = newCounters();
+  readonly #report: (error: unknown) => void;
   #listeners: Listener[] = [];
   #tick = 0;
+
+  /** `report` gets what listeners throw: they look on, and may not break off what they see. */
+  constructor(report: (error: unknown) => void) {
+    this.#report = report;
+  }
 
   /** Calls `listener` for every event from now on; the returned function ends that. */
   on(listener: Listener): () => void {
@@ -188,7 +194,13 @@ export class Events {
 
   emit(event: Untimed<MachineEvent>): void {
     const timed = { ...event, tick: this.#tick++ } as MachineEvent;
-    for (const listener of this.#listeners) listener(timed);
+    for (const listener of this.#listeners) {
+      try {
+        listener(timed);
+      } catch (error) {
+        this.#report(error);
+      }
+    }
   }
 
   /** Adds pages that were copied from one node to another. */

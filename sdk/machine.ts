@@ -16,6 +16,7 @@ import { Platform } from './mm/platform.ts';
 import type { PendingRun } from './step/runner.ts';
 import type { Ticket } from './step/ticket.ts';
 
+/** Sizes of a machine; all of them have defaults. */
 export interface MachineOptions {
   /** Host memory in bytes, a multiple of 4096. Default 64 MiB. */
   readonly dram?: number;
@@ -61,6 +62,7 @@ export function createMachineSync(options: MachineOptions = {}): Machine {
   return new Machine(loadCoreSync(budget, options.module), options);
 }
 
+/** One simulation. Made by `createMachine`; ended by `close`. */
 export class Machine {
   readonly #core: Core;
   readonly #options: MachineOptions;

@@ -104,7 +104,7 @@ export class RadixTree {
 
   /** Calls `visit` for every leaf node of a range: its first word, the entries `[from, end)` in it, and the offset of the first one in the range. */
   #leaves(vpn: number, pages: number, visit: (leaf: number, from: number, end: number, at: number) => void): void {
-    for (let at = 0; at < pages; ) {
+    for (let at = 0; at < pages;) {
       const from = (vpn + at) % NODE_WORDS;
       const end = Math.min(NODE_WORDS, from + pages - at);
       visit(this.#leaf(vpn + at, false), from, end, at);

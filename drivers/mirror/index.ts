@@ -32,6 +32,7 @@ import {
   type Translation,
 } from '../../sdk/gmem/index.ts';
 
+/** Options of the mirror driver. */
 export interface MirrorOptions {
   /** How much one fault maps: the pages around the faulting one that are there already come along. 4096 (default) to 2 MiB. */
   readonly granule?: number;

@@ -49,7 +49,7 @@ export class FaultService implements Step {
     batch.coalesced += batch.records.length - this.#faults.length;
     this.#next = 0;
     this.#called = false;
-    this.#vram.beginBatch();
+    this.#vram.unprotect();
     return this;
   }
 
@@ -59,17 +59,22 @@ export class FaultService implements Step {
       const fault = this.#faults[this.#next]!;
       if (!settle(this.#batch, fault, this.#serve.outcome, this.#context)) {
         this.#batch.deferred += this.#faults.length - this.#next;
-        return DONE;
+        return this.#end();
       }
       // A write that is not allowed was cancelled; those who only read the page may still be served.
       if (this.#serve.outcome === 'permission' && fault.write && fault.reads) fault.write = false;
       else this.#next++;
     }
     const fault = this.#faults[this.#next];
-    if (!fault) return DONE;
+    if (!fault) return this.#end();
     this.#protectSpan(fault);
     this.#called = true;
     return run.call(this.#serve.of(fault.vpn, fault.write));
+  }
+
+  #end(): typeof DONE {
+    this.#vram.unprotect();
+    return DONE;
   }
 
   /** Pages that the access also touches and that are in VRAM must still be there when it is replayed. */

@@ -22,6 +22,7 @@ import {
 import { FaultService } from './fault-service.ts';
 import { Vram } from './vram.ts';
 
+/** Options of the nouveau driver. */
 export interface NouveauOptions {
   /** Bytes of VRAM, a multiple of 4096 and at least four chunks. Default 64 MiB. */
   readonly vram?: number;

@@ -40,8 +40,8 @@ export class Vram implements Phys {
     if (pages < CHUNKS_MIN * chunkPages) {
       throw fail(
         'EINVAL',
-        'nouveau.vram',
-        pages * 4096,
+        'nouveau.vram of',
+        `${pages * 4} KiB`,
         `holds fewer than ${CHUNKS_MIN} chunks of ${chunkPages * 4} KiB (a chunk is at least the granule)`,
       );
     }
@@ -89,8 +89,8 @@ export class Vram implements Phys {
     return pages;
   }
 
-  /** A fault batch begins: nothing is in its use yet. */
-  beginBatch(): void {
+  /** A fault batch begins, or has ended: nothing is in its use. */
+  unprotect(): void {
     this.#protected.clear();
   }
 

@@ -87,6 +87,10 @@ export interface CoreExports {
 }
 
 const HIGH = 2 ** 32;
+/** High words from here on have the sign bit: child entries. */
+const CHILD = 2 ** 31;
+/** TABLE_BITS of four levels of nine bits, as one word. */
+const FOUR_NINES = 0x09090909;
 
 /**
  * One instance of the core over one memory. Its views never go stale: the memory cannot grow. Arrays handed out by `area*` are borrowed until the next call
@@ -199,22 +203,41 @@ export class Core {
    * the boundary. A block leaf answers with the frame of the very page.
    */
   entry(table: number, vpn: number): number {
-    const u32 = this.u32;
-    let page = u32[(table + L.TABLE_ROOT) >>> 2]!;
-    let level = u32[(table + L.TABLE_LEVELS) >>> 2]!;
+    const { u32 } = this;
+    const at = table >>> 2;
+    // Every home table and most device tables: four levels of nine bits.
+    if (u32[at + (L.TABLE_BITS >>> 2)] !== FOUR_NINES || u32[at + (L.TABLE_LEVELS >>> 2)] !== 4) return this.#entryByLevel(table, vpn);
+    const low = vpn >>> 0;
+    let slot = (u32[at]! >>> 2) + ((((vpn / 2 ** 27) | 0) & 511) << 1);
+    if (u32[slot + 1]! < CHILD) return this.#block(slot, low & 0x7ffffff);
+    slot = (u32[slot]! >>> 2) + (((low >>> 18) & 511) << 1);
+    if (u32[slot + 1]! < CHILD) return this.#block(slot, low & 0x3ffff);
+    slot = (u32[slot]! >>> 2) + (((low >>> 9) & 511) << 1);
+    if (u32[slot + 1]! < CHILD) return this.#block(slot, low & 511);
+    slot = (u32[slot]! >>> 2) + ((low & 511) << 1);
+    this.entryLow = u32[slot]!;
+    return u32[slot + 1]!;
+  }
+
+  /** What a slot above the leaves says of page `page` of its block. */
+  #block(slot: number, page: number): number {
+    this.entryLow = this.u32[slot]! + page;
+    return this.u32[slot + 1]!;
+  }
+
+  #entryByLevel(table: number, vpn: number): number {
+    const { u8, u32 } = this;
     const low = vpn >>> 0;
     const high = (vpn / HIGH) | 0;
+    let page = u32[(table + L.TABLE_ROOT) >>> 2]!;
+    let level = u32[(table + L.TABLE_LEVELS) >>> 2]!;
     while (level > 0) {
       level--;
-      const shift = this.u8[table + L.TABLE_SHIFTS + level]!;
-      const width = this.u8[table + L.TABLE_BITS + level]!;
-      const bits = shift === 0 ? low : shift < 32 ? ((low >>> shift) | (high << (32 - shift))) >>> 0 : high >>> (shift - 32);
+      const shift = u8[table + L.TABLE_SHIFTS + level]!;
+      const width = u8[table + L.TABLE_BITS + level]!;
+      const bits = shift === 0 ? low : shift < 32 ? (low >>> shift) | (high << (32 - shift)) : high >>> (shift - 32);
       const slot = (page + ((bits & ((1 << width) - 1)) << 3)) >>> 2;
-      const word = u32[slot + 1]!;
-      if (word >>> 31 === 0) {
-        this.entryLow = level === 0 ? u32[slot]! : u32[slot]! + (low & ((1 << shift) - 1));
-        return word;
-      }
+      if (u32[slot + 1]! < CHILD) return this.#block(slot, level === 0 ? 0 : low & ((1 << shift) - 1));
       page = u32[slot]!;
     }
     return 0;

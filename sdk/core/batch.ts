@@ -131,11 +131,17 @@ export class Copies {
   #count = 0;
   readonly #locator: Locator;
   readonly #perform: (from: number, to: number, pages: number) => void;
+  readonly #bytes: (frame: number, pages: number) => Uint8Array;
 
-  /** `perform` moves bytes inside the machine's memory; a source of -1 means: clear the target. */
-  constructor(locator: Locator, perform: (from: number, to: number, pages: number) => void) {
+  /** `perform` moves bytes inside the machine's memory; a source of -1 means: clear the target. `bytes`: a view of frames' bytes, empty when they are elsewhere. */
+  constructor(
+    locator: Locator,
+    perform: (from: number, to: number, pages: number) => void,
+    bytes: (frame: number, pages: number) => Uint8Array,
+  ) {
     this.#locator = locator;
     this.#perform = perform;
+    this.#bytes = bytes;
   }
 
   /** Contiguous pieces. */
@@ -159,6 +165,21 @@ export class Copies {
     }
   }
 
+  /**
+   * Calls `visit` for every piece with the device's side of it and the host's bytes: first page in the device's memory, pages, and a view of the host's side, to
+   * be read when the copy goes to the device and filled when it goes to the host. Borrowed: empty when the machine is closed. Not for `zero`, which has no
+   * host side. For a memory whose bytes the driver holds.
+   */
+  eachHost(visit: (page: number, pages: number, bytes: Uint8Array) => void): void {
+    for (let i = 0; i < this.#count; i++) {
+      const from = this.#sources[i]!;
+      if (from < 0) continue;
+      const to = this.#targets[i]!;
+      const [host, device] = this.#locator.memoryOf(from) < 0 ? [from, to] : [to, from];
+      visit(this.#locator.pageOf(device), this.#lengths[i]!, this.#bytes(host, this.#lengths[i]!));
+    }
+  }
+
   /** Moves the bytes now, where both sides are in the machine's memory: what a model of a copy engine calls when its copy is done. */
   perform(): void {
     for (let i = 0; i < this.#count; i++) this.#perform(this.#sources[i]!, this.#targets[i]!, this.#lengths[i]!);
@@ -166,7 +187,7 @@ export class Copies {
 
   /** A copy of this list that may be kept: for a copy engine that finishes later and then calls `perform` on it. */
   keep(): Copies {
-    const kept = new Copies(this.#locator, this.#perform);
+    const kept = new Copies(this.#locator, this.#perform, this.#bytes);
     for (let i = 0; i < this.#count; i++) {
       for (let page = 0; page < this.#lengths[i]!; page++)
         kept.add(this.#sources[i]! < 0 ? -1 : this.#sources[i]! + page, this.#targets[i]! + page);

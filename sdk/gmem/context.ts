@@ -6,24 +6,45 @@
 import * as L from '../../assembly/layout.ts';
 import { type Locator, Mappings, Ranges } from '../core/batch.ts';
 import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
-import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireRange, type SpaceMirror } from '../mm/address-space.ts';
+import {
+  accessError,
+  ADDRESS_LIMIT,
+  type AddressRange,
+  type AddressSpace,
+  requireLength,
+  requireRange,
+  type SpaceMirror,
+} from '../mm/address-space.ts';
 import type { Install } from '../mm/migration.ts';
 import { type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
 import { Lock } from '../step/lock.ts';
+import type { Step } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { Detach } from './detach.ts';
 import type { Device } from './device.ts';
 import { DeviceAccess } from './device-access.ts';
+import type { FaultBatch } from './fault-batch.ts';
 import { DEFAULT_GEOMETRY, DEVICE_TLB_SETS, DeviceTable, DeviceTlb } from './device-table.ts';
-import { type Access, checkFamilies, type GmMmu, HOST, type Pmap, type TableGeometry, type Tlb, type Translation } from './driver.ts';
+import {
+  type Access,
+  checkFamilies,
+  type GmMmu,
+  HOST,
+  permits,
+  type Pmap,
+  type TableGeometry,
+  type Tlb,
+  type Translation,
+} from './driver.ts';
 import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
 
+/** One device in one address space. Made by `space.attach(device)`. */
 export class Context implements SpaceMirror, Locator {
   readonly name: string;
   readonly space: AddressSpace;
@@ -42,6 +63,7 @@ export class Context implements SpaceMirror, Locator {
   readonly #platform: Platform;
   readonly #ranges: Ranges = new Ranges();
   readonly #changed: Ranges = new Ranges();
+  readonly #flushes: Ticket[] = [];
   readonly #mappings: Mappings = new Mappings(this);
   #table: DeviceTable | undefined;
   #readyTlb: DeviceTlb | undefined;
@@ -111,15 +133,13 @@ export class Context implements SpaceMirror, Locator {
    * all have finished. Models: a kernel launch on a device with replayable faults.
    */
   submit(job: Job): JobReport {
-    this.requireWorking('submit');
-    const step = new JobRun(this.#platform, this).of(job);
+    const step = this.jobStep(job);
     this.#platform.scheduler.runSync(step);
     return step.report();
   }
 
   async submitAsync(job: Job): Promise<JobReport> {
-    this.requireWorking('submit');
-    const step = new JobRun(this.#platform, this).of(job);
+    const step = this.jobStep(job);
     await this.#platform.scheduler.runAsync(step);
     return step.report();
   }
@@ -181,7 +201,7 @@ export class Context implements SpaceMirror, Locator {
 
   readStep(addr: number, bytes: number): DeviceAccess {
     this.requireWorking('read');
-    if (!Number.isSafeInteger(bytes) || bytes < 0) throw fail('EINVAL', 'read.bytes', bytes, 'is not a length');
+    requireLength('read.bytes', bytes);
     return new DeviceAccess(this.#platform, this, requireAddress('read.addr', addr, bytes), new Uint8Array(bytes), false);
   }
 
@@ -189,6 +209,11 @@ export class Context implements SpaceMirror, Locator {
     this.requireWorking('write');
     if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'write.bytes', bytes, 'is not a Uint8Array');
     return new DeviceAccess(this.#platform, this, requireAddress('write.addr', addr, bytes.length), bytes, true);
+  }
+
+  jobStep(job: Job): JobRun {
+    this.requireWorking('submit');
+    return new JobRun(this.#platform, this).of(job);
   }
 
   migrateStep(range: AddressRange, to: 'device' | 'host'): MoveRange {
@@ -202,7 +227,7 @@ export class Context implements SpaceMirror, Locator {
   faultStep(addr: number, access: Access): ServeFault {
     this.requireWorking('fault');
     if (access !== 'read' && access !== 'write') throw fail('EINVAL', 'fault.access', access, "is not one of: 'read', 'write'");
-    return this.serveStep().of(Math.floor(requireAddress('fault.addr', addr, 1) / L.PAGE_BYTES), access === 'write');
+    return this.serveStep().alone(Math.floor(requireAddress('fault.addr', addr, 1) / L.PAGE_BYTES), access === 'write');
   }
 
   detachStep(): Detach {
@@ -267,14 +292,17 @@ export class Context implements SpaceMirror, Locator {
 
   /** Page of a frame within its memory. */
   pageOf(frame: number): number {
-    return frame - this.#platform.nodes.of(frame).base;
+    return this.#platform.nodes.pageOf(frame);
   }
 
   /** Frame behind a translation of this device's driver. */
   frameOf(translation: Translation): number {
     const { memory, page } = translation;
-    const node = memory === HOST ? this.#platform.host : this.device.memories[memory]?.node;
-    if (!node || !Number.isInteger(page) || page < 0 || page >= node.frames) {
+    const { list } = this.#platform.nodes;
+    const node = memory === HOST ? list[0] : this.device.memories[memory]?.node;
+    // The page of zeros is page 0 of the host, its own pages follow.
+    const pages = memory === HOST ? this.#platform.host.frames + 1 : (node?.frames ?? 0);
+    if (!node || !Number.isInteger(page) || page < 0 || page >= pages) {
       throw fail('EINVAL', `${this.name}.walk.translate result`, page, `is not a page of memory ${memory}`);
     }
     return node.base + page;
@@ -285,7 +313,13 @@ export class Context implements SpaceMirror, Locator {
   /** Whether the device's translation of a page, cached or not, allows the access. */
   reaches(vpn: number, write: boolean): boolean {
     const { walk } = this.mmu;
-    if (walk) return this.#guard(() => walk.translate(vpn, write ? 'write' : 'read')) !== undefined;
+    if (walk) {
+      const access = write ? 'write' : 'read';
+      return permits(
+        this.#guard(() => walk.translate(vpn, access)),
+        access,
+      );
+    }
     const high = this.#platform.core.entry(this.#table!.table, vpn);
     return (high & L.ENTRY_KIND) === L.KIND_PRESENT && (!write || (high & L.ENTRY_WRITE) !== 0);
   }
@@ -306,6 +340,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** Installs the answer of a range fault; translations whose rights changed leave the device's caches. */
   readonly installWords: InstallAnswer = (words, vpn, pages) => {
+    if (!this.#works) return;
     const mappings = this.#mappings.clear();
     const changed = this.#changed.clear();
     for (let i = 0; i < pages; i++) {
@@ -326,12 +361,30 @@ export class Context implements SpaceMirror, Locator {
   withdraw(ranges: Ranges): Ticket | undefined {
     try {
       this.pmap.release(ranges);
-      return this.#flush(ranges);
+      const ticket = this.#flush(ranges);
+      if (ticket) this.#flushes.push(ticket);
+      return ticket;
     } catch (error) {
       // Taking away cannot fail: a driver that throws is out of the game, and nothing will be translated through it any more.
       this.#fail(error);
       return undefined;
     }
+  }
+
+  /** Whether a flush of this device is unfinished: until then it may use what it knew, since nothing has been copied or freed. */
+  get flushing(): boolean {
+    while (this.#flushes.length > 0 && this.#flushes[0]!.state !== 'pending') this.#flushes.shift();
+    return this.#flushes.length > 0;
+  }
+
+  /** The driver's own service of a batch. */
+  service(batch: FaultBatch): Step | undefined {
+    const { fault } = this.mmu;
+    return fault && this.#guard(() => fault.service(batch));
+  }
+
+  get #works(): boolean {
+    return this.#open && !this.#failed;
   }
 
   /** Throws EBADF once detached, ENODEV once failed. */
@@ -391,8 +444,9 @@ export class Context implements SpaceMirror, Locator {
     return this.mmu.tlb ?? this.#readyTlb;
   }
 
+  /** A context that has left or failed while the answer was on its way takes nothing in. */
   #enter(mappings: Mappings): void {
-    if (mappings.count > 0) this.#guard(() => this.pmap.enter(mappings));
+    if (mappings.count > 0 && this.#works) this.#guard(() => this.pmap.enter(mappings));
   }
 
   #flush(ranges: Ranges): Ticket | undefined {
@@ -402,7 +456,10 @@ export class Context implements SpaceMirror, Locator {
     return isTicket(answer) ? answer : undefined;
   }
 
-  /** The notifier callback: own migrations are ignored, since they withdraw exactly what they move. */
+  /**
+   * The notifier callback. Of its own migrations the device withdraws exactly what moves, later; here they only tell a range fault under way that what it saw is
+   * not true any more.
+   */
   #invalidate(event: InvalidateEvent): boolean | Ticket {
     const { events } = this.#platform;
     events.counters.invalidations++;
@@ -411,8 +468,8 @@ export class Context implements SpaceMirror, Locator {
       const { start: vpn, end, reason } = event;
       events.emit({ type: 'range.invalidated', space: this.space.id, device: this.name, vpn, pages: end - vpn, reason, ignored });
     }
-    if (ignored) return true;
     this.notifier.setSequence(event.sequence);
+    if (ignored) return true;
     const ranges = this.#ranges.clear();
     ranges.add(event.start, event.end - event.start);
     return this.withdraw(ranges) ?? true;
@@ -422,6 +479,11 @@ export class Context implements SpaceMirror, Locator {
     if (this.#failed) return;
     const message = error instanceof Error ? error.message : String(error);
     this.#failed = isFarfaultError(error) ? error : fail('ENODEV', `driver ${this.name}`, message, 'threw');
+    // Nothing is translated through it any more, whatever its driver has left behind.
+    const everything = this.#ranges.clear();
+    everything.add(0, VPN_LIMIT);
+    this.#table?.release(everything);
+    this.#readyTlb?.invalidate(everything);
     const { events } = this.#platform;
     if (events.heard) events.emit({ type: 'context.failed', space: this.space.id, device: this.name, message });
   }
@@ -431,7 +493,6 @@ export class Context implements SpaceMirror, Locator {
     throw accessError(step.name, addr + step.done, step.outcome);
   }
 }
-
 
 function requireAddress(argument: string, addr: number, bytes: number): number {
   if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)

@@ -77,6 +77,8 @@ export function settle(
     case 'deferred':
       return false;
     case 'no mapping':
+      batch.cancel(vpn, false, outcome);
+      return true;
     case 'permission':
       batch.cancel(vpn, write, outcome);
       return true;

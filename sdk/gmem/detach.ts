@@ -39,8 +39,8 @@ export class Detach implements Step {
         this.#phase = HOME;
       // falls through
       case HOME: {
-        const part = this.#next();
-        if (part) return run.call(part);
+        const progress = this.#next(run);
+        if (progress !== undefined) return progress;
         this.#requireEmpty();
         this.#phase = WITHDRAW;
       }
@@ -56,10 +56,11 @@ export class Detach implements Step {
         if (this.#flush?.state === 'pending') return run.waitFor(this.#flush);
         this.#remove = this.#context.removeNotifierStep();
         this.#phase = ENDED;
-        space.mmapLock.release(run);
         return run.call(this.#remove);
       default:
+        // Held to the end: a fault that came in between would bring pages to a device that is not there any more.
         this.#context.end();
+        space.mmapLock.release(run);
         return DONE;
     }
   }
@@ -69,8 +70,8 @@ export class Detach implements Step {
     if (run.holds(mmapLock)) mmapLock.release(run);
   }
 
-  /** Brings the next mapped part that has pages of this device home. */
-  #next(): Step | undefined {
+  /** Brings the next mapped part that has pages of this device home, or waits for one that is on its way; undefined: there is none. */
+  #next(run: Run): Progress | undefined {
     const { space, device } = this.#context;
     const { memory } = device;
     if (!memory) return undefined;
@@ -84,11 +85,13 @@ export class Detach implements Step {
       }
       const vma = space.vmas.find(found);
       const kind = core.entry(space.table, found) & L.ENTRY_KIND;
+      const onOwn = memory.node.holds(core.entryLow);
+      if (kind === L.KIND_MIGRATION && onOwn) return run.waitFor(this.#platform.pageLocks.wait(core.entryLow));
       this.#vpn = found + 1;
-      if (!vma || kind !== L.KIND_DEVICE_PRIVATE || !memory.node.holds(core.entryLow)) continue;
+      if (!vma || kind !== L.KIND_DEVICE_PRIVATE || !onOwn) continue;
       const pages = Math.min(vma.end - found, L.WORDS_MAX);
       this.#vpn = found + pages;
-      return this.#migration.toHost(space, found, pages, memory, 'detach', found, L.FRAME_NONE);
+      return run.call(this.#migration.toHost(space, found, pages, memory, 'detach', found));
     }
   }
 
@@ -103,7 +106,7 @@ export class Detach implements Step {
         const kind = core.entry(space.table, found) & L.ENTRY_KIND;
         if (kind === L.KIND_DEVICE_PRIVATE && device.memory?.node.holds(core.entryLow)) {
           throw fail(
-            'EBUSY',
+            'EAGAIN',
             `detach ${device.name}, page`,
             found * L.PAGE_BYTES,
             'could not be brought home: it is pinned, or host memory is exhausted',

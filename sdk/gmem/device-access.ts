@@ -2,7 +2,7 @@
 import * as L from '../../assembly/layout.ts';
 import type { AccessOutcome } from '../mm/access.ts';
 import type { Platform } from '../mm/platform.ts';
-import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import { settle } from './default-service.ts';
 import { FaultBatch } from './fault-batch.ts';
@@ -24,6 +24,8 @@ export class DeviceAccess implements Step {
   readonly #serve: ServeFault;
   #batch: FaultBatch | undefined;
   #vpn = 0;
+  /** At a page that does not translate: a fault is to be served. */
+  #stalled = false;
   #attempts = 0;
 
   constructor(platform: Platform, context: Context, addr: number, bytes: Uint8Array, write: boolean) {
@@ -38,8 +40,18 @@ export class DeviceAccess implements Step {
 
   next(run: Run): Progress {
     const context = this.#context;
+    const lock = context.device.batch;
     context.requireWorking(this.name);
-    if (this.#batch && !this.#settled()) return DONE;
+    if (this.#stalled) {
+      if (!lock.tryAcquire(run)) return run.waitFor(lock);
+      this.#stalled = false;
+      return run.call(this.#fault());
+    }
+    if (this.#batch) {
+      const goesOn = this.#settled();
+      lock.release(run);
+      if (!goesOn) return DONE;
+    }
     while (this.done < this.bytes.length) {
       const done = this.#advance();
       if (done > 0) {
@@ -48,13 +60,17 @@ export class DeviceAccess implements Step {
         continue;
       }
       if (this.#platform.core.stopReason === L.STOP_BYTES || ++this.#attempts > ATTEMPTS_MAX) return this.#end('bus error');
-      return run.call(this.#fault());
+      this.#stalled = true;
+      return AGAIN;
     }
     return DONE;
   }
 
-  abort(): void {
-    this.#context.device.memory?.spared.clear();
+  abort(run: Run): void {
+    const { batch, memory } = this.#context.device;
+    if (!run.holds(batch)) return;
+    memory?.spared.clear();
+    batch.release(run);
   }
 
   #end(outcome: AccessOutcome): typeof DONE {
@@ -113,7 +129,7 @@ export class DeviceAccess implements Step {
         write: this.#write,
         lane: 0,
       });
-    return context.mmu.fault ? context.mmu.fault.service(this.#batch) : this.#serve.of(this.#vpn, this.#write);
+    return context.service(this.#batch) ?? this.#serve.of(this.#vpn, this.#write);
   }
 
   /** Takes note of how the fault ended; false when the access ends with it. */
@@ -131,11 +147,16 @@ export class DeviceAccess implements Step {
       }
       settle(batch, { vpn: this.#vpn, write: this.#write }, outcome, context);
     }
-    counters.coalesced += batch.coalesced;
-    counters.deferred += batch.deferred;
+    const { events } = this.#platform;
+    const { coalesced, deferred } = batch;
+    counters.coalesced += coalesced;
+    counters.deferred += deferred;
+    const place = { space: context.space.id, device: context.name };
+    if (events.heard) events.emit({ type: 'batch.served', ...place, records: 1, coalesced, deferred, overflow: 0 });
     const cancelled = batch.cancelled(this.#vpn, this.#write);
     if (!cancelled) return true;
     counters.cancelled++;
+    if (events.heard) events.emit({ type: 'fault.cancelled', ...place, vpn: this.#vpn, reason: cancelled });
     this.outcome = cancelled;
     return false;
   }

@@ -110,7 +110,7 @@ export class DeviceTlb implements Tlb {
   }
 }
 
-/** The context's ready-made table. Once per context. Errors: ENOMEM; EINVAL for a geometry outside 1 to 5 levels of 1 to 9 bits, 36 bits at most. */
+/** The context's ready-made table. Once per context. Errors: ENOMEM; EINVAL for a geometry that is not 1 to 5 levels of 1 to 9 bits, 36 bits together. */
 export function deviceTable(context: Context, geometry?: TableGeometry): DeviceTable {
   return context.makeTable(geometry);
 }
@@ -130,5 +130,5 @@ function checkGeometry(geometry: TableGeometry): void {
       throw fail('EINVAL', 'geometry.bits', width, `is not a width between 1 and ${L.LEVEL_BITS_MAX}`);
   }
   const sum = (bits as readonly number[]).reduce((total, width) => total + width, 0);
-  if (sum > L.VPN_BITS) throw fail('EINVAL', 'geometry.bits', sum, `is more than the ${L.VPN_BITS} bits of a page number`);
+  if (sum !== L.VPN_BITS) throw fail('EINVAL', 'geometry.bits', sum, `bits in all are not the ${L.VPN_BITS} of a page number`);
 }

@@ -10,17 +10,14 @@ import type { AddressSpace, Attachable } from '../mm/address-space.ts';
 import type { CopyDirection, DeviceMemory } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
+import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { Context } from './context.ts';
-import { type Driver, FAULT_BUFFER_ENTRIES, type MemoryDescription, type Phys } from './driver.ts';
-
-/** What a device asks of the machine that it is in. */
-export interface DeviceHost {
-  readonly platform: Platform;
-}
+import { type Copy, type Driver, FAULT_BUFFER_ENTRIES, type MemoryDescription, type Phys } from './driver.ts';
 
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
+/** A driver in a machine. Made by `machine.addDevice(driver)`. */
 export class Device implements Attachable<Context> {
   readonly name: string;
   readonly driver: Driver;
@@ -31,7 +28,8 @@ export class Device implements Attachable<Context> {
   /** Its memories, in the order of `driver.memory`. */
   readonly memories: readonly OwnMemory[];
   readonly contexts: Context[] = [];
-  /** Set when a driver operation threw: what it said. The device's contexts serve nothing any more. */
+  /** One fault batch at a time: drivers and memories keep what it needs by the device. */
+  readonly batch: Lock;
   readonly #platform: Platform;
 
   constructor(platform: Platform, owner: number, driver: Driver) {
@@ -40,13 +38,25 @@ export class Device implements Attachable<Context> {
     this.name = driver.name;
     this.driver = driver;
     this.owner = owner;
+    this.batch = new Lock('batch', owner);
     this.granulePages = (driver.granuleBytes ?? L.PAGE_BYTES) / L.PAGE_BYTES;
     this.faultEntries = driver.faultEntries ?? FAULT_BUFFER_ENTRIES;
-    this.memories = (driver.memory ?? []).map((description) => new OwnMemory(platform, this, description));
+    const memories: OwnMemory[] = [];
+    try {
+      for (const description of driver.memory ?? []) memories.push(new OwnMemory(platform, this, description));
+    } catch (error) {
+      for (const { node } of memories.reverse()) {
+        platform.memories.delete(node.index);
+        platform.nodes.drop(node);
+      }
+      throw error;
+    }
+    this.memories = memories;
   }
 
   /** The context of this device in a space. Models: `gm_as_attach`. */
   attachTo(space: AddressSpace): Context {
+    if (this.#platform.spaces.get(space.id) !== space) throw fail('EINVAL', 'attach.device', this.name, 'is of another machine');
     if (this.contexts.some((context) => context.space === space))
       throw fail('EINVAL', 'attach.device', this.name, 'is attached to this address space already');
     return new Context(this.#platform, this, space);
@@ -91,20 +101,25 @@ export class OwnMemory implements DeviceMemory {
 
   takeFrame(): number {
     if (this.node.allocator === 'core') return this.node.take();
-    const page = this.#phys()?.allocPage();
-    if (page === undefined) return L.FRAME_NONE;
-    if (!Number.isInteger(page) || page < 0 || page >= this.node.frames) {
-      throw fail('EINVAL', `${this.#device.name}.phys.allocPage result`, page, `is not a page below ${this.node.frames}`);
-    }
-    if (!this.#platform.core.exports.frameClaim(this.node.base + page, 0))
-      throw fail('EINVAL', `${this.#device.name}.phys.allocPage result`, page, 'is in use already');
-    return this.node.base + page;
+    const page = this.#driven((phys) => {
+      const answer = phys.allocPage();
+      if (answer === undefined) return undefined;
+      this.#requirePage('allocPage result', answer);
+      if (!this.#platform.core.exports.frameClaim(this.node.base + answer, 0))
+        throw fail('EINVAL', `${this.#device.name}.phys.allocPage result`, answer, 'is in use already');
+      return answer;
+    });
+    return page === undefined ? L.FRAME_NONE : this.node.base + page;
   }
 
   victims(pages: number): readonly number[] {
     if (this.node.allocator === 'driver') {
-      const chosen = this.#phys()?.victims?.((page) => this.spared.has(this.node.base + page)) ?? [];
-      return chosen.map((page) => this.node.base + page);
+      const frames = this.#driven((phys) => {
+        const chosen = phys.victims?.((page) => this.spared.has(this.node.base + page)) ?? [];
+        for (const page of chosen) this.#requirePage('victims result', page);
+        return chosen.map((page) => this.node.base + page);
+      });
+      return frames ?? [];
     }
     const { core } = this.#platform;
     const spared = core.words(L.AREA_FREED, this.spared.size);
@@ -116,20 +131,21 @@ export class OwnMemory implements DeviceMemory {
   }
 
   freed(frame: number): void {
-    this.#phys()?.freePage(frame - this.node.base);
+    const context = this.#device.contexts[0];
+    try {
+      context?.mmu.phys?.freePage(frame - this.node.base);
+    } catch (error) {
+      // Taking away cannot fail: whoever frees goes on, and tells the owners of the other frames.
+      context?.failWith(error);
+    }
   }
 
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void {
-    const engine = this.#engine(space)?.copy;
-    const operation = direction === 'to-device' ? engine?.toDevice : engine?.toHost;
-    if (!engine || !operation) return copies.perform();
-    return ticketOf(operation.call(engine, copies));
+    return this.#engine(space, copies, direction === 'to-device' ? 'toDevice' : 'toHost');
   }
 
   zero(space: AddressSpace | undefined, copies: Copies): Ticket | void {
-    const engine = this.#engine(space)?.copy;
-    if (!engine?.zero) return copies.perform();
-    return ticketOf(engine.zero(copies));
+    return this.#engine(space, copies, 'zero');
   }
 
   withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void {
@@ -137,18 +153,34 @@ export class OwnMemory implements DeviceMemory {
     if (ticket) tickets.push(ticket);
   }
 
-  /** Families of the context in that space, or of any context when a migration has no space. */
-  #engine(space: AddressSpace | undefined): Context['mmu'] | undefined {
-    return (space ? this.#device.contextOf(space) : this.#device.contexts[0])?.mmu;
+  /** The copy engine of the context in that space, or of any context when a migration has no space; the core where there is none. */
+  #engine(space: AddressSpace | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
+    const context = space ? this.#device.contextOf(space) : this.#device.contexts[0];
+    const engine = context?.mmu.copy;
+    if (!context || !engine?.[operation]) return copies.perform();
+    try {
+      const result = engine[operation](copies);
+      return isTicket(result) ? result : undefined;
+    } catch (error) {
+      throw context.failWith(error);
+    }
   }
 
-  #phys(): Phys | undefined {
-    return this.#device.contexts[0]?.mmu.phys;
+  /** Asks the driver's allocator, which is one for all of the device's contexts; undefined when it is in no space. */
+  #driven<T>(ask: (phys: Phys) => T): T | undefined {
+    const context = this.#device.contexts[0];
+    if (!context?.mmu.phys) return undefined;
+    try {
+      return ask(context.mmu.phys);
+    } catch (error) {
+      throw context.failWith(error);
+    }
   }
-}
 
-function ticketOf(result: Ticket | void): Ticket | undefined {
-  return isTicket(result) ? result : undefined;
+  #requirePage(what: string, page: number): void {
+    if (!Number.isInteger(page) || page < 0 || page >= this.node.frames)
+      throw fail('EINVAL', `${this.#device.name}.phys.${what}`, page, `is not a page below ${this.node.frames}`);
+  }
 }
 
 /** Throws EINVAL when a driver description breaks a rule. */
@@ -165,13 +197,20 @@ function checkDriver(driver: Driver): void {
   if (faultEntries !== undefined && (!Number.isInteger(faultEntries) || faultEntries < 1 || faultEntries > L.FAULTS_MAX)) {
     throw fail('EINVAL', `${name}.faultEntries`, faultEntries, `is not a count between 1 and ${L.FAULTS_MAX}`);
   }
-  for (const each of memory) {
+  if (!Array.isArray(memory)) throw fail('EINVAL', `${name}.memory`, memory, 'is not an array');
+  for (const each of memory as readonly MemoryDescription[]) {
+    if (typeof each !== 'object' || each === null || typeof each.name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(each.name))
+      throw fail('EINVAL', `${name}.memory name`, each?.name, 'is not 1 to 32 lower-case letters, digits or -, a letter first');
     if (!Number.isSafeInteger(each.bytes) || each.bytes <= 0 || each.bytes % L.PAGE_BYTES !== 0) {
       throw fail('EINVAL', `${name}.memory.${each.name}.bytes`, each.bytes, 'is not a positive multiple of 4096');
     }
     if (each.allocator === 'driver' && each !== memory[0])
       throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, 'is for the first memory only');
     if (each.kind !== 'private') throw fail('EINVAL', `${name}.memory.${each.name}.kind`, each.kind, "is not 'private'");
+    if (!['backed', 'metadata', 'external', undefined].includes(each.bytesIn))
+      throw fail('EINVAL', `${name}.memory.${each.name}.bytesIn`, each.bytesIn, "is not one of: 'backed', 'metadata', 'external'");
+    if (!['core', 'driver', undefined].includes(each.allocator))
+      throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, "is not one of: 'core', 'driver'");
   }
 }
 

@@ -42,7 +42,7 @@ export interface Translation {
   readonly vpn: number;
   /** Which memory: an index into the driver's `memory`, or HOST. */
   readonly memory: MemoryIndex;
-  /** Page within that memory, counted from 0: a device address. */
+  /** Page within that memory, counted from 0: a device address. Page 0 of HOST is the page of zeros. */
   readonly page: number;
   readonly write: boolean;
 }
@@ -193,12 +193,19 @@ export function checkFamilies(driver: string, mmu: GmMmu): void {
       continue;
     }
     if (operations === undefined) continue;
-    const known = FAMILIES[family];
+    const known = Object.hasOwn(FAMILIES, family) ? FAMILIES[family] : undefined;
     if (!known) throw fail('EINVAL', `${driver} family`, family, `is unknown: the families are ${Object.keys(FAMILIES).join(', ')}`);
+    if (typeof operations !== 'object' || operations === null)
+      throw fail('EINVAL', `${driver}.${family}`, operations, 'is not an object of operations');
     for (const required of known.required) {
       if (typeof (operations as Record<string, unknown>)[required] !== 'function') {
         throw fail('EINVAL', `${driver}.${family}.${required}`, (operations as Record<string, unknown>)[required], 'is not a function');
       }
+    }
+    for (const optional of known.optional) {
+      const operation = (operations as Record<string, unknown>)[optional];
+      if (operation !== undefined && typeof operation !== 'function')
+        throw fail('EINVAL', `${driver}.${family}.${optional}`, operation, 'is not a function');
     }
     if (Object.getPrototypeOf(operations) !== Object.prototype) continue;
     for (const operation of Object.keys(operations)) {

@@ -71,7 +71,11 @@ export function jobLock(platform: Platform): Lock {
 
 const LOCK = 0;
 const ROUND = 1;
-const SERVED = 2;
+const STALLED = 2;
+const SERVED = 3;
+
+/** Rounds one after the other that execute nothing, however much their batches serve: more means that the device never uses what it gets. */
+const IDLE_ROUNDS_MAX = 64;
 
 export class JobRun implements Step {
   readonly name = 'job';
@@ -87,7 +91,9 @@ export class JobRun implements Step {
   #phase = LOCK;
   #rounds = 0;
   #executed = 0;
+  /** Whether the last batch served and cancelled nothing. */
   #idle = false;
+  #idleRounds = 0;
   #batch: FaultBatch | undefined;
   #walk: WalkLanes | undefined;
   #cancelled: number[] = [];
@@ -130,6 +136,7 @@ export class JobRun implements Step {
     this.#rounds = 0;
     this.#executed = 0;
     this.#idle = false;
+    this.#idleRounds = 0;
     this.#cancelled = [];
     return this;
   }
@@ -141,6 +148,7 @@ export class JobRun implements Step {
 
   next(run: Run): Progress {
     const lock = jobLock(this.#platform);
+    const { batch } = this.#context.device;
     switch (this.#phase) {
       case LOCK:
         if (!lock.tryAcquire(run)) return run.waitFor(lock);
@@ -150,11 +158,16 @@ export class JobRun implements Step {
       case ROUND: {
         const stalled = this.#round();
         if (stalled === 0) return this.#finish(run);
+        this.#phase = STALLED;
+      }
+      // falls through
+      case STALLED:
+        if (!batch.tryAcquire(run)) return run.waitFor(batch);
         this.#phase = SERVED;
         return run.call(this.#service());
-      }
       default:
         this.#served();
+        batch.release(run);
         this.#phase = ROUND;
         return AGAIN;
     }
@@ -162,8 +175,12 @@ export class JobRun implements Step {
 
   abort(run: Run): void {
     const lock = jobLock(this.#platform);
+    const { batch, memory } = this.#context.device;
+    if (run.holds(batch)) {
+      memory?.spared.clear();
+      batch.release(run);
+    }
     if (run.holds(lock)) lock.release(run);
-    this.#context.device.memory?.spared.clear();
   }
 
   report(): JobReport {
@@ -200,8 +217,10 @@ export class JobRun implements Step {
       throw fail('EIO', 'job access', core.stopVpn * L.PAGE_BYTES, 'is on a page whose bytes are not in this memory');
     }
     this.#executed = core.field(job, L.JOB_EXECUTED);
-    const idle = this.#executed === before;
-    if (idle && this.#idle)
+    this.#idleRounds = this.#executed === before ? this.#idleRounds + 1 : 0;
+    if (this.#idleRounds > IDLE_ROUNDS_MAX)
+      throw fail('ETIME', 'job', this.#context.name, `makes no progress: ${IDLE_ROUNDS_MAX} rounds one after the other executed nothing`);
+    if (this.#idleRounds > 0 && this.#idle)
       throw fail('ETIME', 'job', this.#context.name, 'makes no progress: a batch served nothing and the replay executed nothing');
     this.#idle = false;
     return stalled;
@@ -223,7 +242,7 @@ export class JobRun implements Step {
       for (const { vpn, write, lane } of records)
         events.emit({ type: 'fault.device', space: context.space.id, device: context.name, vpn, write, lane });
     }
-    return context.mmu.fault ? context.mmu.fault.service(batch) : this.#default.of(batch);
+    return context.service(batch) ?? this.#default.of(batch);
   }
 
   #served(): void {

@@ -8,6 +8,7 @@ import type { Context } from './context.ts';
 import type { OwnMemory } from './device.ts';
 import { Evict } from './evict.ts';
 
+const BATCH = -1;
 const LOCK = 0;
 const PART = 1;
 const EVICTED = 2;
@@ -24,7 +25,7 @@ export class MoveRange implements Step {
   readonly #to: 'device' | 'host';
   readonly #migration: Migration;
   readonly #evict: Evict;
-  #phase = LOCK;
+  #phase = BATCH;
   /** Next page to look at. */
   #vpn: number;
   /** Pages of the part under way that are to move, and their frames so far. */
@@ -46,9 +47,15 @@ export class MoveRange implements Step {
 
   next(run: Run): Progress {
     const { mmapLock } = this.#context.space;
+    const { batch } = this.#context.device;
     switch (this.#phase) {
+      case BATCH:
+        if (!batch.tryAcquire(run)) return run.waitFor(batch);
+        this.#phase = LOCK;
+      // falls through
       case LOCK:
         if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
+        this.#context.requireWorking('migrate');
         this.#phase = PART;
       // falls through
       case PART:
@@ -65,23 +72,29 @@ export class MoveRange implements Step {
 
   abort(run: Run): void {
     for (const frame of this.#picks) if (frame >= 0) this.#platform.core.exports.framePut(frame);
-    this.#memory.spared.clear();
     this.#platform.settleFreed();
-    const { mmapLock } = this.#context.space;
-    if (run.holds(mmapLock)) mmapLock.release(run);
+    this.#unlock(run);
+  }
+
+  #unlock(run: Run): void {
+    const { space, device } = this.#context;
+    if (run.holds(space.mmapLock)) space.mmapLock.release(run);
+    if (!run.holds(device.batch)) return;
+    this.#memory.spared.clear();
+    device.batch.release(run);
   }
 
   /** The next part of one VMA, at most one batch of words long. */
   #part(run: Run): Progress {
     const { space } = this.#context;
-    const vma = this.#full ? undefined : space.vmas.next(this.#vpn);
+    const vma = this.#full || this.#vpn >= this.#end ? undefined : space.vmas.next(this.#vpn);
     if (!vma || vma.start >= this.#end) return this.#finish(run);
     const start = Math.max(vma.start, this.#vpn);
     const end = Math.min(vma.end, this.#end, start + L.WORDS_MAX);
     this.#vpn = end;
     if (this.#to === 'host') {
       this.#phase = MOVED;
-      return run.call(this.#migration.toHost(space, start, end - start, this.#memory, 'user', start, L.FRAME_NONE));
+      return run.call(this.#migration.toHost(space, start, end - start, this.#memory, 'user', start));
     }
     this.#need = [];
     // Whoever may not even read a page has no use for it on the device.
@@ -121,8 +134,7 @@ export class MoveRange implements Step {
   }
 
   #finish(run: Run): typeof DONE {
-    this.#memory.spared.clear();
-    this.#context.space.mmapLock.release(run);
+    this.#unlock(run);
     return DONE;
   }
 }

@@ -30,6 +30,7 @@ import { Evict } from './evict.ts';
  */
 export type ServeOutcome = 'served' | 'present' | 'deferred' | 'no mapping' | 'permission' | 'no memory' | 'bus error';
 
+const BATCH = -1;
 const LOCK = 0;
 const LOOK = 1;
 const FAULTED = 2;
@@ -41,6 +42,7 @@ const MIRRORED = 6;
 /** Looks at one page before it gives up: each one follows a change that somebody made. */
 const LOOKS_MAX = 64;
 
+/** The step that serves one device fault. Made by `context.serveStep()`; reused by its owner. */
 export class ServeFault implements Step {
   readonly name = 'serve device fault';
   outcome: ServeOutcome = 'served';
@@ -57,6 +59,7 @@ export class ServeFault implements Step {
   /** Pages of the granule that are not on the device, the faulting one first, and how many of them have a frame. */
   readonly #need: number[] = [];
   #reserved = 0;
+  #alone = false;
   #first = 0;
   #picks: number[] = [];
 
@@ -69,19 +72,33 @@ export class ServeFault implements Step {
     this.#evict = new Evict(platform);
   }
 
-  /** For an access of the context to page `vpn`. */
+  /** For an access of the context to page `vpn`, as part of a batch: the caller holds the device's batch lock, and says when nothing is spared any more. */
   of(vpn: number, write: boolean): this {
     this.outcome = 'served';
     this.#vpn = vpn;
     this.#write = write;
     this.#phase = LOCK;
     this.#looks = 0;
+    this.#alone = false;
+    return this;
+  }
+
+  /** The same for a fault that comes by itself. */
+  alone(vpn: number, write: boolean): this {
+    this.of(vpn, write);
+    this.#phase = BATCH;
+    this.#alone = true;
     return this;
   }
 
   next(run: Run): Progress {
     const { mmapLock } = this.#context.space;
+    const { batch } = this.#context.device;
     switch (this.#phase) {
+      case BATCH:
+        if (!batch.tryAcquire(run)) return run.waitFor(batch);
+        this.#phase = LOCK;
+      // falls through
       case LOCK:
         if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
         this.#phase = LOOK;
@@ -93,7 +110,7 @@ export class ServeFault implements Step {
         this.#phase = LOOK;
         return AGAIN;
       case EVICTED:
-        if (this.#evict.freed === 0) return this.#stop(run, 'no memory');
+        if (this.#evict.freed === 0) return this.#fruitless(run);
         this.#phase = RESERVE;
       // falls through
       case RESERVE:
@@ -109,21 +126,30 @@ export class ServeFault implements Step {
 
   abort(run: Run): void {
     this.#release();
-    const { mmapLock } = this.#context.space;
-    if (run.holds(mmapLock)) mmapLock.release(run);
+    this.#unlock(run);
   }
 
   #end(run: Run, outcome: ServeOutcome): typeof DONE {
     this.outcome = outcome;
-    const { mmapLock } = this.#context.space;
-    if (run.holds(mmapLock)) mmapLock.release(run);
+    this.#unlock(run);
     return DONE;
+  }
+
+  #unlock(run: Run): void {
+    const { space, device } = this.#context;
+    if (run.holds(space.mmapLock)) space.mmapLock.release(run);
+    if (this.#alone && run.holds(device.batch)) {
+      device.memory?.spared.clear();
+      device.batch.release(run);
+    }
   }
 
   #look(run: Run): Progress {
     const context = this.#context;
     const { space, device } = context;
     const { core } = this.#platform;
+    // While this one waited, the context may have failed, or left.
+    context.requireWorking('fault');
     const vma = space.vmas.find(this.#vpn);
     if (!vma) return this.#end(run, 'no mapping');
     if (!(vma.prot & PROT_READ) || (this.#write && !(vma.prot & PROT_WRITE))) return this.#end(run, 'permission');
@@ -193,7 +219,7 @@ export class ServeFault implements Step {
           this.#phase = EVICTED;
           return run.call(this.#evict.frames(victims));
         }
-        if (this.#reserved === 0) return this.#stop(run, 'deferred');
+        if (this.#reserved === 0) return this.#waitForRoom(run) ?? this.#stop(run, 'deferred');
         break;
       }
       memory.spared.add(frame);
@@ -204,6 +230,24 @@ export class ServeFault implements Step {
     const picks = this.#picks;
     this.#picks = [];
     return run.call(this.#migration.toDevice(this.#context.space, this.#first, picks, memory, 'fault', this.#context.install));
+  }
+
+  /** No victim moved: they are on their way already, host memory is exhausted, or they are pinned. */
+  #fruitless(run: Run): Progress {
+    const waits = this.#waitForRoom(run);
+    if (waits !== undefined) return waits;
+    if (this.#platform.host.free === 0) return this.#stop(run, 'no memory');
+    this.#release();
+    return this.#mapHost(run, 1);
+  }
+
+  /** Waits for a frame of the memory that somebody else is moving; undefined when there is none. */
+  #waitForRoom(run: Run): Progress | undefined {
+    const { node } = this.#context.device.memory!;
+    const frame = this.#platform.pageLocks.anyLocked(node.base, node.frames);
+    if (frame === undefined) return undefined;
+    this.#phase = RESERVE;
+    return run.waitFor(this.#platform.pageLocks.wait(frame));
   }
 
   /** Gives up with what was reserved put back. */

@@ -26,6 +26,7 @@ export interface AddressRange {
   readonly end: number;
 }
 
+/** What to map, and where. */
 export interface MmapOptions {
   /** Length; rounded up to whole pages. */
   readonly bytes: number;
@@ -66,6 +67,7 @@ export const CPU_TLB_SETS = 256;
 /** Geometry of every home table: four levels of nine bits, leaves first. */
 const HOME_GEOMETRY = [9, 9, 9, 9] as const;
 
+/** The memory of one process. Made by `machine.createAddressSpace()`. */
 export class AddressSpace {
   /** Index of its home table: names the space in events and in the reverse map. */
   readonly id: number;
@@ -106,6 +108,7 @@ export class AddressSpace {
    */
   mmap(options: MmapOptions): AddressRange {
     this.requireOpen('mmap');
+    if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'mmap options', options, 'are not an object');
     const { bytes, at, fixed = false } = options;
     if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
       throw fail('EINVAL', 'mmap.bytes', bytes, 'is not a length between 1 byte and 2^48');
@@ -152,6 +155,10 @@ export class AddressSpace {
    */
   madvise(range: AddressRange, advice: 'dontneed'): void {
     this.#runSync(this.adviseStep(range, advice));
+  }
+
+  async madviseAsync(range: AddressRange, advice: 'dontneed'): Promise<void> {
+    await this.#runAsync(this.adviseStep(range, advice));
   }
 
   // -------------------------------------------------------------------------------------------------------------- access
@@ -258,7 +265,7 @@ export class AddressSpace {
 
   /** The steps behind the verbs, for the simulator and for whoever schedules operations himself. */
   readStep(addr: number, bytes: number): CpuAccess {
-    if (!Number.isSafeInteger(bytes) || bytes < 0) throw fail('EINVAL', 'read.bytes', bytes, 'is not a length');
+    requireLength('read.bytes', bytes);
     return new CpuAccess(this.#platform, this, this.#address('read.addr', addr, bytes), new Uint8Array(bytes), false);
   }
 
@@ -291,6 +298,8 @@ export class AddressSpace {
   /** Tells every subscriber that a range is about to change. */
   announce(event: Invalidation): void {
     this.notifiers.invalidateStart(event);
+    // A subscriber that throws does not stop what is announced; contexts have marked themselves failed already.
+    for (const { error } of event.failures) this.#platform.stray.push(error);
   }
 
   /** The block of `pages` pages around a page, aligned to its length and clipped to the VMA. Requires: the page is in a VMA. */
@@ -306,11 +315,12 @@ export class AddressSpace {
     return vma !== undefined && (vma.prot & PROT_WRITE) !== 0;
   }
 
-  /** Ends the space: contexts are detached, everything is unmapped. Any later use is EBADF. */
+  /** Ends the space: everything is unmapped, contexts are detached. Any later use is EBADF. */
   close(): void {
     if (!this.#open) return;
-    for (const mirror of [...this.mirrors]) mirror.detach();
+    // First the pages, so that those on devices need no room at home any more: a detach could fail for want of it.
     this.#runSync(new TakeDown(this.#platform, this, 0, ADDRESS_LIMIT / L.PAGE_BYTES, { verb: 'unmap' }));
+    for (const mirror of [...this.mirrors]) mirror.detach();
     this.#open = false;
     const { core } = this.#platform;
     core.exports.tlbDestroy(this.tlb);
@@ -387,6 +397,15 @@ export function requireRange(argument: string, range: AddressRange): void {
     throw fail('EINVAL', `${argument}.end`, range.end, 'is not a byte address up to 2^48');
   if (range.end % L.PAGE_BYTES !== 0) throw fail('EINVAL', `${argument}.end`, range.end, 'is not page-aligned');
   if (range.end <= range.start) throw fail('EINVAL', `${argument}.end`, range.end, `is not above its start 0x${range.start.toString(16)}`);
+}
+
+/** Most bytes of one read: what a typed array can have everywhere. */
+export const READ_BYTES_MAX: number = 2 ** 31 - 1;
+
+/** Throws unless a read can have this length. */
+export function requireLength(argument: string, bytes: number): void {
+  if (!Number.isSafeInteger(bytes) || bytes < 0 || bytes > READ_BYTES_MAX)
+    throw fail('EINVAL', argument, bytes, 'is not a length between 0 and 2^31 - 1');
 }
 
 function requireBytes(argument: string, bytes: unknown): void {

@@ -43,7 +43,6 @@ export class CpuFault implements Step {
   #write = false;
   #forDevice = false;
   #phase = LOCK;
-  #frame = L.FRAME_NONE;
   readonly #clear: Invalidation = new Invalidation();
   readonly #home: Migration;
 
@@ -63,7 +62,6 @@ export class CpuFault implements Step {
     this.#write = write;
     this.#forDevice = forDevice;
     this.#phase = forDevice ? LOOK : LOCK;
-    this.#frame = L.FRAME_NONE;
     return this;
   }
 
@@ -78,7 +76,8 @@ export class CpuFault implements Step {
       case FLUSHED: {
         const { unfinished } = this.#clear;
         if (unfinished) return run.waitFor(unfinished);
-        this.#fresh();
+        // While devices flushed, another fault may have been quicker, or the page may have gone to a device.
+        if (this.#isZero()) this.#fresh();
         endInvalidation(this.#clear);
         return this.#end(run, this.outcome);
       }
@@ -89,7 +88,6 @@ export class CpuFault implements Step {
 
   abort(run: Run): void {
     endInvalidation(this.#clear);
-    this.#letGo();
     this.#unlock(run);
   }
 
@@ -119,7 +117,7 @@ export class CpuFault implements Step {
       case L.KIND_PRESENT:
         return this.#present(run, high);
       case L.KIND_DEVICE_PRIVATE:
-        return this.#callHome(run, core.entryLow);
+        return this.#callHome(run, core.nodeOf(core.entryLow));
       case L.KIND_MIGRATION:
         return run.waitFor(this.#platform.pageLocks.wait(core.entryLow));
       default:
@@ -136,6 +134,8 @@ export class CpuFault implements Step {
       return this.#end(run, 'served');
     }
     this.#count('cow');
+    // Before anybody is told: without a frame nothing changes.
+    if (this.#platform.host.free === 0) return this.#end(run, 'no memory');
     this.#space.announce(this.#clear.set(this.#vpn, this.#vpn + 1, 'CLEAR'));
     this.#phase = FLUSHED;
     return AGAIN;
@@ -146,32 +146,42 @@ export class CpuFault implements Step {
     if (core.exports.mapFresh(this.#space.table, this.#vpn, host.index) === L.FRAME_NONE) this.outcome = 'no memory';
   }
 
-  /** `migrate_to_ram`: the device's whole granule comes home, the faulting page first. */
-  #callHome(run: Run, frame: number): Progress {
+  #isZero(): boolean {
+    const high = this.#platform.core.entry(this.#space.table, this.#vpn);
+    return (high & L.ENTRY_KIND) === L.KIND_PRESENT && (high & L.ENTRY_ZERO) !== 0;
+  }
+
+  /**
+   * `migrate_to_ram`: the device's whole granule comes home, the faulting page first. No reference is taken meanwhile: two faults on one page would each
+   * be a holder that the other's migration does not know. Whoever collects the page first has it, the other one then waits for its page lock.
+   */
+  #callHome(run: Run, node: number): Progress {
     const space = this.#space;
-    const memory = this.#platform.memories.get(this.#platform.core.nodeOf(frame))!;
+    const memory = this.#platform.memories.get(node)!;
     this.#count('home');
     const { start, end } = space.granule(this.#vpn, memory.granulePages);
-    this.#platform.core.exports.frameGet(frame);
-    this.#frame = frame;
     this.#phase = HOME;
-    return run.call(this.#home.toHost(space, start, end - start, memory, 'home', this.#vpn, frame));
+    return run.call(this.#home.toHost(space, start, end - start, memory, 'home', this.#vpn));
   }
 
   #cameHome(run: Run): Progress {
-    const { core } = this.#platform;
-    this.#letGo();
-    const kind = core.entry(this.#space.table, this.#vpn) & L.ENTRY_KIND;
-    if (kind !== L.KIND_DEVICE_PRIVATE) return this.#end(run, 'served');
-    // The page stayed: no host frame, a pin, or a copy that failed.
-    return this.#end(run, this.#platform.host.free === 0 ? 'no memory' : 'bus error');
+    switch (this.#home.verdict(this.#vpn)) {
+      case 'moved':
+        return this.#end(run, 'served');
+      case 'refused':
+        return this.#end(run, this.#platform.host.free === 0 ? 'no memory' : 'bus error');
+      case 'not collected':
+        // Somebody else had it: look again. Unless somebody holds it.
+        return this.#end(run, this.#isHeld() ? 'bus error' : 'served');
+    }
   }
 
-  #letGo(): void {
-    if (this.#frame === L.FRAME_NONE) return;
-    this.#platform.core.exports.framePut(this.#frame);
-    this.#frame = L.FRAME_NONE;
-    this.#platform.settleFreed();
+  /** Whether the page is on a device, and has a holder that is neither a mapping nor a migration. */
+  #isHeld(): boolean {
+    const { core } = this.#platform;
+    if ((core.entry(this.#space.table, this.#vpn) & L.ENTRY_KIND) !== L.KIND_DEVICE_PRIVATE) return false;
+    const record = core.frameRecord(core.entryLow);
+    return core.field(record, L.FRAME_REFS) !== (core.field(record, L.FRAME_MAPS) & L.MAPS_MASK);
   }
 
   #count(cause: CpuFaultCause): void {

@@ -17,6 +17,7 @@
 import * as L from '../../assembly/layout.ts';
 import { Copies, Ranges } from '../core/batch.ts';
 import type { MigrationCause } from '../events.ts';
+import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -24,6 +25,7 @@ import type { DeviceMemory } from './device-memory.ts';
 import { Invalidation } from './notifier.ts';
 import type { Node } from './node.ts';
 import type { Platform } from './platform.ts';
+import { PROT_READ } from './vma.ts';
 
 /** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, both frames locked. */
 export type Install = (space: AddressSpace, vpn: number, frames: readonly number[], writable: (page: number) => boolean) => void;
@@ -40,10 +42,13 @@ const COPY = 3;
 const ZERO = 4;
 const HOLES = 5;
 const COMMIT = 6;
+const INSTALL = 7;
+const ENDED = 8;
 
 /** Most pages of one migration: the batch area's words. */
 export const MIGRATION_PAGES_MAX: number = L.WORDS_MAX;
 
+/** The step that moves pages. Set up by `toDevice`, `toHost` or `framesToHost`; reused by its owner. */
 export class Migration implements Step {
   readonly name = 'migrate';
   /** Pages that moved, holes included. */
@@ -64,7 +69,8 @@ export class Migration implements Step {
   #pages = 0;
   #select = 0;
   #owner = 0;
-  #faultFrame = L.FRAME_NONE;
+  /** Pages that were collected to move: what did not, in the end, was refused. */
+  #collected = 0;
   #cause: MigrationCause = 'user';
   #memory!: DeviceMemory;
   #direction: 'to-device' | 'to-host' = 'to-host';
@@ -77,6 +83,8 @@ export class Migration implements Step {
   readonly #invalidation: Invalidation = new Invalidation();
   readonly #second: Invalidation = new Invalidation();
   readonly #others: Invalidation[] = [];
+  /** Where the frames of a migration by frame were mapped when they were collected. */
+  #places: Map<AddressSpace, Ranges> | undefined;
   readonly #withdrawn: Ranges = new Ranges();
   readonly #tickets: Ticket[] = [];
   #copies: Copies | undefined;
@@ -107,22 +115,13 @@ export class Migration implements Step {
     return this;
   }
 
-  /** The pages of `[vpn, vpn + pages)` that are on `memory` come home; `first` is served first when host frames run out. `faultFrame`: the page of a CPU fault, which holds one reference. */
-  toHost(
-    space: AddressSpace,
-    vpn: number,
-    pages: number,
-    memory: DeviceMemory,
-    cause: MigrationCause,
-    first: number,
-    faultFrame: number,
-  ): this {
+  /** The pages of `[vpn, vpn + pages)` that are on `memory` come home; `first` is served first when host frames run out. */
+  toHost(space: AddressSpace, vpn: number, pages: number, memory: DeviceMemory, cause: MigrationCause, first: number): this {
     this.#begin(pages, memory, cause, 'to-host');
     this.#space = space;
     this.#vpn = vpn;
     this.#select = L.SELECT_PRIVATE;
     this.#first = first - vpn;
-    this.#faultFrame = faultFrame;
     return this;
   }
 
@@ -134,6 +133,8 @@ export class Migration implements Step {
   }
 
   #begin(pages: number, memory: DeviceMemory, cause: MigrationCause, direction: 'to-device' | 'to-host'): void {
+    if (pages < 1 || pages > MIGRATION_PAGES_MAX)
+      throw fail('EINVAL', 'migration pages', pages, `is not a count between 1 and ${MIGRATION_PAGES_MAX}`);
     this.moved = 0;
     this.copied = 0;
     this.cleared = 0;
@@ -142,13 +143,14 @@ export class Migration implements Step {
     this.#vpn = 0;
     this.#pages = pages;
     this.#owner = memory.owner;
-    this.#faultFrame = L.FRAME_NONE;
+    this.#collected = 0;
     this.#cause = cause;
     this.#memory = memory;
     this.#direction = direction;
     this.#first = 0;
     this.#picks = undefined;
     this.#frames = undefined;
+    this.#places = undefined;
     this.#install = undefined;
     this.#phase = ANNOUNCE;
     this.#failed = false;
@@ -157,6 +159,13 @@ export class Migration implements Step {
       this.source = new Uint32Array(pages * 2);
       this.target = new Uint32Array(pages * 2);
     }
+  }
+
+  /** What became of one page of the range. Requires: DONE. */
+  verdict(vpn: number): 'moved' | 'refused' | 'not collected' {
+    const high = this.source[(vpn - this.#vpn) * 2 + 1]!;
+    if (high & L.MIGRATE_MOVE) return 'moved';
+    return high & L.MIGRATE_VALID ? 'refused' : 'not collected';
   }
 
   next(run: Run): Progress {
@@ -170,6 +179,7 @@ export class Migration implements Step {
         const pending = this.#flushing();
         if (pending) return run.waitFor(pending);
         this.#collect();
+        this.#platform.pageLocks.moving++;
         this.#phase = ALLOCATE;
         return AGAIN;
       }
@@ -215,12 +225,16 @@ export class Migration implements Step {
     for (const each of this.#others) endInvalidation(each);
     this.#others.length = 0;
     if (this.#phase <= COLLECT && this.#picks) for (const frame of this.#picks) if (frame >= 0) this.#platform.core.exports.framePut(frame);
-    if (this.#phase > COLLECT && this.#phase <= COMMIT) {
-      for (let i = 0; i < this.#pages; i++) this.source[i * 2 + 1]! &= ~L.MIGRATE_MOVE;
+    if (this.#phase > COLLECT && this.#phase <= INSTALL) {
+      // Holes that the commit has filled have their page, and keep it.
+      const refused = this.#phase === INSTALL ? L.MIGRATE_VALID : 0;
+      for (let i = 0; i < this.#pages; i++) if ((this.source[i * 2 + 1]! & refused) === refused) this.source[i * 2 + 1]! &= ~L.MIGRATE_MOVE;
       if (this.#phase <= ALLOCATE && !this.#picks) this.target.fill(0, 0, this.#pages * 2);
       this.#lend();
       this.#platform.core.exports.migrateFinalize(this.#pages, this.#sourceAt, this.#targetAt);
-      this.#phase = COMMIT + 1;
+      this.#withhold();
+      this.#platform.pageLocks.moving--;
+      this.#phase = ENDED;
     }
     this.#platform.settleFreed();
     this.#platform.pageLocks.released();
@@ -314,24 +328,18 @@ export class Migration implements Step {
     if (this.#space) {
       if (this.#picks) this.#aimPicks();
       const wanted = this.#picks ? this.#targetAt : 0;
-      exports.migrateCollect(
-        this.#space.table,
-        this.#vpn,
-        this.#pages,
-        this.#select,
-        this.#owner,
-        this.#faultFrame,
-        this.#sourceAt,
-        wanted,
-      );
+      exports.migrateCollect(this.#space.table, this.#vpn, this.#pages, this.#select, this.#owner, L.FRAME_NONE, this.#sourceAt, wanted);
       this.#keep();
+      this.#collected = this.#wanting(L.MIGRATE_VALID) + (this.#picks ? this.#wanting(0) : 0);
       endInvalidation(this.#invalidation);
       this.#withdraw(this.#space);
     } else {
       const spaces = this.#mapped();
+      this.#places = spaces;
       core.words(L.AREA_LIST, this.#pages).set(this.#frames!);
       exports.migrateCollectFrames(core.area(L.AREA_LIST), this.#pages, this.#sourceAt);
       this.#keep();
+      this.#collected = this.#wanting(L.MIGRATE_VALID);
       for (const each of this.#others) endInvalidation(each);
       this.#others.length = 0;
       for (const [space, ranges] of spaces) this.#memory.withdraw(space, ranges, this.#tickets);
@@ -375,8 +383,8 @@ export class Migration implements Step {
   }
 
   #copy(): void {
-    this.#copies ??= new Copies(this.#locator, this.#performCopy);
-    this.#zeros ??= new Copies(this.#locator, this.#performCopy);
+    this.#copies ??= new Copies(this.#locator, this.#performCopy, this.#bytes);
+    this.#zeros ??= new Copies(this.#locator, this.#performCopy, this.#bytes);
     const copies = this.#copies.clear();
     const zeros = this.#zeros.clear();
     for (let i = 0; i < this.#pages; i++) {
@@ -398,7 +406,13 @@ export class Migration implements Step {
 
   readonly #locator = {
     memoryOf: (frame: number): number => (this.#platform.nodes.of(frame) === this.#memory.node ? 0 : -1),
-    pageOf: (frame: number): number => frame - this.#platform.nodes.of(frame).base,
+    pageOf: (frame: number): number => this.#platform.nodes.pageOf(frame),
+  };
+
+  readonly #bytes = (frame: number, pages: number): Uint8Array => {
+    const { core } = this.#platform;
+    const at = core.frameBytes(frame);
+    return core.u8.subarray(at, at === 0 ? 0 : at + pages * L.PAGE_BYTES);
   };
 
   readonly #performCopy = (from: number, to: number, pages: number): void => {
@@ -410,8 +424,10 @@ export class Migration implements Step {
       core.u8.fill(0, target, target + length);
       return;
     }
+    // What has no bytes is read as zeros: the target has those of its last use.
     const source = core.frameBytes(from);
     if (source !== 0) core.u8.copyWithin(target, source, source + length);
+    else core.u8.fill(0, target, target + length);
   };
 
   #isHole(page: number): boolean {
@@ -434,28 +450,21 @@ export class Migration implements Step {
     const { exports } = core;
     const space = this.#space;
     if (this.#failed) for (let i = 0; i < this.#pages; i++) this.source[i * 2 + 1]! &= ~L.MIGRATE_MOVE;
-    const copied = this.#wereToMove(L.MIGRATE_VALID);
-    const cleared = this.#wereToMove(0);
     this.#lend();
     const table = space ? space.table : 0;
-    exports.migrateCommit(
-      table,
-      this.#vpn,
-      this.#pages,
-      this.#sourceAt,
-      this.#targetAt,
-      space?.writable(this.#vpn) ? 1 : 0,
-      this.#faultFrame,
-    );
+    exports.migrateCommit(table, this.#vpn, this.#pages, this.#sourceAt, this.#targetAt, space?.writable(this.#vpn) ? 1 : 0, L.FRAME_NONE);
     this.#keep();
+    this.#phase = INSTALL;
     endInvalidation(this.#second);
-    this.copied = this.#wereToMove(L.MIGRATE_VALID);
-    this.cleared = this.#wereToMove(0);
-    this.refused = copied - this.copied + (cleared - this.cleared);
+    this.copied = this.#wanting(L.MIGRATE_VALID);
+    this.cleared = this.#wanting(0);
+    this.refused = this.#collected - this.copied - this.cleared;
     if (space && this.#install) this.#installMoved(space, this.#install);
     this.#lend();
     this.moved = exports.migrateFinalize(this.#pages, this.#sourceAt, this.#targetAt);
-    this.#phase = COMMIT + 1;
+    this.#withhold();
+    this.#platform.pageLocks.moving--;
+    this.#phase = ENDED;
     this.#platform.settleFreed();
     this.#platform.pageLocks.released();
     const host = this.#platform.host.name;
@@ -486,13 +495,25 @@ export class Migration implements Step {
     }
   }
 
-  /** Pages with MOVE and a target, by whether they have a source. */
-  #wereToMove(valid: number): number {
+  /** A page that comes to the host where the VMA gives no right to it must not be open to the CPU: the core knows entries, not VMAs. */
+  #withhold(): void {
+    if (this.#space) this.#withholdIn(this.#space, this.#vpn, this.#pages);
+    else this.#places?.forEach((ranges, space) => ranges.each((vpn, pages) => this.#withholdIn(space, vpn, pages)));
+  }
+
+  #withholdIn(space: AddressSpace, start: number, pages: number): void {
+    const { core, spaces } = this.#platform;
+    if (spaces.get(space.id) !== space) return;
+    space.vmas.each(start, start + pages, (vma, first, last) => {
+      if (!(vma.prot & PROT_READ)) core.exports.reprotect(space.table, first, last - first, 0);
+    });
+  }
+
+  /** Pages with MOVE, by whether they have a source. */
+  #wanting(valid: number): number {
     let pages = 0;
-    for (let i = 0; i < this.#pages; i++) {
-      const high = this.source[i * 2 + 1]!;
-      if (high & L.MIGRATE_MOVE && (high & L.MIGRATE_VALID) === valid && this.target[i * 2 + 1] !== 0) pages++;
-    }
+    for (let i = 0; i < this.#pages; i++)
+      if ((this.source[i * 2 + 1]! & (L.MIGRATE_MOVE | L.MIGRATE_VALID)) === (L.MIGRATE_MOVE | valid)) pages++;
     return pages;
   }
 

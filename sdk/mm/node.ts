@@ -10,10 +10,10 @@ export type BytesIn = 'backed' | 'metadata' | 'external';
 
 const KINDS: Readonly<Record<NodeKind, number>> = { host: L.NODE_IS_HOST, private: L.NODE_IS_PRIVATE };
 const BYTES: Readonly<Record<BytesIn, number>> = { backed: L.BYTES_BACKED, metadata: L.BYTES_METADATA, external: L.BYTES_EXTERNAL };
-const ALLOCATORS = { core: L.ALLOC_CORE, driver: L.ALLOC_DRIVER, peer: L.ALLOC_PEER } as const;
-
 /** Who hands frames out: the core's buddy allocator, the driver's own, or a device's operating system. */
-export type Allocator = keyof typeof ALLOCATORS;
+export type Allocator = 'core' | 'driver' | 'peer';
+
+const ALLOCATORS: Readonly<Record<Allocator, number>> = { core: L.ALLOC_CORE, driver: L.ALLOC_DRIVER, peer: L.ALLOC_PEER };
 
 export interface NodeDescription {
   readonly name: string;
@@ -124,6 +124,21 @@ export class Nodes {
     this.#nextFrame += frames;
     this.#nextByte += bytes;
     return node;
+  }
+
+  /** Takes the node away that was added last. Requires: none of its frames has been used. */
+  drop(node: Node): void {
+    if (this.list.at(-1) !== node || this.#core.exports.nodeDestroy(node.index) !== 0)
+      throw fail('EINVAL', 'node', node.name, 'is not the last one, or in use');
+    this.list.pop();
+    this.#nextFrame -= node.frames;
+    if (node.bytesIn === 'backed') this.#nextByte -= node.frames * L.PAGE_BYTES;
+  }
+
+  /** Page of a frame within its memory, as devices count: the pages of the host come after the page of zeros, which is its page 0. */
+  pageOf(frame: number): number {
+    const node = this.of(frame);
+    return frame - (node.kind === 'host' ? this.list[0]! : node).base;
   }
 
   /** The node that a frame is on. */

@@ -65,6 +65,7 @@ export interface TwoPassOps {
   invalidateFinish(token: object, event: InvalidateEvent, notifier: IntervalNotifier): void | Ticket;
 }
 
+/** What a subscription is called with: in one pass, or in two. */
 export type NotifierOps = OnePassOps | TwoPassOps;
 
 /** A callback that threw. Taking away goes on all the same; the caller marks its context failed. */

@@ -31,6 +31,8 @@ class PageLockWait implements Waitable {
 }
 
 export class PageLocks {
+  /** Migrations that hold page locks. */
+  moving = 0;
   readonly #core: Core;
   readonly #waits: Map<number, PageLockWait> = new Map();
 
@@ -40,6 +42,13 @@ export class PageLocks {
 
   locked(frame: number): boolean {
     return (this.#core.field(this.#core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_LOCKED) !== 0;
+  }
+
+  /** A locked frame among `frames` from `base` on. Looks at them only while a migration is under way. */
+  anyLocked(base: number, frames: number): number | undefined {
+    if (this.moving === 0) return undefined;
+    for (let frame = base; frame < base + frames; frame++) if (this.locked(frame)) return frame;
+    return undefined;
   }
 
   /** What a step waits for when it met a locked frame. */

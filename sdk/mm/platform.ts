@@ -13,10 +13,11 @@ import type { DeviceMemory } from './device-memory.ts';
 import { type Node, Nodes } from './node.ts';
 import { PageLocks } from './page-lock.ts';
 
+/** The common ground of one machine's spaces, devices and steps. */
 export class Platform {
   readonly core: Core;
   readonly nodes: Nodes;
-  readonly events: Events = new Events();
+  readonly events: Events = new Events((error) => this.stray.push(error));
   readonly tickets: TicketBook = new TicketBook();
   readonly scheduler: Scheduler;
   readonly pageLocks: PageLocks;

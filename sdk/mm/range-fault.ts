@@ -8,6 +8,7 @@
  * Models: `hmm_range_fault`, and the retry loop of its documentation.
  */
 import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
 import { type Lock } from '../step/lock.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -18,7 +19,9 @@ import { PROT_READ, PROT_WRITE } from './vma.ts';
 
 /** Request and answer bits of a page's high word. */
 export const HMM_VALID: number = 2 ** L.HMM_VALID_SHIFT;
+/** Request: with the right to write. Answer: writable. */
 export const HMM_WRITE: number = L.HMM_WRITE;
+/** Answer: this page can never be had. */
 export const HMM_ERROR: number = L.HMM_ERROR;
 
 /**
@@ -66,6 +69,7 @@ export class RangeFault implements Step {
   }
 
   of(space: AddressSpace, asked: RangeRequest, sequence: number): this {
+    requireRequest(space, asked);
     this.outcome = 'done';
     this.at = 0;
     this.#space = space;
@@ -126,6 +130,15 @@ export class RangeFault implements Step {
   }
 }
 
+/** Throws EINVAL for a range that the notifier does not cover, or that is longer than one look can be. */
+function requireRequest(space: AddressSpace, { notifier, vpn, pages }: RangeRequest): void {
+  if (!Number.isInteger(pages) || pages < 1 || pages > L.WORDS_MAX)
+    throw fail('EINVAL', 'request.pages', pages, `is not a count between 1 and ${L.WORDS_MAX}`);
+  if (notifier.set !== space.notifiers) throw fail('EINVAL', 'request.notifier', notifier.id, 'is one of another address space');
+  if (!Number.isSafeInteger(vpn) || !notifier.covers(vpn, vpn + pages))
+    throw fail('EINVAL', 'request.vpn', vpn, `begins ${pages} pages that the notifier does not cover`);
+}
+
 /** Puts an answer into a device's table. Called under the driver lock, while the answer is true. */
 export type InstallAnswer = (words: Uint32Array, vpn: number, pages: number) => void;
 
@@ -155,6 +168,7 @@ export class MirrorRange implements Step {
   }
 
   of(space: AddressSpace, asked: RangeRequest, lock: Lock, install: InstallAnswer): this {
+    requireRequest(space, asked);
     this.outcome = 'done';
     this.retries = 0;
     this.#space = space;

@@ -28,6 +28,7 @@ const REASONS: Readonly<Record<TakeDownVerb['verb'], InvalidateReason>> = { unma
 /** Pages given to the core at once: counts cross the boundary as 32 bits. */
 const PAGES_PER_CALL = 2 ** 30;
 
+/** The step that takes pages, promises or rights away from a range. */
 export class TakeDown implements Step {
   readonly name: string;
   /** Whether any page of a VMA was in the range. */
@@ -38,6 +39,8 @@ export class TakeDown implements Step {
   readonly #end: number;
   readonly #what: TakeDownVerb;
   readonly #invalidation: Invalidation = new Invalidation();
+  /** The parts of the range that had a mapping when it was announced, `[start, end)` each: what is mapped in a hole while devices flush is not touched. */
+  readonly #parts: number[] = [];
   #phase = LOCK;
 
   /** For the pages `[start, end)`. */
@@ -83,14 +86,13 @@ export class TakeDown implements Step {
     return DONE;
   }
 
-  /** Whether the range holds a page that this verb changes. */
+  /** Notes what of the range this verb changes; false when there is nothing. */
   #changes(): boolean {
-    let found = false;
     const what = this.#what;
-    this.#space.vmas.each(this.#start, this.#end, (vma) => {
-      if (what.verb !== 'protect' || vma.prot !== what.prot) found = true;
+    this.#space.vmas.each(this.#start, this.#end, (vma, first, last) => {
+      if (what.verb !== 'protect' || vma.prot !== what.prot) this.#parts.push(first, last);
     });
-    return found;
+    return this.#parts.length > 0;
   }
 
   #change(): void {
@@ -98,22 +100,26 @@ export class TakeDown implements Step {
     const space = this.#space;
     const what = this.#what;
     const pages = this.#end - this.#start;
+    for (let i = 0; i < this.#parts.length; i += 2) {
+      const first = this.#parts[i]!;
+      const last = this.#parts[i + 1]!;
+      if (what.verb === 'protect') this.#protect(first, last, what.prot);
+      else this.#zap(first, last);
+      if (what.verb === 'unmap') space.vmas.remove(first, last);
+    }
     if (what.verb === 'protect') {
-      this.#protect(what.prot);
       if (events.heard)
         events.emit({ type: 'space.protected', space: space.id, vpn: this.#start, pages, rights: printedRights(what.prot) });
       return;
     }
-    this.#zap();
-    if (what.verb === 'unmap') space.vmas.remove(this.#start, this.#end);
     if (events.heard) events.emit({ type: 'space.unmapped', space: space.id, vpn: this.#start, pages });
   }
 
-  #zap(): void {
+  #zap(first: number, last: number): void {
     const { core } = this.#platform;
-    let vpn = this.#start;
-    while (vpn < this.#end) {
-      vpn += core.exports.zap(this.#space.table, vpn, Math.min(this.#end - vpn, PAGES_PER_CALL));
+    let vpn = first;
+    while (vpn < last) {
+      vpn += core.exports.zap(this.#space.table, vpn, Math.min(last - vpn, PAGES_PER_CALL));
       // Stopped early when its list of freed frames was full: their owners are told, and it goes on.
       this.#platform.settleFreed();
       if (core.stopReason === L.STOP_TABLES)
@@ -121,15 +127,12 @@ export class TakeDown implements Step {
     }
   }
 
-  #protect(prot: number): void {
+  #protect(first: number, last: number, prot: number): void {
     const { core } = this.#platform;
-    this.#space.vmas.each(this.#start, this.#end, (vma, first, last) => {
-      if (vma.prot === prot) return;
-      for (let vpn = first; vpn < last; vpn += PAGES_PER_CALL) {
-        core.exports.reprotect(this.#space.table, vpn, Math.min(last - vpn, PAGES_PER_CALL), prot & 3);
-      }
-    });
-    this.#space.vmas.protect(this.#start, this.#end, prot);
+    for (let vpn = first; vpn < last; vpn += PAGES_PER_CALL) {
+      core.exports.reprotect(this.#space.table, vpn, Math.min(last - vpn, PAGES_PER_CALL), prot & 3);
+    }
+    this.#space.vmas.protect(first, last, prot);
   }
 }
 

@@ -69,6 +69,7 @@ interface Chunk {
 
 const UNKNOWN = -1;
 
+/** The VMAs of one address space, ascending; neighbours that promise the same are one. */
 export class VmaSet {
   private readonly chunks: Chunk[] = [];
   private count = 0;

@@ -25,6 +25,7 @@ export interface PresetConstants {
   readonly toHostPsPerKiB: number;
 }
 
+/** Constants with a name and their sources. */
 export interface Preset extends PresetConstants {
   readonly name: string;
   /** One line for reports: what is modelled and where the numbers come from. */
@@ -99,4 +100,5 @@ export const presets: Readonly<Record<string, Preset>> = Object.fromEntries(
   [uvmsmart1080ti, nvprof1080ti, gh200].map((preset) => [preset.name, preset]),
 );
 
+/** The preset of a replay that does not name one. */
 export const PRESET_DEFAULT = 'uvmsmart-1080ti';

@@ -3,4 +3,12 @@ export { type Preset, PRESET_DEFAULT, type PresetConstants, presets } from '../p
 export type { ByteSource } from './gzip.ts';
 export { mergeRanges, type OffloadRange, parseRange, parseSidecar, printRange, type Sidecar } from './offload.ts';
 export { type ReplayOptions, replayTrace } from './replay.ts';
-export { formatReport, formatReports, type ModelledParts, type ReplayDetail, type ReplayReport, type ReplaySettings, type TlbCounts } from './report.ts';
+export {
+  formatReport,
+  formatReports,
+  type ModelledParts,
+  type ReplayDetail,
+  type ReplayReport,
+  type ReplaySettings,
+  type TlbCounts,
+} from './report.ts';

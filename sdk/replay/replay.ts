@@ -237,7 +237,8 @@ export interface ReplayOptions {
  */
 export async function replayTrace(source: ByteSource, options: ReplayOptions): Promise<ReplayReport> {
   const { name, driver, dram, lanes, offload, seed = 0, onProgress, signal, now = () => 0 } = options;
-  if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX) throw fail('EINVAL', 'lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
+  if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX)
+    throw fail('EINVAL', 'lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
   const began = now();
   const replay = await createReplay({ driver, dram, lanes, seed });
@@ -306,6 +307,9 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
       },
     },
     // The rate is that of the replay itself; reading and parsing the text is in the wall time only.
-    host: { wallMs: host.wallMs, accessesPerSecond: host.replayMs > 0 ? Math.round(((replay.cpu + replay.device) / host.replayMs) * 1000) : 0 },
+    host: {
+      wallMs: host.wallMs,
+      accessesPerSecond: host.replayMs > 0 ? Math.round(((replay.cpu + replay.device) / host.replayMs) * 1000) : 0,
+    },
   };
 }

@@ -50,7 +50,7 @@ export interface ReplayDetail {
   readonly batchSizes: readonly number[];
   /** Records written into fault buffers, of all devices. */
   readonly recorded: number;
-  /** Faults for which an earlier one of their batch had brought the page along. */
+  /** Records that needed no service of their own: merged with another one of their page, or the page had come along with an earlier one of the batch. */
   readonly coalesced: number;
   /** Records put off to a later batch, because no frame could be had. */
   readonly deferred: number;
@@ -173,7 +173,7 @@ function faults(reports: Reports): Row[] {
       row(`  ${cause}: ${CPU_CAUSES[cause]}`, reports, ({ detail }) => count(detail.cpuFaults[cause])),
     ),
     ...devices.map((device) => row(`${device}, records`, reports, (report) => optional(report.faults.devices[device], count))),
-    row('  brought by a neighbour', reports, ({ detail }) => count(detail.coalesced)),
+    row('  merged or brought along', reports, ({ detail }) => count(detail.coalesced)),
     row('  put off to a later batch', reports, ({ detail }) => count(detail.deferred)),
     row('  given up', reports, ({ detail }) => count(detail.cancelled)),
     row('  lost: fault buffer full', reports, ({ detail }) => count(detail.overflow)),

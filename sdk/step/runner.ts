@@ -109,7 +109,8 @@ export class Scheduler implements RunHost {
   close(): void {
     if (this.stepping !== undefined) throw fail('EINVAL', 'scheduler.close', this.stepping.label, 'is being run');
     this.closed = true;
-    this.ready.length = 0;
+    // A bracket that drives nobody: what an aborted run lets go of must not bring another one to life that is aborted next.
+    this.depth++;
     for (const [run, caller] of [...this.parked]) {
       const error = fail('EBADF', 'step', run.step.name, 'is aborted: the scheduler was closed');
       run.unwind(error);
@@ -117,6 +118,7 @@ export class Scheduler implements RunHost {
     }
     this.ready.length = 0;
     this.parked.clear();
+    this.depth--;
   }
 
   woken(run: Run): void {

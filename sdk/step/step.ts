@@ -36,6 +36,7 @@ export const AGAIN = 1;
 export const WAIT = 2;
 /** Call again when the step given to `run.call` is DONE. */
 export const CALL = 3;
+/** What `next()` returns. */
 export type Progress = typeof DONE | typeof AGAIN | typeof WAIT | typeof CALL;
 
 /** Steps calling steps, at most this deep. */

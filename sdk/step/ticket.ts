@@ -5,6 +5,7 @@
 import { fail } from '../errors.ts';
 import { type Run, type Waitable, WaitQueue } from './step.ts';
 
+/** Where the work behind a ticket stands. */
 export type TicketState = 'pending' | 'done' | 'failed';
 
 /** Tickets open at once: ids fit the 16 bits that a frame record has for one. */

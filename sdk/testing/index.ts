@@ -15,3 +15,7 @@ export {
   randomProgram,
   shrinkProgram,
 } from './program.ts';
+export { lackeyAccesses, type OffloadRange, type TraceAccess } from './model/lackey.ts';
+export { ModelMachine } from './model/machine.ts';
+export { modelReplay, type ModelReplayOptions, type ModelReport } from './model/replay.ts';
+export { exploreAll, type Exploration, exploreSeeded, type Finding, printFinding, type Race, replaySchedule } from './simulator.ts';

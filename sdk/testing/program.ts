@@ -108,7 +108,7 @@ class Making {
   readonly dramPages: number;
   readonly devices: readonly ProgramDevice[];
   readonly #pick: (bound: number) => number;
-  readonly #mapped: Map<number, ProgramProt>[] = Array.from({ length: PROGRAM_SPACES }, () => new Map());
+  readonly #mapped: Set<number>[] = Array.from({ length: PROGRAM_SPACES }, () => new Set());
   readonly #attached: boolean[] = new Array<boolean>(PROGRAM_SPACES * 2).fill(false);
   #value = 0;
 
@@ -117,6 +117,10 @@ class Making {
     // Mostly more host memory than anything asks for, at times so little that it runs out.
     this.dramPages = this.#pick(5) > 0 ? PROGRAM_DRAM_PAGES_MAX : 32 << this.#pick(2);
     this.devices = [this.#nouveau(), this.#pick(5) < 2 ? this.#nouveau() : this.#mirror()];
+  }
+
+  get #isTight(): boolean {
+    return this.dramPages < PROGRAM_DRAM_PAGES_MAX;
   }
 
   /** The operation with that number, counted from 0. */
@@ -153,8 +157,9 @@ class Making {
     if (n < 12) return this.#taken('unmap', space);
     if (n < 15) return this.#taken('dontneed', space);
     if (n < 24) return this.#protect(space);
-    if (n < 33) return { verb: 'read', space, ...this.#bytes(space, 5) };
-    if (n < 43) return { verb: 'write', space, ...this.#bytes(space, 5), value: ++this.#value };
+    // Long reads leave pages of zeros, long writes exhaust the host.
+    if (n < 33) return { verb: 'read', space, ...this.#bytes(space, 16) };
+    if (n < 43) return { verb: 'write', space, ...this.#bytes(space, this.#isTight ? 32 : 5), value: ++this.#value };
     if (n < 44) return this.#attach('attach', space, device);
     if (n < 46) return this.#attach('detach', space, device);
     if (n < 54) return { verb: 'to-device', space, device, ...this.#range(space, 40) };
@@ -173,7 +178,7 @@ class Making {
     const mapped = this.#mapped[space]!;
     let free = true;
     for (let i = 0; i < pages; i++) free &&= !mapped.has(vpn + i);
-    if (free) for (let i = 0; i < pages; i++) mapped.set(vpn + i, prot);
+    if (free) for (let i = 0; i < pages; i++) mapped.add(vpn + i);
     return { verb: 'map', space, vpn, pages, prot };
   }
 
@@ -204,7 +209,8 @@ class Making {
     const writes = pick(3);
     const accesses: ProgramAccess[] = [];
     for (let k = 0; k < length; k++) {
-      const vpn = kind === 0 || pick(10) === 0 ? this.#page(space) : start + (kind === 1 ? k : pick(3));
+      const near = start + (kind === 1 ? k : pick(3));
+      const vpn = kind === 0 || pick(10) === 0 || !this.#mapped[space]!.has(near) ? this.#page(space) : near;
       const write = writes === 0 ? pick(4) === 0 : writes === 1 ? pick(2) === 0 : pick(4) > 0;
       const bytes = pick(8) === 0 ? 1 + pick(PAGE_BYTES) : 1 + pick(16);
       const offset = pick(6) === 0 ? PAGE_BYTES - 1 - pick(Math.min(bytes, 16)) : pick(PAGE_BYTES - 16);
@@ -215,10 +221,9 @@ class Making {
 
   /** Mostly a page that is mapped. */
   #page(space: number): number {
-    const pick = this.#pick;
-    let vpn = PROGRAM_PAGES[pick(PROGRAM_PAGES.length)]!;
-    for (let tries = 0; tries < 8 && !this.#mapped[space]!.has(vpn) && pick(16) > 0; tries++) vpn = PROGRAM_PAGES[pick(PROGRAM_PAGES.length)]!;
-    return vpn;
+    const mapped = [...this.#mapped[space]!];
+    const pages = mapped.length === 0 || this.#pick(20) === 0 ? PROGRAM_PAGES : mapped;
+    return pages[this.#pick(pages.length)]!;
   }
 
   /** A range that begins at a page as above; most of the longer ones end where the mapping does. */

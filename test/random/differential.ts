@@ -125,8 +125,9 @@ class Both {
         this.#close(where);
         return i + 1;
       }
-      if (before) this.#coverage!.add(this.#model, operation, before);
+      if (before) this.#coverage!.add(this.#model, before);
     }
+    checkMachine(this.#model);
     this.#close('the end');
     return operations.length;
   }
@@ -192,12 +193,12 @@ class Both {
         case 'load': {
           const step = context.readStep(operation.addr, operation.bytes);
           this.#machine.platform.scheduler.runSync(step);
-          return step.outcome === 'done' ? { end: 'done', data: step.bytes } : { end: `${failure(step.outcome)} after ${step.done}` };
+          return step.outcome === 'done' ? { end: 'done', data: step.bytes } : { end: failed(step) };
         }
         case 'store': {
           const step = context.writeStep(operation.addr, dataOf(operation));
           this.#machine.platform.scheduler.runSync(step);
-          return { end: step.outcome === 'done' ? 'done' : `${failure(step.outcome)} after ${step.done}` };
+          return { end: step.outcome === 'done' ? 'done' : failed(step) };
         }
         case 'job': {
           const accesses = operation.accesses.map(({ write, addr, bytes, value }) => {
@@ -215,7 +216,7 @@ class Both {
       if (!isFarfaultError(error)) throw error;
       // A device without memory has no pages to move.
       if (error.code === 'EOPNOTSUPP') return { end: '0 pages' };
-      if (error.code === 'EBUSY' && operation.verb === 'detach') return { end: 'busy' };
+      if ((error.code === 'EAGAIN' || error.code === 'EBUSY') && operation.verb === 'detach') return { end: 'busy' };
       if (error.code === 'ENOMEM' && (operation.verb === 'job' || operation.verb === 'load' || operation.verb === 'store'))
         return { end: 'exhausted' };
       if (error.code === 'EINVAL') return { end: 'refused' };
@@ -236,13 +237,13 @@ class Both {
         space.munmap(operation.vpn, operation.pages);
         return { end: 'done' };
       case 'protect':
-      case 'dontneed': {
-        const { vpn, pages } = operation;
-        for (let i = 0; i < pages; i++) if (!space.vmas.find(vpn + i)) return { end: 'refused' };
-        if (operation.verb === 'dontneed') space.dontneed(vpn, pages);
-        else space.mprotect(vpn, pages, operation.prot);
+        if (!isMapped(space, operation)) return { end: 'refused' };
+        space.mprotect(operation.vpn, operation.pages, operation.prot);
         return { end: 'done' };
-      }
+      case 'dontneed':
+        if (!isMapped(space, operation)) return { end: 'refused' };
+        space.dontneed(operation.vpn, operation.pages);
+        return { end: 'done' };
       case 'read': {
         const read = space.read(operation.addr, operation.bytes);
         return read instanceof Uint8Array ? { end: 'done', data: read } : { end: `${read.reason} after ${read.addr - operation.addr}` };
@@ -309,7 +310,6 @@ class Both {
   // ------------------------------------------------------------------------------------------------------------- comparing
 
   #compare(): void {
-    checkMachine(this.#model);
     for (const { real, model, contexts } of this.#spaces) {
       same('map', real.dump(), this.#dump(model));
       for (const [device, context] of contexts) same(`table of ${nameOf(device)}`, realRights(context.real), modelRights(context.model));
@@ -467,6 +467,11 @@ function bytesOf({ vpn, pages }: { vpn: number; pages: number }): { at: number; 
   return { at: vpn * PAGE_BYTES, bytes: pages * PAGE_BYTES };
 }
 
+/** Whether every page of a range is in a VMA. */
+function isMapped(space: ModelSpace, { vpn, pages }: { vpn: number; pages: number }): boolean {
+  return Array.from({ length: pages }, (_, i) => space.vmas.find(vpn + i)).every((vma) => vma !== undefined);
+}
+
 /** A word that a job of the machine can be given: below 2^53. */
 function wordOf(value: number): Word {
   const { lo, hi } = valueOf(value, 0);
@@ -481,6 +486,11 @@ function dataOf({ bytes, value }: { bytes: number; value: number }): Uint8Array 
 
 function failure(status: string): string {
   return status === 'no mapping' || status === 'permission' ? 'segfault' : status.replace(' ', '-');
+}
+
+/** How an access of a device by itself failed. */
+function failed({ outcome, done }: { outcome: string; done: number }): string {
+  return outcome === 'no memory' ? 'exhausted' : `${failure(outcome)} after ${done}`;
 }
 
 function ascending(numbers: readonly number[]): number[] {

@@ -98,7 +98,7 @@ Faults
     reuse: write, was read-only                     0
     home: page on the device                      200
   nouveau, records                                900
-    brought by a neighbour                         15
+    merged or brought along                        15
     put off to a later batch                        1
     given up                                        0
     lost: fault buffer full                         6

@@ -27,7 +27,7 @@ interface Room {
 
 // prettier-ignore
 const HOUSE: readonly Room[] = [
-  { floor: 5, at: 'cli',                limits: ['published names'], packages: ['node:', 'cac', 'cli-progress'] },
+  { floor: 5, at: 'cli',                limits: ['published names'], packages: ['node:', 'cli-progress'] },
   { floor: 5, at: 'web',                limits: ['published names'], optional: true },
   { floor: 5, at: 'examples',           limits: ['published names'], packages: ['node:'] },
 
@@ -36,10 +36,10 @@ const HOUSE: readonly Room[] = [
   { floor: 4, at: 'sdk/testing',        beside: ['sdk/testing/model'] },
   { floor: 4, at: 'sdk/replay' },
 
-  { floor: 3, at: 'sdk/index.ts',       beside: ['sdk/gmem'] },
+  { floor: 3, at: 'sdk/index.ts',       beside: ['sdk/gmem', 'sdk/machine.ts'] },
+  { floor: 3, at: 'sdk/machine.ts',     beside: ['sdk/gmem'] },
   { floor: 3, at: 'sdk/gmem' },
 
-  { floor: 2, at: 'sdk/machine.ts',     beside: ['sdk/mm', 'sdk/policy', 'sdk/step'] },
   { floor: 2, at: 'sdk/mm',             beside: ['sdk/policy', 'sdk/step'] },
   { floor: 2, at: 'sdk/policy' },
   { floor: 2, at: 'sdk/step' },
@@ -48,6 +48,7 @@ const HOUSE: readonly Room[] = [
 
   { floor: 0, at: 'assembly/layout.ts', limits: ['self-contained'] },
   { floor: 0, at: 'sdk/errors.ts' },
+  { floor: 0, at: 'sdk/units.ts' },
   { floor: 0, at: 'sdk/events.ts',      beside: ['sdk/errors.ts', 'assembly/layout.ts'] },
   { floor: 0, at: 'assembly',           beside: ['assembly/layout.ts'] },
 ];

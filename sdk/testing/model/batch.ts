@@ -3,12 +3,10 @@ import type { FaultRecord } from './lanes.ts';
 import type { ModelSpace } from './space.ts';
 import { allows } from './vma.ts';
 
-/** All records of one page that a VMA allows: the strongest access, and the pages that any of their accesses touches. */
+/** All records of one page that a VMA allows: the strongest access. */
 export interface MergedFault {
   readonly vpn: number;
   readonly write: boolean;
-  readonly first: number;
-  readonly last: number;
 }
 
 /** The records of a batch by page, pages ascending. */
@@ -22,19 +20,11 @@ export function recordsByPage(records: readonly FaultRecord[]): FaultRecord[][] 
   return [...pages.values()].sort(([a], [b]) => a!.vpn - b!.vpn);
 }
 
-/**
- * Merges the records of one page. Those that the VMA does not allow are cancelled: their lanes join `cancelled`. Undefined when none is
- * left. A span is one or two pages with this one among them, so the union of spans is contiguous.
- */
+/** Merges the records of one page. Those that the VMA does not allow are cancelled: their lanes join `cancelled`. Undefined when none is left. */
 export function mergedFault(space: ModelSpace, records: readonly FaultRecord[], cancelled: Set<number>): MergedFault | undefined {
   const allowed = records.filter((record) => isAllowed(space, record, cancelled));
   if (allowed.length === 0) return undefined;
-  return {
-    vpn: allowed[0]!.vpn,
-    write: allowed.some((record) => record.write),
-    first: Math.min(...allowed.map((record) => record.first)),
-    last: Math.max(...allowed.map((record) => record.last)),
-  };
+  return { vpn: allowed[0]!.vpn, write: allowed.some((record) => record.write) };
 }
 
 /** True when the VMA allows the access; otherwise the lane's access will be dropped as failed. */

@@ -65,7 +65,12 @@ function bringHome(space: ModelSpace, vpn: number): boolean {
  * One migration: the pages of one device in a range go to host frames, `first` before the others. Those for which there is no frame stay,
  * but the event is over the whole range, and the device has lost its entries of them too. Returns the pages that moved.
  */
-export function moveHome(space: ModelSpace, owner: FrameOwner, { start, end }: { start: number; end: number }, first?: number): Set<number> {
+export function moveHome(
+  space: ModelSpace,
+  owner: FrameOwner,
+  { start, end }: { start: number; end: number },
+  first?: number,
+): Set<number> {
   const candidates = space.mapped(start, end).filter((vpn) => space.pages.get(vpn)!.frame.owner === owner);
   if (first !== undefined) candidates.sort((a, b) => Number(b === first) - Number(a === first));
   const frames = new Map<number, Frame>();

@@ -54,9 +54,9 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
     this.vram.protected.clear();
     this.#counters.detail.coalesced += records.length - pages.length;
     for (let i = 0; i < pages.length; i++) {
+      this.#protect(space, pages[i]!);
       const fault = mergedFault(space, pages[i]!, service.cancelled);
       if (fault !== undefined && context.permits(fault.vpn, fault.write)) {
-        this.#protect(space, fault);
         this.#counters.detail.coalesced += 1;
       } else if (fault === undefined || this.#place(context, fault)) {
         service.served += 1;
@@ -119,8 +119,6 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
     const { space } = context;
     const { vpn, write } = fault;
     const vma = space.vmas.find(vpn)!;
-    this.#protect(space, fault);
-
     const entry = space.pages.get(vpn);
     if (entry?.kind === 'device') {
       if (entry.frame.owner === this && (entry.write || !write)) {
@@ -135,11 +133,13 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
     return this.#moveIn(context, { ...granuleBlock(vma, vpn, this.granulePages), prot: vma.prot }, vpn).moved > 0;
   }
 
-  /** Protects the chunks of those pages of a span that are in this device's memory. */
-  #protect(space: ModelSpace, { first, last }: MergedFault): void {
-    for (let vpn = first; vpn <= last; vpn++) {
-      const frame = space.pages.get(vpn)?.frame;
-      if (frame?.owner === this) this.vram.protected.add((frame as VramFrame).chunk);
+  /** Protects the chunks of those pages that the faulting accesses touch and that are in this device's memory. */
+  #protect(space: ModelSpace, records: readonly FaultRecord[]): void {
+    for (const { first, last } of records) {
+      for (let vpn = first; vpn <= last; vpn++) {
+        const frame = space.pages.get(vpn)?.frame;
+        if (frame?.owner === this) this.vram.protected.add((frame as VramFrame).chunk);
+      }
     }
   }
 

@@ -70,15 +70,19 @@ export class ModelSpace {
     return true;
   }
 
-  /** Gives every VMA part of the range a right; holes in the range stay holes. Nothing happens when no part changes. */
+  /**
+   * Gives every VMA part of the range a right; holes in the range stay holes. Nothing happens when no part changes, and nothing to the
+   * pages of one that does not, except that the contexts are told of the whole range.
+   */
   mprotect(vpn: number, pages: number, prot: Prot): void {
     checkRange(vpn, pages);
     const end = vpn + pages;
     const parts = this.vmas.parts(vpn, end);
     if (parts.every((part) => part.prot === prot)) return;
     this.notify(vpn, end);
-    this.cpu.tlb.dropRange(vpn, end);
     for (const part of parts) {
+      if (part.prot === prot) continue;
+      this.cpu.tlb.dropRange(part.start, part.end);
       this.vmas.set(part.start, part.end, prot);
       for (const page of this.mapped(part.start, part.end)) {
         const entry = this.pages.get(page)!;

@@ -1,0 +1,130 @@
+/**
+ * Faults through the full path, from the access to the page: for a device the lane stalls, the record goes into the fault buffer, the driver
+ * serves it, the page migrates, the lane is replayed. The peer is the copy of the page alone, so `ours - peer` is all the rest.
+ */
+import { createMachineSync, type Job } from 'farfault';
+import nouveau from 'farfault/drivers/nouveau';
+import * as L from '../assembly/layout.ts';
+import type { Contender, Row } from './harness.ts';
+import { PageCopies } from './peers/page-copies.ts';
+
+export interface Size {
+  /** Pages faulted in a run: few, within the L2 cache, and many, in DRAM. */
+  readonly hot: number;
+  readonly cold: number;
+}
+
+const FULL: Size = { hot: 64, cold: 8192 };
+
+/** Records of nouveau's fault buffer: a batch. */
+const BATCH = 256;
+
+export function* rows({ hot, cold }: Size = FULL): Generator<Row> {
+  for (const pages of [hot, cold]) {
+    const where = pages === hot ? `${pages} pages` : `${pages} pages, cold`;
+    const row = (name: string, ours: Contender): Row => ({
+      name: `${name}, ${where}`,
+      unit: 'ns',
+      items: pages,
+      ours,
+      peer: bareCopy(pages),
+      against: 'copyWithin of the page',
+    });
+    const faults = new Faults(pages);
+    yield row('one device fault', faults.device(1));
+    yield row(`device faults, ${Math.min(BATCH, pages)} a batch`, faults.device(Math.min(BATCH, pages)));
+    yield row('one CPU fault, page comes home', faults.cpu());
+    faults.close();
+  }
+}
+
+/** A range with bytes in it, and the device that wants it. */
+class Faults {
+  readonly #pages: number;
+  readonly #bytes: number;
+  readonly #machine;
+  readonly #space;
+  readonly #context;
+  readonly #range;
+
+  constructor(pages: number) {
+    this.#pages = pages;
+    this.#bytes = pages * L.PAGE_BYTES;
+    const room = Math.max(4 * this.#bytes, 2 ** 20);
+    this.#machine = createMachineSync({ dram: room, deviceMemory: room });
+    this.#space = this.#machine.createAddressSpace();
+    this.#context = this.#space.attach(this.#machine.addDevice(nouveau({ vram: room, faultEntries: BATCH })));
+    this.#range = this.#space.mmap({ bytes: this.#bytes });
+    this.#space.write(this.#range.start, bytesOf(this.#bytes));
+  }
+
+  close(): void {
+    this.#machine.close();
+  }
+
+  /** The device reads a word of every page: jobs of `lanes` accesses, and as many lanes. */
+  device(lanes: number): Contender {
+    const jobs: Job[] = [];
+    for (let at = 0; at < this.#pages; at += lanes) {
+      const accesses = Array.from({ length: Math.min(lanes, this.#pages - at) }, (_, i) => ({
+        op: 'read' as const,
+        addr: this.#word(at + i),
+        bytes: 4,
+      }));
+      jobs.push({ accesses, lanes });
+    }
+    let total = 0;
+    const run = (): void => {
+      total = 0;
+      for (const job of jobs) {
+        const { observed } = this.#context.submit(job);
+        for (let i = 0; i < observed.length; i += 2) total = (total + observed[i]!) | 0;
+      }
+    };
+    return { reset: () => this.#migrate('host'), run, checksum: () => total };
+  }
+
+  /** The CPU reads a word of every page. */
+  cpu(): Contender {
+    let total = 0;
+    const word = new Uint32Array(1);
+    const bytes = new Uint8Array(word.buffer);
+    const run = (): void => {
+      total = 0;
+      for (let page = 0; page < this.#pages; page++) {
+        this.#space.tryRead(this.#word(page), bytes);
+        total = (total + word[0]!) | 0;
+      }
+    };
+    return { reset: () => this.#migrate('device'), run, checksum: () => total };
+  }
+
+  #word(page: number): number {
+    return this.#range.start + page * L.PAGE_BYTES + (page % 1024) * 4;
+  }
+
+  #migrate(to: 'device' | 'host'): void {
+    if (this.#context.migrate(this.#range, { to }) > this.#pages) throw new Error(`more than ${this.#pages} pages moved`);
+  }
+}
+
+/** Copies every page there, and reads the same word of it. */
+function bareCopy(pages: number): Contender {
+  const plain = new PageCopies(2 * pages);
+  new Uint8Array(plain.words.buffer).set(bytesOf(pages * L.PAGE_BYTES));
+  const sources = Array.from({ length: pages }, (_, page) => Uint32Array.of(page));
+  const targets = sources.map(([page]) => Uint32Array.of(pages + page!));
+  let total = 0;
+  const run = (): void => {
+    total = 0;
+    for (let page = 0; page < pages; page++) {
+      plain.copy(sources[page]!, targets[page]!);
+      total = (total + plain.words[(pages + page) * 1024 + (page % 1024)]!) | 0;
+    }
+  };
+  return { run, checksum: () => total };
+}
+
+function bytesOf(length: number): Uint8Array {
+  return new Uint8Array(new Uint32Array(length / 4).map((_, i) => Math.imul(i, 0x9e3779b1)).buffer);
+}

@@ -206,3 +206,17 @@ export function frameClear(frame: u32): u32 {
   memory.fill(bytes, 0, (<usize>PAGE_BYTES) << frameOrder(frameRecord(frame)));
   return 1;
 }
+
+/**
+ * Gives `pages` frames from `to` on the bytes of as many frames from `from` on: copied, or zeros when `from` is FRAME_NONE or has no bytes in this memory. Returns 1, or 0 when the
+ * target's bytes are elsewhere.
+ */
+export function frameCopy(from: u32, to: u32, pages: u32): u32 {
+  const target = frameBytes(to);
+  if (!target) return 0;
+  const source = from == <u32>FRAME_NONE ? 0 : frameBytes(from),
+    length = pages * PAGE_BYTES;
+  if (source) memory.copy(target, source, length);
+  else memory.fill(target, 0, length);
+  return 1;
+}

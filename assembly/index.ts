@@ -13,6 +13,7 @@ export {
   frameUnlock,
   frameTouch,
   frameClear,
+  frameCopy,
 } from './frame';
 export { frameBytes } from './node';
 export { rmapAddPage, rmapRemovePage, rmapList } from './rmap';

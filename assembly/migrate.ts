@@ -25,7 +25,6 @@ import {
   NODE_KIND,
   NODE_OWNER,
   ALLOC_CORE,
-  PAGE_BYTES,
   SELECT_COHERENT,
   SELECT_PRIVATE,
   SELECT_SYSTEM,
@@ -34,8 +33,8 @@ import {
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
-import { frameCharge, frameClear, frameGet, frameMaps, framePut, frameRecord, frameTouch, frameTryLock, frameUnlock } from './frame';
-import { frameBytes, nodeOf } from './node';
+import { frameCharge, frameClear, frameCopy, frameGet, frameMaps, framePut, frameRecord, frameTouch, frameTryLock, frameUnlock } from './frame';
+import { nodeOf } from './node';
 import { rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import { leafSlot, makeLeafSlot, pruneLeaf, walk, writeLeaf } from './table';
 import { rangeSplit } from './range';
@@ -188,7 +187,7 @@ export function migrateCollectFrames(list: u32, n: u32, source: u32): u32 {
 }
 
 /**
- * Copies, or clears, every page whose source has MOVE and whose target is VALID, where both are in this memory.
+ * Copies, or clears, every page whose source has MOVE and whose target is VALID: a whole migration in one call, for devices without a copy engine.
  * Returns the pages copied; H_MOVED holds the pages cleared.
  */
 export function migrateCopy(source: u32, target: u32, n: u32): u32 {
@@ -204,11 +203,7 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
       cleared += frameClear(<u32>to);
       continue;
     }
-    const sourceBytes = frameBytes(<u32>from),
-      targetBytes = frameBytes(<u32>to);
-    if (!sourceBytes || !targetBytes) continue;
-    memory.copy(targetBytes, sourceBytes, PAGE_BYTES);
-    copied++;
+    copied += frameCopy(<u32>from, <u32>to, 1);
   }
   store<u32>(H_MOVED, cleared);
   return copied;

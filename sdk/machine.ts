@@ -47,6 +47,8 @@ export interface NodeReport {
 const MIB = 2 ** 20;
 const DRAM_DEFAULT = 64 * MIB;
 const CHAINS = 65536;
+/** A frame record has 16 bits for the table that maps it, and for the space that pays. */
+const TABLES_MAX = 65534;
 
 /**
  * Makes a machine. Errors: EINVAL for a size that is not a positive multiple of 4096, EOVERFLOW when it does not fit one 4 GiB memory, ENOMEM when the host refuses the memory.
@@ -165,7 +167,7 @@ function budgetOf(options: MachineOptions): Budget {
   // One frame more: the page of zeros.
   const backed = (dram + deviceMemory) / L.PAGE_BYTES + 1;
   const frames = backed + bodiless;
-  const tables = countOf('tables', options.tables ?? 64, 1);
+  const tables = countOf('tables', options.tables ?? 64, 1, TABLES_MAX);
   const tablePages = countOf('tablePages', options.tablePages ?? Math.max(4096, Math.ceil(frames / 8)), 1);
   return { backedBytes: backed * L.PAGE_BYTES, frames, tablePages, tables, tlbs: tables, chains: CHAINS };
 }
@@ -177,8 +179,8 @@ function bytesOf(name: string, value: number, least: number): number {
   return value;
 }
 
-function countOf(name: string, value: number, least: number): number {
-  if (!Number.isSafeInteger(value) || value < least || value > 2 ** 32 - 1)
-    throw fail('EINVAL', `createMachine.${name}`, value, `is not a count of at least ${least}`);
+function countOf(name: string, value: number, least: number, most: number = 2 ** 32 - 1): number {
+  if (!Number.isSafeInteger(value) || value < least || value > most)
+    throw fail('EINVAL', `createMachine.${name}`, value, `is not a count between ${least} and ${most}`);
   return value;
 }

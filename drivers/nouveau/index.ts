@@ -1,9 +1,9 @@
 /**
  * nouveau: a discrete GPU with memory of its own and replayable faults, after the Linux driver of that name.
  *
- *   fault-service.ts   the bounded fault buffer: sort, coalesce, serve, replay or cancel
- *   vram.ts            VRAM in chunks: allocation and victims
- *   this file          the device: table geometry, copy engine, and the families put together
+ *   coalesce.ts   what it makes of a fault buffer: sorted, one fault a page
+ *   vram.ts       VRAM in chunks: allocation and victims
+ *   this file     the device: table geometry, copy engine, fault service, and the families put together
  *
  * A device fault moves the granule around the page to VRAM; a CPU touch brings it home; a VRAM that is full gives its least recently
  * allocated-into chunk back.
@@ -19,7 +19,7 @@ import {
   type GmMmu,
   MiB,
 } from '../../sdk/gmem/index.ts';
-import { FaultService } from './fault-service.ts';
+import { coalesce } from './coalesce.ts';
 import { Vram } from './vram.ts';
 
 /** Options of the nouveau driver. */
@@ -63,13 +63,19 @@ const nouveau: DriverFactory<NouveauOptions> = defineDriver(
       granuleBytes: granule,
       faultEntries,
       attach(context: Context): GmMmu {
-        const faults = new FaultService(context, memory);
+        const serve = context.batchStep();
         return {
           pmap: deviceTable(context, PASCAL),
           tlb: deviceTlb(context),
           phys: memory,
           copy: engine,
-          fault: { service: (batch) => faults.of(batch) },
+          fault: {
+          service(batch) {
+            const faults = coalesce(batch.records);
+            batch.coalesced += batch.records.length - faults.length;
+            return serve.of(batch, faults);
+          },
+        },
         };
       },
     };

@@ -30,7 +30,6 @@ export class Vram implements Phys {
   readonly #usedInChunk: Uint32Array;
   /** Chunk numbers, least recently allocated-into first. */
   readonly #recency: number[];
-  readonly #protected: Set<number> = new Set();
   #current = 0;
 
   /** `granulePages`: what one fault moves; a chunk is never smaller. */
@@ -75,7 +74,6 @@ export class Vram implements Phys {
   /** Every used page of the next chunk to go; empty when the batch needs them all. A chunk with one spared page stays as a whole. */
   victims(spared: (page: number) => boolean): readonly number[] {
     for (const chunk of this.#recency) {
-      if (this.#protected.has(chunk)) continue;
       const pages = this.usedPages(chunk);
       if (!pages.some(spared)) return pages;
     }
@@ -87,16 +85,6 @@ export class Vram implements Phys {
     const pages: number[] = [];
     for (let page = chunk * this.chunkPages; page < this.#endOf(chunk); page++) if (this.#used[page]) pages.push(page);
     return pages;
-  }
-
-  /** A fault batch begins, or has ended: nothing is in its use. */
-  unprotect(): void {
-    this.#protected.clear();
-  }
-
-  /** The batch needs this page where it is. */
-  protect(page: number): void {
-    this.#protected.add(this.#chunkOf(page));
   }
 
   #chunkOf(page: number): number {

@@ -31,6 +31,7 @@ export interface CoreExports {
   frameUnlock(frame: number): void;
   frameTouch(frame: number): void;
   frameClear(frame: number): number;
+  frameCopy(from: number, to: number, pages: number): number;
   frameBytes(frame: number): number;
   rmapAddPage(frame: number, tableIndex: number, vpn: number): number;
   rmapRemovePage(frame: number, tableIndex: number, vpn: number): number;

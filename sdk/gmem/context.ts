@@ -41,6 +41,7 @@ import {
 import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
+import { ServeBatch } from './serve-batch.ts';
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
 
@@ -148,14 +149,14 @@ export class Context implements SpaceMirror, Locator {
    * Moves a range to this device's memory, or what of it is there back to the host, without a fault. Returns the pages that moved; the others stay where they are
    * (pinned, or no frame free). Errors: EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`.
    */
-  migrate(range: AddressRange, { to }: { readonly to: 'device' | 'host' }): number {
-    const step = this.migrateStep(range, to);
+  migrate(range: AddressRange, options: { readonly to: 'device' | 'host' }): number {
+    const step = this.migrateStep(range, options?.to);
     this.#platform.scheduler.runSync(step);
     return step.moved;
   }
 
-  async migrateAsync(range: AddressRange, { to }: { readonly to: 'device' | 'host' }): Promise<number> {
-    const step = this.migrateStep(range, to);
+  async migrateAsync(range: AddressRange, options: { readonly to: 'device' | 'host' }): Promise<number> {
+    const step = this.migrateStep(range, options?.to);
     await this.#platform.scheduler.runAsync(step);
     return step.moved;
   }
@@ -234,7 +235,12 @@ export class Context implements SpaceMirror, Locator {
     return new Detach(this.#platform, this);
   }
 
-  /** The step that serves one fault of this context: what a driver's own fault service is built from. */
+  /** The step that serves a batch in an order of the driver's choice: what a fault service returns. */
+  batchStep(): ServeBatch {
+    return new ServeBatch(this.#platform, this);
+  }
+
+  /** The step that serves one fault of this context, for a fault service that does more than choose an order. */
   serveStep(): ServeFault {
     return new ServeFault(this.#platform, this);
   }
@@ -457,8 +463,8 @@ export class Context implements SpaceMirror, Locator {
   }
 
   /**
-   * The notifier callback. Of its own migrations the device withdraws exactly what moves, later; here they only tell a range fault under way that what it saw is
-   * not true any more.
+   * The notifier callback: own migrations are ignored, since they withdraw exactly what they move. A range fault of this device does not meet one: both are under
+   * the device's batch lock.
    */
   #invalidate(event: InvalidateEvent): boolean | Ticket {
     const { events } = this.#platform;
@@ -468,8 +474,8 @@ export class Context implements SpaceMirror, Locator {
       const { start: vpn, end, reason } = event;
       events.emit({ type: 'range.invalidated', space: this.space.id, device: this.name, vpn, pages: end - vpn, reason, ignored });
     }
-    this.notifier.setSequence(event.sequence);
     if (ignored) return true;
+    this.notifier.setSequence(event.sequence);
     const ranges = this.#ranges.clear();
     ranges.add(event.start, event.end - event.start);
     return this.withdraw(ranges) ?? true;

@@ -4,7 +4,7 @@ import type { AccessOutcome } from '../mm/access.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
-import { settle } from './default-service.ts';
+import { settle } from './serve-batch.ts';
 import { FaultBatch } from './fault-batch.ts';
 import { ServeFault } from './serve.ts';
 import { translated } from './walk-lanes.ts';

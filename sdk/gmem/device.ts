@@ -140,6 +140,10 @@ export class OwnMemory implements DeviceMemory {
     }
   }
 
+  hasEngine(space: AddressSpace | undefined): boolean {
+    return (space ? this.#device.contextOf(space) : this.#device.contexts[0])?.mmu.copy !== undefined;
+  }
+
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void {
     return this.#engine(space, copies, direction === 'to-device' ? 'toDevice' : 'toHost');
   }

@@ -56,7 +56,7 @@ export interface MemoryDescription {
   /** Bytes, a multiple of 4096. */
   readonly bytes: number;
   /**
-   * `backed` (default): its bytes are in the machine's memory. `metadata`: no bytes, only counts and states (reads give zeros). `external`: the driver holds the bytes;
+   * `backed` (default): its bytes are in the machine's memory. `metadata`: no bytes, only counts and states: a page that comes home is zeros, an access of the device ends in EIO. `external`: the driver holds the bytes;
    * the `copy` family is then required.
    */
   readonly bytesIn?: 'backed' | 'metadata' | 'external';

@@ -10,7 +10,8 @@ export class Evict implements Step {
   /** Pages that came home. */
   freed = 0;
   readonly #platform: Platform;
-  readonly #migration: Migration;
+  /** Made at the first eviction. */
+  #migration: Migration | undefined;
   #memory!: DeviceMemory;
   #frames: readonly number[] = [];
   #next = 0;
@@ -18,7 +19,6 @@ export class Evict implements Step {
 
   constructor(platform: Platform) {
     this.#platform = platform;
-    this.#migration = new Migration(platform);
   }
 
   /** Chooses the memory. */
@@ -38,11 +38,12 @@ export class Evict implements Step {
 
   next(run: Run): Progress {
     const { events } = this.#platform;
-    if (this.#called) this.freed += this.#migration.moved;
+    if (this.#called) this.freed += this.#migration!.moved;
     if (this.#next < this.#frames.length) {
       this.#called = true;
       const part = this.#frames.slice(this.#next, this.#next + L.WORDS_MAX);
       this.#next += part.length;
+      this.#migration ??= new Migration(this.#platform);
       return run.call(this.#migration.framesToHost(part, this.#memory, 'evict'));
     }
     if (this.freed > 0) {

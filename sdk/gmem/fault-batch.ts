@@ -4,14 +4,21 @@
  */
 import * as L from '../../assembly/layout.ts';
 
-/** One record. */
-export interface DeviceFaultRecord {
+/** One page that is to be served: a record, or several merged into one. */
+export interface BatchFault {
   readonly vpn: number;
+  /** The strongest access. */
   readonly write: boolean;
-  readonly lane: number;
+  /** Of merged records: whether one of them only reads, and can be served where a write is not allowed. */
+  readonly reads?: boolean;
   /** The pages that the faulting access touches: all of them have to be there at once when it is replayed. */
   readonly spanStart: number;
   readonly spanPages: number;
+}
+
+/** One record. */
+export interface DeviceFaultRecord extends BatchFault {
+  readonly lane: number;
 }
 
 /** The records of one round, and what the driver says became of them. */

@@ -5,7 +5,6 @@ export { AGAIN, CALL, DONE, type Progress, type Run, type Step, WAIT } from '../
 export { isTicket, type Ticket } from '../step/ticket.ts';
 export { GiB, KiB, MiB } from '../units.ts';
 export type { Context } from './context.ts';
-export { settle } from './default-service.ts';
 export type { Device } from './device.ts';
 export { DeviceTable, deviceTable, DeviceTlb, deviceTlb } from './device-table.ts';
 export {
@@ -28,5 +27,6 @@ export {
   type Translation,
   type Walk,
 } from './driver.ts';
-export { type DeviceFaultRecord, FaultBatch } from './fault-batch.ts';
+export { type BatchFault, type DeviceFaultRecord, FaultBatch } from './fault-batch.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';
+export type { ServeBatch } from './serve-batch.ts';

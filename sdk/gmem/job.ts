@@ -16,7 +16,7 @@ import type { Platform } from '../mm/platform.ts';
 import { Lock } from '../step/lock.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
-import { DefaultService } from './default-service.ts';
+import { ServeBatch } from './serve-batch.ts';
 import { FaultBatch, readRecords } from './fault-batch.ts';
 import { WalkLanes } from './walk-lanes.ts';
 
@@ -81,7 +81,8 @@ export class JobRun implements Step {
   readonly name = 'job';
   readonly #platform: Platform;
   readonly #context: Context;
-  readonly #default: DefaultService;
+  /** Made when the driver has no service of its own. */
+  #default: ServeBatch | undefined;
   #words: Uint32Array | undefined;
   #values: Uint32Array | undefined;
   #n = 0;
@@ -102,7 +103,6 @@ export class JobRun implements Step {
   constructor(platform: Platform, context: Context) {
     this.#platform = platform;
     this.#context = context;
-    this.#default = new DefaultService(platform, context);
   }
 
   /** A program's job: checked, packed, and kept by this step until it has the job area. */
@@ -242,7 +242,7 @@ export class JobRun implements Step {
       for (const { vpn, write, lane } of records)
         events.emit({ type: 'fault.device', space: context.space.id, device: context.name, vpn, write, lane });
     }
-    return context.service(batch) ?? this.#default.of(batch);
+    return context.service(batch) ?? (this.#default ??= new ServeBatch(this.#platform, context)).of(batch);
   }
 
   #served(): void {
@@ -304,7 +304,9 @@ function checkJob(job: Job): { accesses: readonly JobAccess[]; lanes: number } {
   if (accesses.length > L.JOB_ACCESSES_MAX) throw fail('EINVAL', 'job.accesses', accesses.length, `is more than ${L.JOB_ACCESSES_MAX}`);
   if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX)
     throw fail('EINVAL', 'job.lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
-  for (const { op, addr, bytes, value = 0 } of accesses) {
+  for (const access of accesses as readonly JobAccess[]) {
+    if (typeof access !== 'object' || access === null) throw fail('EINVAL', 'job access', access, 'is not an object');
+    const { op, addr, bytes, value = 0 } = access;
     if (op !== 'read' && op !== 'write') throw fail('EINVAL', 'job access op', op, "is not one of: 'read', 'write'");
     if (!Number.isInteger(bytes) || bytes < 1 || bytes > L.ACCESS_LENGTH_MAX)
       throw fail('EINVAL', 'job access bytes', bytes, 'is not between 1 and 4096');

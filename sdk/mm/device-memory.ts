@@ -25,6 +25,8 @@ export interface DeviceMemory {
   victims(pages: number): readonly number[];
   /** A driver-owned frame came free. Models: `page_free`. */
   freed(frame: number): void;
+  /** Whether bytes to or from this memory go through a copy engine of the driver's; without one the core moves a whole migration in one call. */
+  hasEngine(space: AddressSpace | undefined): boolean;
   /** Moves bytes, by the driver's copy engine if it has one. Undefined or void: done. */
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void;
   /** Fills targets with zeros, by the copy engine if it has that operation. */

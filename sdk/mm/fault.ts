@@ -44,11 +44,11 @@ export class CpuFault implements Step {
   #forDevice = false;
   #phase = LOCK;
   readonly #clear: Invalidation = new Invalidation();
-  readonly #home: Migration;
+  /** Made when a page first has to come home: most faults need none. */
+  #home: Migration | undefined;
 
   constructor(platform: Platform) {
     this.#platform = platform;
-    this.#home = new Migration(platform);
   }
 
   /**
@@ -161,11 +161,12 @@ export class CpuFault implements Step {
     this.#count('home');
     const { start, end } = space.granule(this.#vpn, memory.granulePages);
     this.#phase = HOME;
+    this.#home ??= new Migration(this.#platform);
     return run.call(this.#home.toHost(space, start, end - start, memory, 'home', this.#vpn));
   }
 
   #cameHome(run: Run): Progress {
-    switch (this.#home.verdict(this.#vpn)) {
+    switch (this.#home!.verdict(this.#vpn)) {
       case 'moved':
         return this.#end(run, 'served');
       case 'refused':

@@ -251,13 +251,15 @@ export class Migration implements Step {
   /** Puts this migration's words into the batch areas for the next core call. */
   #lend(): void {
     const core = this.#platform.core;
-    core.words(L.AREA_SOURCE, this.#pages * 2).set(this.source.subarray(0, this.#pages * 2));
-    core.words(L.AREA_TARGET, this.#pages * 2).set(this.target.subarray(0, this.#pages * 2));
+    put(core.u32, this.#sourceAt >>> 2, this.source, this.#pages * 2);
+    put(core.u32, this.#targetAt >>> 2, this.target, this.#pages * 2);
   }
 
   /** Takes the source words back. */
   #keep(): void {
-    this.source.set(this.#platform.core.words(L.AREA_SOURCE, this.#pages * 2));
+    const { u32 } = this.#platform.core;
+    const at = this.#sourceAt >>> 2;
+    for (let i = 0, end = this.#pages * 2; i < end; i++) this.source[i] = u32[at + i]!;
   }
 
   #announce(): void {
@@ -374,7 +376,7 @@ export class Migration implements Step {
   #aimPicks(): void {
     this.target.fill(0, 0, this.#pages * 2);
     for (let i = 0; i < this.#pages; i++) if (this.#picks![i]! >= 0) this.#aim(i, this.#picks![i]!);
-    this.#platform.core.words(L.AREA_TARGET, this.#pages * 2).set(this.target.subarray(0, this.#pages * 2));
+    put(this.#platform.core.u32, this.#targetAt >>> 2, this.target, this.#pages * 2);
   }
 
   #aim(page: number, frame: number): void {
@@ -383,6 +385,13 @@ export class Migration implements Step {
   }
 
   #copy(): void {
+    if (!this.#memory.hasEngine(this.#space)) {
+      this.#lend();
+      this.#platform.core.exports.migrateCopy(this.#sourceAt, this.#targetAt, this.#pages);
+      // What an earlier migration of this object gave to an engine is not to be done again.
+      this.#zeros?.clear();
+      return;
+    }
     this.#copies ??= new Copies(this.#locator, this.#performCopy, this.#bytes);
     this.#zeros ??= new Copies(this.#locator, this.#performCopy, this.#bytes);
     const copies = this.#copies.clear();
@@ -399,8 +408,9 @@ export class Migration implements Step {
   }
 
   #zero(): void {
-    if (this.#zeros!.count === 0) return;
-    const ticket = this.#memory.zero(this.#space, this.#zeros!);
+    const zeros = this.#zeros;
+    if (!zeros || zeros.count === 0) return;
+    const ticket = this.#memory.zero(this.#space, zeros);
     if (ticket) this.#tickets.push(ticket);
   }
 
@@ -416,18 +426,7 @@ export class Migration implements Step {
   };
 
   readonly #performCopy = (from: number, to: number, pages: number): void => {
-    const { core } = this.#platform;
-    const target = core.frameBytes(to);
-    if (target === 0) return;
-    const length = pages * L.PAGE_BYTES;
-    if (from < 0) {
-      core.u8.fill(0, target, target + length);
-      return;
-    }
-    // What has no bytes is read as zeros: the target has those of its last use.
-    const source = core.frameBytes(from);
-    if (source !== 0) core.u8.copyWithin(target, source, source + length);
-    else core.u8.fill(0, target, target + length);
+    this.#platform.core.exports.frameCopy(from, to, pages);
   };
 
   #isHole(page: number): boolean {
@@ -527,4 +526,9 @@ export class Migration implements Step {
       return high & L.MIGRATE_VALID ? (high & L.MIGRATE_WRITE) !== 0 : writable;
     });
   }
+}
+
+/** Word by word: most migrations move a page or a few, for which two views cost more than the words. */
+function put(into: Uint32Array, at: number, words: Uint32Array, count: number): void {
+  for (let i = 0; i < count; i++) into[at + i] = words[i]!;
 }

@@ -18,6 +18,7 @@ export interface Race {
   mayFail?(error: unknown, step: number): boolean;
 }
 
+/** What went wrong, and the schedule that shows it. */
 export interface Finding {
   readonly kind: 'deadlock' | 'endless' | 'step' | 'check';
   /** Give it to `replaySchedule`. */
@@ -26,6 +27,7 @@ export interface Finding {
   readonly error: unknown;
 }
 
+/** How far an exploration came. */
 export interface Exploration {
   /** Schedules run. */
   readonly schedules: number;

@@ -11,6 +11,7 @@ import { ModelSpace } from './space.ts';
 
 export const GRANULES: readonly number[] = [1, 16, 512];
 
+/** The naive machine: address spaces and devices over plain maps of pages. */
 export class ModelMachine {
   readonly host: HostNode;
   readonly spaces: ModelSpace[] = [];

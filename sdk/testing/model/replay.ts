@@ -19,6 +19,7 @@ export const FAULT_ENTRIES = 256;
 /** A page outside every VMA is mapped with the aligned block of this many pages around it. */
 const RESERVATION_PAGES = 512;
 
+/** What a replay on the model is told. */
 export interface ModelReplayOptions {
   device: 'nouveau' | 'mirror';
   /** Not looked at for a mirror. */
@@ -34,8 +35,10 @@ export interface ModelReplayOptions {
   preset?: Preset;
 }
 
+/** What it counts: the numbers of a replay's JSON, `host` and `instructions` left out. */
 export type ModelReport = Omit<Counters, 'transfers'> & { modelledNs?: ModelledNs };
 
+/** Replays accesses on the naive model. Throws when a load observes anything but the bytes last written. */
 export function modelReplay(trace: Iterable<TraceAccess>, options: ModelReplayOptions): ModelReport {
   const replay = new Replay(options);
   for (const access of trace) replay.add(access);

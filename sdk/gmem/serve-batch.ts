@@ -1,57 +1,70 @@
 /**
- * The framework's own fault service: every record of a batch in the order of its coming. A driver that wants to sort, merge or choose gives a `fault` family instead.
+ * Serving a fault batch: its faults one after the other, in an order of the driver's choice or of their coming, until memory cannot take more without giving up
+ * what this batch has brought. The framework replays all stalled lanes afterwards; what was put off faults again.
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
-import type { FaultBatch } from './fault-batch.ts';
+import type { BatchFault, FaultBatch } from './fault-batch.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 
-export class DefaultService implements Step {
+/** The step that serves a batch. Made by `context.batchStep()`; reused by its owner. */
+export class ServeBatch implements Step {
   readonly name = 'serve batch';
   readonly #context: Context;
   readonly #serve: ServeFault;
   #batch!: FaultBatch;
+  #faults: readonly BatchFault[] = [];
   #next = 0;
   #called = false;
+  /** A write that is not allowed was cancelled; those who only read the page may still be served. */
+  #readsOnly = false;
 
   constructor(platform: Platform, context: Context) {
     this.#context = context;
     this.#serve = new ServeFault(platform, context);
   }
 
-  of(batch: FaultBatch): this {
+  /** The faults of `batch`, in this order: its records by themselves, or what the driver has made of them. */
+  of(batch: FaultBatch, faults: readonly BatchFault[] = batch.records): this {
     this.#batch = batch;
+    this.#faults = faults;
     this.#next = 0;
     this.#called = false;
+    this.#readsOnly = false;
     return this;
   }
 
   next(run: Run): Progress {
-    const { records } = this.#batch;
-    if (this.#called) {
-      this.#called = false;
-      const record = records[this.#next]!;
-      if (!settle(this.#batch, record, this.#serve.outcome, this.#context)) {
-        this.#batch.deferred += records.length - this.#next;
-        return DONE;
-      }
-      this.#next++;
-    }
-    if (this.#next === records.length) return DONE;
-    const { vpn, write, spanStart, spanPages } = records[this.#next]!;
-    this.#spare(spanStart, spanPages);
+    if (this.#called && !this.#settled()) return DONE;
+    const fault = this.#faults[this.#next];
+    if (!fault) return DONE;
+    this.#spare(fault);
     this.#called = true;
-    return run.call(this.#serve.of(vpn, write));
+    return run.call(this.#serve.of(fault.vpn, fault.write && !this.#readsOnly));
+  }
+
+  /** Enters how the last fault ended; false when the batch ends with it. */
+  #settled(): boolean {
+    const { vpn, write, reads = false } = this.#faults[this.#next]!;
+    const { outcome } = this.#serve;
+    this.#called = false;
+    if (!settle(this.#batch, { vpn, write: write && !this.#readsOnly }, outcome, this.#context)) {
+      this.#batch.deferred += this.#faults.length - this.#next;
+      return false;
+    }
+    this.#readsOnly = outcome === 'permission' && write && reads && !this.#readsOnly;
+    if (!this.#readsOnly) this.#next++;
+    return true;
   }
 
   /** What the access also touches and is there must not be evicted before its lane has run. */
-  #spare(start: number, pages: number): void {
+  #spare({ spanStart, spanPages }: BatchFault): void {
     const memory = this.#context.device.memory;
     if (!memory) return;
-    for (let vpn = start; vpn < start + pages; vpn++) {
+    for (let vpn = spanStart; vpn < spanStart + spanPages; vpn++) {
       const page = this.#context.residency(vpn);
       if (page !== undefined) memory.spared.add(memory.node.base + page);
     }

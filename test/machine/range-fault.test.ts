@@ -1,0 +1,276 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type AddressRange, type AddressSpace, isFarfaultError, type Machine } from 'farfault';
+import { HMM_ERROR, HMM_VALID, HMM_WRITE, type IntervalNotifier, MirrorRange, RangeFault, TakeDown } from 'farfault/mm';
+import { Lock } from '../../sdk/step/lock.ts';
+import type { Run, Step } from '../../sdk/step/step.ts';
+import { DONE } from '../../sdk/step/step.ts';
+import { expectClean, PAGE, Probe, smallMachine } from './probe.ts';
+
+let machine: Machine;
+let space: AddressSpace;
+let range: AddressRange;
+let notifier: IntervalNotifier;
+
+const RW = HMM_VALID + HMM_WRITE;
+const vpn = (): number => range.start / PAGE;
+
+/** One letter a page: `w` writable, `r` readable, `x` never, `.` nothing there. */
+function printed(words: Uint32Array, pages: number): string {
+  return Array.from({ length: pages }, (_, i) => {
+    const high = words[i * 2 + 1]!;
+    if (high & HMM_ERROR) return 'x';
+    if (high < HMM_VALID) return '.';
+    return high & HMM_WRITE ? 'w' : 'r';
+  }).join('');
+}
+
+/** Holds the mmap lock around a step that requires it. */
+class Locked implements Step {
+  readonly name = 'locked';
+  readonly #inner: Step;
+  #called = false;
+
+  constructor(inner: Step) {
+    this.#inner = inner;
+  }
+
+  next(run: Run): ReturnType<Step['next']> {
+    if (this.#called) {
+      space.mmapLock.release(run);
+      return DONE;
+    }
+    if (!space.mmapLock.tryAcquireShared(run)) return run.waitFor(space.mmapLock);
+    this.#called = true;
+    return run.call(this.#inner);
+  }
+
+  abort(run: Run): void {
+    if (run.holds(space.mmapLock)) space.mmapLock.release(run);
+  }
+}
+
+function look(request: (i: number) => number, { pages = 6, owner = 0 } = {}): { outcome: string; words: string; at: number } {
+  const sequence = notifier.readBegin() as number;
+  const fault = new RangeFault(machine.platform).of(space, { notifier, vpn: vpn(), pages, request, owner }, sequence);
+  machine.platform.scheduler.runSync(new Locked(fault));
+  return { outcome: fault.outcome, words: printed(fault.words, pages), at: fault.at };
+}
+
+/** Six pages: written, read, untouched, read-only and read, PROT_NONE, no mapping. */
+beforeEach(() => {
+  machine = smallMachine();
+  space = machine.createAddressSpace();
+  range = space.mmap({ bytes: 5 * PAGE });
+  space.mprotect({ start: range.start + 3 * PAGE, end: range.start + 4 * PAGE }, 'r');
+  space.mprotect({ start: range.start + 4 * PAGE, end: range.start + 5 * PAGE }, 'none');
+  space.write(range.start, Uint8Array.of(1));
+  space.read(range.start + PAGE, 1);
+  space.read(range.start + 3 * PAGE, 1);
+  notifier = space.subscribe(
+    { start: range.start, end: range.start + 6 * PAGE },
+    {
+      invalidate: (event, self) => {
+        self.setSequence(event.sequence);
+        return true;
+      },
+    },
+  );
+});
+
+afterEach(() => {
+  expectClean(machine);
+  machine.close();
+});
+
+describe('a range fault', () => {
+  test('without a request says what is there and changes nothing', () => {
+    expect(look(() => 0)).toEqual({ outcome: 'done', words: 'wr.rxx', at: 0 });
+    expect(look(() => HMM_WRITE)).toEqual({ outcome: 'done', words: 'wr.rxx', at: 0 });
+    expect(space.dump({ start: range.start, end: range.start + 6 * PAGE })).toBe('Hz.z.-');
+  });
+
+  test('faults in the pages that ask, and no others', () => {
+    expect(look((i) => (i === 2 ? HMM_VALID : 0))).toMatchObject({ outcome: 'done', words: 'wrrrxx' });
+    expect(space.dump(range)).toBe('Hzzz.');
+    expect(look((i) => (i === 1 ? RW : 0))).toMatchObject({ outcome: 'busy' });
+    expect(look((i) => (i === 1 ? RW : 0))).toMatchObject({ outcome: 'done', words: 'wwrrxx' });
+    expect(space.dump(range)).toBe('HHzz.');
+    expect(machine.counters.cpuFaults).toMatchObject({ zero: 2, demand: 1, cow: 0 });
+  });
+
+  test('for a write is EPERM on a mapping that may only be read, EFAULT on one that may not even be', () => {
+    expect(look((i) => (i === 3 ? RW : 0))).toMatchObject({ outcome: 'permission', at: 3 });
+    expect(look((i) => (i === 4 ? RW : 0))).toMatchObject({ outcome: 'fault', at: 4 });
+    expect(look((i) => (i === 4 ? HMM_VALID : 0))).toMatchObject({ outcome: 'fault', at: 4 });
+    expect(look((i) => (i === 5 ? HMM_VALID : 0))).toMatchObject({ outcome: 'fault', at: 5 });
+    expect(space.dump({ start: range.start, end: range.start + 6 * PAGE })).toBe('Hz.z.-');
+  });
+
+  test('keeps what it faulted in before the page that fails', () => {
+    expect(look(() => HMM_VALID)).toMatchObject({ outcome: 'fault', at: 4 });
+    expect(space.dump(range)).toBe('Hzzz.');
+  });
+
+  test('is busy when the range was invalidated since it began', () => {
+    const sequence = notifier.readBegin() as number;
+    space.madvise({ start: range.start, end: range.start + PAGE }, 'dontneed');
+    const fault = new RangeFault(machine.platform).of(
+      space,
+      { notifier, vpn: vpn(), pages: 2, request: () => HMM_VALID, owner: 0 },
+      sequence,
+    );
+    machine.platform.scheduler.runSync(new Locked(fault));
+    expect(fault.outcome).toBe('busy');
+    expect(space.dump(range)).toBe('.z.z.');
+  });
+
+  test('sees its owner’s device pages, and brings those of others home when asked', () => {
+    const device = machine.addDevice(new Probe().driver);
+    const context = space.attach(device);
+    context.migrate({ start: range.start, end: range.start + PAGE }, { to: 'device' });
+    expect(look(() => 0, { pages: 2, owner: device.owner })).toMatchObject({ words: 'wr' });
+    expect(look(() => 0, { pages: 2 })).toMatchObject({ words: '.r' });
+    expect(look((i) => (i === 0 ? RW : 0), { pages: 2, owner: device.owner })).toMatchObject({ outcome: 'done', words: 'wr' });
+    expect(space.dump(range)).toBe('Dz.z.');
+    expect(look((i) => (i === 0 ? HMM_VALID : 0), { pages: 2 })).toMatchObject({ outcome: 'busy' });
+    expect(look((i) => (i === 0 ? HMM_VALID : 0), { pages: 2 })).toMatchObject({ outcome: 'done', words: 'wr' });
+    expect(space.dump(range)).toBe('Hz.z.');
+  });
+
+  test('is refused for a range that its notifier does not cover, or one too long', () => {
+    const fault = new RangeFault(machine.platform);
+    const ask = (from: number, pages: number) => (): unknown =>
+      fault.of(space, { notifier, vpn: from, pages, request: () => 0, owner: 0 }, 0);
+    for (const [from, pages] of [
+      [vpn() - 1, 1],
+      [vpn(), 7],
+      [vpn(), 0],
+      [vpn(), 1e6],
+      [vpn(), 1.5],
+      [0.5, 1],
+    ] as const) {
+      expect(ask(from, pages)).toThrow(expect.objectContaining({ code: 'EINVAL' }) as Error);
+    }
+    const other = machine.createAddressSpace();
+    expect(() => fault.of(other, { notifier, vpn: vpn(), pages: 1, request: () => 0, owner: 0 }, 0)).toThrow(
+      'is one of another address space',
+    );
+  });
+});
+
+describe('MirrorRange', () => {
+  test('begins again when the range is invalidated between the look and the install', async () => {
+    const lock = new Lock('driver', 1);
+    const installed: string[] = [];
+    const mirror = new MirrorRange(machine.platform).of(
+      space,
+      { notifier, vpn: vpn(), pages: 3, request: () => HMM_VALID, owner: 0 },
+      lock,
+      (words, from, pages) => installed.push(`${from - vpn()} ${printed(words, pages)}`),
+    );
+    // Somebody has the driver lock while the answer comes, and the range changes meanwhile.
+    let release: (() => void) | undefined;
+    const holder: Step & { taken: boolean } = {
+      name: 'holder',
+      taken: false,
+      next(run) {
+        if (!this.taken) {
+          this.taken = true;
+          if (!lock.tryAcquire(run)) throw new Error('the lock is free');
+          const ticket = machine.platform.tickets.open('holder');
+          release = () => ticket.complete();
+          return run.waitFor(ticket);
+        }
+        lock.release(run);
+        return DONE;
+      },
+    };
+    const held = machine.platform.scheduler.runAsync(holder);
+    const done = machine.platform.scheduler.runAsync(mirror);
+    expect(machine.pending.map(({ waitsFor }) => waitsFor)).toEqual(['ticket 1 (holder)', 'driver lock 1']);
+    space.write(range.start + PAGE, Uint8Array.of(2));
+    release!();
+    await Promise.all([held, done]);
+    expect(mirror.outcome).toBe('done');
+    expect(mirror.retries).toBe(1);
+    expect(installed).toEqual(['0 wwr']);
+  });
+
+  test('waits for the end of an invalidation that is running, and then says that the range is gone', async () => {
+    const slow = new Probe({ pages: 0, cached: true });
+    const context = space.attach(machine.addDevice(slow.driver));
+    context.read(range.start, 1);
+    slow.slow.add('invalidate');
+    const gone = machine.platform.scheduler.runAsync(new TakeDown(machine.platform, space, vpn(), vpn() + 1, { verb: 'unmap' }));
+    const installed: string[] = [];
+    const mirror = new MirrorRange(machine.platform).of(
+      space,
+      { notifier, vpn: vpn(), pages: 1, request: () => HMM_VALID, owner: 0 },
+      new Lock('driver', 1),
+      (words) => installed.push(printed(words, 1)),
+    );
+    const done = machine.platform.scheduler.runAsync(mirror);
+    expect(machine.pending.map(({ waitsFor }) => waitsFor)).toEqual([
+      'ticket 1 (probe: invalidate)',
+      `the end of the invalidations of space ${space.id}`,
+    ]);
+    slow.finish();
+    await Promise.all([gone, done]);
+    expect(mirror.outcome).toBe('fault');
+    expect(installed).toEqual([]);
+  });
+
+  test('releases the driver lock when the install throws', () => {
+    const lock = new Lock('driver', 1);
+    const mirror = new MirrorRange(machine.platform).of(space, { notifier, vpn: vpn(), pages: 1, request: () => 0, owner: 0 }, lock, () => {
+      throw new Error('no room in the device table');
+    });
+    expect(() => machine.platform.scheduler.runSync(mirror)).toThrow('no room in the device table');
+    expect(lock.holder).toBe(undefined);
+    expect(space.mmapLock.readers).toBe(0);
+  });
+});
+
+describe('a subscriber', () => {
+  test('that throws does not stop what is announced, and is heard of', () => {
+    const bad = space.subscribe(range, {
+      invalidate: () => {
+        throw new Error('subscriber is broken');
+      },
+    });
+    space.munmap(range);
+    expect(space.dump()).toBe('');
+    expect(machine.strayErrors.map((error) => (error as Error).message)).toEqual(['subscriber is broken']);
+    machine.reset();
+    expect(bad.state).toBe('subscribed');
+  });
+
+  test('hears of every change of its range with the reason, until it is taken away', () => {
+    const heard: string[] = [];
+    const mine = space.subscribe(
+      { start: range.start, end: range.start + PAGE },
+      {
+        invalidate: (event, self) => {
+          self.setSequence(event.sequence);
+          heard.push(`${event.reason} ${event.start - vpn()}+${event.end - event.start}`);
+          return true;
+        },
+      },
+    );
+    const device = machine.addDevice(new Probe({ granulePages: 2 }).driver);
+    const context = space.attach(device);
+    space.madvise({ start: range.start + PAGE, end: range.end }, 'dontneed');
+    context.read(range.start, 1);
+    space.read(range.start, 1);
+    space.mprotect({ start: range.start, end: range.start + 2 * PAGE }, 'r');
+    space.munmap({ start: range.start, end: range.start + 2 * PAGE });
+    // Two for a migration in which a hole got its page; the second from the first hole on, which does not touch this range.
+    expect(heard).toEqual(['MIGRATE 0+2', 'MIGRATE 0+2', 'PROTECTION_VMA 0+2', 'UNMAP 0+2']);
+    space.unsubscribe(mine);
+    space.mmap({ bytes: PAGE, at: range.start, fixed: true });
+    space.munmap({ start: range.start, end: range.start + PAGE });
+    expect(heard.length).toBe(4);
+    expect(() => space.unsubscribe(mine)).not.toThrow();
+    expect(isFarfaultError(undefined)).toBe(false);
+  });
+});

@@ -33,7 +33,18 @@ import {
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
-import { frameCharge, frameClear, frameCopy, frameGet, frameMaps, framePut, frameRecord, frameTouch, frameTryLock, frameUnlock } from './frame';
+import {
+  frameCharge,
+  frameClear,
+  frameCopy,
+  frameGet,
+  frameMaps,
+  framePut,
+  frameRecord,
+  frameTouch,
+  frameTryLock,
+  frameUnlock,
+} from './frame';
 import { nodeOf } from './node';
 import { rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import { leafSlot, makeLeafSlot, pruneLeaf, walk, writeLeaf } from './table';

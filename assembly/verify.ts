@@ -201,7 +201,9 @@ function verifySubtree(table: u32, page: u32, level: u32, base: u64, strict: u32
     } else {
       counts += (<u64>1) << shift;
       if (load<u32>(table, TABLE_IS_HOME)) verifyHomeEntry(table, vpn, entry, strict);
-      else verifyDeviceEntry(table, vpn, entry);
+      else
+        for (let page: u64 = 0; page < (<u64>1) << shift && !load<u32>(H_VERIFY_RULE); page++)
+          verifyDeviceEntry(table, vpn + page, entry + page);
     }
     if (load<u32>(H_VERIFY_RULE)) return counts;
   }

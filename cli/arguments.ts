@@ -31,44 +31,51 @@ export interface Arguments {
 export function parseArguments(words: readonly string[], known: readonly OptionDescription[], command: string): Arguments {
   const positionals: string[] = [];
   const options = new Map<string, string[]>();
-  const types = Object.fromEntries(
-    known.map(({ name, takes }) => [name, { type: takes === 'none' ? ('boolean' as const) : ('string' as const) }]),
-  );
+  const types = Object.fromEntries(known.map(({ name }) => [name, { type: 'boolean' as const }]));
   const { tokens } = parseArgs({ args: [...words], options: types, strict: false, allowPositionals: true, tokens: true });
   /** The value of an `optional` that was written as a word of its own, and may have been meant for a positional. */
   let borrowed: { readonly name: string; readonly word: string } | undefined;
-  /** The option whose list goes on as long as no other word comes between. */
-  let list: { readonly option: OptionDescription; readonly values: string[]; next: number } | undefined;
-  for (const token of tokens) {
-    if (token.kind === 'option-terminator') {
-      list = undefined;
-      continue;
-    }
+  let at = 0;
+  /** The next word, if it is no option: it stands right behind the one before. */
+  const following = (): string | undefined => {
+    const token = tokens[at];
+    return token?.kind === 'positional' && token.index === tokens[at - 1]!.index + 1 ? token.value : undefined;
+  };
+  while (at < tokens.length) {
+    const token = tokens[at++]!;
+    if (token.kind === 'option-terminator') continue;
     if (token.kind === 'positional') {
-      if (list && token.index === list.next && list.option.further?.test(token.value)) {
-        list.values.push(token.value);
-        list.next++;
-      } else positionals.push(token.value);
+      positionals.push(token.value);
       continue;
     }
-    const { rawName, value, inlineValue = false } = token;
+    const { rawName, value: inline } = token;
     const option = known.find(({ name }) => rawName === `--${name}`);
     const names = known.map(({ name }) => `--${name}`);
     if (!option) throw new UsageError(unknown('option', rawName, names, command));
     if (options.has(option.name) && option.takes !== 'many') throw new UsageError(`${rawName} is given twice`);
     const values = options.get(option.name) ?? [];
     options.set(option.name, values);
-    if (option.takes === 'none') {
-      if (inlineValue) throw new UsageError(`${rawName} takes no value`);
-    } else if (value === '' || (value === undefined && option.takes !== 'optional')) {
-      throw new UsageError(`${rawName} needs a value: ${rawName} ${option.value}`);
-    } else if (option.takes === 'optional' && value === '-' && !inlineValue) {
-      positionals.push(value);
-    } else if (value !== undefined) {
-      values.push(value);
-      if (option.takes === 'optional' && !inlineValue) borrowed = { name: option.name, word: value };
+    if (inline !== undefined) {
+      if (option.takes === 'none') throw new UsageError(`${rawName} takes no value`);
+      if (inline === '') throw new UsageError(`${rawName} needs a value: ${rawName} ${option.value}`);
+      values.push(inline);
+    } else if (option.takes === 'optional') {
+      const word = following();
+      if (word !== undefined && word !== '-') {
+        at++;
+        values.push(word);
+        borrowed = { name: option.name, word };
+      }
+    } else if (option.takes !== 'none') {
+      const word = following();
+      if (word === undefined) throw new UsageError(`${rawName} needs a value: ${rawName} ${option.value}`);
+      at++;
+      values.push(word);
     }
-    list = option.takes === 'many' ? { option, values, next: token.index + (inlineValue ? 1 : 2) } : undefined;
+    while (option.takes === 'many' && option.further?.test(following() ?? '') === true) {
+      values.push(following()!);
+      at++;
+    }
   }
   // `replay --json x.trace`: the only word that can be the trace is the trace.
   if (borrowed && positionals.length === 0) {

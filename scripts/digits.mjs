@@ -21,7 +21,7 @@ const digits = {};
 for (const name of ['stencil', 'bfs', 'hashjoin']) {
   const sidecar = JSON.parse(await readFile(new URL(`${name}.trace.gz.json`, folder), 'utf8'));
   for (const [title, driver] of Object.entries(cases)) {
-    const { host: _, ...report } = await replayTrace(createReadStream(new URL(`${name}.trace.gz`, folder)), {
+    const report = await replayTrace(createReadStream(new URL(`${name}.trace.gz`, folder)), {
       name,
       driver: driver(),
       dram: 64 * MIB,
@@ -30,6 +30,7 @@ for (const name of ['stencil', 'bfs', 'hashjoin']) {
       offload: sidecar.offload.map(({ range }) => parseRange(range)),
       seed: 1,
     });
+    delete report.host;
     digits[`${name}: ${title}`] = report;
   }
 }

@@ -17,7 +17,13 @@ export function coalesce(records: readonly DeviceFaultRecord[]): BatchFault[] {
     }
     const start = Math.min(last.spanStart, spanStart);
     const end = Math.max(last.spanStart + last.spanPages, spanStart + spanPages);
-    faults[faults.length - 1] = { vpn, write: last.write || write, reads: last.reads === true || !write, spanStart: start, spanPages: end - start };
+    faults[faults.length - 1] = {
+      vpn,
+      write: last.write || write,
+      reads: last.reads === true || !write,
+      spanStart: start,
+      spanPages: end - start,
+    };
   }
   return faults;
 }

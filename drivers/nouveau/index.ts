@@ -70,12 +70,12 @@ const nouveau: DriverFactory<NouveauOptions> = defineDriver(
           phys: memory,
           copy: engine,
           fault: {
-          service(batch) {
-            const faults = coalesce(batch.records);
-            batch.coalesced += batch.records.length - faults.length;
-            return serve.of(batch, faults);
+            service(batch) {
+              const faults = coalesce(batch.records);
+              batch.coalesced += batch.records.length - faults.length;
+              return serve.of(batch, faults);
+            },
           },
-        },
         };
       },
     };

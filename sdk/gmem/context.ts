@@ -276,6 +276,7 @@ export class Context implements SpaceMirror, Locator {
     this.#table = new DeviceTable(
       this.#platform.core,
       geometry ?? this.device.driver.geometry ?? DEFAULT_GEOMETRY,
+      this.device.pageBytes,
       this.space.table,
       locate,
     );
@@ -367,7 +368,7 @@ export class Context implements SpaceMirror, Locator {
   withdraw(ranges: Ranges): Ticket | undefined {
     try {
       this.pmap.release(ranges);
-      const ticket = this.#flush(ranges);
+      const ticket = this.#flush(this.#withOvershoot(ranges));
       if (ticket) this.#flushes.push(ticket);
       return ticket;
     } catch (error) {
@@ -375,6 +376,14 @@ export class Context implements SpaceMirror, Locator {
       this.#fail(error);
       return undefined;
     }
+  }
+
+  /** The ranges, and what the ready-made table had to let go around them. */
+  #withOvershoot(ranges: Ranges): Ranges {
+    const overshoot = this.#table?.overshoot;
+    if (!overshoot || overshoot.count === 0) return ranges;
+    ranges.each((vpn, pages) => overshoot.add(vpn, pages));
+    return overshoot;
   }
 
   /** Whether a flush of this device is unfinished: until then it may use what it knew, since nothing has been copied or freed. */

@@ -6,7 +6,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
-import type { Mappings, Ranges } from '../core/batch.ts';
+import { type Mappings, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import type { Context } from './context.ts';
 import type { Access, Pmap, TableGeometry, Tlb, Translation } from './driver.ts';
@@ -24,8 +24,24 @@ export class DeviceTable implements Pmap {
   readonly #core: Core;
   readonly #locate: (vpn: number, frame: number, write: boolean) => Translation;
 
-  constructor(core: Core, geometry: TableGeometry, home: number, locate: (vpn: number, frame: number, write: boolean) => Translation) {
+  /** Pages around the last `release` that had to go along with it: their caches are to be emptied too. */
+  readonly overshoot: Ranges = new Ranges();
+  /** Orders of the block entries it may use, largest first. */
+  readonly #orders: readonly number[];
+
+  /** `pageBytes`: the page sizes that its entries may have, 4096 among them. */
+  constructor(
+    core: Core,
+    geometry: TableGeometry,
+    pageBytes: readonly number[],
+    home: number,
+    locate: (vpn: number, frame: number, write: boolean) => Translation,
+  ) {
     checkGeometry(geometry);
+    this.#orders = pageBytes
+      .map((bytes) => Math.log2(bytes / L.PAGE_BYTES))
+      .filter((order) => order > 0)
+      .sort((a, b) => b - a);
     this.#core = core;
     this.#locate = locate;
     this.table = core.tableCreate(geometry.bits, false);
@@ -37,17 +53,61 @@ export class DeviceTable implements Pmap {
     const { exports } = this.#core;
     mappings.eachFrame((vpn, pages, frame, write) => {
       const high = L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0);
-      const done = exports.rangeMap(this.table, vpn, pages, frame, high);
-      if (done !== pages) throw fail('ENOMEM', 'table pages', this.#core.plan.tablePages, 'are used up: the device table cannot grow');
+      let at = 0;
+      while (at < pages) {
+        const order = this.#fitting(vpn + at, frame + at, pages - at);
+        const done =
+          order > 0
+            ? exports.rangeMapOrder(this.table, vpn + at, frame + at, high, order)
+            : exports.rangeMap(this.table, vpn + at, this.#upToBlock(vpn + at, pages - at), frame + at, high);
+        at += done;
+        if (done > 0) continue;
+        // A block is in the way: it is cut, and the rest of it stays.
+        const cut = this.#core.stopReason === L.STOP_SPLIT && exports.rangeSplit(this.table, vpn + at) !== 0;
+        if (!cut) throw fail('ENOMEM', 'table pages', this.#core.plan.tablePages, 'are used up: the device table cannot grow');
+      }
     });
   }
 
+  /** Order of the largest entry that can begin here; 0: a base page. */
+  #fitting(vpn: number, frame: number, pages: number): number {
+    for (const order of this.#orders) {
+      const size = 2 ** order;
+      if (pages >= size && vpn % size === 0 && frame % size === 0) return order;
+    }
+    return 0;
+  }
+
+  /** Base pages from here to where a block could begin. */
+  #upToBlock(vpn: number, pages: number): number {
+    const smallest = this.#orders[this.#orders.length - 1];
+    if (smallest === undefined) return pages;
+    const size = 2 ** smallest;
+    return Math.min(pages, size - (vpn % size));
+  }
+
   release(ranges: Ranges): void {
-    const { exports } = this.#core;
+    this.overshoot.clear();
     ranges.each((vpn, pages) => {
       // A range may be the whole address space; counts cross the boundary as 32 bits.
-      for (let done = 0; done < pages; done += 2 ** 30) exports.rangeUnmap(this.table, vpn + done, Math.min(pages - done, 2 ** 30));
+      for (let done = 0; done < pages; done += 2 ** 30) this.#unmap(vpn + done, Math.min(pages - done, 2 ** 30));
     });
+  }
+
+  /** Taking away cannot fail: where there is no table page to cut a block at a border of the range, the whole block goes, and the device will fault on the rest. */
+  #unmap(vpn: number, pages: number): void {
+    const { exports } = this.#core;
+    const end = vpn + pages;
+    for (let at = vpn; at < end;) {
+      exports.rangeUnmap(this.table, at, end - at);
+      if (this.#core.stopReason === L.STOP_NONE) return;
+      at += this.#core.stopIndex;
+      const size = 2 ** this.#orders[0]!;
+      const block = at - (at % size);
+      exports.rangeUnmap(this.table, block, size);
+      this.overshoot.add(block, size);
+      at = block + size;
+    }
   }
 
   protect(ranges: Ranges, write: boolean): void {

@@ -25,6 +25,8 @@ export class Device implements Attachable<Context> {
   readonly owner: number;
   readonly granulePages: number;
   readonly faultEntries: number;
+  /** Page sizes that the entries of its ready-made tables may have. */
+  readonly pageBytes: readonly number[];
   /** Its memories, in the order of `driver.memory`. */
   readonly memories: readonly OwnMemory[];
   readonly contexts: Context[] = [];
@@ -41,6 +43,7 @@ export class Device implements Attachable<Context> {
     this.batch = new Lock('batch', owner);
     this.granulePages = (driver.granuleBytes ?? L.PAGE_BYTES) / L.PAGE_BYTES;
     this.faultEntries = driver.faultEntries ?? FAULT_BUFFER_ENTRIES;
+    this.pageBytes = driver.pageBytes ?? [L.PAGE_BYTES];
     const memories: OwnMemory[] = [];
     try {
       for (const description of driver.memory ?? []) memories.push(new OwnMemory(platform, this, description));
@@ -191,12 +194,18 @@ export class OwnMemory implements DeviceMemory {
 function checkDriver(driver: Driver): void {
   if (typeof driver !== 'object' || driver === null)
     throw fail('EINVAL', 'driver', driver, 'is not a driver (an object made by a defineDriver factory)');
-  const { name, granuleBytes, faultEntries, memory = [] } = driver;
+  const { name, granuleBytes, faultEntries, pageBytes = [L.PAGE_BYTES], memory = [] } = driver;
   if (typeof name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(name))
     throw fail('EINVAL', 'driver.name', name, 'is not 1 to 32 lower-case letters, digits or -, a letter first');
   if (typeof driver.attach !== 'function') throw fail('EINVAL', `${name}.attach`, driver.attach, 'is not a function');
   if (granuleBytes !== undefined && !isPowerBetween(granuleBytes, L.PAGE_BYTES, HUGE_BYTES)) {
     throw fail('EINVAL', `${name}.granuleBytes`, granuleBytes, 'is not a power of two between 4096 and 2 MiB');
+  }
+  if (!Array.isArray(pageBytes) || !pageBytes.includes(L.PAGE_BYTES))
+    throw fail('EINVAL', `${name}.pageBytes`, pageBytes, 'is not an array of page sizes with 4096 among them');
+  for (const bytes of pageBytes as readonly number[]) {
+    if (!isPowerBetween(bytes, L.PAGE_BYTES, L.PAGE_BYTES << L.GIANT_ORDER))
+      throw fail('EINVAL', `${name}.pageBytes`, bytes, 'is not a power of two between 4096 and 1 GiB');
   }
   if (faultEntries !== undefined && (!Number.isInteger(faultEntries) || faultEntries < 1 || faultEntries > L.FAULTS_MAX)) {
     throw fail('EINVAL', `${name}.faultEntries`, faultEntries, `is not a count between 1 and ${L.FAULTS_MAX}`);

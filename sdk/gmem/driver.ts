@@ -138,7 +138,10 @@ export interface GmMmu {
 export interface Driver {
   /** Lower case letters, digits, `-`: names the device and its nodes. */
   readonly name: string;
-  /** Page sizes the device's table can hold, in bytes, smallest first. Default: 4096 only. */
+  /**
+   * Page sizes that entries of the ready-made table may have, in bytes: 4096, and powers of two up to 1 GiB. Runs that are aligned and contiguous get the largest
+   * that fits; a size between two levels is a group of neighbouring entries. Default: 4096 only.
+   */
   readonly pageBytes?: readonly number[];
   readonly memory?: readonly MemoryDescription[];
   /** How much one fault moves or maps: a power of two between 4096 and 2 MiB. Default: 4096. */

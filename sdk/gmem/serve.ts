@@ -61,7 +61,8 @@ export class ServeFault implements Step {
   #reserved = 0;
   #alone = false;
   #first = 0;
-  #picks: number[] = [];
+  #last = 0;
+  readonly #frames: number[] = [];
 
   constructor(platform: Platform, context: Context) {
     this.#platform = platform;
@@ -202,7 +203,7 @@ export class ServeFault implements Step {
       this.#need.push(vpn);
     }
     this.#first = first;
-    this.#picks = new Array<number>(last - first + 1).fill(L.FRAME_NONE);
+    this.#last = last;
     this.#reserved = 0;
     this.#evict.from(memory);
     this.#phase = RESERVE;
@@ -223,12 +224,14 @@ export class ServeFault implements Step {
         break;
       }
       memory.spared.add(frame);
-      this.#picks[this.#need[this.#reserved]! - this.#first] = frame;
-      this.#reserved++;
+      this.#frames[this.#reserved++] = frame;
     }
     this.#phase = MIGRATED;
-    const picks = this.#picks;
-    this.#picks = [];
+    // Who gets a frame was decided by need; which one, by address: neighbours lie together where they can.
+    const pages = this.#need.slice(0, this.#reserved).sort((a, b) => a - b);
+    const picks = new Array<number>(this.#last - this.#first + 1).fill(L.FRAME_NONE);
+    pages.forEach((vpn, i) => (picks[vpn - this.#first] = this.#frames[i]!));
+    this.#reserved = 0;
     return run.call(this.#migration.toDevice(this.#context.space, this.#first, picks, memory, 'fault', this.#context.install));
   }
 
@@ -257,8 +260,8 @@ export class ServeFault implements Step {
   }
 
   #release(): void {
-    for (const frame of this.#picks) if (frame >= 0) this.#platform.core.exports.framePut(frame);
-    this.#picks = [];
+    for (let i = 0; i < this.#reserved; i++) this.#platform.core.exports.framePut(this.#frames[i]!);
+    this.#reserved = 0;
     this.#platform.settleFreed();
   }
 

@@ -47,6 +47,7 @@ export interface Attachable<Context> {
 export interface SpaceMirror {
   readonly name: string;
   detach(): void;
+  detachAsync(): Promise<void>;
 }
 
 /** How a read or write ended, when failing is an expected outcome. */
@@ -82,6 +83,8 @@ export class AddressSpace {
   readonly mirrors: SpaceMirror[] = [];
   readonly #platform: Platform;
   #open = true;
+  /** RELEASE has been announced: once. */
+  #exiting = false;
 
   constructor(platform: Platform) {
     this.#platform = platform;
@@ -315,12 +318,41 @@ export class AddressSpace {
     return vma !== undefined && (vma.prot & PROT_WRITE) !== 0;
   }
 
-  /** Ends the space: everything is unmapped, contexts are detached. Any later use is EBADF. */
+  /** Tells every subscriber that the space ends. */
+  release(event: Invalidation): void {
+    this.notifiers.release(event);
+    for (const { error } of event.failures) this.#platform.stray.push(error);
+  }
+
+  /**
+   * Ends the space: subscribers hear RELEASE, everything is unmapped, contexts are detached. Any later use is EBADF. Errors: EBUSY while a device flushes; the pages go by themselves when
+   * it is done, and `close` has to be called again. Models: `exit_mmap`.
+   */
   close(): void {
     if (!this.#open) return;
     // First the pages, so that those on devices need no room at home any more: a detach could fail for want of it.
-    this.#runSync(new TakeDown(this.#platform, this, 0, ADDRESS_LIMIT / L.PAGE_BYTES, { verb: 'unmap' }));
+    const exit = this.#exit();
+    if (exit) this.#runSync(exit);
     for (const mirror of [...this.mirrors]) mirror.detach();
+    this.#end();
+  }
+
+  /** The same, waiting for devices that flush asynchronously. */
+  async closeAsync(): Promise<void> {
+    if (!this.#open) return;
+    const exit = this.#exit();
+    if (exit) await this.#runAsync(exit);
+    for (const mirror of [...this.mirrors]) await mirror.detachAsync();
+    this.#end();
+  }
+
+  #exit(): TakeDown | undefined {
+    if (this.#exiting) return undefined;
+    this.#exiting = true;
+    return new TakeDown(this.#platform, this, 0, ADDRESS_LIMIT / L.PAGE_BYTES, { verb: 'exit' });
+  }
+
+  #end(): void {
     this.#open = false;
     const { core } = this.#platform;
     core.exports.tlbDestroy(this.tlb);

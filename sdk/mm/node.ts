@@ -84,6 +84,8 @@ export class Node {
   }
 }
 
+const HUGE_FRAMES = 2 ** L.HUGE_ORDER;
+
 /** The nodes of a machine, and the frame numbers and bytes that are left for more. */
 export class Nodes {
   readonly list: Node[] = [];
@@ -102,12 +104,14 @@ export class Nodes {
     const { name, frames } = description;
     if (this.list.length >= L.NODES_MAX) throw fail('ENOMEM', 'nodes', this.list.length, `is the limit, reached before ${name}`);
     if (this.list.some((node) => node.name === name)) throw fail('EINVAL', 'node name', name, 'is taken');
-    if (this.#nextFrame + frames > plan.frames) {
+    // A device's frames begin at a multiple of 2 MiB, so that pages aligned in its memory are aligned here.
+    const base = description.owner > 0 ? Math.ceil(this.#nextFrame / HUGE_FRAMES) * HUGE_FRAMES : this.#nextFrame;
+    if (base + frames > plan.frames) {
       throw fail(
         'ENOMEM',
         `${name} pages`,
         frames,
-        `do not fit the machine: ${plan.frames - this.#nextFrame} pages are left; give createMachine more deviceMemory`,
+        `do not fit the machine: ${Math.max(0, plan.frames - base)} pages are left; give createMachine more deviceMemory`,
       );
     }
     const bytes = description.bytesIn === 'backed' ? frames * L.PAGE_BYTES : 0;
@@ -119,9 +123,9 @@ export class Nodes {
         `do not fit the machine: ${plan.bytesEnd - this.#nextByte} bytes are left; give createMachine more deviceMemory`,
       );
     }
-    const node = new Node(this.#core, this.list.length, this.#nextFrame, bytes > 0 ? this.#nextByte : 0, description);
+    const node = new Node(this.#core, this.list.length, base, bytes > 0 ? this.#nextByte : 0, description);
     this.list.push(node);
-    this.#nextFrame += frames;
+    this.#nextFrame = base + frames;
     this.#nextByte += bytes;
     return node;
   }
@@ -131,7 +135,7 @@ export class Nodes {
     if (this.list.at(-1) !== node || this.#core.exports.nodeDestroy(node.index) !== 0)
       throw fail('EINVAL', 'node', node.name, 'is not the last one, or in use');
     this.list.pop();
-    this.#nextFrame -= node.frames;
+    this.#nextFrame = node.base;
     if (node.bytesIn === 'backed') this.#nextByte -= node.frames * L.PAGE_BYTES;
   }
 

@@ -20,10 +20,17 @@ export type TakeDownVerb =
   | { readonly verb: 'unmap' }
   /** The pages; the promise stays, the next touch finds zeros. */
   | { readonly verb: 'discard' }
+  /** Everything: the space ends. */
+  | { readonly verb: 'exit' }
   /** Rights: READ | WRITE | EXEC. */
   | { readonly verb: 'protect'; readonly prot: number };
 
-const REASONS: Readonly<Record<TakeDownVerb['verb'], InvalidateReason>> = { unmap: 'UNMAP', discard: 'CLEAR', protect: 'PROTECTION_VMA' };
+const REASONS: Readonly<Record<TakeDownVerb['verb'], InvalidateReason>> = {
+  unmap: 'UNMAP',
+  discard: 'CLEAR',
+  exit: 'RELEASE',
+  protect: 'PROTECTION_VMA',
+};
 
 /** Pages given to the core at once: counts cross the boundary as 32 bits. */
 const PAGES_PER_CALL = 2 ** 30;
@@ -62,8 +69,9 @@ export class TakeDown implements Step {
       // falls through
       case ANNOUNCE:
         this.touched = this.#changes();
-        if (!this.touched) return this.#finish(run);
-        space.announce(this.#invalidation.set(this.#start, this.#end, REASONS[this.#what.verb]));
+        if (this.#what.verb === 'exit') space.release(this.#invalidation);
+        else if (!this.touched) return this.#finish(run);
+        else space.announce(this.#invalidation.set(this.#start, this.#end, REASONS[this.#what.verb]));
         this.#phase = CHANGE;
       // falls through
       default: {
@@ -105,7 +113,7 @@ export class TakeDown implements Step {
       const last = this.#parts[i + 1]!;
       if (what.verb === 'protect') this.#protect(first, last, what.prot);
       else this.#zap(first, last);
-      if (what.verb === 'unmap') space.vmas.remove(first, last);
+      if (what.verb === 'unmap' || what.verb === 'exit') space.vmas.remove(first, last);
     }
     if (what.verb === 'protect') {
       if (events.heard)

@@ -167,16 +167,19 @@ export class ModelNouveau implements ModelDevice, FrameOwner {
       if (!room && faulting !== undefined) throw hostMemoryExhausted();
       return room;
     };
-    const frames = new Map<number, VramFrame>();
+    const taken: VramFrame[] = [];
     const order = faulting === undefined ? need : [faulting, ...need.filter((vpn) => vpn !== faulting)];
     for (const vpn of order) {
       const frame = this.vram.take(space, vpn, evict);
       if (frame === undefined) break;
-      frames.set(vpn, frame);
+      taken.push(frame);
     }
-    if (frames.size === 0) return { moved: 0, full: true };
+    if (taken.length === 0) return { moved: 0, full: true };
 
-    const moved = need.filter((vpn) => frames.has(vpn));
+    // Who gets one is decided by that order; which one, by address: neighbours lie together where they can.
+    const moved = order.slice(0, taken.length).sort((a, b) => a - b);
+    const frames = new Map(moved.map((vpn, i) => [vpn, taken[i]!]));
+    for (const [vpn, frame] of frames) frame.vpn = vpn;
     const end = need.at(-1)! + 1;
     space.notify(need[0]!, end, { owner: this, pages: moved });
     const firstClear = moved.find((vpn) => space.pages.get(vpn)?.kind !== 'host');

@@ -13,7 +13,7 @@ export interface VramFrame extends Frame {
   readonly chunk: Chunk;
   readonly slot: number;
   readonly space: ModelSpace;
-  readonly vpn: number;
+  vpn: number;
 }
 
 /** Frames by slot; undefined is free. */

@@ -169,7 +169,7 @@ function budgetOf(options: MachineOptions): Budget {
   // And what aligning each device memory may leave unused.
   const frames = backed + bodiless + L.NODES_MAX * 2 ** L.HUGE_ORDER;
   const tables = countOf('tables', options.tables ?? 64, 1, TABLES_MAX);
-  const tablePages = countOf('tablePages', options.tablePages ?? Math.max(4096, Math.ceil(frames / 8)), 1);
+  const tablePages = countOf('tablePages', options.tablePages ?? Math.max(4096, Math.ceil((backed + bodiless) / 8)), 1);
   return { backedBytes: backed * L.PAGE_BYTES, frames, tablePages, tables, tlbs: tables, chains: CHAINS };
 }
 

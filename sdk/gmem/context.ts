@@ -86,6 +86,15 @@ export class Context implements SpaceMirror, Locator {
       if (device.memory?.node.allocator === 'driver' && !this.mmu.phys) {
         throw fail('EINVAL', `${device.name}.phys`, undefined, 'is required: its memory says that the driver hands the pages out');
       }
+      const before = device.contexts[0];
+      if (before && before.mmu.phys !== this.mmu.phys) {
+        throw fail(
+          'EINVAL',
+          `${device.name}.phys`,
+          this.mmu.phys,
+          'is not the one of its other address spaces: a memory has one allocator',
+        );
+      }
       if (device.memory?.node.bytesIn === 'external' && !(this.mmu.copy?.toDevice && this.mmu.copy.toHost && this.mmu.copy.zero)) {
         throw fail('EINVAL', `${device.name}.copy`, this.mmu.copy, 'must have toDevice, toHost and zero: its memory is external');
       }

@@ -59,7 +59,8 @@ export class DeviceAccess implements Step {
         this.done += done;
         continue;
       }
-      if (this.#platform.core.stopReason === L.STOP_BYTES || ++this.#attempts > ATTEMPTS_MAX) return this.#end('bus error');
+      if (this.#platform.core.stopReason === L.STOP_BYTES) return this.#end('bus error');
+      if (++this.#attempts > ATTEMPTS_MAX) return this.#end('no progress');
       this.#stalled = true;
       return AGAIN;
     }

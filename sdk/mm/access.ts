@@ -9,7 +9,7 @@ import { CpuFault, type FaultOutcome } from './fault.ts';
 import type { Platform } from './platform.ts';
 
 /** How an access ended: `done`, or why the page at `done` bytes could not be reached. */
-export type AccessOutcome = 'done' | Exclude<FaultOutcome, 'served'>;
+export type AccessOutcome = 'done' | Exclude<FaultOutcome, 'served'> | 'no progress';
 
 /** Tries for one page before an access gives up: a fault that is served every time and never lasts is a livelock. */
 export const FAULT_ATTEMPTS_MAX = 64;
@@ -56,7 +56,8 @@ export class CpuAccess implements Step {
       if (done > 0) this.#attempts = 0;
       this.done += done;
       if (done === length) continue;
-      if (core.stopReason !== L.STOP_FAULT || ++this.#attempts > FAULT_ATTEMPTS_MAX) return this.#end('bus error');
+      if (core.stopReason !== L.STOP_FAULT) return this.#end('bus error');
+      if (++this.#attempts > FAULT_ATTEMPTS_MAX) return this.#end('no progress');
       this.#faulted = true;
       return run.call(this.#fault.of(this.#space, core.stopVpn, this.#write));
     }

@@ -410,6 +410,8 @@ export function accessError(verb: string, addr: number, outcome: Exclude<AccessO
       return fail('EFAULT', `${verb}.addr`, addr, `is mapped without the right to ${verb}`);
     case 'no memory':
       return fail('ENOMEM', `${verb}.addr`, addr, 'needs a page, and host memory is exhausted');
+    case 'no progress':
+      return fail('ETIME', `${verb}.addr`, addr, 'makes no progress: its page is served again and again, and taken away each time');
     case 'bus error':
       return fail('EIO', `${verb}.addr`, addr, 'has bytes that cannot be had: its page is pinned, on an external memory, or lost');
   }

@@ -15,6 +15,9 @@ import type { AddressRange, AddressSpace } from './address-space.ts';
 import type { Platform } from './platform.ts';
 import { printedRights } from './take-down.ts';
 
+/** VMAs with more pages are not spelt out, unless by an explicit range. */
+const DUMP_PAGES_MAX = 65536;
+
 /** Letters of a range, or of every VMA with its addresses and rights, a line each. */
 export function dumpRange(platform: Platform, space: AddressSpace, range: AddressRange | undefined): string {
   if (range) return letters(platform, space, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES);
@@ -22,7 +25,9 @@ export function dumpRange(platform: Platform, space: AddressSpace, range: Addres
   space.vmas.each(0, 2 ** L.VPN_BITS, (vma) => {
     const from = (vma.start * L.PAGE_BYTES).toString(16);
     const to = (vma.end * L.PAGE_BYTES).toString(16);
-    lines.push(`${from}-${to} ${printedRights(vma.prot)} ${letters(platform, space, vma.start, vma.end)}`);
+    const pages = vma.end - vma.start;
+    const shown = pages <= DUMP_PAGES_MAX ? letters(platform, space, vma.start, vma.end) : `(${pages} pages)`;
+    lines.push(`${from}-${to} ${printedRights(vma.prot)} ${shown}`);
   });
   return lines.join('\n');
 }

@@ -104,8 +104,9 @@ export class Nodes {
     const { name, frames } = description;
     if (this.list.length >= L.NODES_MAX) throw fail('ENOMEM', 'nodes', this.list.length, `is the limit, reached before ${name}`);
     if (this.list.some((node) => node.name === name)) throw fail('EINVAL', 'node name', name, 'is taken');
-    // A device's frames begin at a multiple of 2 MiB, so that pages aligned in its memory are aligned here.
-    const base = description.owner > 0 ? Math.ceil(this.#nextFrame / HUGE_FRAMES) * HUGE_FRAMES : this.#nextFrame;
+    // A device's frames begin at a multiple of 2 MiB, so that pages aligned in its memory are aligned here; and never right behind another
+    // node's, so that a run of frames is always of one memory.
+    const base = description.owner > 0 ? (Math.floor(this.#nextFrame / HUGE_FRAMES) + 1) * HUGE_FRAMES : this.#nextFrame;
     if (base + frames > plan.frames) {
       throw fail(
         'ENOMEM',

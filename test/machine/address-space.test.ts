@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { isFarfaultError, type Machine } from 'farfault';
+import { defineDriver, deviceTable } from 'farfault/gmem';
 import { expectClean, PAGE, Probe, smallMachine, used } from './probe.ts';
 
 let machine: Machine;
@@ -240,6 +241,60 @@ describe('madvise dontneed', () => {
 });
 
 describe('closing', () => {
+  test('a space tells every subscriber RELEASE, once, before its pages go, and takes no new one', () => {
+    fresh();
+    const space = machine.createAddressSpace();
+    const range = space.mmap({ bytes: 2 * PAGE });
+    space.write(range.start, Uint8Array.of(1));
+    const heard: string[] = [];
+    space.subscribe(range, {
+      invalidate(event) {
+        heard.push(`${event.reason} ${used(machine)}`);
+        return true;
+      },
+    });
+    const before = used(machine);
+    space.close();
+    expect(heard).toEqual([`RELEASE ${before}`]);
+    expectClean(machine);
+  });
+
+  test('a space waits for a device that flushes, as a promise', async () => {
+    fresh();
+    const flushes: { complete(): void }[] = [];
+    const driver = defineDriver(() => ({
+      name: 'flusher',
+      attach(context) {
+        const table = deviceTable(context);
+        return {
+          pmap: table,
+          walk: { translate: (vpn, access) => table.walk(vpn, access) },
+          tlb: {
+            invalidate() {
+              const ticket = context.ticket('flush');
+              flushes.push(ticket);
+              return ticket;
+            },
+          },
+        };
+      },
+    }));
+    const device = machine.addDevice(driver());
+    const space = machine.createAddressSpace();
+    const context = space.attach(device);
+    const range = space.mmap({ bytes: PAGE });
+    context.write(range.start, Uint8Array.of(1));
+    const closing = space.closeAsync();
+    expect(used(machine)).toBe('dram 1');
+    while (flushes.length > 0) {
+      flushes.shift()!.complete();
+      await Promise.resolve();
+    }
+    await closing;
+    expect(used(machine)).toBe('dram 0');
+    expectClean(machine);
+  });
+
   test('a space gives everything back, its devices included; later use is EBADF', () => {
     const probe = new Probe();
     fresh();

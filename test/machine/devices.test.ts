@@ -191,6 +191,22 @@ describe('one device in two spaces', () => {
   });
 });
 
+describe('a device whose address spaces name different allocators', () => {
+  test('is refused: a memory has one', () => {
+    const pages = [0, 1, 2, 3];
+    const driver = defineDriver(() => ({
+      name: 'twofold',
+      memory: [{ name: 'vram', kind: 'private' as const, bytes: 4 * PAGE, allocator: 'driver' as const }],
+      attach: () => ({ phys: { allocPage: () => pages.pop(), freePage: (page: number) => void pages.push(page) } }),
+    }));
+    const { context } = begin(driver());
+    const other = machine.createAddressSpace();
+    expect(() => other.attach(context.device)).toThrow('a memory has one allocator');
+    expect(other.mirrors.length).toBe(0);
+    expectClean(machine);
+  });
+});
+
 describe('two devices in one space', () => {
   test('hand a page from one to the other by way of the host', () => {
     machine = smallMachine();

@@ -40,3 +40,5 @@ export { runAccesses, copyThrough, fillValues } from './access';
 export { jobBegin, laneRound, laneCancel } from './lanes';
 export { lackeyParse } from './lackey';
 export { verify } from './verify';
+export { byteMapRepeat } from './byte-map';
+export { runEnd, nextBlock } from './trace';

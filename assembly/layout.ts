@@ -412,7 +412,10 @@ export const EXTENT_BYTES = 16;
 /** u32 list: driver-owned frames freed by the last call. */
 export const AREA_FREED = AREA_EXTENTS + WORDS_MAX * EXTENT_BYTES;
 export const FREED_MAX = 16384;
-export const AREAS_LENGTH = AREA_FREED + FREED_MAX * 4;
+/** u32 list: 2 MiB blocks that a replay has reserved lately. */
+export const AREA_BLOCKS = AREA_FREED + FREED_MAX * 4;
+export const BLOCKS_MAX = 1024;
+export const AREAS_LENGTH = AREA_BLOCKS + BLOCKS_MAX * 4;
 /** Links of lists count from 1; a frame number that is none. */
 export const FRAME_NONE = -1;
 
@@ -459,3 +462,21 @@ export const STOP_BYTES = 6;
 export const STOP_LINE = 7;
 /** A range cuts a huge leaf that must be split first. */
 export const STOP_SPLIT = 8;
+
+// ---------------------------------------------------------------------------------------------------------------- byte map
+//
+// The memory of a replay's byte map: an instance of the same module with a memory of its own, which may grow. See byte-map.ts.
+
+export const BYTE_MAP_PAGES_USED = 0;
+export const BYTE_MAP_PAGES_MAX = 4;
+/** Why the last call ended: 0 done, 1 no room for another page, 2 a load differs. */
+export const BYTE_MAP_STOP = 8;
+export const BYTE_MAP_LOADS = 12;
+/** u64: what a load that differs should have observed. */
+export const BYTE_MAP_WANTED = 16;
+export const BYTE_MAP_SLOTS = 1 << 20;
+export const BYTE_MAP_SLOTS_AT = HEADER_BYTES;
+export const BYTE_MAP_WORDS = BYTE_MAP_SLOTS_AT + BYTE_MAP_SLOTS * 16;
+export const BYTE_MAP_VALUES = BYTE_MAP_WORDS + JOB_ACCESSES_MAX * 8;
+export const BYTE_MAP_ORDER = BYTE_MAP_VALUES + JOB_ACCESSES_MAX * 8;
+export const BYTE_MAP_PAGES = BYTE_MAP_ORDER + JOB_ACCESSES_MAX * 4;

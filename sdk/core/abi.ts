@@ -85,6 +85,9 @@ export interface CoreExports {
   laneCancel(job: number, lane: number): void;
   lackeyParse(input: number, length: number, output: number, max: number, last: number): number;
   verify(strict: number): number;
+  byteMapRepeat(from: number, count: number, ordered: number): number;
+  runEnd(accesses: number, from: number, count: number): number;
+  nextBlock(accesses: number, from: number, count: number, recent: number, slots: number): number;
 }
 
 const HIGH = 2 ** 32;

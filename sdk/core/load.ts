@@ -50,6 +50,34 @@ function build(instance: { exports: unknown }, memory: WebAssembly.Memory, plan:
   return core;
 }
 
+/** An instance of the core over a memory of its own that may grow: for a replay's byte map. */
+export interface GrowingCore {
+  readonly exports: CoreExports;
+  /** Its memory now; another buffer after `grow`. */
+  buffer(): ArrayBuffer;
+  /** Adds bytes, rounded up to 64 KiB; false when the host refuses or 4 GiB are reached. */
+  grow(bytes: number): boolean;
+}
+
+/** Makes one with `bytes` bytes, all zero. */
+export async function loadGrowingCore(bytes: number): Promise<GrowingCore> {
+  const compiled = await (embedded ??= WebAssembly.compile(bytesOf(CORE_WASM)));
+  const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536), maximum: 65536 });
+  const { instance } = await instantiate(compiled as never, { env: { memory: memory as never } });
+  return {
+    exports: { ...((instance as unknown as { exports: object }).exports as object) } as CoreExports,
+    buffer: () => memory.buffer,
+    grow(more) {
+      try {
+        memory.grow(Math.ceil(more / 65536));
+        return true;
+      } catch {
+        return false;
+      }
+    },
+  };
+}
+
 /**
  * Empties a used core: cheaper than another memory. Only records are cleared: table pages and frames are zeroed when they are handed out.
  * The end of the header is left alone, where a checked build keeps its texts.

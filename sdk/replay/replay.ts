@@ -26,8 +26,6 @@ import { TraceReader } from './trace.ts';
 /** Addresses reserved at the first touch of any page in them. */
 export const RESERVATION_BYTES: number = L.PAGE_BYTES << L.HUGE_ORDER;
 
-const RECENT_BLOCKS = 256;
-
 /** Tries for one CPU access before the replay gives up. */
 const ATTEMPTS_MAX = 64;
 
@@ -51,17 +49,16 @@ export class Replay {
   writes = 0;
   readonly #lanes: number;
   readonly #seed: number;
-  readonly #bytes: ByteMap = new ByteMap();
+  readonly #bytes: ByteMap;
   readonly #reserved: Set<number> = new Set();
   readonly #fault: CpuFault;
   readonly #job: JobRun;
-  /** Blocks seen lately, by their low bits: most accesses need no more than a look here. */
-  readonly #recent: Int32Array = new Int32Array(RECENT_BLOCKS).fill(-1);
   /** Number of the access at the front of the area. */
   #number = 0;
 
-  constructor(machine: Machine, setup: ReplaySetup) {
+  constructor(machine: Machine, bytes: ByteMap, setup: ReplaySetup) {
     this.machine = machine;
+    this.#bytes = bytes;
     this.core = machine.platform.core;
     this.space = machine.createAddressSpace();
     this.context = this.space.attach(machine.addDevice(setup.driver));
@@ -75,13 +72,11 @@ export class Replay {
   run(count: number): void {
     this.core.exports.fillValues(this.core.area(L.AREA_VALUES), count, this.#seed, this.#number);
     this.#reserve(count);
-    const words = this.core.words(L.AREA_ACCESSES, count * 2);
-    let from = 0;
-    while (from < count) {
-      const side = words[from * 2 + 1]! & L.ACCESS_DEVICE;
-      let end = from + 1;
-      while (end < count && (words[end * 2 + 1]! & L.ACCESS_DEVICE) === side) end++;
-      if (side) this.#runDevice(from, end);
+    const accesses = this.core.area(L.AREA_ACCESSES);
+    for (let from = 0; from < count;) {
+      const end = this.core.exports.runEnd(accesses, from, count);
+      const isDevice = (this.core.field(accesses, from * L.ACCESS_BYTES + 4) & L.ACCESS_DEVICE) !== 0;
+      if (isDevice) this.#runDevice(from, end);
       else this.#runCpu(from, end);
       from = end;
     }
@@ -90,19 +85,23 @@ export class Replay {
 
   /** Makes sure that every touched address is in a VMA: block by block, at the first touch. */
   #reserve(count: number): void {
-    const words = this.core.words(L.AREA_ACCESSES, count * 2);
+    const { core } = this;
+    const accesses = core.area(L.AREA_ACCESSES);
     for (let i = 0; i < count; i++) {
-      const low = words[i * 2]!;
-      const high = words[i * 2 + 1]!;
+      // Most accesses are in a block seen lately: the core passes over them.
+      i = core.exports.nextBlock(accesses, i, count, core.area(L.AREA_BLOCKS), L.BLOCKS_MAX);
+      if (i === count) return;
+      const low = core.field(accesses, i * L.ACCESS_BYTES);
+      const high = core.field(accesses, i * L.ACCESS_BYTES + 4);
       const block = ((high & L.ACCESS_ADDRESS_HIGH) << 11) | (low >>> 21);
-      if (this.#recent[block & (RECENT_BLOCKS - 1)] !== block) this.#reserveBlock(block);
-      const end = (low & (RESERVATION_BYTES - 1)) + ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH);
-      if (end >= RESERVATION_BYTES) this.#reserveBlock(block + 1);
+      const last = (low & (RESERVATION_BYTES - 1)) + ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH);
+      this.#reserveBlock(block);
+      if (last >= RESERVATION_BYTES) this.#reserveBlock(block + 1);
     }
   }
 
   #reserveBlock(block: number): void {
-    this.#recent[block & (RECENT_BLOCKS - 1)] = block;
+    this.core.words(L.AREA_BLOCKS, L.BLOCKS_MAX)[block % L.BLOCKS_MAX] = block + 1;
     if (this.#reserved.has(block)) return;
     if (block * RESERVATION_BYTES >= 2 ** L.ADDRESS_BITS)
       throw fail('EOVERFLOW', 'access', block * RESERVATION_BYTES, 'leaves the 48-bit address space');
@@ -156,9 +155,9 @@ export class Replay {
 
   /** Repeats executed accesses in the byte map, in the order of their execution. */
   #check(from: number, end: number, order: Uint32Array | undefined): void {
-    const words = this.core.words(L.AREA_ACCESSES, end * 2);
-    const values = this.core.words(L.AREA_VALUES, end * 2);
-    const loads = this.#bytes.repeat(words, values, from, end - from, order, this.#number);
+    const words = this.core.words(L.AREA_ACCESSES, end * 2).subarray(from * 2);
+    const values = this.core.words(L.AREA_VALUES, end * 2).subarray(from * 2);
+    const loads = this.#bytes.repeat(words, values, order, end - from, this.#number + from);
     this.reads += loads;
     this.writes += end - from - loads;
   }
@@ -170,7 +169,7 @@ export async function createReplay(setup: ReplaySetup): Promise<Replay> {
     (bytes, { bytes: own, bytesIn = 'backed' }) => bytes + (bytesIn === 'backed' ? own : 0),
     0,
   );
-  return new Replay(await createMachine({ dram: setup.dram, deviceMemory }), setup);
+  return new Replay(await createMachine({ dram: setup.dram, deviceMemory }), await ByteMap.create(), setup);
 }
 
 /** What the counted things of a replay would have taken, by a preset's constants. */

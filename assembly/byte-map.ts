@@ -1,0 +1,144 @@
+import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_WRITE, PAGE_BYTES, PAGE_SHIFT } from './layout';
+import {
+  BYTE_MAP_LOADS,
+  BYTE_MAP_ORDER,
+  BYTE_MAP_PAGES,
+  BYTE_MAP_PAGES_MAX,
+  BYTE_MAP_PAGES_USED,
+  BYTE_MAP_SLOTS,
+  BYTE_MAP_SLOTS_AT,
+  BYTE_MAP_STOP,
+  BYTE_MAP_VALUES,
+  BYTE_MAP_WANTED,
+  BYTE_MAP_WORDS,
+} from './layout';
+
+/**
+ * A plain map of bytes, in which a replay repeats what the machine has executed: stores are done again, loads are compared. It runs in an
+ * instance and a memory of its own, and knows nothing of frames, tables or TLBs: only which bytes were written last.
+ *
+ * ```
+ * slots   open addressing, neighbours beside each other: u64 page number + 1 | u32 address of its bytes       0: free
+ * pages   4 KiB each; page 0 stays all zero and stands for every page that was never written
+ * ```
+ */
+
+/** Repeating goes on; no room for another page: grow and call again; a load observed other bytes than were written last. */
+const GOING: u32 = 0;
+const NO_ROOM: u32 = 1;
+const DIFFERS: u32 = 2;
+
+/** Byte address of a page's bytes; without `make` that of the page of zeros where there is none, with it 0 when there is no room. */
+function bytesOf(vpn: u64, make: bool): u32 {
+  const key = vpn + 1,
+    mask: u32 = BYTE_MAP_SLOTS - 1;
+  let i = (<u32>vpn + <u32>(vpn >> 20) * 0x9e37) & mask,
+    slot: u32 = BYTE_MAP_SLOTS_AT + (i << 4),
+    found = load<u64>(slot);
+  while (found && found != key) {
+    i = (i + 1) & mask;
+    slot = BYTE_MAP_SLOTS_AT + (i << 4);
+    found = load<u64>(slot);
+  }
+  if (found) return load<u32>(slot, 8);
+  if (!make) return BYTE_MAP_PAGES;
+  const used = load<u32>(BYTE_MAP_PAGES_USED);
+  // Half-full at most: a search always ends.
+  if (used >= load<u32>(BYTE_MAP_PAGES_MAX) || used >= <u32>BYTE_MAP_SLOTS / 2) return 0;
+  const at = BYTE_MAP_PAGES + (used << PAGE_SHIFT);
+  store<u64>(slot, key);
+  store<u32>(slot, at, 8);
+  store<u32>(BYTE_MAP_PAGES_USED, used + 1);
+  return at;
+}
+
+/**
+ * Repeats accesses from position `from` to `count`: position k is access `order[k]` when `ordered`, else access k. Words, values and order stand at BYTE_MAP_*.
+ * Returns the position it came to; BYTE_MAP_STOP says why, BYTE_MAP_LOADS counts the loads.
+ */
+export function byteMapRepeat(from: u32, count: u32, ordered: u32): u32 {
+  let loads: u32 = load<u32>(BYTE_MAP_LOADS),
+    lastVpn: u64 = ~0,
+    lastAt: u32 = 0;
+  store<u32>(BYTE_MAP_STOP, GOING);
+  for (let k = from; k < count; k++) {
+    const index = ordered ? load<u32>(BYTE_MAP_ORDER + (k << 2)) : k;
+    const word = load<u64>(BYTE_MAP_WORDS + (index << 3)),
+      high = <u32>(word >> 32),
+      bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1,
+      write = (high & ACCESS_WRITE) != 0,
+      offset = (<u32>word) & (PAGE_BYTES - 1),
+      vpn = (word & 0xffffffffffff) >> PAGE_SHIFT,
+      value = BYTE_MAP_VALUES + (index << 3);
+    if (bytes <= 8 && offset + bytes <= <u32>PAGE_BYTES) {
+      // A page that does not exist yet is not remembered: a store may make it.
+      if (vpn != lastVpn || lastAt == <u32>BYTE_MAP_PAGES) {
+        lastAt = bytesOf(vpn, write);
+        lastVpn = vpn;
+        if (!lastAt) return stop(k, NO_ROOM, loads);
+      }
+      const at = lastAt + offset;
+      if (write) {
+        if (bytes == 8) store<u64>(at, load<u64>(value));
+        else if (bytes == 4) store<u32>(at, load<u32>(value));
+        else for (let i: u32 = 0; i < bytes; i++) store<u8>(at + i, load<u8>(value + i));
+        continue;
+      }
+      // An 8-byte look at the last bytes of a page sees the next page too; the mask drops that.
+      const wanted = bytes == 8 ? load<u64>(at) : load<u64>(at) & (((<u64>1) << (bytes << 3)) - 1);
+      if (wanted != load<u64>(value)) {
+        store<u64>(BYTE_MAP_WANTED, wanted);
+        return stop(k, DIFFERS, loads);
+      }
+      loads++;
+      continue;
+    }
+    lastVpn = ~0;
+    const status = repeatLong(word & 0xffffffffffff, bytes, write, value);
+    if (status != GOING) return stop(k, status, loads);
+    if (!write) loads++;
+  }
+  return stop(count, GOING, loads);
+}
+
+function stop(k: u32, reason: u32, loads: u32): u32 {
+  store<u32>(BYTE_MAP_STOP, reason);
+  store<u32>(BYTE_MAP_LOADS, loads);
+  return k;
+}
+
+/** One access of more than 8 bytes, or over a page boundary, byte by byte. */
+function repeatLong(address: u64, bytes: u32, write: bool, value: u32): u32 {
+  const first = bytesOf(address >> PAGE_SHIFT, write),
+    second = bytesOf((address + bytes - 1) >> PAGE_SHIFT, write);
+  if (!first || !second) return NO_ROOM;
+  const offset = (<u32>address) & (PAGE_BYTES - 1),
+    here: u32 = PAGE_BYTES - offset;
+  let hash: u32 = 0,
+    open: u32 = 0,
+    wanted: u64 = 0;
+  for (let i: u32 = 0; i < bytes; i++) {
+    const at = i < here ? first + offset + i : second + (i - here);
+    if (write) {
+      const part = i & 7;
+      const word: u32 = part < 4 ? load<u32>(value) + (i >> 3) : load<u32>(value, 4);
+      store<u8>(at, <u8>(word >> ((part & 3) << 3)));
+      continue;
+    }
+    const byte = <u32>load<u8>(at);
+    if (bytes <= 8) wanted |= (<u64>byte) << (i << 3);
+    else {
+      open |= byte << ((i & 3) << 3);
+      if ((i & 3) == 3 || i + 1 == bytes) {
+        hash = (hash ^ open) * 0x01000193;
+        hash ^= hash >>> 15;
+        open = 0;
+      }
+    }
+  }
+  if (write) return GOING;
+  if (bytes > 8) wanted = ((<u64>bytes) << 32) | hash;
+  if (wanted == load<u64>(value)) return GOING;
+  store<u64>(BYTE_MAP_WANTED, wanted);
+  return DIFFERS;
+}

@@ -1,0 +1,96 @@
+/** The map of bytes that every load of a replay is compared with: it has to be right, and it has to notice. */
+import { describe, expect, test } from 'vitest';
+import * as L from '../../assembly/layout.ts';
+import { ByteMap } from '../../sdk/replay/byte-map.ts';
+import { fill, observe } from '../../sdk/testing/model/value.ts';
+import { random } from '../model/random.ts';
+
+interface Access {
+  readonly addr: number;
+  readonly bytes: number;
+  readonly write: boolean;
+  readonly value: { readonly lo: number; readonly hi: number };
+}
+
+/** Packed accesses and their values, as the core lays them out. */
+function packed(accesses: readonly Access[]): [Uint32Array, Uint32Array] {
+  const words = new Uint32Array(accesses.length * 2);
+  const values = new Uint32Array(accesses.length * 2);
+  accesses.forEach(({ addr, bytes, write, value }, i) => {
+    words[i * 2] = addr;
+    words[i * 2 + 1] = (addr / 2 ** 32) | ((bytes - 1) << L.ACCESS_LENGTH_SHIFT) | (write ? L.ACCESS_WRITE : 0);
+    values[i * 2] = value.lo;
+    values[i * 2 + 1] = value.hi;
+  });
+  return [words, values];
+}
+
+/** Random accesses with the values that a plain map gives; the addresses are few, far apart, and often over a page boundary. */
+function accesses(count: number, seed: number): Access[] {
+  const next = random(seed);
+  const plain = new Map<number, number>();
+  const bases = [0x1000, 0x1fff_0000_0000, 0xffff_ffff_0000, 2 ** 32 - 4096, 2 ** 33];
+  return Array.from({ length: count }, () => {
+    const bytes = next(4) === 0 ? 1 + next(64) : [1, 2, 4, 8][next(4)]!;
+    const addr = bases[next(bases.length)]! + 4096 - 32 + next(64);
+    const write = next(2) === 0;
+    const data = new Uint8Array(bytes);
+    if (write) {
+      const value = { lo: next(2 ** 31), hi: next(2 ** 31) };
+      fill(data, bytes, value);
+      data.forEach((byte, i) => plain.set(addr + i, byte));
+      return { addr, bytes, write, value };
+    }
+    for (let i = 0; i < bytes; i++) data[i] = plain.get(addr + i) ?? 0;
+    return { addr, bytes, write, value: observe(data, bytes) };
+  });
+}
+
+describe('the map of bytes', () => {
+  test('agrees with a plain one, whatever the lengths and the boundaries', async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const list = accesses(4000, seed);
+      const [words, values] = packed(list);
+      const loads = (await ByteMap.create()).repeat(words, values, undefined, list.length, 0);
+      expect(loads, `seed ${seed}`).toBe(list.filter(({ write }) => !write).length);
+    }
+  });
+
+  // Not all of them: a browser keeps only so many memories.
+  test('notices a load that observes one other bit, wherever it is', async () => {
+    const list = accesses(60, 99);
+    const [words, values] = packed(list);
+    for (const [i, { write }] of list.entries()) {
+      if (write) continue;
+      values[i * 2]! ^= 1;
+      const bytes = await ByteMap.create();
+      expect(() => bytes.repeat(words, values, undefined, list.length, 1000)).toThrow(`access ${1000 + i} reads`);
+      values[i * 2]! ^= 1;
+    }
+  });
+
+  test('goes by the order of execution, not by that of the trace', async () => {
+    const at = { addr: 0x5000, bytes: 8 };
+    const [words, values] = packed([
+      { ...at, write: true, value: { lo: 1, hi: 0 } },
+      { ...at, write: true, value: { lo: 2, hi: 0 } },
+      { ...at, write: false, value: { lo: 1, hi: 0 } },
+    ]);
+    const bytes = await ByteMap.create();
+    expect(bytes.repeat(words, values, Uint32Array.of(1, 0, 2), 3, 0)).toBe(1);
+    expect(() => bytes.repeat(words, values, Uint32Array.of(0, 1, 2), 3, 0)).toThrow(
+      'access 2 reads 8 bytes at 0x5000 and observes 0x0000000000000001, but 0x0000000000000002 was written last: data was lost or is stale',
+    );
+  });
+
+  test('grows with the pages that are written, keeping what it has', async () => {
+    const bytes = await ByteMap.create();
+    const list = (write: boolean): Access[] =>
+      Array.from({ length: 5000 }, (_, page) => ({ addr: page * 4096 * 3 + 8, bytes: 8, write, value: { lo: page, hi: 7 } }));
+    for (const write of [true, false]) {
+      const [words, values] = packed(list(write));
+      expect(bytes.repeat(words, values, undefined, 5000, 0)).toBe(write ? 0 : 5000);
+    }
+    expect(bytes.pages).toBe(5000);
+  });
+});

@@ -27,7 +27,8 @@ const everywhere = ['test/**/*.test.ts'];
 const nodeOnly = ['test/**/*.node.test.ts'];
 const package_ = ['test/dist/**/*.test.ts'];
 
-const timeouts = { testTimeout: 30_000, hookTimeout: 30_000 };
+// The seed of random tests is fixed in test/setup.ts; FARFAULT_SEED=n npm test takes another.
+const timeouts = { testTimeout: 30_000, hookTimeout: 30_000, setupFiles: ['./test/setup.ts'] };
 
 // Cross-origin isolation, which shared memory and fine timers ask for.
 const isolated = {

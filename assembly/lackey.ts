@@ -108,7 +108,8 @@ export function lackeyParse(input: u32, length: u32, output: u32, max: u32, last
       // `I  ` or ` L `, then hex digits, a comma, decimal digits.
       const kind = c == I ? I : <u32>load<u8>(p, 1);
       if (load<u8>(p, 2) != SPACE || (c == I ? load<u8>(p, 1) != SPACE : kind != L && kind != S && kind != M)) {
-        p += 2;
+        // Up to the byte that does not fit: where the text ends there, the line was cut.
+        p += (c == I ? load<u8>(p, 1) == SPACE : kind == L || kind == S || kind == M) ? 2 : 1;
         break;
       }
       p += 3;

@@ -40,7 +40,7 @@ function expected(text: string, ranges: readonly Range[]): Parsed {
 }
 
 const LINE = /^(I | [LSM]) ([0-9a-fA-F]+),([0-9]+)\r?$/;
-const CUT = /^(?:[I ].?|(?:I | [LSM]) (?:[0-9a-fA-F]+(?:,(?:[0-9]+\r?)?)?)?)$/;
+const CUT = /^(?:I ?| [LSM]?|(?:I | [LSM]) (?:[0-9a-fA-F]+(?:,(?:[0-9]+\r?)?)?)?)$/;
 
 function wrong(line: string, unfinished: boolean): number {
   const binary = /[^\t\r\x20-\x7e]/.test(line.slice(0, L.LINE_BYTES_MAX)) ? L.LINE_BINARY : 0;
@@ -223,6 +223,8 @@ describe.each(flavours)('lackeyParse of %s', (flavour) => {
     ['an endless line', 'x'.repeat(L.LINE_BYTES_MAX + 1), L.LINE_LONG],
     ['an endless address', ` L ${'0'.repeat(L.LINE_BYTES_MAX)}10,4`, L.LINE_LONG],
     ['an endless comment', `==1== ${'x'.repeat(L.LINE_BYTES_MAX)}`, L.LINE_LONG],
+    ['a kind and nothing else', 'I', L.LINE_SYNTAX],
+    ['a kind that is none', 'Ix', L.LINE_SYNTAX],
   ])('refuses %s, and names its line', (_, bad, reason) => {
     const before = 'I  1000,4\n==1==\n\n L 2000,8\n';
     for (const cuts of [[], [30], [30, 33], [31, 40, 40000]]) {

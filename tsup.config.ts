@@ -13,6 +13,7 @@ export default defineConfig([
       mm: 'sdk/mm/index.ts',
       replay: 'sdk/replay/index.ts',
       testing: 'sdk/testing/index.ts',
+      'drivers/dmirror': 'drivers/dmirror/index.ts',
       'drivers/mirror': 'drivers/mirror/index.ts',
       'drivers/nouveau': 'drivers/nouveau/index.ts',
     },

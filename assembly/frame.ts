@@ -24,6 +24,7 @@ import {
   MAPS_MASK,
   NODE_ALLOC,
   PAGE_BYTES,
+  PINS_MAX,
   PIN_ONE,
   STATE_OFFLINE,
   STATE_TAIL,
@@ -77,7 +78,9 @@ function begin(record: u32, frame: u32, order: u32): void {
   for (let tail = frame + 1, end = frame + (1 << order); tail < end; tail++) {
     const tailEntry = frameRecord(tail);
     store<u32>(tailEntry, (load<u32>(tailEntry, FRAME_FLAGS) & FRAME_NODE) | STATE_TAIL, FRAME_FLAGS);
+    store<u32>(tailEntry, 0, FRAME_MAPS);
     store<u32>(tailEntry, frame, FRAME_PREVIOUS);
+    store<u32>(tailEntry, 0, FRAME_MAPS);
   }
   nodeTake(record, 1 << order);
 }
@@ -102,7 +105,13 @@ export function frameClaim(frame: u32, order: u32): u32 {
   return 1;
 }
 
-/** One more reference. */
+/** The head of the huge frame that a frame is part of: itself when it is part of none. */
+export function headOf(frame: u32): u32 {
+  const record = frameRecord(frame);
+  return (load<u32>(record, FRAME_FLAGS) & FRAME_STATE) == STATE_TAIL ? load<u32>(record, FRAME_PREVIOUS) : frame;
+}
+
+/** One more reference. Requires: not a tail. */
 export function frameGet(frame: u32): void {
   const entry = frameRecord(frame);
   store<u32>(entry, load<u32>(entry, FRAME_REFS) + 1, FRAME_REFS);
@@ -170,22 +179,28 @@ export function frameUnlock(frame: u32): void {
   store<u32>(entry, load<u32>(entry, FRAME_FLAGS) & ~FRAME_LOCKED, FRAME_FLAGS);
 }
 
-/** A pin: a reference, and the promise that the frame will not move while it lasts. */
-export function framePin(frame: u32, longTerm: u32): void {
-  const entry = frameRecord(frame);
-  frameGet(frame);
-  store<u32>(entry, load<u32>(entry, FRAME_MAPS) + PIN_ONE, FRAME_MAPS);
+/**
+ * A pin: a reference, and the promise that the frame will not move while it lasts. Of a page of a huge frame the count is the page's and the reference the head's. Returns 1, or 0 when
+ * the page has as many as can be counted.
+ */
+export function framePin(frame: u32, longTerm: u32): u32 {
+  const entry = frameRecord(frame),
+    maps = load<u32>(entry, FRAME_MAPS);
+  if (maps >> MAPS_BITS == <u32>PINS_MAX) return 0;
+  frameGet(headOf(frame));
+  store<u32>(entry, maps + PIN_ONE, FRAME_MAPS);
   if (longTerm) store<u32>(entry, load<u32>(entry, FRAME_FLAGS) | FRAME_LONG_TERM, FRAME_FLAGS);
+  return 1;
 }
 
-/** Ends a pin. Returns 1, or 0 when the frame has none. The long-term mark goes with the last pin. */
+/** Ends a pin. Returns 1, or 0 when the page has none. The long-term mark goes with the last pin. */
 export function frameUnpin(frame: u32): u32 {
   const entry = frameRecord(frame),
     maps = load<u32>(entry, FRAME_MAPS);
   if (maps < <u32>PIN_ONE) return 0;
   store<u32>(entry, maps - PIN_ONE, FRAME_MAPS);
   if (maps - PIN_ONE < <u32>PIN_ONE) store<u32>(entry, load<u32>(entry, FRAME_FLAGS) & ~FRAME_LONG_TERM, FRAME_FLAGS);
-  framePut(frame);
+  framePut(headOf(frame));
   return 1;
 }
 

@@ -32,9 +32,14 @@ export {
 export { lookupBatch, lookupDependent } from './lookup';
 export { snapshotNative, snapshotHmm } from './snapshot';
 export { snapshotExtents } from './extents';
-export { mapZero, mapFresh, mapReuse, zap, reprotect } from './space';
-export { migrateCollect, migrateCollectFrames, migrateCopy, migrateCommit, migrateFinalize } from './migrate';
-export { victims } from './victims';
+export { mapZero, mapFresh, mapReuse, zap, zapLazy, reprotect } from './space';
+export { splitHuge, mapHuge, mapHugetlb, collapseHuge } from './huge';
+export { canReuse, mapCopy, mapFrame, mapSpecial, mapShared, mapOwn, frameClean } from './cow';
+export { forkRange } from './fork';
+export { moveEntries } from './remap';
+export { exclusiveSet, exclusiveClear, cpuReadsSet } from './exclusive';
+export { migrateCollect, migrateCollectFrames, migrateSplit, migrateCopy, migrateCommit, migrateFinalize } from './migrate';
+export { victims, usedFrames } from './victims';
 export { tlbCreate, tlbDestroy, tlbInvalidate, tlbFlush } from './tlb';
 export { runAccesses, copyThrough, fillValues } from './access';
 export { jobBegin, laneRound, laneCancel } from './lanes';

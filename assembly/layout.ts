@@ -37,10 +37,10 @@ export const GIANT_ORDER = 18;
 
 // ---------------------------------------------------------------------------------------------------------------- entry
 //
-//  63   62..57  56          55..48       47    46    45              44..40  39        38     37    36     35..32  31..0
-// +-----+------+-----------+------------+-----+-----+---------------+-------+---------+------+-----+------+-------+--------+
-// |table|  0   |speculative|device bits | 0   |zero |anon-exclusive | order |accessed |dirty |exec |write | kind  | frame  |
-// +-----+------+-----------+------------+-----+-----+---------------+-------+---------+------+-----+------+-------+--------+
+//  63   62..58 57        56          55..48       47        46    45              44..40  39        38     37    36     35..32  31..0
+// +-----+------+---------+-----------+------------+---------+-----+---------------+-------+---------+------+-----+------+-------+--------+
+// |table|  0   |cpu reads|speculative|device bits |no access|zero |anon-exclusive | order |accessed |dirty |exec |write | kind  | frame  |
+// +-----+------+---------+-----------+------------+---------+-----+---------------+-------+---------+------+-----+------+-------+--------+
 //
 // The constants below are bits of the HIGH word, so TypeScript reads an entry as two u32 and never meets a BigInt.
 // The low word is a frame number, except: a table entry (sign bit) holds the byte address of the next table page, a swap entry
@@ -58,11 +58,18 @@ export const ENTRY_ORDER = 0x1f << ENTRY_ORDER_SHIFT;
 export const ENTRY_ANON_EXCLUSIVE = 1 << 13;
 /** The shared page of zeros stands behind this entry: never writable, never freed. */
 export const ENTRY_ZERO = 1 << 14;
+/**
+ * On a device-private, migration or exclusive entry: the VMA gives no right at all, so the page is protnone when it becomes present. A present
+ * entry without rights is of kind protnone instead.
+ */
+export const ENTRY_NO_ACCESS = 1 << 15;
 /** Eight bits that mean something to the driver only; they survive split, merge and migration. */
 export const ENTRY_DEVICE_SHIFT = 16;
 export const ENTRY_DEVICE = 0xff << ENTRY_DEVICE_SHIFT;
 /** Installed ahead of need; not yet asked for. */
 export const ENTRY_SPECULATIVE = 1 << 24;
+/** A device does atomics on this page, which the CPU may only read meanwhile. On a present entry without write. */
+export const ENTRY_CPU_READS = 1 << 25;
 
 export const KIND_NONE = 0;
 export const KIND_PRESENT = 1;
@@ -92,7 +99,9 @@ export const KIND_POISON = 8;
 //  24  next         u32   list link + 1 (free list of its order, or the node's list of used frames, oldest first)
 //  28  previous     u32   list link + 1; of a tail frame: the frame number of its head
 //
-// A frame with an order above 0 is a head; its tails carry STATE_TAIL and their head's number.
+// A frame with an order above 0 is a head; its tails carry STATE_TAIL and their head's number. References, maps, charge and reverse map
+// are the head's; a pin is counted on the very page that was pinned (upper bits of its own `maps`), and its reference on the head:
+//     head.references == head.maps + pins of head and tails + operations in flight + 1 if cached
 
 export const FRAME_BYTES = 32;
 export const FRAME_REFS = 0;
@@ -108,6 +117,8 @@ export const FRAME_PREVIOUS = 28;
 export const MAPS_BITS = 20;
 export const MAPS_MASK = 0xfffff;
 export const PIN_ONE = 1 << MAPS_BITS;
+/** Most pins of one page that can be counted. */
+export const PINS_MAX = 0xfff;
 
 export const FRAME_STATE = 0x3;
 export const STATE_OFFLINE = 0;
@@ -126,10 +137,16 @@ export const FRAME_LONG_TERM = 1 << 7;
 export const FRAME_LISTED = 1 << 8;
 /** A copy of a page that another frame owns. */
 export const FRAME_REPLICA = 1 << 9;
+/** Not anonymous memory: a page of a file or shared object, or a driver's own. A private writer copies it. */
+export const FRAME_FILE = 1 << 10;
 export const FRAME_ORDER_SHIFT = 11;
 export const FRAME_ORDER = 0x1f << FRAME_ORDER_SHIFT;
 export const FRAME_NODE_SHIFT = 16;
 export const FRAME_NODE = 0xff << FRAME_NODE_SHIFT;
+/** In a page cache, which holds one reference. */
+export const FRAME_CACHED = 1 << 24;
+/** Of a hugetlb-like mapping: never split, never migrated. */
+export const FRAME_HUGETLB = 1 << 25;
 
 export const RMAP_VPN_HIGH = 0xf;
 export const RMAP_TABLE_SHIFT = 4;
@@ -338,7 +355,7 @@ export const H_AREAS = 80;
 export const H_BYTES = 84;
 /** End of the byte area, in 64 KiB units (4 GiB does not fit a u32). */
 export const H_BYTES_END = 88;
-/** Frame number of the page of zeros. */
+/** First of 512 frames of zeros: the page of zeros, and all of them the huge page of zeros. Nobody counts their holders. */
 export const H_ZERO_FRAME = 92;
 /** Where and why the last call stopped; see STOP_*. */
 export const H_STOP_REASON = 96;
@@ -370,11 +387,18 @@ export const LACKEY_DEVICE = H_LACKEY + 48;
 export const LACKEY_RANGES = H_LACKEY + 52;
 /** 1: the read of the M line that comes next has been handed out, its write has not. */
 export const LACKEY_HALF = H_LACKEY + 56;
+/** Table pages promised to huge home entries: splitting one can then never fail for want of a page. */
+export const H_PAGES_DEPOSITED = 216;
 /** Results of verify. */
 export const H_VERIFY_RULE = 192;
 export const H_VERIFY_A = 196;
 export const H_VERIFY_B = 200;
 export const H_VERIFY_C = 204;
+/** Reverse-map records promised to huge frames that several entries map: splitting them can then never fail for want of one. */
+export const H_CHAIN_RESERVED = 208;
+/** What verify has counted so far: deposits, reserved records. */
+export const H_VERIFY_DEPOSITS = 220;
+export const H_VERIFY_RESERVED = 224;
 
 export const MAGIC = 0x46414c54;
 /** Raised whenever a record or a signature changes: a saved state of another layout is refused. */
@@ -442,6 +466,8 @@ export const SELECT_SYSTEM = 1;
 export const SELECT_PRIVATE = 2;
 export const SELECT_COHERENT = 4;
 export const SELECT_COMPOUND = 8;
+/** Holes are not offered: the VMA is not anonymous. */
+export const SELECT_NO_HOLES = 16;
 
 // ---------------------------------------------------------------------------------------------------------------- status
 
@@ -462,6 +488,19 @@ export const STOP_BYTES = 6;
 export const STOP_LINE = 7;
 /** A range cuts a huge leaf that must be split first. */
 export const STOP_SPLIT = 8;
+/** A huge frame that must be split, or a page that must be changed, is locked by a migration: H_STOP_ENTRY_LOW is the frame to wait for. */
+export const STOP_LOCKED = 9;
+/** A page is not of the sort that the operation needs. */
+export const STOP_REFUSED = 10;
+
+// ---------------------------------------------------------------------------------------------------------------- rights
+
+/** Rights of a VMA as the core takes them. */
+export const RIGHT_READ = 1;
+export const RIGHT_WRITE = 2;
+
+/** forkRange: device-private entries are not inherited. */
+export const FORK_OMIT_DEVICE = 1;
 
 // ---------------------------------------------------------------------------------------------------------------- byte map
 //

@@ -3,19 +3,31 @@ import {
   ENTRY_ANON_EXCLUSIVE,
   ENTRY_DEVICE,
   ENTRY_DIRTY,
+  ENTRY_EXEC,
   ENTRY_KIND,
+  ENTRY_NO_ACCESS,
+  ENTRY_ORDER,
+  ENTRY_ORDER_SHIFT,
   ENTRY_WRITE,
   ENTRY_ZERO,
   FRAME_CHARGE,
+  FRAME_FILE,
   FRAME_FLAGS,
+  FRAME_HUGETLB,
+  FRAME_LOCKED,
+  FRAME_ORDER,
   FRAME_REFS,
   FRAME_STATE,
   H_MOVED,
   H_STOP_REASON,
+  HUGE_ORDER,
   KIND_DEVICE_PRIVATE,
+  KIND_EXCLUSIVE,
   KIND_MIGRATION,
   KIND_NONE,
   KIND_PRESENT,
+  KIND_PROTNONE,
+  MIGRATE_COMPOUND,
   MIGRATE_MOVE,
   MIGRATE_VALID,
   MIGRATE_WRITE,
@@ -26,30 +38,22 @@ import {
   NODE_OWNER,
   ALLOC_CORE,
   SELECT_COHERENT,
+  SELECT_COMPOUND,
+  SELECT_NO_HOLES,
   SELECT_PRIVATE,
   SELECT_SYSTEM,
   STATE_USED,
   STOP_NONE,
+  STOP_TABLES,
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
-import {
-  frameCharge,
-  frameClear,
-  frameCopy,
-  frameGet,
-  frameMaps,
-  framePut,
-  frameRecord,
-  frameTouch,
-  frameTryLock,
-  frameUnlock,
-} from './frame';
+import { frameCharge, frameClear, frameCopy, frameMaps, framePut, frameRecord, frameTouch, frameUnlock } from './frame';
+import { deposit, splitHuge, splitIsolated } from './huge';
 import { nodeOf } from './node';
 import { rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
-import { leafSlot, makeLeafSlot, pruneLeaf, walk, writeLeaf } from './table';
-import { rangeSplit } from './range';
-import { tlbDrop } from './tlb';
+import { afterBlock, makeLeafSlot, pruneLeaf, seek, slotMake, slotOf, writeEntry, writeLeaf } from './table';
+import { tlbDrop, tlbDropRange } from './tlb';
 
 /**
  * The loops of a migration: collect, copy, commit, finalize, over arrays of one u64 word a page.
@@ -68,16 +72,32 @@ import { tlbDrop } from './tlb';
  * Partial success is the normal case; MOVE in the source word is the per-page verdict. Between collect and finalize nobody but the
  * migration reaches the pages: the CPU and other devices meet migration entries and wait for the page lock.
  *
+ * A huge page, or a hole as large, is one word with COMPOUND at its first page and 0 at the other 511; it wants one huge target. Where there is none, `split`
+ * makes single words of it before anything is copied:
+ *
+ * ```
+ * collect   frame | VALID | MOVE | COMPOUND, 0, 0, ...           one migration block          one locked huge frame
+ * aim       huge  | VALID | COMPOUND                             -> moves as a whole
+ *           f | VALID,  0,  g | VALID, ...                       -> split:
+ *           frame | VALID | MOVE,  frame + 1 | VALID,  frame + 2 | VALID | MOVE, ...   512 locked frames, of which some move
+ * ```
+ *
  * Models: `migrate_vma_setup`, `migrate_vma_pages`, `migrate_vma_finalize`, `migrate_device_range`.
  */
 
+const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
+/** From ENTRY_WRITE to MIGRATE_WRITE. */
+const WRITE_SHIFT = 1;
+
+/** Bits of an entry that outlive a migration. A promise to a device that the CPU only reads does not: its translation is gone. */
+const REMEMBERED: u32 =
+  ENTRY_WRITE | ENTRY_EXEC | ENTRY_ANON_EXCLUSIVE | ENTRY_DIRTY | ENTRY_ACCESSED | ENTRY_DEVICE | ENTRY_NO_ACCESS | ENTRY_ORDER;
+
 /** A migration entry that remembers what the entry it replaces allowed. */
 function migrationOf(entry: u64): u64 {
-  const high = <u32>(entry >> 32);
-  return (
-    ((<u64>((high & (ENTRY_WRITE | ENTRY_ANON_EXCLUSIVE | ENTRY_DIRTY | ENTRY_ACCESSED | ENTRY_DEVICE)) | KIND_MIGRATION)) << 32) |
-    (<u32>entry)
-  );
+  const high = <u32>(entry >> 32),
+    denied = (high & ENTRY_KIND) == KIND_PROTNONE ? ENTRY_NO_ACCESS : 0;
+  return ((<u64>((high & REMEMBERED) | denied | KIND_MIGRATION)) << 32) | (<u32>entry);
 }
 
 /** Kind that an entry for a frame of this node has. */
@@ -86,30 +106,49 @@ function kindOn(node: u32): u32 {
 }
 
 /** Replaces every home entry of a frame by a migration entry. */
-function isolate(frame: u32): void {
+function isolate(frame: u32, huge: u32): void {
   for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
     const owner = rmapOwner(frame, cursor),
       vpn = rmapVpn(rmapLow(frame, cursor), owner),
       table = rmapTable(owner),
-      slot = leafSlot(table, vpn);
-    writeLeaf(table, slot, migrationOf(load<u64>(slot)));
-    const tlb = load<u32>(table, TABLE_TLB);
-    if (tlb) tlbDrop(tlb, vpn);
+      slot = slotOf(table, vpn);
+    store<u64>(slot, migrationOf(load<u64>(slot)));
+    shootDown(table, vpn, huge);
   }
+}
+
+/** Drops the CPU's translations of a page, or of a huge one. */
+function shootDown(table: u32, vpn: u64, huge: u32): void {
+  const tlb = load<u32>(table, TABLE_TLB);
+  if (!tlb) return;
+  if (huge) tlbDropRange(tlb, vpn, HUGE_PAGES);
+  else tlbDrop(tlb, vpn);
 }
 
 /** Replaces the migration entries of `frame` by entries that name `to` (the same frame: the migration was refused). */
 function restore(frame: u32, to: u32): void {
-  const node = nodeOf(to),
-    kind = kindOn(node);
+  const kind = kindOn(nodeOf(to));
   for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
     const owner = rmapOwner(frame, cursor),
-      vpn = rmapVpn(rmapLow(frame, cursor), owner),
-      table = rmapTable(owner),
-      slot = leafSlot(table, vpn);
-    const high = <u32>(load<u64>(slot) >> 32);
-    writeLeaf(table, slot, ((<u64>((high & ~ENTRY_KIND) | kind)) << 32) | to);
+      slot = slotOf(rmapTable(owner), rmapVpn(rmapLow(frame, cursor), owner));
+    let high = (load<u32>(slot, 4) & ~ENTRY_KIND) | kind;
+    // A page without rights is protnone where it is present, and says so by a bit where it is not.
+    if (high & ENTRY_NO_ACCESS && kind == KIND_PRESENT) high ^= ENTRY_NO_ACCESS | KIND_PRESENT | KIND_PROTNONE;
+    store<u64>(slot, ((<u64>high) << 32) | to);
   }
+}
+
+/** Frames that no migration takes: somebody else's, not anonymous, or of a hugetlb-like mapping. */
+const UNMOVABLE: u32 = FRAME_LOCKED | FRAME_FILE | FRAME_HUGETLB;
+
+/** Whether a device has a mapping of the frame for itself. */
+function isExclusive(frame: u32): bool {
+  for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
+    const owner = rmapOwner(frame, cursor),
+      slot = slotOf(rmapTable(owner), rmapVpn(rmapLow(frame, cursor), owner));
+    if ((load<u32>(slot, 4) & ENTRY_KIND) == KIND_EXCLUSIVE) return true;
+  }
+  return false;
 }
 
 /**
@@ -118,18 +157,41 @@ function restore(frame: u32, to: u32): void {
  */
 function take(frame: u32, extra: u32): u32 {
   const entry = frameRecord(frame);
-  if (load<u32>(entry, FRAME_REFS) != frameMaps(entry) + extra || !frameTryLock(frame)) return 0;
-  frameGet(frame);
-  isolate(frame);
+  const refs = load<u32>(entry, FRAME_REFS),
+    flags = load<u32>(entry, FRAME_FLAGS);
+  if (refs != frameMaps(entry) + extra || flags & UNMOVABLE) return 0;
+  store<u32>(entry, flags | FRAME_LOCKED, FRAME_FLAGS);
+  store<u32>(entry, refs + 1, FRAME_REFS);
+  isolate(frame, flags & FRAME_ORDER);
   return 1;
+}
+
+/** Whether the selectors mean an entry of this kind whose frame is on this node. */
+function selected(kind: u32, frame: u32, select: u32, owner: u32): bool {
+  if (kind == KIND_PRESENT) {
+    const node = nodeOf(frame);
+    if (load<u32>(node, NODE_KIND) == NODE_IS_COHERENT) return select & SELECT_COHERENT && load<u32>(node, NODE_OWNER) == owner;
+    return (select & SELECT_SYSTEM) != 0;
+  }
+  return kind == KIND_DEVICE_PRIVATE && select & SELECT_PRIVATE && load<u32>(nodeOf(frame), NODE_OWNER) == owner;
+}
+
+/** Writes the source word of a page that was taken. */
+function wordOf(word: u32, frame: u32, high: u32, compound: u32): void {
+  store<u32>(word, frame);
+  store<u32>(word, MIGRATE_VALID | MIGRATE_MOVE | (high & ENTRY_WRITE ? MIGRATE_WRITE : 0) | compound, 4);
 }
 
 /**
  * Phase 1, by address: looks at `pages` pages from `vpn` on and writes one source word each. `owner` is the device (index + 1) whose pages
- * SELECT_PRIVATE and SELECT_COHERENT mean. `faultFrame` is the page of a `migrate_to_ram`, which its caller holds with one reference, or
- * FRAME_NONE. With `wanted` (address of target words, 0: none) only pages whose target word is VALID are looked at. Returns the words with MOVE.
+ * SELECT_PRIVATE and SELECT_COHERENT mean. `faultFrame` is the page of a `migrate_to_ram`, which its caller holds with one reference (of a huge
+ * page its first frame), or FRAME_NONE. With `wanted` (address of target words, 0: none) only pages whose target word is VALID are looked at; a huge page or
+ * hole is then taken as one if its first target word has COMPOUND. Returns the words with MOVE.
  *
- * Requires: an anonymous VMA covers the range. Ensures: words of pages that cannot be collected are 0 and those pages untouched.
+ * Huge pages and holes come as one word with SELECT_COMPOUND, where they are wholly in the range; otherwise a huge page is split first, and not collected when that
+ * cannot be. Those of hugetlb-like mappings are never collected.
+ *
+ * Requires: one VMA covers the range; SELECT_NO_HOLES unless it is anonymous. Ensures: words of pages that cannot be collected are 0 and those pages untouched.
  */
 export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, owner: u32, faultFrame: u32, source: u32, wanted: u32): u32 {
   const first = <u64>vpn;
@@ -138,19 +200,26 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
     const page = first + i,
       word = source + (i << 3);
     store<u64>(word, 0);
-    if (wanted && !(load<u32>(wanted + (i << 3), 4) & MIGRATE_VALID)) continue;
-    let slot = leafSlot(table, page);
-    if (!slot && walk(table, page)) {
-      // A 1 GiB block comes down in two steps; without table pages for them it stays, and is not a hole.
-      while (!slot && rangeSplit(table, <f64>page)) slot = leafSlot(table, page);
-      if (!slot) continue;
+    let place = seek(table, page);
+    if (place >> 32 && (load<u64>(<u32>place) || select & SELECT_COMPOUND)) {
+      // A huge page or hole: n words of its own, 0 when it is to be looked at page by page.
+      const n = collectHuge(table, page, pages - i, select, owner, faultFrame, word, wanted ? wanted + (i << 3) : 0);
+      if (n) {
+        moving += u32(load<u32>(word, 4) != 0);
+        i += n - 1;
+        continue;
+      }
+      place = seek(table, page);
     }
-    const entry = slot ? load<u64>(slot) : 0,
+    if (wanted && !(load<u32>(wanted + (i << 3), 4) & MIGRATE_VALID)) continue;
+    // What is left above the leaves is a hole.
+    const entry = place >> 32 ? 0 : load<u64>(<u32>place),
       high = <u32>(entry >> 32),
       kind = high & ENTRY_KIND,
       frame = <u32>entry;
     if (kind == KIND_NONE) {
-      // A hole is offered whatever the selectors say: it migrates as "clear the target".
+      // A hole of an anonymous VMA is offered whatever the other selectors say: it migrates as "clear the target".
+      if (select & SELECT_NO_HOLES) continue;
       store<u32>(word, MIGRATE_MOVE, 4);
       moving++;
       continue;
@@ -161,24 +230,61 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
       moving++;
       continue;
     }
-    if (kind == KIND_PRESENT) {
-      const node = nodeOf(frame);
-      if (load<u32>(node, NODE_KIND) == NODE_IS_COHERENT) {
-        if (!(select & SELECT_COHERENT) || load<u32>(node, NODE_OWNER) != owner) continue;
-      } else if (!(select & SELECT_SYSTEM)) continue;
-    } else if (kind == KIND_DEVICE_PRIVATE) {
-      if (!(select & SELECT_PRIVATE) || load<u32>(nodeOf(frame), NODE_OWNER) != owner) continue;
-    } else continue;
-    if (!take(frame, frame == faultFrame ? 1 : 0)) continue;
-    store<u32>(word, frame);
-    store<u32>(word, MIGRATE_VALID | MIGRATE_MOVE | (high & ENTRY_WRITE ? MIGRATE_WRITE : 0), 4);
+    if (!selected(kind, frame, select, owner) || !take(frame, frame == faultFrame ? 1 : 0)) continue;
+    store<u64>(word, ((<u64>(MIGRATE_VALID | MIGRATE_MOVE | ((high & ENTRY_WRITE) >> WRITE_SHIFT))) << 32) | frame);
     moving++;
   }
   return moving;
 }
 
 /**
- * Phase 1, by frame: the frame numbers (u32) at `list`. A free, unmapped, locked or pinned frame gets word 0. Returns the words with MOVE.
+ * Collects what decides about `page` above the leaves, of which `left` pages are in the range: a block, or a hole. Returns the words written, or 0 when the page is to be looked at by itself:
+ * the block has been split, or a hole does not come as a whole.
+ */
+function collectHuge(table: u32, page: u64, left: u32, select: u32, owner: u32, faultFrame: u32, word: u32, wanted: u32): u32 {
+  const place = seek(table, page),
+    entry = load<u64>(<u32>place),
+    high = <u32>(entry >> 32),
+    kind = high & ENTRY_KIND,
+    frame = <u32>entry,
+    whole = !((<u32>page) & (HUGE_PAGES - 1)) && left >= HUGE_PAGES,
+    asOne = whole && select & SELECT_COMPOUND && (!wanted || load<u32>(wanted, 4) & MIGRATE_COMPOUND);
+  if (!entry) {
+    if (!asOne) return 0;
+    memory.fill(word, 0, HUGE_PAGES << 3);
+    if (!(select & SELECT_NO_HOLES)) store<u32>(word, MIGRATE_MOVE | MIGRATE_COMPOUND, 4);
+    return HUGE_PAGES;
+  }
+  const end = afterBlock(table, place, page, page + left),
+    n = <u32>(end - page);
+  let taken = kind == KIND_PRESENT && high & ENTRY_ZERO ? (select & SELECT_SYSTEM) != 0 : selected(kind, frame, select, owner);
+  if (taken && (high & ENTRY_ORDER) >> ENTRY_ORDER_SHIFT == HUGE_ORDER && !(load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_HUGETLB)) {
+    if (!asOne) {
+      // Whoever only wants other pages of the range leaves this one whole.
+      if (wanted && !anyWanted(wanted, n)) taken = false;
+      else if (splitHuge(table, <f64>page)) return 0;
+    } else if (high & ENTRY_ZERO) {
+      memory.fill(word, 0, HUGE_PAGES << 3);
+      store<u32>(word, MIGRATE_MOVE | MIGRATE_COMPOUND, 4);
+      return HUGE_PAGES;
+    } else if (take(frame, frame == faultFrame ? 1 : 0)) {
+      memory.fill(word, 0, HUGE_PAGES << 3);
+      wordOf(word, frame, high, MIGRATE_COMPOUND);
+      return HUGE_PAGES;
+    }
+  }
+  memory.fill(word, 0, n << 3);
+  return n;
+}
+
+function anyWanted(wanted: u32, n: u32): bool {
+  for (let i: u32 = 0; i < n; i++) if (load<u32>(wanted + (i << 3), 4) & MIGRATE_VALID) return true;
+  return false;
+}
+
+/**
+ * Phase 1, by frame: the frame numbers (u32) at `list`, of huge frames the first. One word each, that of a huge frame with COMPOUND. A free, unmapped, locked or pinned frame, one that a device
+ * has for itself, a tail and a page of a file get word 0. Returns the words with MOVE.
  *
  * Models: `migrate_device_range`, `migrate_device_pfns`.
  */
@@ -189,16 +295,46 @@ export function migrateCollectFrames(list: u32, n: u32, source: u32): u32 {
       word = source + (i << 3),
       entry = frameRecord(frame);
     store<u64>(word, 0);
-    if ((load<u32>(entry, FRAME_FLAGS) & FRAME_STATE) != STATE_USED || !frameMaps(entry) || !take(frame, 0)) continue;
-    store<u32>(word, frame);
-    store<u32>(word, MIGRATE_VALID | MIGRATE_MOVE, 4);
+    if ((load<u32>(entry, FRAME_FLAGS) & FRAME_STATE) != STATE_USED || !frameMaps(entry) || isExclusive(frame)) continue;
+    if (!take(frame, 0)) continue;
+    wordOf(word, frame, 0, load<u32>(entry, FRAME_FLAGS) & FRAME_ORDER ? MIGRATE_COMPOUND : 0);
     moving++;
   }
   return moving;
 }
 
 /**
- * Copies, or clears, every page whose source has MOVE and whose target is VALID: a whole migration in one call, for devices without a copy engine.
+ * Between the choice of targets and the copy, of a migration by address: a huge page or hole whose target is not COMPOUND, but for whose pages there are targets, becomes 512 single ones. Of a
+ * page, the words without a target lose MOVE: they go back as small pages.
+ *
+ * Models: `migrate_vma_split_unmapped_folio`.
+ */
+export function migrateSplit(source: u32, target: u32, n: u32): void {
+  for (let i: u32 = 0; i < n; i++) {
+    const word = source + (i << 3),
+      aim = target + (i << 3),
+      high = load<u32>(word, 4),
+      frame = load<u32>(word);
+    if ((high & (MIGRATE_MOVE | MIGRATE_COMPOUND)) != (MIGRATE_MOVE | MIGRATE_COMPOUND) || load<u32>(aim, 4) & MIGRATE_COMPOUND) continue;
+    assert(n - i >= HUGE_PAGES);
+    if (!anyWanted(aim, HUGE_PAGES)) continue;
+    if (high & MIGRATE_VALID) splitIsolated(frame);
+    for (let j: u32 = 0; j < HUGE_PAGES; j++) {
+      const moves = load<u32>(aim + (j << 3), 4) & MIGRATE_VALID ? high : high & ~MIGRATE_MOVE;
+      store<u32>(word + (j << 3), high & MIGRATE_VALID ? frame + j : 0);
+      store<u32>(word + (j << 3), moves & ~MIGRATE_COMPOUND, 4);
+    }
+    i += HUGE_PAGES - 1;
+  }
+}
+
+/** Whether the word of a page and its target are of one size. */
+function matches(source: u32, target: u32): bool {
+  return !((source ^ target) & MIGRATE_COMPOUND);
+}
+
+/**
+ * Copies, or clears, every page whose source has MOVE and whose target is VALID and of its size: a whole migration in one call, for devices without a copy engine.
  * Returns the pages copied; H_MOVED holds the pages cleared.
  */
 export function migrateCopy(source: u32, target: u32, n: u32): u32 {
@@ -207,21 +343,21 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
     i: u32 = 0;
   while (i < n) {
     const from = load<u64>(source + (i << 3)),
-      to = load<u64>(target + (i << 3));
+      to = load<u64>(target + (i << 3)),
+      high = <u32>(from >> 32),
+      aim = <u32>(to >> 32);
     i++;
-    if (!((<u32>(from >> 32)) & MIGRATE_MOVE) || !((<u32>(to >> 32)) & MIGRATE_VALID)) continue;
-    if (!((<u32>(from >> 32)) & MIGRATE_VALID)) {
-      cleared += frameClear(<u32>to);
-      continue;
-    }
-    copied += frameCopy(<u32>from, <u32>to, 1);
+    if (!(high & MIGRATE_MOVE) || !(aim & MIGRATE_VALID) || !matches(high, aim)) continue;
+    const pages = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
+    if (high & MIGRATE_VALID) copied += frameCopy(<u32>from, <u32>to, pages) * pages;
+    else cleared += frameClear(<u32>to) * pages;
   }
   store<u32>(H_MOVED, cleared);
   return copied;
 }
 
 /**
- * Phase 2: decides for each page. Clears MOVE where there is no target, where a page has got a holder since it was collected, where a hole has been
+ * Phase 2: decides for each page. Clears MOVE where there is no target or one of another size, where a page has got a holder since it was collected, where a hole has been
  * filled meanwhile. A hole, or the page of zeros, that moves gets its entry here: writable iff `writable` (the VMA is). Returns the words that still have MOVE.
  *
  * `table` and `vpn` are used for holes only (a collection by frame has none). `faultFrame` as in collect.
@@ -234,13 +370,15 @@ export function migrateCommit(table: u32, vpn: f64, n: u32, source: u32, target:
     const word = source + (i << 3),
       high = load<u32>(word, 4),
       frame = load<u32>(word),
-      to = load<u32>(target + (i << 3));
+      to = load<u32>(target + (i << 3)),
+      aim = load<u32>(target + (i << 3), 4);
     if (!(high & MIGRATE_MOVE)) continue;
-    let moves = (load<u32>(target + (i << 3), 4) & MIGRATE_VALID) != 0;
+    let moves = (aim & MIGRATE_VALID) != 0 && matches(high, aim);
     if (moves && high & MIGRATE_VALID) {
       const entry = frameRecord(frame);
       moves = load<u32>(entry, FRAME_REFS) == frameMaps(entry) + 1 + (frame == faultFrame ? 1 : 0);
-    } else if (moves) moves = fill(table, first + i, to, writable) != 0;
+    } else if (moves)
+      moves = (high & MIGRATE_COMPOUND ? fillHuge(table, first + i, to, writable) : fill(table, first + i, to, writable)) != 0;
     if (moves) moving++;
     else store<u32>(word, high & ~MIGRATE_MOVE, 4);
   }
@@ -249,7 +387,9 @@ export function migrateCommit(table: u32, vpn: f64, n: u32, source: u32, target:
 
 /** Gives a hole or the page of zeros its frame. Returns 1, or 0 when it has been filled meanwhile or no table page or record is to be had. */
 function fill(table: u32, vpn: u64, frame: u32, writable: u32): u32 {
-  const slot = makeLeafSlot(table, vpn);
+  let slot = makeLeafSlot(table, vpn);
+  // A huge page of zeros, some of whose pages move, or came meanwhile.
+  if (!slot && load<u32>(slotOf(table, vpn), 4) & ENTRY_ZERO && splitHuge(table, <f64>vpn)) slot = makeLeafSlot(table, vpn);
   if (!slot) return 0;
   const high = <u32>(load<u64>(slot) >> 32),
     kind = high & ENTRY_KIND,
@@ -263,6 +403,29 @@ function fill(table: u32, vpn: u64, frame: u32, writable: u32): u32 {
   writeLeaf(table, slot, ((<u64>entry) << 32) | frame);
   const tlb = load<u32>(table, TABLE_TLB);
   if (tlb) tlbDrop(tlb, vpn);
+  frameCharge(frameRecord(frame), index);
+  return 1;
+}
+
+/** Gives a huge hole or the huge page of zeros its frame. Returns 1, or 0 when any of its pages has been filled meanwhile, or no table page can be promised for a split. */
+function fillHuge(table: u32, vpn: u64, frame: u32, writable: u32): u32 {
+  const slot = slotMake(table, vpn, 1);
+  if (!slot) return 0;
+  const old = load<u64>(slot),
+    high = <u32>(old >> 32),
+    zero = high & ENTRY_ZERO && (high & ENTRY_KIND) == KIND_PRESENT;
+  if (old && !zero) return 0;
+  if (!zero && !deposit()) {
+    store<u32>(H_STOP_REASON, STOP_TABLES);
+    pruneLeaf(table, vpn);
+    return 0;
+  }
+  const index = load<u32>(table, TABLE_INDEX),
+    entry = kindOn(nodeOf(frame)) | ENTRY_ANON_EXCLUSIVE | (writable ? ENTRY_WRITE : 0) | (HUGE_ORDER << ENTRY_ORDER_SHIFT);
+  // The first mapping of a frame needs no record.
+  rmapAdd(frame, index, vpn);
+  writeEntry(table, slot, 1, ((<u64>entry) << 32) | frame);
+  shootDown(table, vpn, 1);
   frameCharge(frameRecord(frame), index);
   return 1;
 }
@@ -281,8 +444,8 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
       frame = load<u32>(word);
     const to = load<u32>(target + (i << 3)),
       given = (load<u32>(target + (i << 3), 4) & MIGRATE_VALID) != 0;
-    // Without a commit MOVE is still a wish: a page that has no target stays.
-    const moves = given && (high & MIGRATE_MOVE) != 0;
+    // Without a commit MOVE is still a wish: a page that has no target of its size stays.
+    const moves = given && (high & MIGRATE_MOVE) != 0 && matches(high, load<u32>(target + (i << 3), 4));
     if (high & MIGRATE_VALID) {
       if (moves) succeed(frame, to);
       else restore(frame, frame);
@@ -291,7 +454,7 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
     }
     if (!given) continue;
     if (moves) {
-      moved++;
+      moved += high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
       enlist(to);
     } else framePut(to);
   }

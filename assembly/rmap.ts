@@ -5,13 +5,18 @@ import {
   CHAIN_NEXT,
   CHAIN_OWNER,
   CHAIN_VPN,
+  FRAME_FLAGS,
+  FRAME_HUGETLB,
   FRAME_MAPS,
+  FRAME_ORDER,
   FRAME_RMAP,
   FRAME_RMAP_OWNER,
+  HUGE_ORDER,
   H_CHAIN,
   H_CHAIN_BUMP,
   H_CHAIN_FREE,
   H_CHAIN_MAX,
+  H_CHAIN_RESERVED,
   H_CHAIN_USED,
   H_TABLES,
   MAPS_MASK,
@@ -33,6 +38,9 @@ import { frameRecord } from './frame';
  * frame: rmap = chain index, owner = bit 31  ->  record -> record -> 0         several
  * ```
  *
+ * The mappings of a huge frame are recorded on its head. With more than one, H_CHAIN_RESERVED records are set aside for the day it is split: then each of its
+ * pages has as many.
+ *
  * Models: `anon_vma`, `rmap_walk`.
  */
 
@@ -44,6 +52,7 @@ function chainRecord(index: u32): u32 {
 
 /** A free chain record's index, or 0 (record 0 is never handed out). */
 function chainTake(): u32 {
+  if (load<u32>(H_CHAIN_USED) + load<u32>(H_CHAIN_RESERVED) + 1 >= load<u32>(H_CHAIN_MAX)) return 0;
   let index = load<u32>(H_CHAIN_FREE);
   if (index) store<u32>(H_CHAIN_FREE, load<u32>(chainRecord(index), CHAIN_NEXT));
   else {
@@ -61,6 +70,21 @@ function chainGive(index: u32): void {
   store<u32>(record, load<u32>(H_CHAIN_FREE), CHAIN_NEXT);
   store<u32>(H_CHAIN_FREE, index);
   store<u32>(H_CHAIN_USED, load<u32>(H_CHAIN_USED) - 1);
+}
+
+/** Records set aside for a huge frame with that many mappings; none for one that is never split. */
+function reservedFor(record: u32, maps: u32): u32 {
+  const flags = load<u32>(record, FRAME_FLAGS);
+  return maps > 1 && flags & FRAME_ORDER && !(flags & FRAME_HUGETLB) ? maps << HUGE_ORDER : 0;
+}
+
+/** The mappings of a huge frame become `to` instead of `from`: more records are set aside, or fewer. Returns 1, or 0 when there are not enough (nothing has changed then). */
+function reserve(record: u32, from: u32, to: u32): u32 {
+  const reserved = load<u32>(H_CHAIN_RESERVED) - reservedFor(record, from) + reservedFor(record, to);
+  // Two more for the chain of the frame itself.
+  if (to > from && load<u32>(H_CHAIN_USED) + reserved + 2 >= load<u32>(H_CHAIN_MAX)) return 0;
+  store<u32>(H_CHAIN_RESERVED, reserved);
+  return 1;
 }
 
 function ownerWord(tableIndex: u32, vpn: u64): u32 {
@@ -85,13 +109,20 @@ export function rmapAdd(frame: u32, tableIndex: u32, vpn: u64): u32 {
     store<u32>(entry, <u32>vpn, FRAME_RMAP);
     store<u32>(entry, ownerWord(tableIndex, vpn), FRAME_RMAP_OWNER);
   } else {
+    const maps = load<u32>(entry, FRAME_MAPS) & MAPS_MASK,
+      isHuge = (load<u32>(entry, FRAME_FLAGS) & FRAME_ORDER) != 0;
+    if (isHuge && !reserve(entry, maps, maps + 1)) return 0;
     const first = chainTake();
-    if (!first) return 0;
+    if (!first) {
+      if (isHuge) reserve(entry, maps + 1, maps);
+      return 0;
+    }
     let next: u32 = load<u32>(entry, FRAME_RMAP);
     if (!(owner & CHAINED)) {
       const second = chainTake();
       if (!second) {
         chainGive(first);
+        if (isHuge) reserve(entry, maps + 1, maps);
         return 0;
       }
       chainWrite(second, next, owner, 0);
@@ -142,9 +173,37 @@ export function rmapRemove(frame: u32, tableIndex: u32, vpn: u64): u32 {
       store<u32>(entry, load<u32>(record, CHAIN_OWNER), FRAME_RMAP_OWNER);
       chainGive(first);
     }
+    if (load<u32>(entry, FRAME_FLAGS) & FRAME_ORDER) {
+      const maps = load<u32>(entry, FRAME_MAPS) & MAPS_MASK;
+      reserve(entry, maps, maps - 1);
+    }
   }
   store<u32>(entry, load<u32>(entry, FRAME_MAPS) - 1, FRAME_MAPS);
   return 1;
+}
+
+/** A mapping has moved to another page of the same table. Requires: it is recorded. Takes and gives no record. */
+export function rmapRename(frame: u32, tableIndex: u32, from: u64, to: u64): void {
+  const entry = frameRecord(frame),
+    wanted = ownerWord(tableIndex, from);
+  if (!(load<u32>(entry, FRAME_RMAP_OWNER) & CHAINED)) {
+    store<u32>(entry, <u32>to, FRAME_RMAP);
+    store<u32>(entry, ownerWord(tableIndex, to), FRAME_RMAP_OWNER);
+    return;
+  }
+  for (let index = load<u32>(entry, FRAME_RMAP); index; index = load<u32>(chainRecord(index), CHAIN_NEXT)) {
+    const record = chainRecord(index);
+    if (load<u32>(record, CHAIN_OWNER) != wanted || load<u32>(record, CHAIN_VPN) != <u32>from) continue;
+    store<u32>(record, <u32>to, CHAIN_VPN);
+    store<u32>(record, ownerWord(tableIndex, to), CHAIN_OWNER);
+    return;
+  }
+}
+
+/** A huge frame is being split: what was set aside for it may be taken. */
+export function rmapUnreserve(frame: u32): void {
+  const record = frameRecord(frame);
+  store<u32>(H_CHAIN_RESERVED, load<u32>(H_CHAIN_RESERVED) - reservedFor(record, load<u32>(record, FRAME_MAPS) & MAPS_MASK));
 }
 
 /**

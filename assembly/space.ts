@@ -1,10 +1,16 @@
 import {
   ENTRY_ACCESSED,
   ENTRY_ANON_EXCLUSIVE,
+  ENTRY_CPU_READS,
   ENTRY_KIND,
+  ENTRY_NO_ACCESS,
   ENTRY_WRITE,
   ENTRY_ZERO,
+  FRAME_FILE,
+  FRAME_FLAGS,
+  FRAME_HUGETLB,
   FRAME_NONE,
+  FRAME_REFS,
   FREED_MAX,
   H_FREED,
   H_STOP_REASON,
@@ -14,18 +20,20 @@ import {
   KIND_MIGRATION,
   KIND_PRESENT,
   KIND_PROTNONE,
+  RIGHT_READ,
+  RIGHT_WRITE,
   STOP_CHAIN,
   STOP_FRAMES,
   STOP_FULL,
   STOP_NONE,
-  STOP_TABLES,
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
-import { frameCharge, frameClear, framePut, frameRecord, frameTake } from './frame';
-import { leafOf, leafSlot, makeLeafSlot, pruneLeaf, writeLeaf } from './table';
-import { rangeNext, rangeSplit } from './range';
-import { live } from './table-page';
+import { frameCharge, frameClear, frameMaps, framePut, frameRecord, frameTake } from './frame';
+import { splitHuge } from './huge';
+import { levelShift, makeLeafSlot, pagesBelow, pruneLeaf, seek, writeEntry, writeLeaf } from './table';
+import { rangeNext } from './range';
+import { live, pageOf, undeposit } from './table-page';
 import { rmapAdd, rmapRemove } from './rmap';
 import { tlbDrop, tlbDropRange } from './tlb';
 
@@ -80,32 +88,51 @@ export function mapFresh(table: u32, vpn: f64, node: u32): u32 {
   return frame;
 }
 
-/** A write to a page that is this space's own but mapped read-only: the right to write appears in place. Requires: present, not the page of zeros. */
+/** A write to a page that is this space's own but mapped read-only: the right to write appears in place. Requires: present, small or huge, not the page of zeros. */
 export function mapReuse(table: u32, vpn: f64): void {
-  const slot = leafSlot(table, <u64>vpn);
-  writeLeaf(table, slot, load<u64>(slot) | ((<u64>(ENTRY_WRITE | ENTRY_ANON_EXCLUSIVE)) << 32));
-  shootDown(table, <u64>vpn);
+  const place = seek(table, <u64>vpn),
+    slot = <u32>place;
+  store<u32>(slot, (load<u32>(slot, 4) & ~ENTRY_CPU_READS) | ENTRY_WRITE | ENTRY_ANON_EXCLUSIVE, 4);
+  if (!(place >> 32)) shootDown(table, <u64>vpn);
+  else shootDownBlock(table, <u64>vpn, <u32>(place >> 32));
+}
+
+/** Drops the CPU's translations of a block. */
+function shootDownBlock(table: u32, vpn: u64, level: u32): void {
+  const tlb = load<u32>(table, TABLE_TLB),
+    pages = pagesBelow(table, level);
+  if (tlb) tlbDropRange(tlb, vpn & ~(pages - 1), pages);
 }
 
 function entryOf(frame: u32, high: u32): u64 {
   return ((<u64>high) << 32) | frame;
 }
 
-/** Forgets one entry's frame: reverse map, reference. Whatever else holds the frame keeps it. */
-function release(index: u32, vpn: u64, entry: u64): void {
+/** Forgets one entry's frame: reverse map, reference; and the deposit of a block. Whatever else holds the frame keeps it. */
+function release(index: u32, vpn: u64, entry: u64, level: u32): void {
   const high = <u32>(entry >> 32),
     kind = high & ENTRY_KIND;
-  if (high & ENTRY_ZERO) return;
+  if (high & ENTRY_ZERO) {
+    if (level) undeposit();
+    return;
+  }
   if (kind == KIND_PRESENT || kind == KIND_PROTNONE || kind == KIND_DEVICE_PRIVATE || kind == KIND_EXCLUSIVE || kind == KIND_MIGRATION) {
+    if (level && !(load<u32>(frameRecord(<u32>entry), FRAME_FLAGS) & FRAME_HUGETLB)) undeposit();
     rmapRemove(<u32>entry, index, vpn);
     framePut(<u32>entry);
   }
 }
 
+/** Whether the block at `level` around a page reaches out of `[page, end)`. */
+function reachesOut(table: u32, level: u32, page: u64, end: u64): bool {
+  const pages = pagesBelow(table, level);
+  return (page & (pages - 1)) != 0 || page + pages > end;
+}
+
 /**
- * Takes every entry of a range away and gives up its frame. Skips what is not mapped without looking at it. Returns the pages of the
- * range dealt with: fewer than `pages` only when AREA_FREED is full (STOP_FULL: tell the owners, call again) or a huge leaf at the
- * border cannot be split (STOP_TABLES).
+ * Takes every entry of a range away and gives up its frame. Skips what is not mapped without looking at it. A huge page across a border is split. Returns the pages of the
+ * range dealt with: fewer than `pages` only when AREA_FREED is full (STOP_FULL: tell the owners, call again) or a huge page that must be split is locked by a
+ * migration (STOP_LOCKED: wait for H_STOP_ENTRY_LOW, call again). Requires: no border inside a hugetlb page.
  */
 export function zap(table: u32, vpn: f64, pages: u32): u32 {
   const first = <u64>vpn,
@@ -118,33 +145,91 @@ export function zap(table: u32, vpn: f64, pages: u32): u32 {
     const next = rangeNext(table, <f64>page, <u32>(end - page));
     if (next < 0) break;
     page = <u64>next;
-    const leaf = leafOf(table, page);
-    if (!leaf) {
-      if (!rangeSplit(table, <f64>page)) {
-        store<u32>(H_STOP_REASON, STOP_TABLES);
-        return <u32>(page - first);
-      }
+    const place = seek(table, page),
+      slot = <u32>place,
+      level = <u32>(place >> 32);
+    if (level && reachesOut(table, level, page, end)) {
+      if (!splitHuge(table, <f64>page)) return <u32>(page - first);
       continue;
     }
     if (load<u32>(H_FREED) >= <u32>FREED_MAX) {
       store<u32>(H_STOP_REASON, STOP_FULL);
       return <u32>(page - first);
     }
-    const slot = leafSlot(table, page),
-      entry = load<u64>(slot);
-    writeLeaf(table, slot, 0);
-    if (tlb) tlbDrop(tlb, page);
-    release(index, page, entry);
-    if (!live(leaf)) pruneLeaf(table, page);
-    page++;
+    const entry = load<u64>(slot);
+    if (!level) {
+      writeLeaf(table, slot, 0);
+      if (tlb) tlbDrop(tlb, page);
+    } else {
+      writeEntry(table, slot, level, 0);
+      shootDownBlock(table, page, level);
+    }
+    release(index, page, entry, level);
+    if (!live(pageOf(slot))) pruneLeaf(table, page);
+    page += level ? pagesBelow(table, level) : 1;
   }
+  store<u32>(H_STOP_REASON, STOP_NONE);
   return pages;
 }
 
 /**
- * Gives every entry of a range the rights of a new promise. Rights that shrink are taken at once; write comes back at once only on a host
- * page that is this space's own. A device-private entry loses write for good (only a CPU write brings it back).
- * `rights`: bit 0 read, bit 1 write. Returns the entries changed, or -1 with STOP_TABLES when a huge leaf at the border cannot be split.
+ * The pages of a range that hold nothing anybody else knows of go: present, anonymous, mapped once, with no other holder. Everything else stays, device-private pages included. A huge page
+ * across a border is split. Returns as `zap`. Models: `madvise_free_pte_range`, with the reclaim done at once.
+ */
+export function zapLazy(table: u32, vpn: f64, pages: u32): u32 {
+  const first = <u64>vpn,
+    end = first + pages;
+  let page = first;
+  store<u32>(H_STOP_REASON, STOP_NONE);
+  while (page < end) {
+    const next = rangeNext(table, <f64>page, <u32>(end - page));
+    if (next < 0) break;
+    page = <u64>next;
+    const place = seek(table, page),
+      level = <u32>(place >> 32),
+      after = (page | (pagesBelow(table, level) - 1)) + 1;
+    if (isLazy(load<u64>(<u32>place))) {
+      // One that a migration has just taken stays: it is not ours alone any more.
+      if (level && reachesOut(table, level, page, end) && splitHuge(table, <f64>page)) continue;
+      const part = <u32>((after < end ? after : end) - page),
+        done = zap(table, <f64>page, part);
+      if (done < part) return <u32>(page - first) + done;
+    }
+    page = after;
+  }
+  store<u32>(H_STOP_REASON, STOP_NONE);
+  return pages;
+}
+
+/** Whether nobody but this entry knows of its page. */
+function isLazy(entry: u64): bool {
+  const high = <u32>(entry >> 32);
+  if ((high & ENTRY_KIND) != KIND_PRESENT || high & ENTRY_ZERO) return false;
+  const record = frameRecord(<u32>entry);
+  return !(load<u32>(record, FRAME_FLAGS) & FRAME_FILE) && load<u32>(record, FRAME_REFS) == 1 && frameMaps(record) == 1;
+}
+
+/** What the high word of an entry becomes under the rights of a new promise. */
+function underRights(high: u32, rights: u32): u32 {
+  const kind = high & ENTRY_KIND;
+  // The event that came before has taken the device's translation.
+  let wanted = high & ~ENTRY_CPU_READS;
+  if (kind == KIND_PRESENT || kind == KIND_PROTNONE) {
+    wanted = (wanted & ~ENTRY_KIND) | (rights & RIGHT_READ ? KIND_PRESENT : KIND_PROTNONE);
+    if (rights & RIGHT_WRITE && high & ENTRY_ANON_EXCLUSIVE && !(high & ENTRY_ZERO)) wanted |= ENTRY_WRITE;
+    else wanted &= ~ENTRY_WRITE;
+  } else if (kind == KIND_DEVICE_PRIVATE || kind == KIND_MIGRATION || kind == KIND_EXCLUSIVE) {
+    if (kind != KIND_EXCLUSIVE && !(rights & RIGHT_WRITE)) wanted &= ~ENTRY_WRITE;
+    wanted = rights & RIGHT_READ ? wanted & ~ENTRY_NO_ACCESS : wanted | ENTRY_NO_ACCESS;
+  }
+  return wanted;
+}
+
+/**
+ * Gives every entry of a range the rights of a new promise. Rights that shrink are taken at once; write comes back at once only on a present
+ * page that is this space's own. A device-private entry loses write for good (only a CPU write brings it back); an exclusive one stays, and asks the VMA when it is revoked.
+ * `rights`: RIGHT_*. A huge page across a border is split. Returns the entries changed, or -1 when one that must be split is locked by a migration (STOP_LOCKED; call again for
+ * the whole range).
  */
 export function reprotect(table: u32, vpn: f64, pages: u32, rights: u32): i32 {
   const first = <u64>vpn,
@@ -159,30 +244,20 @@ export function reprotect(table: u32, vpn: f64, pages: u32, rights: u32): i32 {
     const next = rangeNext(table, <f64>page, <u32>(end - page));
     if (next < 0) break;
     page = <u64>next;
-    const slot = leafSlot(table, page);
-    if (!slot) {
-      if (!rangeSplit(table, <f64>page)) {
-        store<u32>(H_STOP_REASON, STOP_TABLES);
-        return -1;
-      }
+    const place = seek(table, page),
+      slot = <u32>place,
+      level = <u32>(place >> 32);
+    if (level && reachesOut(table, level, page, end)) {
+      if (!splitHuge(table, <f64>page)) return -1;
       continue;
     }
-    const entry = load<u64>(slot),
-      high = <u32>(entry >> 32),
-      kind = high & ENTRY_KIND;
-    let wanted = high;
-    if (kind == KIND_PRESENT || kind == KIND_PROTNONE) {
-      wanted = (wanted & ~ENTRY_KIND) | (rights & 1 ? KIND_PRESENT : KIND_PROTNONE);
-      if (rights & 2 && high & ENTRY_ANON_EXCLUSIVE && !(high & ENTRY_ZERO)) wanted |= ENTRY_WRITE;
-      else wanted &= ~ENTRY_WRITE;
-    } else if (kind == KIND_DEVICE_PRIVATE || kind == KIND_MIGRATION) {
-      if (!(rights & 2)) wanted &= ~ENTRY_WRITE;
-    }
+    const high = load<u32>(slot, 4),
+      wanted = underRights(high, rights);
     if (wanted != high) {
-      writeLeaf(table, slot, entryOf(<u32>entry, wanted));
+      store<u32>(slot, wanted, 4);
       changed++;
     }
-    page++;
+    page += level ? (<u64>1) << levelShift(table, level) : 1;
   }
   return changed;
 }

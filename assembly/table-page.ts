@@ -1,4 +1,4 @@
-import { H_LIVE, H_PAGES, H_PAGES_BUMP, H_PAGES_FREE, H_PAGES_MAX, H_PAGES_USED, PAGE_BYTES, PAGE_SHIFT } from './layout';
+import { H_LIVE, H_PAGES, H_PAGES_BUMP, H_PAGES_DEPOSITED, H_PAGES_FREE, H_PAGES_MAX, H_PAGES_USED, PAGE_BYTES, PAGE_SHIFT } from './layout';
 
 /**
  * Table pages: the 4 KiB pieces that every radix table of the machine is made of, from one arena.
@@ -12,6 +12,8 @@ import { H_LIVE, H_PAGES, H_PAGES_BUMP, H_PAGES_FREE, H_PAGES_MAX, H_PAGES_USED,
  *           0                    BUMP            MAX     page numbers: pages at and past BUMP have never been handed out
  * ```
  *
+ * H_PAGES_DEPOSITED of the pages that are left are promised: each huge home entry has deposited one, so that splitting it cannot fail.
+ *
  * H_PAGES is a multiple of 4096, so an entry's address names its page. A header of zeros (no free page, BUMP 0, USED 0) is an unused arena.
  *
  * Models: `pte_alloc_one`, `pte_free`. Linux keeps no such counts: it knows from the areas of a space which table pages may go.
@@ -19,6 +21,7 @@ import { H_LIVE, H_PAGES, H_PAGES_BUMP, H_PAGES_FREE, H_PAGES_MAX, H_PAGES_USED,
 
 /** A table page with stale bytes and no live entry, or 0 when the arena is used up. For a caller that fills all 4 KiB at once. */
 export function pageTake(): u32 {
+  if (load<u32>(H_PAGES_USED) + load<u32>(H_PAGES_DEPOSITED) >= load<u32>(H_PAGES_MAX)) return 0;
   let page = load<u32>(H_PAGES_FREE);
   if (page) store<u32>(H_PAGES_FREE, load<u32>(page));
   else {
@@ -30,6 +33,19 @@ export function pageTake(): u32 {
   store<u16>(liveAt(page), 0);
   store<u32>(H_PAGES_USED, load<u32>(H_PAGES_USED) + 1);
   return page;
+}
+
+/** Promises a table page to a huge entry. Returns 1, or 0 when none can be promised. Models: `pgtable_trans_huge_deposit`. */
+export function deposit(): u32 {
+  const promised = load<u32>(H_PAGES_DEPOSITED);
+  if (load<u32>(H_PAGES_USED) + promised >= load<u32>(H_PAGES_MAX)) return 0;
+  store<u32>(H_PAGES_DEPOSITED, promised + 1);
+  return 1;
+}
+
+/** A huge entry goes, or is about to be split: its page may be taken. Models: `pgtable_trans_huge_withdraw`. */
+export function undeposit(): void {
+  store<u32>(H_PAGES_DEPOSITED, load<u32>(H_PAGES_DEPOSITED) - 1);
 }
 
 /** A table page of none entries, or 0 when the arena is used up. */

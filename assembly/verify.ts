@@ -1,9 +1,21 @@
 import {
+  ENTRY_CPU_READS,
+  H_VERIFY_RESERVED,
+  H_VERIFY_DEPOSITS,
+  H_PAGES_DEPOSITED,
+  H_CHAIN_RESERVED,
+  HUGE_ORDER,
+  FRAME_HUGETLB,
+  ENTRY_ORDER_SHIFT,
+  ENTRY_ORDER,
   ALLOC_CORE,
   ENTRY_KIND,
+  ENTRY_ANON_EXCLUSIVE,
+  FRAME_FILE,
   ENTRY_WRITE,
   ENTRY_ZERO,
   FRAME_FLAGS,
+  FRAME_CACHED,
   FRAME_LOCKED,
   FRAME_ORDER,
   FRAME_ORDER_SHIFT,
@@ -94,6 +106,17 @@ const ENTRY_MIGRATION: u32 = 14;
 /** Table pages in use are not the sum of all tables'. A: counted, B: recorded. */
 const PAGES_USED: u32 = 15;
 
+/** An entry and its frame disagree about its size. A: page (low), B: frame, C: table index. */
+const ENTRY_SIZE: u32 = 16;
+/** Table pages promised are not one a huge home entry. A: counted, B: recorded. */
+const DEPOSITS: u32 = 17;
+/** Reverse-map records set aside are not what shared huge frames need. A: counted, B: recorded. */
+const RESERVED: u32 = 18;
+/** An entry says that its page is its space's own, and another one names the frame as well. A: page (low), B: frame, C: table index. */
+const ANON_SHARED: u32 = 19;
+/** An entry allows writing to an anonymous page that is not its space's own. A: page (low), B: frame, C: table index. */
+const ANON_WRITE: u32 = 20;
+
 function broken(rule: u32, a: u32, b: u32, c: u32): u32 {
   store<u32>(H_VERIFY_RULE, rule);
   store<u32>(H_VERIFY_A, a);
@@ -105,6 +128,8 @@ function broken(rule: u32, a: u32, b: u32, c: u32): u32 {
 /** Returns 0, or the number of the first broken rule. `strict`: no operation is in flight, so nothing may be locked, half-moved, or held. */
 export function verify(strict: u32): u32 {
   store<u32>(H_VERIFY_RULE, 0);
+  store<u32>(H_VERIFY_DEPOSITS, 0);
+  store<u32>(H_VERIFY_RESERVED, 0);
   for (let node: u32 = 0; node < <u32>NODES_MAX; node++) {
     if (load<u32>(nodeRecord(node), NODE_KIND) && verifyNode(node, strict)) return load<u32>(H_VERIFY_RULE);
   }
@@ -116,6 +141,10 @@ export function verify(strict: u32): u32 {
     pages += load<u32>(table, TABLE_TABLES);
   }
   if (pages != load<u32>(H_PAGES_USED)) return broken(PAGES_USED, pages, load<u32>(H_PAGES_USED), 0);
+  const deposits = load<u32>(H_VERIFY_DEPOSITS),
+    reserved = load<u32>(H_VERIFY_RESERVED);
+  if (deposits != load<u32>(H_PAGES_DEPOSITED)) return broken(DEPOSITS, deposits, load<u32>(H_PAGES_DEPOSITED), 0);
+  if (reserved != load<u32>(H_CHAIN_RESERVED)) return broken(RESERVED, reserved, load<u32>(H_CHAIN_RESERVED), 0);
   for (let i: u32 = 0, n = load<u32>(H_TLBS_MAX); i < n; i++) {
     const tlb = load<u32>(H_TLBS) + i * TLB_SLOT_BYTES;
     if (load<u32>(tlb, TLB_TABLE) && verifyTlb(tlb)) return load<u32>(H_VERIFY_RULE);
@@ -152,7 +181,9 @@ function verifyNode(node: u32, strict: u32): u32 {
 function verifyFrame(frame: u32, entry: u32, flags: u32, strict: u32): u32 {
   const refs = load<u32>(entry, FRAME_REFS),
     maps = frameMaps(entry),
-    held = maps + framePins(entry);
+    order = (flags & FRAME_ORDER) >> FRAME_ORDER_SHIFT;
+  let held = maps + (flags & FRAME_CACHED ? 1 : 0);
+  for (let i: u32 = 0; i < 1 << order; i++) held += framePins(frameRecord(frame + i));
   if (strict ? refs != held : refs < held) return broken(FRAME_REFERENCES, frame, refs, held);
   if (strict && flags & FRAME_LOCKED) return broken(FRAME_LOCK, frame, 0, 0);
   let counted: u32 = 0;
@@ -162,8 +193,10 @@ function verifyFrame(frame: u32, entry: u32, flags: u32, strict: u32): u32 {
       table = rmapTable(owner);
     const found = load<u32>(table, TABLE_ROOT) ? walk(table, vpn) : 0;
     if (<u32>found != frame || !named(<u32>(found >> 32))) return broken(RMAP_ENTRY, frame, <u32>vpn, load<u32>(table, TABLE_INDEX));
+    if (((<u32>(found >> 32)) & ENTRY_ORDER) >> ENTRY_ORDER_SHIFT != order) return broken(ENTRY_SIZE, <u32>vpn, frame, load<u32>(table, TABLE_INDEX));
     counted++;
   }
+  if (order && maps > 1 && !(flags & FRAME_HUGETLB)) store<u32>(H_VERIFY_RESERVED, load<u32>(H_VERIFY_RESERVED) + (maps << HUGE_ORDER));
   return counted != maps ? broken(FRAME_MAPPINGS, frame, counted, maps) : 0;
 }
 
@@ -200,7 +233,10 @@ function verifySubtree(table: u32, page: u32, level: u32, base: u64, strict: u32
       counts += verifySubtree(table, <u32>entry, level - 1, vpn, strict);
     } else {
       counts += (<u64>1) << shift;
-      if (load<u32>(table, TABLE_IS_HOME)) verifyHomeEntry(table, vpn, entry, strict);
+      if (load<u32>(table, TABLE_IS_HOME)) {
+        if (level) countDeposit(entry);
+        verifyHomeEntry(table, vpn, entry, strict);
+      }
       else
         for (let page: u64 = 0; page < (<u64>1) << shift && !load<u32>(H_VERIFY_RULE); page++)
           verifyDeviceEntry(table, vpn + page, entry + page);
@@ -211,6 +247,13 @@ function verifySubtree(table: u32, page: u32, level: u32, base: u64, strict: u32
   return counts;
 }
 
+/** A huge entry has deposited a table page, unless it is never split. */
+function countDeposit(entry: u64): void {
+  const high = <u32>(entry >> 32);
+  if (named(high) && load<u32>(frameRecord(<u32>entry), FRAME_FLAGS) & FRAME_HUGETLB) return;
+  store<u32>(H_VERIFY_DEPOSITS, load<u32>(H_VERIFY_DEPOSITS) + 1);
+}
+
 function verifyHomeEntry(table: u32, vpn: u64, entry: u64, strict: u32): void {
   const high = <u32>(entry >> 32),
     frame = <u32>entry,
@@ -219,6 +262,15 @@ function verifyHomeEntry(table: u32, vpn: u64, entry: u64, strict: u32): void {
   if (!named(high)) return;
   if (frame >= load<u32>(H_FRAMES_MAX) || (load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_STATE) != STATE_USED) {
     broken(ENTRY_FRAME, <u32>vpn, frame, index);
+    return;
+  }
+  const record = frameRecord(frame);
+  if (high & ENTRY_ANON_EXCLUSIVE && frameMaps(record) > 1) {
+    broken(ANON_SHARED, <u32>vpn, frame, index);
+    return;
+  }
+  if (high & ENTRY_WRITE && !(high & ENTRY_ANON_EXCLUSIVE) && !(load<u32>(record, FRAME_FLAGS) & FRAME_FILE)) {
+    broken(ANON_WRITE, <u32>vpn, frame, index);
     return;
   }
   for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
@@ -235,9 +287,11 @@ function verifyDeviceEntry(table: u32, vpn: u64, entry: u64): void {
   const truth = walk(home, vpn),
     high = <u32>(truth >> 32),
     kind = high & ENTRY_KIND;
-  const frame = kind == KIND_PRESENT || kind == KIND_DEVICE_PRIVATE ? <u32>truth : 0xffffffff;
+  // The device for whose atomics a page is exclusive, or only read by the CPU, has it and may write.
+  const frame = kind == KIND_PRESENT || kind == KIND_DEVICE_PRIVATE || kind == KIND_EXCLUSIVE ? <u32>truth : 0xffffffff,
+    mayWrite = high & (ENTRY_WRITE | ENTRY_CPU_READS) || kind == KIND_EXCLUSIVE;
   if (frame != <u32>entry) broken(DEVICE_FRAME, <u32>vpn, <u32>entry, frame);
-  else if ((<u32>(entry >> 32)) & ENTRY_WRITE && !(high & ENTRY_WRITE)) broken(DEVICE_WRITE, <u32>vpn, frame, 0);
+  else if ((<u32>(entry >> 32)) & ENTRY_WRITE && !mayWrite) broken(DEVICE_WRITE, <u32>vpn, frame, 0);
 }
 
 function verifyTlb(tlb: u32): u32 {

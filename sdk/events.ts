@@ -14,7 +14,15 @@ export type CpuFaultCause =
   /** Write to a page of its own that is mapped read-only: the right comes back in place. */
   | 'reuse'
   /** The page is on a device: `migrate_to_ram`. */
-  | 'home';
+  | 'home'
+  /** Write to a page that others have too: a copy of its own. */
+  | 'copy'
+  /** A page of a file or of shared memory: it appears, or the right to write it does. */
+  | 'share'
+  /** Touch of a hole where a huge page appears. */
+  | 'huge'
+  /** The page is a device's for its atomics: the device loses it. */
+  | 'exclusive';
 
 /** Why pages moved. */
 export type MigrationCause =
@@ -26,8 +34,14 @@ export type MigrationCause =
   | 'evict'
   /** The program asked: `space.migrate`. */
   | 'user'
-  /** The device went away: detach, unplug, close. */
-  | 'detach';
+  /** The device went away: detach, close. */
+  | 'detach'
+  /** Somebody pins the page for long. */
+  | 'pin'
+  /** The space is copied, and its child shall find the page at home. */
+  | 'fork'
+  /** A memory is taken out of the machine. */
+  | 'unplug';
 
 /** Why translations of a range were taken away. The reason codes of interval notifiers. */
 export type InvalidationReason =
@@ -104,6 +118,8 @@ export type MachineEvent =
       readonly pages: number;
       readonly rights: string;
     }
+  | { readonly type: 'space.forked'; readonly tick: number; readonly space: number; readonly child: number }
+  | { readonly type: 'page.exclusive'; readonly tick: number; readonly space: number; readonly vpn: number; readonly owner: number }
   | { readonly type: 'context.attached'; readonly tick: number; readonly space: number; readonly device: string }
   | { readonly type: 'context.detached'; readonly tick: number; readonly space: number; readonly device: string }
   | { readonly type: 'context.failed'; readonly tick: number; readonly space: number; readonly device: string; readonly message: string };
@@ -114,10 +130,16 @@ export interface Traffic {
   bytes: number;
 }
 
+/** CPU faults by cause. Those that only files, forks, huge pages and atomics bring are there once they have happened. */
+export type CpuFaultCounts = Record<'zero' | 'demand' | 'cow' | 'reuse' | 'home', number> & { [cause in CpuFaultCause]?: number };
+
+/** What moved, by cause. Those that not every machine has are there once they have happened. */
+export type MigratedByCause = Record<'fault' | 'home' | 'evict' | 'user' | 'detach', Traffic> & { [cause in MigrationCause]?: Traffic };
+
 /** Counters of one machine: every field is a sum over the events of its kind. */
 export interface Counters {
   /** CPU faults by cause, those served on behalf of a device left out. */
-  readonly cpuFaults: Record<CpuFaultCause, number>;
+  readonly cpuFaults: CpuFaultCounts;
   /** Records that devices wrote into their fault buffers, by device. */
   readonly deviceFaults: Record<string, number>;
   /** Fault batches served, and how large they were: element i counts batches of 2^i to 2^(i+1) - 1 records. */
@@ -130,7 +152,7 @@ export interface Counters {
   overflow: number;
   /** Pages copied, by source and target node. */
   readonly migrated: Record<string, Record<string, Traffic>>;
-  readonly migratedByCause: Record<MigrationCause, Traffic>;
+  readonly migratedByCause: MigratedByCause;
   /** Pages that appeared on a device without anything to copy. */
   cleared: number;
   /** Transfers over the link of a device: element n counts those of n pages, by direction. */
@@ -203,6 +225,12 @@ export class Events {
     }
   }
 
+  /** Adds a CPU fault. */
+  countCpuFault(cause: CpuFaultCause): void {
+    const { cpuFaults } = this.counters;
+    cpuFaults[cause] = (cpuFaults[cause] ?? 0) + 1;
+  }
+
   /** Adds pages that were copied from one node to another. */
   countMigrated(from: string, to: string, pages: number, bytes: number, direction: 'toDevice' | 'toHost', cause: MigrationCause): void {
     if (pages === 0) return;
@@ -212,7 +240,7 @@ export class Events {
     const cell = (row[to] ??= { pages: 0, bytes: 0 });
     cell.pages += pages;
     cell.bytes += bytes;
-    const byCause = this.counters.migratedByCause[cause];
+    const byCause = (this.counters.migratedByCause[cause] ??= { pages: 0, bytes: 0 });
     byCause.pages += pages;
     byCause.bytes += bytes;
   }

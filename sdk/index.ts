@@ -5,7 +5,7 @@
 export { type ErrorCode, FarfaultError, isFarfaultError } from './errors.ts';
 export type { Counters, CpuFaultCause, InvalidationReason, Listener, MachineEvent, MigrationCause, Traffic } from './events.ts';
 export { createMachine, createMachineSync, Machine, type MachineOptions, type NodeReport } from './machine.ts';
-export type { AccessResult, AddressRange, AddressSpace, Attachable, MmapOptions } from './mm/address-space.ts';
+export type { AccessResult, AddressRange, AddressSpace, Advice, Attachable, MmapOptions, MremapOptions } from './mm/address-space.ts';
 export type { Context } from './gmem/context.ts';
 export type { Device } from './gmem/device.ts';
 export type { Job, JobAccess, JobReport } from './gmem/job.ts';

@@ -12,7 +12,8 @@ import type { Counters, Listener } from './events.ts';
 import { Device } from './gmem/device.ts';
 import type { Driver } from './gmem/driver.ts';
 import { AddressSpace } from './mm/address-space.ts';
-import { Platform } from './mm/platform.ts';
+import { MemoryFile } from './mm/page-cache.ts';
+import { Platform, ZERO_FRAMES } from './mm/platform.ts';
 import type { PendingRun } from './step/runner.ts';
 import type { Ticket } from './step/ticket.ts';
 
@@ -24,6 +25,8 @@ export interface MachineOptions {
   readonly deviceMemory?: number;
   /** Frames of device memories that have no bytes here (`metadata`, `external`). Default 0. */
   readonly bodilessFrames?: number;
+  /** Width of a physical address: frame numbers are below 2^(physicalBits - 12). 24 to 52. Default: as wide as the machine is large. */
+  readonly physicalBits?: number;
   /** 4 KiB pages for page tables. Default: an eighth of all frames, at least 4096. */
   readonly tablePages?: number;
   /** Most address spaces and contexts together. Default 64. */
@@ -37,7 +40,7 @@ export interface MachineOptions {
 /** What one node holds. */
 export interface NodeReport {
   readonly name: string;
-  readonly kind: 'host' | 'private';
+  readonly kind: 'host' | 'private' | 'coherent';
   readonly frames: number;
   readonly used: number;
   /** Most frames in use at one time. */
@@ -46,7 +49,9 @@ export interface NodeReport {
 
 const MIB = 2 ** 20;
 const DRAM_DEFAULT = 64 * MIB;
-const CHAINS = 65536;
+/** Reverse-map records: at least so many, and so many for each frame, which is what four spaces that share everything need. */
+const CHAINS_MIN = 65536;
+const CHAINS_PER_FRAME = 4;
 /** A frame record has 16 bits for the table that maps it, and for the space that pays. */
 const TABLES_MAX = 65534;
 
@@ -92,6 +97,19 @@ export class Machine {
   createAddressSpace(): AddressSpace {
     this.#platform.requireOpen('createAddressSpace');
     return new AddressSpace(this.#platform);
+  }
+
+  /**
+   * A file: `bytes` long, or as long as `content`; zeros where nothing else is said. Map it with `space.mmap({ file })`, end it with `close`. Errors: EINVAL. Models: `memfd_create`, `open`.
+   */
+  createFile(options: { readonly bytes?: number; readonly content?: Uint8Array } = {}): MemoryFile {
+    this.#platform.requireOpen('createFile');
+    if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'createFile options', options, 'are not an object');
+    const { content } = options;
+    if (content !== undefined && !(content instanceof Uint8Array)) throw fail('EINVAL', 'createFile.content', content, 'is not a Uint8Array');
+    const bytes = options.bytes ?? content?.length ?? 0;
+    if (content && content.length > bytes) throw fail('EINVAL', 'createFile.bytes', bytes, `is less than the ${content.length} bytes of content`);
+    return new MemoryFile(this.#platform, bytes, content);
   }
 
   /** What every node holds, the host's DRAM first. */
@@ -154,8 +172,8 @@ export class Machine {
   }
 
   #start(): Platform {
-    const { dram = DRAM_DEFAULT, checked = true } = this.#options;
-    return new Platform(this.#core, dram / L.PAGE_BYTES, checked);
+    const { dram = DRAM_DEFAULT, checked = true, physicalBits } = this.#options;
+    return new Platform(this.#core, dram / L.PAGE_BYTES, checked, physicalBits && 2 ** (physicalBits - L.PAGE_SHIFT));
   }
 }
 
@@ -163,14 +181,18 @@ function budgetOf(options: MachineOptions): Budget {
   if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'createMachine options', options, 'are not an object');
   const dram = bytesOf('dram', options.dram ?? DRAM_DEFAULT, L.PAGE_BYTES);
   const deviceMemory = bytesOf('deviceMemory', options.deviceMemory ?? dram, 0);
+  if (options.physicalBits !== undefined) {
+    const physicalBits = countOf('physicalBits', options.physicalBits, 24, 52);
+    if (2 ** physicalBits < dram + ZERO_FRAMES * L.PAGE_BYTES)
+      throw fail('EINVAL', 'createMachine.physicalBits', physicalBits, `cannot address the host's ${dram} bytes and the pages of zeros`);
+  }
   const bodiless = countOf('bodilessFrames', options.bodilessFrames ?? 0, 0);
-  // One frame more: the page of zeros.
-  const backed = (dram + deviceMemory) / L.PAGE_BYTES + 1;
+  const backed = (dram + deviceMemory) / L.PAGE_BYTES + ZERO_FRAMES;
   // And what aligning each device memory may leave unused.
   const frames = backed + bodiless + L.NODES_MAX * 2 ** L.HUGE_ORDER;
   const tables = countOf('tables', options.tables ?? 64, 1, TABLES_MAX);
   const tablePages = countOf('tablePages', options.tablePages ?? Math.max(4096, Math.ceil((backed + bodiless) / 8)), 1);
-  return { backedBytes: backed * L.PAGE_BYTES, frames, tablePages, tables, tlbs: tables, chains: CHAINS };
+  return { backedBytes: backed * L.PAGE_BYTES, frames, tablePages, tables, tlbs: tables, chains: Math.max(CHAINS_MIN, CHAINS_PER_FRAME * backed) };
 }
 
 function bytesOf(name: string, value: number, least: number): number {

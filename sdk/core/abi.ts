@@ -25,7 +25,7 @@ export interface CoreExports {
   frameClaim(frame: number, order: number): number;
   frameGet(frame: number): void;
   framePut(frame: number): void;
-  framePin(frame: number, longTerm: number): void;
+  framePin(frame: number, longTerm: number): number;
   frameUnpin(frame: number): number;
   frameTryLock(frame: number): number;
   frameUnlock(frame: number): void;
@@ -57,7 +57,24 @@ export interface CoreExports {
   mapFresh(table: number, vpn: number, node: number): number;
   mapReuse(table: number, vpn: number): void;
   zap(table: number, vpn: number, pages: number): number;
+  zapLazy(table: number, vpn: number, pages: number): number;
   reprotect(table: number, vpn: number, pages: number, rights: number): number;
+  splitHuge(table: number, vpn: number): number;
+  mapHuge(table: number, vpn: number, node: number, rights: number, zero: number): number;
+  mapHugetlb(table: number, vpn: number, node: number, order: number, rights: number): number;
+  collapseHuge(table: number, vpn: number, node: number, rights: number): number;
+  canReuse(table: number, vpn: number): number;
+  mapCopy(table: number, vpn: number, node: number, writable: number): number;
+  mapFrame(table: number, vpn: number, frame: number, high: number): number;
+  mapSpecial(table: number, vpn: number, pfn: number, high: number): number;
+  mapShared(table: number, vpn: number): void;
+  mapOwn(table: number, vpn: number): void;
+  frameClean(frame: number): number;
+  forkRange(parent: number, child: number, vpn: number, pages: number, node: number, flags: number): number;
+  moveEntries(table: number, from: number, to: number, pages: number): number;
+  exclusiveSet(table: number, vpn: number): number;
+  exclusiveClear(table: number, vpn: number, rights: number): number;
+  cpuReadsSet(table: number, vpn: number): number;
   migrateCollect(
     table: number,
     vpn: number,
@@ -69,9 +86,11 @@ export interface CoreExports {
     wanted: number,
   ): number;
   migrateCollectFrames(list: number, n: number, source: number): number;
+  migrateSplit(source: number, target: number, n: number): void;
   migrateCopy(source: number, target: number, n: number): number;
   migrateCommit(table: number, vpn: number, n: number, source: number, target: number, writable: number, faultFrame: number): number;
   migrateFinalize(n: number, source: number, target: number): number;
+  usedFrames(node: number, from: number, output: number, max: number): number;
   victims(node: number, output: number, max: number, spared: number, sparedCount: number): number;
   tlbCreate(table: number, sets: number): number;
   tlbDestroy(tlb: number): void;
@@ -195,6 +214,17 @@ export class Core {
 
   nodeOf(frame: number): number {
     return (this.field(this.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_NODE) >>> L.FRAME_NODE_SHIFT;
+  }
+
+  /** The head of the huge frame that a frame is part of: itself when it is part of none. */
+  headOf(frame: number): number {
+    const record = this.frameRecord(frame);
+    return (this.field(record, L.FRAME_FLAGS) & L.FRAME_STATE) === L.STATE_TAIL ? this.field(record, L.FRAME_PREVIOUS) : frame;
+  }
+
+  /** Where the last call stopped because a frame is locked (STOP_LOCKED). */
+  get stopFrame(): number {
+    return this.header(L.H_STOP_ENTRY_LOW);
   }
 
   /** Descriptor address of a table by its index. */

@@ -185,11 +185,12 @@ export class Copies {
     for (let i = 0; i < this.#count; i++) this.#perform(this.#sources[i]!, this.#targets[i]!, this.#lengths[i]!);
   }
 
-  /** A copy of this list that may be kept: for a copy engine that finishes later and then calls `perform` on it. */
-  keep(): Copies {
+  /** A copy of this list, or of its first `pages` pages, that may be kept: for a copy engine that finishes later and then calls `perform` on it. */
+  keep(pages: number = Infinity): Copies {
     const kept = new Copies(this.#locator, this.#perform, this.#bytes);
+    let left = pages;
     for (let i = 0; i < this.#count; i++) {
-      for (let page = 0; page < this.#lengths[i]!; page++)
+      for (let page = 0; page < this.#lengths[i]! && left > 0; page++, left--)
         kept.add(this.#sources[i]! < 0 ? -1 : this.#sources[i]! + page, this.#targets[i]! + page);
     }
     return kept;

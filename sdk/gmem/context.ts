@@ -17,33 +17,44 @@ import {
 } from '../mm/address-space.ts';
 import type { Install } from '../mm/migration.ts';
 import { type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
-import type { Platform } from '../mm/platform.ts';
+import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
 import { Lock } from '../step/lock.ts';
 import type { Step } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
+import { type AtomicRequest, DeviceAtomic } from './atomic.ts';
 import { Detach } from './detach.ts';
-import type { Device } from './device.ts';
+import { type Device, requireEngine } from './device.ts';
 import { DeviceAccess } from './device-access.ts';
 import type { FaultBatch } from './fault-batch.ts';
 import { DEFAULT_GEOMETRY, DEVICE_TLB_SETS, DeviceTable, DeviceTlb } from './device-table.ts';
 import {
   type Access,
   checkFamilies,
+  type CommandStep,
   type GmMmu,
   HOST,
+  type MemoryIndex,
   permits,
   type Pmap,
   type TableGeometry,
   type Tlb,
   type Translation,
 } from './driver.ts';
+import { Hmm } from './hmm.ts';
 import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 import { ServeBatch } from './serve-batch.ts';
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
+
+/** Which way a range goes. */
+export interface MigrateOptions {
+  readonly to: 'device' | 'host';
+  /** Index of the device's memory that it goes to, or comes from. Default: to its first one, from all of them. Between two memories of a device pages go through the host's. */
+  readonly memory?: MemoryIndex;
+}
 
 /** One device in one address space. Made by `space.attach(device)`. */
 export class Context implements SpaceMirror, Locator {
@@ -67,6 +78,7 @@ export class Context implements SpaceMirror, Locator {
   readonly #flushes: Ticket[] = [];
   readonly #mappings: Mappings = new Mappings(this);
   #table: DeviceTable | undefined;
+  #hmm: Hmm | undefined;
   #readyTlb: DeviceTlb | undefined;
   #failed: FarfaultError | undefined;
   #open = true;
@@ -95,9 +107,7 @@ export class Context implements SpaceMirror, Locator {
           'is not the one of its other address spaces: a memory has one allocator',
         );
       }
-      if (device.memory?.node.bytesIn === 'external' && !(this.mmu.copy?.toDevice && this.mmu.copy.toHost && this.mmu.copy.zero)) {
-        throw fail('EINVAL', `${device.name}.copy`, this.mmu.copy, 'must have toDevice, toHost and zero: its memory is external');
-      }
+      if (device.memories.some(({ node }) => node.bytesIn === 'external')) requireEngine(device.name, this.mmu.copy);
     } catch (error) {
       this.#readyTlb?.destroy();
       this.#table?.destroy();
@@ -158,14 +168,14 @@ export class Context implements SpaceMirror, Locator {
    * Moves a range to this device's memory, or what of it is there back to the host, without a fault. Returns the pages that moved; the others stay where they are
    * (pinned, or no frame free). Errors: EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`.
    */
-  migrate(range: AddressRange, options: { readonly to: 'device' | 'host' }): number {
-    const step = this.migrateStep(range, options?.to);
+  migrate(range: AddressRange, options: MigrateOptions): number {
+    const step = this.migrateStep(range, options?.to, options?.memory);
     this.#platform.scheduler.runSync(step);
     return step.moved;
   }
 
-  async migrateAsync(range: AddressRange, options: { readonly to: 'device' | 'host' }): Promise<number> {
-    const step = this.migrateStep(range, options?.to);
+  async migrateAsync(range: AddressRange, options: MigrateOptions): Promise<number> {
+    const step = this.migrateStep(range, options?.to, options?.memory);
     await this.#platform.scheduler.runAsync(step);
     return step.moved;
   }
@@ -184,6 +194,40 @@ export class Context implements SpaceMirror, Locator {
     const step = this.faultStep(addr, access);
     await this.#platform.scheduler.runAsync(step);
     return step.outcome;
+  }
+
+  /**
+   * One atomic of the device on 4 or 8 bytes; returns the old value: a number for 4 bytes, a bigint for 8. Errors: EINVAL for an address that is not a multiple of `bytes`; EFAULT without
+   * the right to write; EOPNOTSUPP when the device has no atomics for where that page is; EAGAIN when its page is held; ENOMEM, EIO. See `atomic.ts`.
+   */
+  atomic(addr: number, request: AtomicRequest & { readonly bytes: 4 }): number;
+  atomic(addr: number, request: AtomicRequest & { readonly bytes: 8 }): bigint;
+  atomic(addr: number, request: AtomicRequest): number | bigint {
+    const step = this.atomicStep(addr, request);
+    this.#platform.scheduler.runSync(step);
+    return step.result;
+  }
+
+  async atomicAsync(addr: number, request: AtomicRequest): Promise<number | bigint> {
+    const step = this.atomicStep(addr, request);
+    await this.#platform.scheduler.runAsync(step);
+    return step.result;
+  }
+
+  /**
+   * Runs a command of the driver's control interface and returns its result. Errors: EOPNOTSUPP when the driver has none, and what its command throws.
+   * Models: an ioctl of the device file.
+   */
+  command(request: unknown): unknown {
+    const step = this.commandStep(request);
+    this.#platform.scheduler.runSync(step);
+    return step.result;
+  }
+
+  async commandAsync(request: unknown): Promise<unknown> {
+    const step = this.commandStep(request);
+    await this.#platform.scheduler.runAsync(step);
+    return step.result;
   }
 
   /** Takes the device out of this address space: its pages come home, its translations go. Any later use is EBADF. Models: `gm_dev_detach`. */
@@ -226,18 +270,34 @@ export class Context implements SpaceMirror, Locator {
     return new JobRun(this.#platform, this).of(job);
   }
 
-  migrateStep(range: AddressRange, to: 'device' | 'host'): MoveRange {
+  migrateStep(range: AddressRange, to: 'device' | 'host', index?: MemoryIndex): MoveRange {
     this.requireWorking('migrate');
     requireRange('migrate.range', range);
     if (to !== 'device' && to !== 'host') throw fail('EINVAL', 'migrate.to', to, "is not one of: 'device', 'host'");
     if (!this.device.memory) throw fail('EOPNOTSUPP', 'migrate.device', this.name, 'has no memory of its own');
-    return new MoveRange(this.#platform, this, this.device.memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to);
+    const memory = index === undefined ? undefined : this.device.memoryAt(index);
+    if (index !== undefined && !memory) throw fail('EINVAL', 'migrate.memory', index, `is not the index of a memory of ${this.name}`);
+    return new MoveRange(this.#platform, this, memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to);
   }
 
   faultStep(addr: number, access: Access): ServeFault {
     this.requireWorking('fault');
     if (access !== 'read' && access !== 'write') throw fail('EINVAL', 'fault.access', access, "is not one of: 'read', 'write'");
     return this.serveStep().alone(Math.floor(requireAddress('fault.addr', addr, 1) / L.PAGE_BYTES), access === 'write');
+  }
+
+  atomicStep(addr: number, request: AtomicRequest): DeviceAtomic {
+    this.requireWorking('atomic');
+    return new DeviceAtomic(this.#platform, this, addr, request);
+  }
+
+  /** The driver's step for a command. It throws for a request that the driver does not take. */
+  commandStep(request: unknown): CommandStep {
+    this.requireWorking('command');
+    const step = this.mmu.command?.(request);
+    if (!step) throw fail('EOPNOTSUPP', 'command', this.name, 'has no control interface');
+    if (typeof step.next !== 'function') throw fail('EINVAL', `${this.name}.command result`, step, 'is not a step');
+    return step;
   }
 
   detachStep(): Detach {
@@ -256,13 +316,23 @@ export class Context implements SpaceMirror, Locator {
 
   // -------------------------------------------------------------------------------------------------------------- for drivers
 
+  /** The HMM dialect, for drivers that control migration, mirroring and exclusivity themselves. */
+  get hmm(): Hmm {
+    return (this.#hmm ??= new Hmm(this.#platform, this));
+  }
+
   /** Where a page of this space is, if it is in this device's own memory: page within that memory. A query, for fault services and allocators. */
   residency(vpn: number): number | undefined {
+    const frame = this.ownFrame(vpn);
+    return frame === L.FRAME_NONE ? undefined : this.pageOf(frame);
+  }
+
+  /** The frame of a page of this space that is in a memory of this device, private or coherent; FRAME_NONE otherwise. */
+  ownFrame(vpn: number): number {
     const { core } = this.#platform;
     const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
-    const memory = this.device.memory;
-    if (kind !== L.KIND_DEVICE_PRIVATE || !memory?.node.holds(core.entryLow)) return undefined;
-    return core.entryLow - memory.node.base;
+    const there = kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_PRESENT || kind === L.KIND_EXCLUSIVE;
+    return there && this.device.holding(core.entryLow) ? core.entryLow : L.FRAME_NONE;
   }
 
   /** A ticket to return from an operation that is not finished. */
@@ -301,9 +371,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** Memory index of a frame for this device's driver: an index into its memories, or HOST. */
   memoryOf(frame: number): number {
-    const { memories } = this.device;
-    for (let i = 0; i < memories.length; i++) if (memories[i]!.node.holds(frame)) return i;
-    return HOST;
+    return this.device.memoryOf(frame);
   }
 
   /** Page of a frame within its memory. */
@@ -314,10 +382,9 @@ export class Context implements SpaceMirror, Locator {
   /** Frame behind a translation of this device's driver. */
   frameOf(translation: Translation): number {
     const { memory, page } = translation;
-    const { list } = this.#platform.nodes;
-    const node = memory === HOST ? list[0] : this.device.memories[memory]?.node;
-    // The page of zeros is page 0 of the host, its own pages follow.
-    const pages = memory === HOST ? this.#platform.host.frames + 1 : (node?.frames ?? 0);
+    const node = this.device.nodeAt(memory);
+    // The pages of zeros come first, the host's own pages follow.
+    const pages = memory === HOST ? this.#platform.host.frames + ZERO_FRAMES : (node?.frames ?? 0);
     if (!node || !Number.isInteger(page) || page < 0 || page >= pages) {
       throw fail('EINVAL', `${this.name}.walk.translate result`, page, `is not a page of memory ${memory}`);
     }
@@ -347,11 +414,26 @@ export class Context implements SpaceMirror, Locator {
     this.#enter(mappings);
   };
 
-  /** Installs the translation of one page that is in this device's memory already. */
-  installOne(vpn: number, frame: number, write: boolean): void {
+  /** Installs translations of pages with contiguous frames that this device may use as they are. */
+  installRun(vpn: number, pages: number, frame: number, write: boolean): void {
     const mappings = this.#mappings.clear();
-    mappings.add(vpn, frame, write);
+    for (let page = 0; page < pages; page++) mappings.add(vpn + page, frame + page, write);
     this.#enter(mappings);
+  }
+
+  /** Installs the writable translation of a page that is exclusive to this device now; one that allowed less leaves the caches. */
+  installAlone(vpn: number, frame: number): void {
+    this.installRun(vpn, 1, frame, true);
+    const changed = this.#changed.clear();
+    changed.add(vpn, 1);
+    if (this.#works) this.#flush(changed);
+  }
+
+  /** Frame behind a page in the ready-made table. Requires: it has one, and the driver does not translate by itself. */
+  frameBehind(vpn: number): number {
+    const { core } = this.#platform;
+    core.entry(this.#table!.table, vpn);
+    return core.entryLow;
   }
 
   /** Installs the answer of a range fault; translations whose rights changed leave the device's caches. */
@@ -481,19 +563,19 @@ export class Context implements SpaceMirror, Locator {
   }
 
   /**
-   * The notifier callback: own migrations are ignored, since they withdraw exactly what they move. A range fault of this device does not meet one: both are under
-   * the device's batch lock.
+   * The notifier callback. Own migrations release nothing here: they withdraw exactly what they move, when it has been collected. Nor do own exclusive pages, whose translation is about to be replaced. But
+   * the sequence is stored for them, too: a range fault of this device that has looked at the pages before looks again.
    */
   #invalidate(event: InvalidateEvent): boolean | Ticket {
     const { events } = this.#platform;
     events.counters.invalidations++;
-    const ignored = event.reason === 'MIGRATE' && event.owner === this.device.owner;
+    const ignored = (event.reason === 'MIGRATE' || event.reason === 'EXCLUSIVE') && event.owner === this.device.owner;
     if (events.heard) {
       const { start: vpn, end, reason } = event;
       events.emit({ type: 'range.invalidated', space: this.space.id, device: this.name, vpn, pages: end - vpn, reason, ignored });
     }
-    if (ignored) return true;
     this.notifier.setSequence(event.sequence);
+    if (ignored) return true;
     const ranges = this.#ranges.clear();
     ranges.add(event.start, event.end - event.start);
     return this.withdraw(ranges) ?? true;

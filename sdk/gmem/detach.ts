@@ -8,27 +8,36 @@ import { fail } from '../errors.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
+import { Evacuate } from './evacuate.ts';
+import { Revoke } from './revoke.ts';
 
 const LOCK = 0;
 const HOME = 1;
-const WITHDRAW = 2;
-const FLUSHED = 3;
-const ENDED = 4;
+const REST = 2;
+const WITHDRAW = 3;
+const FLUSHED = 4;
+const ENDED = 5;
 
 export class Detach implements Step {
   readonly name = 'detach';
   readonly #platform: Platform;
   readonly #context: Context;
   readonly #migration: Migration;
+  readonly #revoke: Revoke;
+  /** Made for the last context. */
+  #evacuate: Evacuate | undefined;
   #remove: RemoveNotifier | undefined;
   #flush: Ticket | undefined;
   #phase = LOCK;
+  /** Memory whose pages are being brought home, and the page to look at next. */
+  #memory = 0;
   #vpn = 0;
 
   constructor(platform: Platform, context: Context) {
     this.#platform = platform;
     this.#context = context;
     this.#migration = new Migration(platform);
+    this.#revoke = new Revoke(platform);
   }
 
   next(run: Run): Progress {
@@ -42,6 +51,13 @@ export class Detach implements Step {
         const progress = this.#next(run);
         if (progress !== undefined) return progress;
         this.#requireEmpty();
+        this.#phase = REST;
+        this.#memory = 0;
+      }
+      // falls through
+      case REST: {
+        const progress = this.#evacuated(run);
+        if (progress !== undefined) return progress;
         this.#phase = WITHDRAW;
       }
       // falls through
@@ -73,47 +89,83 @@ export class Detach implements Step {
   /** Brings the next mapped part that has pages of this device home, or waits for one that is on its way; undefined: there is none. */
   #next(run: Run): Progress | undefined {
     const { space, device } = this.#context;
-    const { memory } = device;
-    if (!memory) return undefined;
-    const { core } = this.#platform;
+    const { core, pageLocks } = this.#platform;
     for (;;) {
-      const found = core.exports.rangeNext(space.table, this.#vpn, Math.min(2 ** L.VPN_BITS - this.#vpn, 2 ** 31));
-      if (found < 0) {
-        this.#vpn += 2 ** 31;
-        if (this.#vpn >= 2 ** L.VPN_BITS) return undefined;
+      const memory = device.memories[this.#memory];
+      if (!memory) return undefined;
+      const found = this.#vpn >= 2 ** L.VPN_BITS ? 2 ** L.VPN_BITS : this.#mapped(this.#vpn);
+      if (found === 2 ** L.VPN_BITS) {
+        this.#memory++;
+        this.#vpn = 0;
         continue;
       }
+      this.#vpn = found + 1;
       const vma = space.vmas.find(found);
       const kind = core.entry(space.table, found) & L.ENTRY_KIND;
-      const onOwn = memory.node.holds(core.entryLow);
-      if (kind === L.KIND_MIGRATION && onOwn) return run.waitFor(this.#platform.pageLocks.wait(core.entryLow));
-      this.#vpn = found + 1;
-      if (!vma || kind !== L.KIND_DEVICE_PRIVATE || !onOwn) continue;
+      if (!vma || !memory.node.holds(core.entryLow)) continue;
+      if (kind === L.KIND_MIGRATION) {
+        this.#vpn = found;
+        return run.waitFor(pageLocks.wait(core.entryLow));
+      }
+      if (kind === L.KIND_EXCLUSIVE) {
+        this.#vpn = found;
+        return run.call(this.#revoke.of(space, found));
+      }
+      // A present page without rights is not looked at by address.
+      if (kind === L.KIND_PROTNONE) return run.call(this.#migration.framesToHost([core.headOf(core.entryLow)], memory, 'detach'));
+      if (!isOn(kind)) continue;
       const pages = Math.min(vma.end - found, L.WORDS_MAX);
       this.#vpn = found + pages;
       return run.call(this.#migration.toHost(space, found, pages, memory, 'detach', found));
     }
   }
 
+  /** With the last context everything goes home: a child may have pages on the device without a context of its own, and nobody would be there to copy them. */
+  #evacuated(run: Run): Progress | undefined {
+    const { device } = this.#context;
+    if (device.contexts.length > 1) return undefined;
+    if (this.#evacuate && this.#evacuate.left !== L.FRAME_NONE)
+      throw fail(
+        'EAGAIN',
+        `detach ${device.name}, frame`,
+        this.#evacuate.left,
+        'could not be brought home: it is pinned, or host memory is exhausted',
+      );
+    const memory = device.memories[this.#memory++];
+    if (!memory) return undefined;
+    this.#evacuate ??= new Evacuate(this.#platform);
+    return run.call(this.#evacuate.of(memory, 'detach'));
+  }
+
+  /** The next page from `vpn` on with an entry; the end of the address space when there is none. */
+  #mapped(vpn: number): number {
+    const { core } = this.#platform;
+    for (let from = vpn; from < 2 ** L.VPN_BITS; from += 2 ** 31) {
+      const found = core.exports.rangeNext(this.#context.space.table, from, Math.min(2 ** L.VPN_BITS - from, 2 ** 31));
+      if (found >= 0) return found;
+    }
+    return 2 ** L.VPN_BITS;
+  }
+
   /** A page that could not come home (no host frame, a pin) keeps the device: nothing is lost, and the detach can be tried again. */
   #requireEmpty(): void {
     const { space, device } = this.#context;
     const { core } = this.#platform;
-    space.vmas.each(0, 2 ** L.VPN_BITS, (_vma, from, to) => {
-      for (let vpn = from; vpn < to;) {
-        const found = core.exports.rangeNext(space.table, vpn, Math.min(to - vpn, 2 ** 31));
-        if (found < 0) return;
-        const kind = core.entry(space.table, found) & L.ENTRY_KIND;
-        if (kind === L.KIND_DEVICE_PRIVATE && device.memory?.node.holds(core.entryLow)) {
-          throw fail(
-            'EAGAIN',
-            `detach ${device.name}, page`,
-            found * L.PAGE_BYTES,
-            'could not be brought home: it is pinned, or host memory is exhausted',
-          );
-        }
-        vpn = found + 1;
+    if (device.memories.length === 0) return;
+    for (let vpn = this.#mapped(0); vpn < 2 ** L.VPN_BITS; vpn = this.#mapped(vpn + 1)) {
+      if (isOn(core.entry(space.table, vpn) & L.ENTRY_KIND) && device.holding(core.entryLow)) {
+        throw fail(
+          'EAGAIN',
+          `detach ${device.name}, page`,
+          vpn * L.PAGE_BYTES,
+          'could not be brought home: it is pinned, or host memory is exhausted',
+        );
       }
-    });
+    }
   }
+}
+
+/** Kinds of entries whose page is where it can be used. */
+function isOn(kind: number): boolean {
+  return kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_PRESENT || kind === L.KIND_PROTNONE;
 }

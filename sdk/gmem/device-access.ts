@@ -68,10 +68,10 @@ export class DeviceAccess implements Step {
   }
 
   abort(run: Run): void {
-    const { batch, memory } = this.#context.device;
-    if (!run.holds(batch)) return;
-    memory?.spared.clear();
-    batch.release(run);
+    const { device } = this.#context;
+    if (!run.holds(device.batch)) return;
+    device.endBatch();
+    device.batch.release(run);
   }
 
   #end(outcome: AccessOutcome): typeof DONE {
@@ -139,7 +139,7 @@ export class DeviceAccess implements Step {
     const context = this.#context;
     const { counters } = this.#platform.events;
     this.#batch = undefined;
-    context.device.memory?.spared.clear();
+    context.device.endBatch();
     if (!context.mmu.fault) {
       const { outcome } = this.#serve;
       if (outcome === 'no memory' || outcome === 'bus error') {

@@ -7,18 +7,28 @@ import * as L from '../../assembly/layout.ts';
 import type { Copies, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import type { AddressSpace, Attachable } from '../mm/address-space.ts';
-import type { CopyDirection, DeviceMemory } from '../mm/device-memory.ts';
+import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
 import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { Context } from './context.ts';
-import { type Copy, type Driver, FAULT_BUFFER_ENTRIES, type MemoryDescription, type Phys } from './driver.ts';
+import {
+  type AtomicMeans,
+  type Copy,
+  type Driver,
+  FAULT_BUFFER_ENTRIES,
+  HOST,
+  type MemoryDescription,
+  type MemoryIndex,
+  type Phys,
+} from './driver.ts';
+import { Unplug } from './unplug.ts';
 
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
 /** A driver in a machine. Made by `machine.addDevice(driver)`. */
-export class Device implements Attachable<Context> {
+export class Device implements Attachable<Context>, MigrationDevice {
   readonly name: string;
   readonly driver: Driver;
   /** 1 and up: the owner that MIGRATE events and selectors carry. */
@@ -27,12 +37,11 @@ export class Device implements Attachable<Context> {
   readonly faultEntries: number;
   /** Page sizes that the entries of its ready-made tables may have. */
   readonly pageBytes: readonly number[];
-  /** Its memories, in the order of `driver.memory`. */
-  readonly memories: readonly OwnMemory[];
   readonly contexts: Context[] = [];
   /** One fault batch at a time: drivers and memories keep what it needs by the device. */
   readonly batch: Lock;
   readonly #platform: Platform;
+  readonly #memories: OwnMemory[] = [];
 
   constructor(platform: Platform, owner: number, driver: Driver) {
     checkDriver(driver);
@@ -44,17 +53,12 @@ export class Device implements Attachable<Context> {
     this.granulePages = (driver.granuleBytes ?? L.PAGE_BYTES) / L.PAGE_BYTES;
     this.faultEntries = driver.faultEntries ?? FAULT_BUFFER_ENTRIES;
     this.pageBytes = driver.pageBytes ?? [L.PAGE_BYTES];
-    const memories: OwnMemory[] = [];
     try {
-      for (const description of driver.memory ?? []) memories.push(new OwnMemory(platform, this, description));
+      for (const description of driver.memory ?? []) this.#plug(description);
     } catch (error) {
-      for (const { node } of memories.reverse()) {
-        platform.memories.delete(node.index);
-        platform.nodes.drop(node);
-      }
+      for (const memory of [...this.#memories].reverse()) this.drop(memory);
       throw error;
     }
-    this.memories = memories;
   }
 
   /** The context of this device in a space. Models: `gm_as_attach`. */
@@ -65,14 +69,133 @@ export class Device implements Attachable<Context> {
     return new Context(this.#platform, this, space);
   }
 
-  /** The memory that pages migrate to: its first one. */
+  /** Its memories, by ascending index: those of `driver.memory`, in that order, then what was added. */
+  get memories(): readonly OwnMemory[] {
+    return this.#memories;
+  }
+
+  /** The memory that faults bring pages to: its first one. */
   get memory(): OwnMemory | undefined {
-    return this.memories[0];
+    return this.#memories[0];
+  }
+
+  /**
+   * Plugs a memory in: from now on it has frames. Its index is the lowest one that is free. Errors: EINVAL for a description that breaks a rule, or a second memory of that
+   * name; ENOMEM when it does not fit the machine (bytes, physical addresses, node slots). Models: `memremap_pages`.
+   */
+  addMemory(description: MemoryDescription): OwnMemory {
+    this.#platform.requireOpen('addMemory');
+    checkMemory(this.name, description);
+    if (description.allocator === 'driver')
+      throw fail('EINVAL', `${this.name}.memory.${description.name}.allocator`, 'driver', 'is not for a memory that is added later');
+    if (description.bytesIn === 'external') for (const { mmu } of this.contexts) requireEngine(this.name, mmu.copy);
+    return this.#plug(description);
+  }
+
+  /**
+   * Unplugs a memory: it gives no frames away any more, everything on it comes home, whoever maps it, then its frame numbers and bytes are free for another. Errors: EINVAL for a
+   * memory of another device, EBUSY when a page could not leave (it is pinned, or host memory is exhausted) or a device has not finished. After EBUSY the memory
+   * is what it was; what has come home stays there. Models: `memunmap_pages` after `migrate_device_range`.
+   */
+  removeMemory(memory: OwnMemory): void {
+    this.#platform.scheduler.runSync(this.removeMemoryStep(memory));
+  }
+
+  async removeMemoryAsync(memory: OwnMemory): Promise<void> {
+    await this.#platform.scheduler.runAsync(this.removeMemoryStep(memory));
+  }
+
+  removeMemoryStep(memory: OwnMemory): Unplug {
+    this.#platform.requireOpen('removeMemory');
+    if (!this.#memories.includes(memory)) throw fail('EINVAL', 'removeMemory.memory', memory, `is not a memory of ${this.name}`);
+    return new Unplug(this.#platform, this, memory);
+  }
+
+  /** @internal The last act of an unplug. Requires: none of its frames is in use. */
+  drop(memory: OwnMemory): void {
+    this.#platform.nodes.drop(memory.node);
+    this.#platform.memories.delete(memory.node.index);
+    this.#memories.splice(this.#memories.indexOf(memory), 1);
+  }
+
+  /** @internal The accesses of the batch have run: what it needed may be evicted again. */
+  endBatch(): void {
+    for (const { spared } of this.#memories) if (spared.size > 0) spared.clear();
+  }
+
+  /** The memory that a frame is in, if it is one of this device. */
+  holding(frame: number): OwnMemory | undefined {
+    for (const memory of this.#memories) if (memory.node.holds(frame)) return memory;
+    return undefined;
+  }
+
+  /** Memory index of a frame as the driver knows it: its own, HOST, or one below HOST for each node of other devices. */
+  memoryOf(frame: number): MemoryIndex {
+    const own = this.holding(frame);
+    if (own) return own.index;
+    const node = this.#platform.nodes.of(frame);
+    return node.owner === 0 ? HOST : HOST - node.index;
+  }
+
+  /** The node with this memory index. */
+  nodeAt(index: MemoryIndex): Node | undefined {
+    const { nodes } = this.#platform;
+    if (index >= 0) return this.memoryAt(index)?.node;
+    return index === HOST ? nodes.list[0] : nodes.list.find((node) => node.index === HOST - index && node.owner > 0);
+  }
+
+  /** The memory with this index. */
+  memoryAt(index: MemoryIndex): OwnMemory | undefined {
+    return this.#memories.find((memory) => memory.index === index);
+  }
+
+  hasEngine(space: AddressSpace | undefined): boolean {
+    return this.#mover(space)?.mmu.copy !== undefined;
+  }
+
+  copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void {
+    return this.#engine(space, copies, direction === 'to-device' ? 'toDevice' : 'toHost');
+  }
+
+  zero(space: AddressSpace | undefined, copies: Copies): Ticket | void {
+    return this.#engine(space, copies, 'zero');
+  }
+
+  withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void {
+    const ticket = this.contextOf(space)?.withdraw(ranges);
+    if (ticket) tickets.push(ticket);
   }
 
   contextOf(space: AddressSpace): Context | undefined {
     for (const context of this.contexts) if (context.space === space) return context;
     return undefined;
+  }
+
+  #plug(description: MemoryDescription): OwnMemory {
+    let index = 0;
+    while (this.memoryAt(index)) index++;
+    const memory = new OwnMemory(this.#platform, this, index, description);
+    this.#memories.push(memory);
+    this.#memories.sort((a, b) => a.index - b.index);
+    return memory;
+  }
+
+  /** The context in that space; any one when a migration has no space, or one in which the device is not (a child has its parent's pages). */
+  #mover(space: AddressSpace | undefined): Context | undefined {
+    return (space && this.contextOf(space)) ?? this.contexts[0];
+  }
+
+  /** Its copy engine; the core where it has none. */
+  #engine(space: AddressSpace | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
+    const context = this.#mover(space);
+    const engine = context?.mmu.copy;
+    if (!context || !engine?.[operation]) return copies.perform();
+    try {
+      const result = engine[operation](copies);
+      return isTicket(result) ? result : undefined;
+    } catch (error) {
+      throw context.failWith(error);
+    }
   }
 }
 
@@ -83,17 +206,24 @@ export class OwnMemory implements DeviceMemory {
   readonly granulePages: number;
   /** Frames that a fault batch under way has installed or needs: not to be victims before its lanes have run. */
   readonly spared: Set<number> = new Set();
+  /** Names it for the driver: its place in `driver.memory`, or the first place that was free when it was added. */
+  readonly index: number;
+  readonly kind: 'private' | 'coherent';
+  readonly device: Device;
+  /** It is being unplugged: no frame of it is given away. */
+  leaving = false;
   readonly #platform: Platform;
-  readonly #device: Device;
 
-  constructor(platform: Platform, device: Device, description: MemoryDescription) {
+  constructor(platform: Platform, device: Device, index: number, description: MemoryDescription) {
     this.#platform = platform;
-    this.#device = device;
+    this.device = device;
+    this.index = index;
+    this.kind = description.kind;
     this.owner = device.owner;
     this.granulePages = device.granulePages;
     this.node = platform.nodes.add({
       name: `${device.name}.${description.name}`,
-      kind: 'private',
+      kind: description.kind,
       frames: description.bytes / L.PAGE_BYTES,
       bytesIn: description.bytesIn ?? 'backed',
       allocator: description.allocator ?? 'core',
@@ -102,14 +232,17 @@ export class OwnMemory implements DeviceMemory {
     platform.memories.set(this.node.index, this);
   }
 
-  takeFrame(): number {
-    if (this.node.allocator === 'core') return this.node.take();
+  takeFrame(order = 0): number {
+    if (this.leaving) return L.FRAME_NONE;
+    if (this.node.allocator === 'core') return this.node.take(order);
+    // A driver's own allocator has pages.
+    if (order > 0) return L.FRAME_NONE;
     const page = this.#driven((phys) => {
       const answer = phys.allocPage();
       if (answer === undefined) return undefined;
       this.#requirePage('allocPage result', answer);
       if (!this.#platform.core.exports.frameClaim(this.node.base + answer, 0))
-        throw fail('EINVAL', `${this.#device.name}.phys.allocPage result`, answer, 'is in use already');
+        throw fail('EINVAL', `${this.device.name}.phys.allocPage result`, answer, 'is in use already');
       return answer;
     });
     return page === undefined ? L.FRAME_NONE : this.node.base + page;
@@ -130,11 +263,19 @@ export class OwnMemory implements DeviceMemory {
     for (const frame of this.spared) spared[i++] = frame;
     const list = core.area(L.AREA_LIST);
     const found = core.exports.victims(this.node.index, list, Math.min(pages, L.LIST_MAX), core.area(L.AREA_FREED), this.spared.size);
-    return [...core.words(L.AREA_LIST, found)];
+    // A huge one makes room for 512.
+    const frames: number[] = [];
+    let room = 0;
+    for (const frame of core.words(L.AREA_LIST, found)) {
+      frames.push(frame);
+      room += 2 ** ((core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_ORDER) >>> L.FRAME_ORDER_SHIFT);
+      if (room >= pages) break;
+    }
+    return frames;
   }
 
   freed(frame: number): void {
-    const context = this.#device.contexts[0];
+    const context = this.device.contexts[0];
     try {
       context?.mmu.phys?.freePage(frame - this.node.base);
     } catch (error) {
@@ -143,39 +284,9 @@ export class OwnMemory implements DeviceMemory {
     }
   }
 
-  hasEngine(space: AddressSpace | undefined): boolean {
-    return (space ? this.#device.contextOf(space) : this.#device.contexts[0])?.mmu.copy !== undefined;
-  }
-
-  copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void {
-    return this.#engine(space, copies, direction === 'to-device' ? 'toDevice' : 'toHost');
-  }
-
-  zero(space: AddressSpace | undefined, copies: Copies): Ticket | void {
-    return this.#engine(space, copies, 'zero');
-  }
-
-  withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void {
-    const ticket = this.#device.contextOf(space)?.withdraw(ranges);
-    if (ticket) tickets.push(ticket);
-  }
-
-  /** The copy engine of the context in that space, or of any context when a migration has no space; the core where there is none. */
-  #engine(space: AddressSpace | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
-    const context = space ? this.#device.contextOf(space) : this.#device.contexts[0];
-    const engine = context?.mmu.copy;
-    if (!context || !engine?.[operation]) return copies.perform();
-    try {
-      const result = engine[operation](copies);
-      return isTicket(result) ? result : undefined;
-    } catch (error) {
-      throw context.failWith(error);
-    }
-  }
-
   /** Asks the driver's allocator, which is one for all of the device's contexts; undefined when it is in no space. */
   #driven<T>(ask: (phys: Phys) => T): T | undefined {
-    const context = this.#device.contexts[0];
+    const context = this.device.contexts[0];
     if (!context?.mmu.phys) return undefined;
     try {
       return ask(context.mmu.phys);
@@ -186,7 +297,7 @@ export class OwnMemory implements DeviceMemory {
 
   #requirePage(what: string, page: number): void {
     if (!Number.isInteger(page) || page < 0 || page >= this.node.frames)
-      throw fail('EINVAL', `${this.#device.name}.phys.${what}`, page, `is not a page below ${this.node.frames}`);
+      throw fail('EINVAL', `${this.device.name}.phys.${what}`, page, `is not a page below ${this.node.frames}`);
   }
 }
 
@@ -194,7 +305,7 @@ export class OwnMemory implements DeviceMemory {
 function checkDriver(driver: Driver): void {
   if (typeof driver !== 'object' || driver === null)
     throw fail('EINVAL', 'driver', driver, 'is not a driver (an object made by a defineDriver factory)');
-  const { name, granuleBytes, faultEntries, pageBytes = [L.PAGE_BYTES], memory = [] } = driver;
+  const { name, granuleBytes, faultEntries, pageBytes = [L.PAGE_BYTES], memory = [], atomics = [] } = driver;
   if (typeof name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(name))
     throw fail('EINVAL', 'driver.name', name, 'is not 1 to 32 lower-case letters, digits or -, a letter first');
   if (typeof driver.attach !== 'function') throw fail('EINVAL', `${name}.attach`, driver.attach, 'is not a function');
@@ -212,19 +323,47 @@ function checkDriver(driver: Driver): void {
   }
   if (!Array.isArray(memory)) throw fail('EINVAL', `${name}.memory`, memory, 'is not an array');
   for (const each of memory as readonly MemoryDescription[]) {
-    if (typeof each !== 'object' || each === null || typeof each.name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(each.name))
-      throw fail('EINVAL', `${name}.memory name`, each?.name, 'is not 1 to 32 lower-case letters, digits or -, a letter first');
-    if (!Number.isSafeInteger(each.bytes) || each.bytes <= 0 || each.bytes % L.PAGE_BYTES !== 0) {
-      throw fail('EINVAL', `${name}.memory.${each.name}.bytes`, each.bytes, 'is not a positive multiple of 4096');
-    }
+    checkMemory(name, each);
     if (each.allocator === 'driver' && each !== memory[0])
       throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, 'is for the first memory only');
-    if (each.kind !== 'private') throw fail('EINVAL', `${name}.memory.${each.name}.kind`, each.kind, "is not 'private'");
-    if (!['backed', 'metadata', 'external', undefined].includes(each.bytesIn))
-      throw fail('EINVAL', `${name}.memory.${each.name}.bytesIn`, each.bytesIn, "is not one of: 'backed', 'metadata', 'external'");
-    if (!['core', 'driver', undefined].includes(each.allocator))
-      throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, "is not one of: 'core', 'driver'");
   }
+  checkAtomics(name, atomics);
+}
+
+/** Throws EINVAL when the description of a memory breaks a rule. */
+function checkMemory(name: string, each: MemoryDescription): void {
+  if (typeof each !== 'object' || each === null || typeof each.name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(each.name))
+    throw fail('EINVAL', `${name}.memory name`, each?.name, 'is not 1 to 32 lower-case letters, digits or -, a letter first');
+  if (!Number.isSafeInteger(each.bytes) || each.bytes <= 0 || each.bytes % L.PAGE_BYTES !== 0) {
+    throw fail('EINVAL', `${name}.memory.${each.name}.bytes`, each.bytes, 'is not a positive multiple of 4096');
+  }
+  if (!['private', 'coherent'].includes(each.kind))
+    throw fail('EINVAL', `${name}.memory.${each.name}.kind`, each.kind, "is not one of: 'private', 'coherent'");
+  if (!['backed', 'metadata', 'external', undefined].includes(each.bytesIn))
+    throw fail('EINVAL', `${name}.memory.${each.name}.bytesIn`, each.bytesIn, "is not one of: 'backed', 'metadata', 'external'");
+  if (each.kind === 'coherent' && each.bytesIn !== undefined && each.bytesIn !== 'backed')
+    throw fail(
+      'EINVAL',
+      `${name}.memory.${each.name}.bytesIn`,
+      each.bytesIn,
+      "is not 'backed': the CPU reads and writes a coherent memory",
+    );
+  if (!['core', 'driver', undefined].includes(each.allocator))
+    throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, "is not one of: 'core', 'driver'");
+}
+
+function checkAtomics(name: string, atomics: readonly AtomicMeans[]): void {
+  if (!Array.isArray(atomics)) throw fail('EINVAL', `${name}.atomics`, atomics, 'is not an array');
+  for (const means of atomics as readonly unknown[]) {
+    if (means !== 'native' && means !== 'exclusive' && means !== 'migrate')
+      throw fail('EINVAL', `${name}.atomics`, means, "is not one of: 'native', 'exclusive', 'migrate'");
+  }
+}
+
+/** A memory whose bytes the driver holds is useless without all of a copy engine. */
+export function requireEngine(name: string, copy: Copy | undefined): void {
+  if (!(copy?.toDevice && copy.toHost && copy.zero))
+    throw fail('EINVAL', `${name}.copy`, copy, 'must have toDevice, toHost and zero: its memory is external');
 }
 
 function isPowerBetween(value: number, least: number, most: number): boolean {

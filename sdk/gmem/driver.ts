@@ -30,7 +30,7 @@ import { type FaultBatch } from './fault-batch.ts';
 /** What an access wants to do. */
 export type Access = 'read' | 'write';
 
-/** Index into the driver's `memory`, or HOST for the machine's own. */
+/** Index into the driver's `memory`, HOST for the machine's own, or below HOST: the coherent memory of another device, which is used where it is. */
 export type MemoryIndex = number;
 
 /** The memory index that means the host's DRAM. */
@@ -40,9 +40,9 @@ export const HOST: MemoryIndex = -1;
 export interface Translation {
   /** Virtual page number. */
   readonly vpn: number;
-  /** Which memory: an index into the driver's `memory`, or HOST. */
+  /** Which memory: an index into the driver's `memory`, HOST, or one below HOST that `context.memoryOf` has named. */
   readonly memory: MemoryIndex;
-  /** Page within that memory, counted from 0: a device address. Page 0 of HOST is the page of zeros. */
+  /** Page within that memory, counted from 0: a device address. The first 512 pages of HOST are pages of zeros. */
   readonly page: number;
   readonly write: boolean;
 }
@@ -51,8 +51,11 @@ export interface Translation {
 export interface MemoryDescription {
   /** Unique in the driver; the node is called `<driver>.<name>`. */
   readonly name: string;
-  /** `private`: the CPU cannot reach it, a CPU touch brings the page home. */
-  readonly kind: 'private';
+  /**
+   * `private`: the CPU cannot reach it, a CPU touch brings the page home. `coherent`: the CPU uses a page there like one of its own, and only a migration brings it
+   * home. Models: MEMORY_DEVICE_PRIVATE, MEMORY_DEVICE_COHERENT.
+   */
+  readonly kind: 'private' | 'coherent';
   /** Bytes, a multiple of 4096. */
   readonly bytes: number;
   /**
@@ -122,6 +125,12 @@ export interface FaultService {
   service(batch: FaultBatch): Step;
 }
 
+/** A driver's command under way. */
+export interface CommandStep extends Step {
+  /** What `context.command` returns, once the step is DONE. */
+  readonly result: unknown;
+}
+
 /** The operations of a device in one address space. */
 export interface GmMmu {
   readonly pmap?: Pmap;
@@ -130,9 +139,17 @@ export interface GmMmu {
   readonly copy?: Copy;
   readonly phys?: Phys;
   readonly fault?: FaultService;
+  /** The step behind `context.command(request)`: the driver's control interface. Throws for a request that it does not know. Models: an ioctl. */
+  command?(request: unknown): CommandStep;
   /** The device leaves this address space. */
   detach?(): void;
 }
+
+/**
+ * How a device does an atomic. `native`: through its writable translation, wherever the page is (its bus has atomics). `exclusive`: on a page that nobody else may touch
+ * meanwhile (`make_device_exclusive`). `migrate`: in its own memory, where the page goes first.
+ */
+export type AtomicMeans = 'native' | 'exclusive' | 'migrate';
 
 /** A device, before it is in a machine. */
 export interface Driver {
@@ -148,6 +165,8 @@ export interface Driver {
   readonly granuleBytes?: number;
   /** Records that the fault buffer holds. Default: FAULT_BUFFER_ENTRIES. */
   readonly faultEntries?: number;
+  /** What its hardware has for atomics, the best first; see `context.atomic`. Default: none. */
+  readonly atomics?: readonly AtomicMeans[];
   /** Shape of its table, when it uses the ready-made one. Default: four levels of 9 bits. */
   readonly geometry?: TableGeometry;
   attach(context: Context): GmMmu;
@@ -191,11 +210,11 @@ export function permits(translation: Translation | undefined, access: Access): t
 export function checkFamilies(driver: string, mmu: GmMmu): void {
   if (typeof mmu !== 'object' || mmu === null) throw fail('EINVAL', `${driver}.attach result`, mmu, 'is not an object of families');
   for (const [family, operations] of Object.entries(mmu)) {
-    if (family === 'detach') {
-      if (typeof operations !== 'function') throw fail('EINVAL', `${driver}.detach`, operations, 'is not a function');
+    if (operations === undefined) continue;
+    if (family === 'detach' || family === 'command') {
+      if (typeof operations !== 'function') throw fail('EINVAL', `${driver}.${family}`, operations, 'is not a function');
       continue;
     }
-    if (operations === undefined) continue;
     const known = Object.hasOwn(FAMILIES, family) ? FAMILIES[family] : undefined;
     if (!known) throw fail('EINVAL', `${driver} family`, family, `is unknown: the families are ${Object.keys(FAMILIES).join(', ')}`);
     if (typeof operations !== 'object' || operations === null)

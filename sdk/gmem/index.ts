@@ -4,11 +4,14 @@ export { fail, FarfaultError, isFarfaultError } from '../errors.ts';
 export { AGAIN, CALL, DONE, type Progress, type Run, type Step, WAIT } from '../step/step.ts';
 export { isTicket, type Ticket } from '../step/ticket.ts';
 export { GiB, KiB, MiB } from '../units.ts';
-export type { Context } from './context.ts';
+export type { AtomicRequest, DeviceAtomic } from './atomic.ts';
+export type { Context, MigrateOptions } from './context.ts';
 export type { Device } from './device.ts';
 export { DeviceTable, deviceTable, DeviceTlb, deviceTlb } from './device-table.ts';
 export {
   type Access,
+  type AtomicMeans,
+  type CommandStep,
   type Copy,
   defineDriver,
   type Driver,
@@ -28,5 +31,26 @@ export {
   type Walk,
 } from './driver.ts';
 export { type BatchFault, type DeviceFaultRecord, FaultBatch } from './fault-batch.ts';
+export {
+  type FrameDescription,
+  Hmm,
+  hmmOrder,
+  type HmmPlan,
+  type HmmRequest,
+  MIGRATE_COMPOUND,
+  MIGRATE_MOVE,
+  MIGRATE_VALID,
+  MIGRATE_WRITE,
+  SELECT_COHERENT,
+  SELECT_COMPOUND,
+  SELECT_PRIVATE,
+  SELECT_SYSTEM,
+} from './hmm.ts';
+export type { ExclusiveOptions, InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
+export { type Install, Migration } from '../mm/migration.ts';
+export { type IntervalNotifier, type InvalidateEvent, type NotifierOps } from '../mm/notifier.ts';
+export { HMM_ERROR, HMM_VALID, HMM_WRITE, type InstallAnswer, type MirrorRange } from '../mm/range-fault.ts';
+export type { OwnMemory } from './device.ts';
+export type { Unplug } from './unplug.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';
 export type { ServeBatch } from './serve-batch.ts';

@@ -175,10 +175,10 @@ export class JobRun implements Step {
 
   abort(run: Run): void {
     const lock = jobLock(this.#platform);
-    const { batch, memory } = this.#context.device;
-    if (run.holds(batch)) {
-      memory?.spared.clear();
-      batch.release(run);
+    const { device } = this.#context;
+    if (run.holds(device.batch)) {
+      device.endBatch();
+      device.batch.release(run);
     }
     if (run.holds(lock)) lock.release(run);
   }
@@ -251,7 +251,7 @@ export class JobRun implements Step {
     const context = this.#context;
     const batch = this.#batch!;
     const job = core.area(L.AREA_JOB);
-    context.device.memory?.spared.clear();
+    context.device.endBatch();
     counters.coalesced += batch.coalesced;
     counters.deferred += batch.deferred;
     if (batch.cancels > 0) this.#cancel(batch, job);

@@ -1,18 +1,22 @@
 /** Moving a range to a device's memory, or home from it, because the program asks: no fault, no batch, as much as fits. */
 import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+import { HUGE_PAGES } from '../mm/huge-window.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
-import { PROT_READ } from '../mm/vma.ts';
+import { isAnonymous, PROT_READ, type Vma } from '../mm/vma.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { OwnMemory } from './device.ts';
 import { Evict } from './evict.ts';
+import { isWholeBlock, mayMove } from './movable.ts';
 
 const BATCH = -1;
 const LOCK = 0;
 const PART = 1;
 const EVICTED = 2;
-const MOVED = 3;
+const HOME = 3;
+const MOVED = 4;
 
 export class MoveRange implements Step {
   readonly name = 'move range';
@@ -20,29 +24,41 @@ export class MoveRange implements Step {
   moved = 0;
   readonly #platform: Platform;
   readonly #context: Context;
-  readonly #memory: OwnMemory;
   readonly #end: number;
   readonly #to: 'device' | 'host';
+  /** Where pages go to; undefined when they go home. */
+  readonly #memory: OwnMemory | undefined;
+  /** What pages are brought home from: all of it, part by part. */
+  readonly #sources: readonly OwnMemory[];
   readonly #migration: Migration;
   readonly #evict: Evict;
   #phase = BATCH;
-  /** Next page to look at. */
+  /** Next page to look at, and the part under way. */
   #vpn: number;
-  /** Pages of the part under way that are to move, and their frames so far. */
+  #start = 0;
+  /** Sources that are still to be asked for their pages of the part. */
+  #left: OwnMemory[] = [];
+  /** Pages of the part that are to move, the first ones of huge pages among them, and their frames so far. */
   #need: number[] = [];
+  readonly #huge: Set<number> = new Set();
   #picks: number[] = [];
   #full = false;
 
-  /** For the pages `[start, end)`. */
-  constructor(platform: Platform, context: Context, memory: OwnMemory, start: number, end: number, to: 'device' | 'host') {
+  /** For the pages `[start, end)`; `memory`: to or from this one, else to the first, from all. */
+  constructor(platform: Platform, context: Context, memory: OwnMemory | undefined, start: number, end: number, to: 'device' | 'host') {
+    const { device } = context;
     this.#platform = platform;
     this.#context = context;
-    this.#memory = memory;
     this.#vpn = start;
     this.#end = end;
     this.#to = to;
+    this.#memory = to === 'device' ? (memory ?? device.memory) : undefined;
+    // A memory that is asked for by name gets what is in the others, too, by way of the host.
+    if (to === 'device') this.#sources = memory ? device.memories.filter((each) => each !== memory) : [];
+    else this.#sources = memory ? [memory] : [...device.memories];
     this.#migration = new Migration(platform);
-    this.#evict = new Evict(platform).from(memory);
+    this.#evict = new Evict(platform);
+    if (this.#memory) this.#evict.from(this.#memory);
   }
 
   next(run: Run): Progress {
@@ -55,7 +71,7 @@ export class MoveRange implements Step {
       // falls through
       case LOCK:
         if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
-        this.#context.requireWorking('migrate');
+        this.#requireThere();
         this.#phase = PART;
       // falls through
       case PART:
@@ -63,6 +79,9 @@ export class MoveRange implements Step {
       case EVICTED:
         if (this.#evict.freed === 0) this.#full = true;
         return this.#reserve(run);
+      case HOME:
+        if (this.#to === 'host') this.moved += this.#migration.moved;
+        return this.#bringHome(run);
       default:
         this.moved += this.#migration.moved;
         this.#phase = PART;
@@ -80,8 +99,17 @@ export class MoveRange implements Step {
     const { space, device } = this.#context;
     if (run.holds(space.mmapLock)) space.mmapLock.release(run);
     if (!run.holds(device.batch)) return;
-    this.#memory.spared.clear();
+    device.endBatch();
     device.batch.release(run);
+  }
+
+  /** While this one waited, the device may have left, or its memory. */
+  #requireThere(): void {
+    const { device } = this.#context;
+    this.#context.requireWorking('migrate');
+    for (const memory of this.#memory ? [this.#memory, ...this.#sources] : this.#sources) {
+      if (!device.memories.includes(memory)) throw fail('ENODEV', 'migrate.memory', memory.node.name, 'has been removed');
+    }
   }
 
   /** The next part of one VMA, at most one batch of words long. */
@@ -89,34 +117,67 @@ export class MoveRange implements Step {
     const { space } = this.#context;
     const vma = this.#full || this.#vpn >= this.#end ? undefined : space.vmas.next(this.#vpn);
     if (!vma || vma.start >= this.#end) return this.#finish(run);
-    const start = Math.max(vma.start, this.#vpn);
-    const end = Math.min(vma.end, this.#end, start + L.WORDS_MAX);
-    this.#vpn = end;
-    if (this.#to === 'host') {
-      this.#phase = MOVED;
-      return run.call(this.#migration.toHost(space, start, end - start, this.#memory, 'user', start));
+    this.#start = Math.max(vma.start, this.#vpn);
+    this.#vpn = Math.min(vma.end, this.#end, this.#start + L.WORDS_MAX);
+    this.#left = [...this.#sources];
+    return this.#bringHome(run);
+  }
+
+  /** What of the part is in a source comes home; then the part goes to the device, if that is the way. */
+  #bringHome(run: Run): Progress {
+    const { space } = this.#context;
+    const source = this.#left.shift();
+    if (source) {
+      this.#phase = HOME;
+      return run.call(this.#migration.toHost(space, this.#start, this.#vpn - this.#start, source, 'user', this.#start));
     }
-    this.#need = [];
-    // Whoever may not even read a page has no use for it on the device.
-    if (!(vma.prot & PROT_READ)) return this.#part(run);
-    for (let vpn = start; vpn < end; vpn++) {
-      const kind = this.#platform.core.entry(space.table, vpn) & L.ENTRY_KIND;
-      if (kind === L.KIND_NONE || kind === L.KIND_PRESENT) this.#need.push(vpn);
-    }
+    this.#phase = PART;
+    if (!this.#memory) return this.#part(run);
+    this.#list(space.vmas.find(this.#start)!);
     if (this.#need.length === 0) return this.#part(run);
     this.#picks = [];
     return this.#reserve(run);
   }
 
+  /** Lists the pages of the part that are to go to the device. */
+  #list(vma: Vma): void {
+    const { space, device } = this.#context;
+    const { core } = this.#platform;
+    const holes = isAnonymous(vma);
+    this.#need = [];
+    this.#huge.clear();
+    // Whoever may not even read a page has no use for it on the device.
+    if (!(vma.prot & PROT_READ)) return;
+    for (let vpn = this.#start; vpn < this.#vpn; vpn++) {
+      const high = core.entry(space.table, vpn);
+      const kind = high & L.ENTRY_KIND;
+      if (kind === L.KIND_PRESENT ? !mayMove(this.#platform, vma, high, core.entryLow) : kind !== L.KIND_NONE || !holes) continue;
+      this.#need.push(vpn);
+      if (device.granulePages < HUGE_PAGES || vpn + HUGE_PAGES > this.#vpn) continue;
+      if (!isWholeBlock(this.#platform, space, vma, vpn, high)) continue;
+      this.#huge.add(vpn);
+      vpn += HUGE_PAGES - 1;
+    }
+  }
+
   #reserve(run: Run): Progress {
+    const memory = this.#memory!;
     while (this.#picks.length < this.#need.length && !this.#full) {
-      const frame = this.#memory.takeFrame();
+      const vpn = this.#need[this.#picks.length]!;
+      const huge = this.#huge.has(vpn);
+      const frame = memory.takeFrame(huge ? L.HUGE_ORDER : 0);
       if (frame !== L.FRAME_NONE) {
-        this.#memory.spared.add(frame);
+        memory.spared.add(frame);
         this.#picks.push(frame);
         continue;
       }
-      const victims = this.#memory.victims(this.#need.length - this.#picks.length);
+      if (huge) {
+        // There may be room for its pages, one by one.
+        this.#huge.delete(vpn);
+        this.#need.splice(this.#picks.length, 1, ...Array.from({ length: HUGE_PAGES }, (_, page) => vpn + page));
+        continue;
+      }
+      const victims = memory.victims(this.#need.length - this.#picks.length);
       if (victims.length > 0) {
         this.#phase = EVICTED;
         return run.call(this.#evict.frames(victims));
@@ -126,11 +187,11 @@ export class MoveRange implements Step {
     if (this.#picks.length === 0) return this.#finish(run);
     const first = this.#need[0]!;
     const last = this.#need[this.#need.length - 1]!;
-    const picks = new Array<number>(last - first + 1).fill(L.FRAME_NONE);
+    const picks = new Array<number>(last - first + (this.#huge.has(last) ? HUGE_PAGES : 1)).fill(L.FRAME_NONE);
     this.#picks.forEach((frame, i) => (picks[this.#need[i]! - first] = frame));
     this.#picks = [];
     this.#phase = MOVED;
-    return run.call(this.#migration.toDevice(this.#context.space, first, picks, this.#memory, 'user', this.#context.install));
+    return run.call(this.#migration.toDevice(this.#context.space, first, picks, memory, 'user', this.#context.install));
   }
 
   #finish(run: Run): typeof DONE {

@@ -13,6 +13,7 @@ import { ServeFault, type ServeOutcome } from './serve.ts';
 /** The step that serves a batch. Made by `context.batchStep()`; reused by its owner. */
 export class ServeBatch implements Step {
   readonly name = 'serve batch';
+  readonly #platform: Platform;
   readonly #context: Context;
   readonly #serve: ServeFault;
   #batch!: FaultBatch;
@@ -23,6 +24,7 @@ export class ServeBatch implements Step {
   #readsOnly = false;
 
   constructor(platform: Platform, context: Context) {
+    this.#platform = platform;
     this.#context = context;
     this.#serve = new ServeFault(platform, context);
   }
@@ -62,11 +64,11 @@ export class ServeBatch implements Step {
 
   /** What the access also touches and is there must not be evicted before its lane has run. */
   #spare({ spanStart, spanPages }: BatchFault): void {
-    const memory = this.#context.device.memory;
-    if (!memory) return;
+    const { device } = this.#context;
+    if (!device.memory) return;
     for (let vpn = spanStart; vpn < spanStart + spanPages; vpn++) {
-      const page = this.#context.residency(vpn);
-      if (page !== undefined) memory.spared.add(memory.node.base + page);
+      const frame = this.#context.ownFrame(vpn);
+      if (frame !== L.FRAME_NONE) device.holding(frame)!.spared.add(this.#platform.core.headOf(frame));
     }
   }
 }

@@ -4,25 +4,32 @@
  * ```
  *   home entry of the page        device with memory of its own              device without
  *   none, page of zeros, host     the granule's pages migrate to it          the CPU's page is mapped (MirrorRange)
+ *   of a file, shared, hugetlb    the CPU's page is mapped                   likewise
  *   its own, right suffices       entered into its table                     -
- *   its own, read-only, write     brought home, made writable, migrated      -
- *   another device's              brought home first, then as above          brought home, then mapped
+ *   its own, read-only, write     private: brought home, made writable, migrated; coherent: made writable
+ *   another device's, private     brought home first, then as above          brought home, then mapped
+ *   another device's, coherent    mapped where it is                         likewise
+ *   exclusive to a device         revoked first, then as above
  *   migration entry               waits for the page lock, looks again
  * ```
+ *
+ * Where the granule is 2 MiB a huge page of the CPU's moves as one, to a huge frame; where there is none, as 512 pages.
  *
  * Frames are reserved before anything moves, the faulting page's first; a memory that is full gives frames back by its driver's or the core's choice of
  * victims. Models: `gm_dev_fault`, `nouveau_svm_fault`, the fault handler of `drm_gpusvm`.
  */
 import * as L from '../../assembly/layout.ts';
 import { CpuFault } from '../mm/fault.ts';
+import { HUGE_PAGES } from '../mm/huge-window.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
-import { PROT_READ, PROT_WRITE } from '../mm/vma.ts';
+import { isAnonymous, PROT_READ, PROT_WRITE, type Vma } from '../mm/vma.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { OwnMemory } from './device.ts';
 import { Evict } from './evict.ts';
+import { isWholeBlock, mayMove } from './movable.ts';
 
 /**
  * `served`: the device's table has what the access needs. `present`: it had it already. `deferred`: no frame may be freed now, try again after a replay.
@@ -59,6 +66,10 @@ export class ServeFault implements Step {
   /** Pages of the granule that are not on the device, the faulting one first, and how many of them have a frame. */
   readonly #need: number[] = [];
   #reserved = 0;
+  /** The granule is to move as one huge page; a victim has been looked for; that it could not has been seen. */
+  #huge = false;
+  #evicted = false;
+  #small = false;
   #alone = false;
   #first = 0;
   #last = 0;
@@ -80,6 +91,7 @@ export class ServeFault implements Step {
     this.#write = write;
     this.#phase = LOCK;
     this.#looks = 0;
+    this.#small = false;
     this.#alone = false;
     return this;
   }
@@ -111,13 +123,19 @@ export class ServeFault implements Step {
         this.#phase = LOOK;
         return AGAIN;
       case EVICTED:
-        if (this.#evict.freed === 0) return this.#fruitless(run);
+        if (this.#evict.freed === 0 && !this.#huge) return this.#fruitless(run);
         this.#phase = RESERVE;
       // falls through
       case RESERVE:
         return this.#reserve(run);
       case MIGRATED:
         if (this.#context.reaches(this.#vpn, this.#write)) return this.#end(run, 'served');
+        if (this.#huge) {
+          // Somebody has cut the huge page, or filled a part of the hole.
+          this.#small = true;
+          this.#phase = LOOK;
+          return AGAIN;
+        }
         // The page could not move (pinned, or somebody else had it): the device uses it where it is.
         return this.#mapHost(run, 1);
       default:
@@ -140,7 +158,7 @@ export class ServeFault implements Step {
     const { space, device } = this.#context;
     if (run.holds(space.mmapLock)) space.mmapLock.release(run);
     if (this.#alone && run.holds(device.batch)) {
-      device.memory?.spared.clear();
+      device.endBatch();
       device.batch.release(run);
     }
   }
@@ -162,22 +180,40 @@ export class ServeFault implements Step {
     switch (high & L.ENTRY_KIND) {
       case L.KIND_MIGRATION:
         return run.waitFor(this.#platform.pageLocks.wait(frame));
+      case L.KIND_EXCLUSIVE:
+      case L.KIND_PROTNONE:
+        return this.#callFault(run);
       case L.KIND_DEVICE_PRIVATE:
         if (this.#platform.nodes.of(frame).owner !== device.owner || (this.#write && !writable)) return this.#callFault(run);
-        context.installOne(this.#vpn, frame, writable);
-        return this.#end(run, 'served');
+        return this.#enterOwn(run, frame, high, vma);
       case L.KIND_PRESENT:
         if (!device.memory) break;
         // Read-only though the VMA allows writing: the right comes back before the page moves, since a migration keeps what it finds.
         if (this.#write && !writable && !(high & L.ENTRY_ZERO)) return this.#callFault(run);
-        return this.#plan(run, device.memory);
+        if (device.holding(frame)) return this.#enterOwn(run, frame, high, vma);
+        if (!mayMove(this.#platform, vma, high, frame)) break;
+        return this.#plan(run, device.memory, vma, high);
       case L.KIND_NONE:
-        if (device.memory) return this.#plan(run, device.memory);
+        if (device.memory && isAnonymous(vma)) return this.#plan(run, device.memory, vma, high);
         break;
       default:
         return this.#end(run, 'bus error');
     }
     return this.#mapHost(run, device.granulePages);
+  }
+
+  /** The page is in a memory of this device already; of a huge one as much as its granule has. */
+  #enterOwn(run: Run, frame: number, high: number, vma: Vma): Progress {
+    const { device } = this.#context;
+    let start = this.#vpn;
+    let end = start + 1;
+    if (high & L.ENTRY_ORDER) {
+      const block = start - (start % device.granulePages);
+      start = Math.max(block, vma.start);
+      end = Math.min(block + device.granulePages, vma.end);
+    }
+    this.#context.installRun(start, end - start, frame - (this.#vpn - start), (high & L.ENTRY_WRITE) !== 0);
+    return this.#end(run, 'served');
   }
 
   #callFault(run: Run): Progress {
@@ -186,32 +222,63 @@ export class ServeFault implements Step {
   }
 
   /** Lists the pages of the granule that are to move, the faulting one first, then ascending. */
-  #plan(run: Run, memory: OwnMemory): Progress {
+  #plan(run: Run, memory: OwnMemory, vma: Vma, high: number): Progress {
     const { space, device } = this.#context;
     const { core } = this.#platform;
     const { start, end } = space.granule(this.#vpn, device.granulePages);
     this.#need.length = 0;
+    this.#reserved = 0;
+    this.#evict.from(memory);
+    this.#phase = RESERVE;
+    this.#huge = end - start === HUGE_PAGES && !this.#small && isWholeBlock(this.#platform, space, vma, start, high);
+    if (this.#huge) {
+      this.#evicted = false;
+      this.#first = start;
+      return this.#reserveHuge(run, memory);
+    }
     this.#need.push(this.#vpn);
     let last = this.#vpn;
     let first = this.#vpn;
     for (let vpn = start; vpn < end; vpn++) {
       if (vpn === this.#vpn) continue;
-      const kind = core.entry(space.table, vpn) & L.ENTRY_KIND;
-      if (kind !== L.KIND_NONE && kind !== L.KIND_PRESENT) continue;
+      const bits = core.entry(space.table, vpn);
+      const kind = bits & L.ENTRY_KIND;
+      if (kind === L.KIND_PRESENT ? !mayMove(this.#platform, vma, bits, core.entryLow) : kind !== L.KIND_NONE || !isAnonymous(vma))
+        continue;
       if (vpn < first) first = vpn;
       if (vpn > last) last = vpn;
       this.#need.push(vpn);
     }
     this.#first = first;
     this.#last = last;
-    this.#reserved = 0;
-    this.#evict.from(memory);
-    this.#phase = RESERVE;
     return this.#reserve(run);
+  }
+
+  /** A frame for the whole block; where there is room for none, it moves as small pages. */
+  #reserveHuge(run: Run, memory: OwnMemory): Progress {
+    const frame = memory.takeFrame(L.HUGE_ORDER);
+    if (frame === L.FRAME_NONE) {
+      const victims = this.#evicted || memory.node.free >= HUGE_PAGES ? [] : memory.victims(HUGE_PAGES);
+      if (victims.length > 0) {
+        this.#evicted = true;
+        this.#phase = EVICTED;
+        return run.call(this.#evict.frames(victims));
+      }
+      this.#small = true;
+      this.#huge = false;
+      this.#phase = LOOK;
+      return AGAIN;
+    }
+    memory.spared.add(frame);
+    const picks = new Array<number>(HUGE_PAGES).fill(L.FRAME_NONE);
+    picks[0] = frame;
+    this.#phase = MIGRATED;
+    return run.call(this.#migration.toDevice(this.#context.space, this.#first, picks, memory, 'fault', this.#context.install));
   }
 
   #reserve(run: Run): Progress {
     const memory = this.#context.device.memory!;
+    if (this.#huge) return this.#reserveHuge(run, memory);
     while (this.#reserved < this.#need.length) {
       const frame = memory.takeFrame();
       if (frame === L.FRAME_NONE) {

@@ -25,8 +25,9 @@ export function translated(platform: Platform, context: Context, vpn: number, wr
   const high = core.entry(context.space.table, vpn);
   const kind = high & L.ENTRY_KIND;
   // A page that is being moved may be used until the flush has ended: its copy begins afterwards.
-  const there = kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || (kind === L.KIND_MIGRATION && context.flushing);
-  const live = there && core.entryLow === frame && (!write || (high & L.ENTRY_WRITE) !== 0);
+  const alone = kind === L.KIND_EXCLUSIVE || (kind === L.KIND_PRESENT && (high & L.ENTRY_CPU_READS) !== 0);
+  const there = alone || kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || (kind === L.KIND_MIGRATION && context.flushing);
+  const live = there && core.entryLow === frame && (!write || alone || (high & L.ENTRY_WRITE) !== 0);
   if (!live) {
     throw context.failWith(
       fail('ENODEV', `${context.name}.walk.translate of page`, vpn * L.PAGE_BYTES, 'is stale: an invalidation should have removed it'),

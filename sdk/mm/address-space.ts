@@ -12,31 +12,26 @@ import { fail, type FarfaultError } from '../errors.ts';
 import { RwLock } from '../step/lock.ts';
 import type { Step } from '../step/step.ts';
 import { type AccessOutcome, CpuAccess } from './access.ts';
+import { ADDRESS_LIMIT, type AddressRange, requireBytes, requireLength, requireOptions, requireRange, requireWord } from './arguments.ts';
 import { dumpRange } from './dump.ts';
+import { Fork, type ForkOptions } from './fork.ts';
+import { type Advice, adviseStep } from './madvise.ts';
+import { insertPage, insertPfn, mmap, type MmapOptions } from './mmap.ts';
+import { Mremap, type MremapOptions } from './mremap.ts';
 import { type IntervalNotifier, type Invalidation, type NotifierOps, NotifierSet, RemoveNotifier } from './notifier.ts';
+import { MemoryFile } from './page-cache.ts';
+import { type Pin, type PinOptions, type PinOutcome, PinRange } from './pin.ts';
 import type { Platform } from './platform.ts';
 import { type Extent, snapshotExtents, snapshotHmm, snapshotNative } from './snapshot.ts';
 import { TakeDown } from './take-down.ts';
 import { type Prot, protBits } from './prot.ts';
-import { PROT_WRITE, VMA_ANONYMOUS, VMA_PRIVATE, type Vma, VmaSet } from './vma.ts';
+import { hugetlbOrder, isHugetlb, PROT_WRITE, rightsOf, type Vma, VmaSet } from './vma.ts';
+import { type FilePart, WriteBack } from './write-back.ts';
 
-/** A half-open range of byte addresses, page-aligned. */
-export interface AddressRange {
-  readonly start: number;
-  readonly end: number;
-}
-
-/** What to map, and where. */
-export interface MmapOptions {
-  /** Length; rounded up to whole pages. */
-  readonly bytes: number;
-  /** Rights: any of the letters r, w and x, or 'none'. Default 'rw'. */
-  readonly prot?: Prot;
-  /** Where, page-aligned; with `fixed` exactly there, else the first free place from there on. Default: the first free place from 256 MiB on. */
-  readonly at?: number;
-  /** Exactly at `at`; fails when anything is mapped there. Models: MAP_FIXED_NOREPLACE. */
-  readonly fixed?: boolean;
-}
+export { ADDRESS_LIMIT, type AddressRange, READ_BYTES_MAX, requireLength, requireRange } from './arguments.ts';
+export type { Advice } from './madvise.ts';
+export type { MmapOptions } from './mmap.ts';
+export type { MremapOptions } from './mremap.ts';
 
 /** What a device is attached by; `sdk/gmem/device.ts` implements it. */
 export interface Attachable<Context> {
@@ -56,8 +51,6 @@ export interface AccessResult {
   /** Bytes done before that. */
   readonly bytes: number;
 }
-
-export const ADDRESS_LIMIT: number = 2 ** L.ADDRESS_BITS;
 
 /** First address that `mmap` chooses by itself: 256 MiB. */
 export const MMAP_BASE = 0x1000_0000;
@@ -111,26 +104,19 @@ export class AddressSpace {
    */
   mmap(options: MmapOptions): AddressRange {
     this.requireOpen('mmap');
-    if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'mmap options', options, 'are not an object');
-    const { bytes, at, fixed = false } = options;
-    if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
-      throw fail('EINVAL', 'mmap.bytes', bytes, 'is not a length between 1 byte and 2^48');
-    const prot = protBits('mmap.prot', options.prot ?? 'rw');
-    if (at !== undefined) requireAligned('mmap.at', at);
-    else if (fixed) throw fail('EINVAL', 'mmap.at', at, 'is required with fixed');
-    const pages = Math.ceil(bytes / L.PAGE_BYTES);
-    const wanted = (at ?? MMAP_BASE) / L.PAGE_BYTES;
-    let start: number | undefined = wanted;
-    if (fixed) {
-      if (wanted + pages > ADDRESS_LIMIT / L.PAGE_BYTES)
-        throw fail('EINVAL', 'mmap.at', at, `leaves no room for 0x${bytes.toString(16)} bytes below 2^48`);
-      if (!this.vmas.isFree(wanted, wanted + pages)) throw fail('EINVAL', 'mmap.at', at, 'is mapped already');
-    } else start = this.vmas.gap({ pages, base: wanted });
-    if (start === undefined) throw fail('ENOMEM', 'mmap.bytes', bytes, 'has no gap in the address space');
-    this.vmas.insert({ start, end: start + pages, prot, flags: VMA_ANONYMOUS | VMA_PRIVATE });
-    const { events } = this.#platform;
-    if (events.heard) events.emit({ type: 'space.mapped', space: this.id, vpn: start, pages });
-    return { start: start * L.PAGE_BYTES, end: (start + pages) * L.PAGE_BYTES };
+    return mmap(this.#platform, this, options);
+  }
+
+  /** A driver puts a page of the host into its mixed mapping: zeros, or `bytes` and zeros behind. Errors: EINVAL where it may not be, ENOMEM. Models: `vm_insert_page`. */
+  insertPage(addr: number, bytes?: Uint8Array): void {
+    this.requireOpen('insertPage');
+    insertPage(this.#platform, this, addr, bytes);
+  }
+
+  /** A driver puts the number of something that is not the machine's memory into its special mapping. Errors: EINVAL where it may not be, ENOMEM. Models: `vmf_insert_pfn`. */
+  insertPfn(addr: number, pfn: number): void {
+    this.requireOpen('insertPfn');
+    insertPfn(this.#platform, this, addr, pfn);
   }
 
   /** Takes a range away: device translations, pages, promise. Whatever of it is not mapped is passed over. Models: `munmap`. */
@@ -153,15 +139,72 @@ export class AddressSpace {
   }
 
   /**
-   * Advice on a range, which must be mapped from end to end. `dontneed`: its pages go, the promise stays, the next touch finds zeros.
-   * Models: `madvise`.
+   * Advice on a range, which must be mapped from end to end: see `madvise.ts` for each. Errors: EINVAL for memory that cannot take it; for `collapse` ENOMEM without a free 2 MiB and EBUSY
+   * when somebody holds or shares a page. Models: `madvise`.
    */
-  madvise(range: AddressRange, advice: 'dontneed'): void {
+  madvise(range: AddressRange, advice: Advice): void {
     this.#runSync(this.adviseStep(range, advice));
   }
 
-  async madviseAsync(range: AddressRange, advice: 'dontneed'): Promise<void> {
+  async madviseAsync(range: AddressRange, advice: Advice): Promise<void> {
     await this.#runAsync(this.adviseStep(range, advice));
+  }
+
+  /**
+   * Makes a mapping longer or shorter, or moves it; returns where it is now. Errors: EFAULT when the range is not inside one mapping, ENOMEM without room, EINVAL for options
+   * that do not go together. Models: `mremap`.
+   */
+  mremap(range: AddressRange, options: MremapOptions): AddressRange {
+    const step = this.mremapStep(range, options);
+    this.#runSync(step);
+    return step.result;
+  }
+
+  async mremapAsync(range: AddressRange, options: MremapOptions): Promise<AddressRange> {
+    const step = this.mremapStep(range, options);
+    await this.#runAsync(step);
+    return step.result;
+  }
+
+  /** Writes the dirty pages of the files that are mapped shared in a range back. Models: `msync(MS_SYNC)`. */
+  msync(range: AddressRange): void {
+    this.#runSync(this.msyncStep(range));
+  }
+
+  async msyncAsync(range: AddressRange): Promise<void> {
+    await this.#runAsync(this.msyncStep(range));
+  }
+
+  /**
+   * A child: a copy of this space, whose pages are shared until one of both writes. It has no devices attached. Errors: ENOMEM, and nothing is left of the child; EBUSY while a
+   * device flushes. Models: `fork`, `dup_mmap`.
+   */
+  fork(options: ForkOptions = {}): AddressSpace {
+    const step = this.forkStep(options);
+    this.#runSync(step);
+    return forked(step);
+  }
+
+  async forkAsync(options: ForkOptions = {}): Promise<AddressSpace> {
+    const step = this.forkStep(options);
+    await this.#runAsync(step);
+    return forked(step);
+  }
+
+  /**
+   * Holds the pages of a range where they are, for whoever reads or writes them past all page tables; end it with `pin.unpin()`. All or none: EFAULT, ENOMEM, EIO, EBUSY (a page that cannot leave
+   * coherent memory), EOVERFLOW (too many pins of a page). Models: `pin_user_pages`, with `longTerm` FOLL_LONGTERM.
+   */
+  pin(range: AddressRange, options: PinOptions = {}): Pin {
+    const step = this.pinStep(range, options);
+    this.#runSync(step);
+    return pinned(step, range);
+  }
+
+  async pinAsync(range: AddressRange, options: PinOptions = {}): Promise<Pin> {
+    const step = this.pinStep(range, options);
+    await this.#runAsync(step);
+    return pinned(step, range);
   }
 
   // -------------------------------------------------------------------------------------------------------------- access
@@ -279,6 +322,7 @@ export class AddressSpace {
 
   unmapStep(range: AddressRange): TakeDown {
     const { start, end } = this.#pages('munmap.range', range);
+    this.#requireWholeHugePages('munmap.range', start, end);
     return new TakeDown(this.#platform, this, start, end, { verb: 'unmap' });
   }
 
@@ -286,14 +330,43 @@ export class AddressSpace {
     const { start, end } = this.#pages('mprotect.range', range);
     const bits = protBits('mprotect.prot', prot);
     this.#requireMapped('mprotect.range', range, start, end);
+    this.#requireWholeHugePages('mprotect.range', start, end);
     return new TakeDown(this.#platform, this, start, end, { verb: 'protect', prot: bits });
   }
 
-  adviseStep(range: AddressRange, advice: 'dontneed'): TakeDown {
+  adviseStep(range: AddressRange, advice: Advice): Step {
     const { start, end } = this.#pages('madvise.range', range);
-    if (advice !== 'dontneed') throw fail('EINVAL', 'madvise.advice', advice, "is not one of: 'dontneed'");
     this.#requireMapped('madvise.range', range, start, end);
-    return new TakeDown(this.#platform, this, start, end, { verb: 'discard' });
+    this.#requireWholeHugePages('madvise.range', start, end);
+    return adviseStep(this.#platform, this, start, end, advice);
+  }
+
+  mremapStep(range: AddressRange, options: MremapOptions): Mremap {
+    this.#pages('mremap.range', range);
+    return new Mremap(this.#platform, this, range, options);
+  }
+
+  msyncStep(range: AddressRange): WriteBack {
+    const { start, end } = this.#pages('msync.range', range);
+    this.#requireMapped('msync.range', range, start, end);
+    const parts: FilePart[] = [];
+    this.vmas.each(start, end, ({ start: first, object, offset }, from, to) => {
+      if (object instanceof MemoryFile) parts.push({ file: object, first: offset + from - first, end: offset + to - first });
+    });
+    return new WriteBack(this.#platform, parts);
+  }
+
+  forkStep(options: ForkOptions = {}): Fork {
+    this.requireOpen('fork');
+    requireOptions('fork', options);
+    if (options.device !== undefined) requireWord('fork.device', options.device, ['share', 'home', 'omit']);
+    return new Fork(this.#platform, this, options);
+  }
+
+  pinStep(range: AddressRange, options: PinOptions = {}): PinRange {
+    const { start, end } = this.#pages('pin.range', range);
+    requireOptions('pin', options);
+    return new PinRange(this.#platform, this, start, end, options);
   }
 
   // -------------------------------------------------------------------------------------------------------------- for steps and devices
@@ -310,6 +383,12 @@ export class AddressSpace {
     const vma = this.vmas.find(vpn) as Vma;
     const block = vpn - (vpn % pages);
     return { start: Math.max(block, vma.start), end: Math.min(block + pages, vma.end) };
+  }
+
+  /** RIGHT_* bits of the VMA of a page, 0 without one. */
+  rights(vpn: number): number {
+    const vma = this.vmas.find(vpn);
+    return vma ? rightsOf(vma) : 0;
   }
 
   /** Whether the VMA of a page allows writing. */
@@ -395,6 +474,16 @@ export class AddressSpace {
     if (next < end) throw fail('EINVAL', `${argument}.start`, range.start, `has no mapping at 0x${(next * L.PAGE_BYTES).toString(16)}`);
   }
 
+  /** Throws EINVAL for a range that cuts a huge page that is never split. */
+  #requireWholeHugePages(argument: string, start: number, end: number): void {
+    this.vmas.each(start, end, (vma, from, to) => {
+      if (!isHugetlb(vma)) return;
+      const pages = 2 ** hugetlbOrder(vma);
+      if (from % pages !== 0) throw fail('EINVAL', `${argument}.start`, from * L.PAGE_BYTES, 'cuts a huge page that is never split');
+      if (to % pages !== 0) throw fail('EINVAL', `${argument}.end`, to * L.PAGE_BYTES, 'cuts a huge page that is never split');
+    });
+  }
+
   #checked(step: CpuAccess, addr: number): Uint8Array {
     if (step.outcome === 'done') return step.bytes;
     throw accessError(step.name, addr + step.done, step.outcome);
@@ -417,31 +506,25 @@ export function accessError(verb: string, addr: number, outcome: Exclude<AccessO
   }
 }
 
-function requireAligned(argument: string, addr: number): void {
-  if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
-    throw fail('EINVAL', argument, addr, 'is not a byte address below 2^48');
-  if (addr % L.PAGE_BYTES !== 0) throw fail('EINVAL', argument, addr, 'is not page-aligned');
+/** The child, or the error that fork throws. */
+function forked(step: Fork): AddressSpace {
+  if (step.result) return step.result;
+  throw fail('ENOMEM', 'fork', 'the child', 'needs frames, tables or records, and there are none');
 }
 
-/** Throws unless `range` is a page-aligned, non-empty range of addresses. */
-export function requireRange(argument: string, range: AddressRange): void {
-  if (typeof range !== 'object' || range === null) throw fail('EINVAL', argument, range, 'is not a range { start, end }');
-  requireAligned(`${argument}.start`, range.start);
-  if (!Number.isSafeInteger(range.end) || range.end > ADDRESS_LIMIT)
-    throw fail('EINVAL', `${argument}.end`, range.end, 'is not a byte address up to 2^48');
-  if (range.end % L.PAGE_BYTES !== 0) throw fail('EINVAL', `${argument}.end`, range.end, 'is not page-aligned');
-  if (range.end <= range.start) throw fail('EINVAL', `${argument}.end`, range.end, `is not above its start 0x${range.start.toString(16)}`);
+/** The pin, or the error that pin throws. */
+function pinned(step: PinRange, range: AddressRange): Pin {
+  if (step.pin) return step.pin;
+  const [code, rule] = PIN_ERRORS[step.outcome as Exclude<PinOutcome, 'done'>];
+  throw fail(code, 'pin.range', range.start, rule);
 }
 
-/** Most bytes of one read: what a typed array can have everywhere. */
-export const READ_BYTES_MAX: number = 2 ** 31 - 1;
-
-/** Throws unless a read can have this length. */
-export function requireLength(argument: string, bytes: number): void {
-  if (!Number.isSafeInteger(bytes) || bytes < 0 || bytes > READ_BYTES_MAX)
-    throw fail('EINVAL', argument, bytes, 'is not a length between 0 and 2^31 - 1');
-}
-
-function requireBytes(argument: string, bytes: unknown): void {
-  if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', argument, bytes, 'is not a Uint8Array');
-}
+const PIN_ERRORS = {
+  'no mapping': ['EFAULT', 'has a page that is not mapped'],
+  permission: ['EFAULT', 'has a page that is mapped without the right to it'],
+  'no memory': ['ENOMEM', 'needs a page, and host memory is exhausted'],
+  'bus error': ['EIO', 'has a page whose bytes cannot be had'],
+  held: ['EBUSY', 'has a page that cannot leave the memory of a device'],
+  'too many': ['EOVERFLOW', 'has a page with as many pins as it can have'],
+  'no progress': ['ETIME', 'has a page that is taken away again and again'],
+} as const;

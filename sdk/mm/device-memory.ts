@@ -12,20 +12,15 @@ import type { Node } from './node.ts';
 /** Which way a copy goes. */
 export type CopyDirection = 'to-device' | 'to-host';
 
-/** One memory of a device. */
-export interface DeviceMemory {
-  readonly node: Node;
+/** A device as a migration sees it: who copies, and whose translations of the moving pages are to go. */
+export interface MigrationDevice {
+  readonly name: string;
   /** Device index + 1: the owner that selectors and MIGRATE events compare. */
   readonly owner: number;
-  /** Pages that a CPU touch brings home together: a power of two. */
-  readonly granulePages: number;
-  /** A frame with one reference, or -1 when none is free. */
-  takeFrame(): number;
-  /** Frames that could be brought home to make room, as frame numbers; empty when none may go. */
-  victims(pages: number): readonly number[];
-  /** A driver-owned frame came free. Models: `page_free`. */
-  freed(frame: number): void;
-  /** Whether bytes to or from this memory go through a copy engine of the driver's; without one the core moves a whole migration in one call. */
+  readonly memories: readonly DeviceMemory[];
+  /** Which of its memories a frame is in: an index that the driver knows, or -1. */
+  memoryOf(frame: number): number;
+  /** Whether bytes to or from its memories go through a copy engine of the driver's; without one the core moves a whole migration in one call. */
   hasEngine(space: AddressSpace | undefined): boolean;
   /** Moves bytes, by the driver's copy engine if it has one. Undefined or void: done. */
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void;
@@ -36,4 +31,22 @@ export interface DeviceMemory {
    * ignores its own MIGRATE events. Tickets of unfinished flushes are appended.
    */
   withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void;
+}
+
+/** One memory of a device. */
+export interface DeviceMemory {
+  readonly node: Node;
+  /** `private`: the CPU cannot reach it. `coherent`: the CPU uses it like its own. */
+  readonly kind: 'private' | 'coherent';
+  readonly device: MigrationDevice;
+  /** The device's. */
+  readonly owner: number;
+  /** Pages that a CPU touch brings home together: a power of two. */
+  readonly granulePages: number;
+  /** A frame of 2^order pages with one reference, or -1 when none is free. */
+  takeFrame(order?: number): number;
+  /** Frames that could be brought home to make room, as frame numbers; empty when none may go. */
+  victims(pages: number): readonly number[];
+  /** A driver-owned frame came free. Models: `page_free`. */
+  freed(frame: number): void;
 }

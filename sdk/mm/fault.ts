@@ -2,25 +2,49 @@
  * A CPU fault: an access found no entry, or none with the right it needs.
  *
  * ```
- *   home entry             read                       write
- *   none                   page of zeros (zero)       zeroed frame (demand)
- *   page of zeros          -                          notifier CLEAR, zeroed frame (cow)
- *   present, no write      -                          the right comes back in place: the page is this space's own (reuse)
- *   device-private         migrate_to_ram (home), then the access looks again
- *   migration              waits for the page lock, then looks again
- *   poison                 bus error
+ *   home entry                  read                            write
+ *   none, anonymous             page of zeros (zero)            zeroed frame (demand)
+ *   none, advised hugepage      huge page of zeros (huge)       zeroed huge frame (huge); as above where none fits
+ *   none, hugetlb               huge frame, read-only (huge)    huge frame (huge); without one a bus error
+ *   none, of an object          its page, read-only (share)     shared: its page, dirty (share); private: a copy (copy)
+ *   page of zeros               -                               CLEAR, zeroed frame (cow)
+ *   huge page of zeros          -                               CLEAR, zeroed huge frame, or split and a small one (cow)
+ *   present, no write
+ *     of a shared mapping       -                               the right comes in place, dirty (share)
+ *     this space's own          -                               the right comes in place (reuse)
+ *     that the CPU only reads   -                               CLEAR, then the same (exclusive)
+ *     all else                  -                               a huge page is split; CLEAR, a copy (copy)
+ *   exclusive                   page lock, CLEAR, present with the VMA's rights (exclusive), then the access looks again
+ *   device-private              migrate_to_ram (home), then the access looks again
+ *   protnone                    the VMA's rights (reuse), then the access looks again
+ *   migration                   waits for the page lock, then looks again
+ *   special, swap, poison       bus error
  * ```
  *
- * Before that the VMA decides: none, or without the right, is a segmentation fault. Models: `handle_mm_fault`, `do_swap_page`.
+ * Pages on coherent device memory are present. Before all that the VMA decides: none, or without the right, is a segmentation fault; past the end of a file is a bus error.
+ * Models: `handle_mm_fault`, `do_wp_page`, `do_swap_page`, `remove_device_exclusive_entry`.
  */
 import * as L from '../../assembly/layout.ts';
 import type { CpuFaultCause } from '../events.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
+import { HUGE_PAGES, hugeWindow, windowPages, windowStart } from './huge-window.ts';
 import { endInvalidation, Migration } from './migration.ts';
 import { Invalidation } from './notifier.ts';
+import type { SharedObject } from './page-cache.ts';
 import type { Platform } from './platform.ts';
-import { PROT_READ, PROT_WRITE } from './vma.ts';
+import {
+  hugetlbOrder,
+  isHugetlb,
+  isSpecial,
+  PROT_READ,
+  PROT_WRITE,
+  rightsOf,
+  VMA_ANONYMOUS,
+  VMA_HUGEPAGE,
+  VMA_PRIVATE,
+  type Vma,
+} from './vma.ts';
 
 /**
  * How a fault ended. `served`: the entry now allows the access, or the access is to look again. `no mapping`, `permission`: a segmentation
@@ -28,21 +52,37 @@ import { PROT_READ, PROT_WRITE } from './vma.ts';
  */
 export type FaultOutcome = 'served' | 'no mapping' | 'permission' | 'no memory' | 'bus error';
 
+/** Flags of private anonymous memory that nothing was advised of. */
+const ANONYMOUS = VMA_ANONYMOUS | VMA_PRIVATE;
+
 const LOCK = 0;
 const LOOK = 1;
-const FLUSHED = 2;
-const HOME = 3;
+const HOME = 2;
+// What to do once every device has flushed.
+const FRESH = 3;
+const HUGE = 4;
+const HUGETLB = 5;
+const COPY = 6;
+const REUSE = 7;
+const REVOKE = 8;
 
 /** Serves one fault of one page. Reused by its owner. */
 export class CpuFault implements Step {
   readonly name = 'cpu fault';
   outcome: FaultOutcome = 'served';
+  /** Whether pages came home for it, neighbours too. */
+  broughtHome = false;
   readonly #platform: Platform;
   #space!: AddressSpace;
   #vpn = 0;
   #write = false;
+  /** A page that others have too is copied without the right to write. */
+  #unshare = false;
   #forDevice = false;
+  #owner = 0;
   #phase = LOCK;
+  /** The exclusive page whose lock this fault holds. */
+  #locked = L.FRAME_NONE;
   readonly #clear: Invalidation = new Invalidation();
   /** Made when a page first has to come home: most faults need none. */
   #home: Migration | undefined;
@@ -53,15 +93,28 @@ export class CpuFault implements Step {
 
   /**
    * For an access to page `vpn`. With `forDevice` it is served on behalf of a device, which holds the mmap lock already and is not counted among
-   * the CPU's faults.
+   * the CPU's faults. A page on private memory of `owner` (device index + 1) that allows the access stays there: it may have moved there since that device's driver looked.
    */
-  of(space: AddressSpace, vpn: number, write: boolean, forDevice = false): this {
+  of(space: AddressSpace, vpn: number, write: boolean, forDevice = false, owner = 0): this {
     this.outcome = 'served';
+    this.broughtHome = false;
     this.#space = space;
     this.#vpn = vpn;
     this.#write = write;
+    this.#unshare = false;
     this.#forDevice = forDevice;
+    this.#owner = owner;
     this.#phase = forDevice ? LOOK : LOCK;
+    return this;
+  }
+
+  /**
+   * For a pin that reads page `vpn`: a page that others have too, the page of zeros included, becomes this space's own without becoming writable. The caller holds the mmap
+   * lock. Models: `FAULT_FLAG_UNSHARE`.
+   */
+  unshare(space: AddressSpace, vpn: number): this {
+    this.of(space, vpn, false, true);
+    this.#unshare = true;
     return this;
   }
 
@@ -73,21 +126,23 @@ export class CpuFault implements Step {
       // falls through
       case LOOK:
         return this.#look(run);
-      case FLUSHED: {
+      case HOME:
+        return this.#cameHome(run);
+      default: {
         const { unfinished } = this.#clear;
         if (unfinished) return run.waitFor(unfinished);
-        // While devices flushed, another fault may have been quicker, or the page may have gone to a device.
-        if (this.#isZero()) this.#fresh();
+        this.#flushed(this.#phase);
         endInvalidation(this.#clear);
+        this.#unlockPage();
+        this.#platform.settleFreed();
         return this.#end(run, this.outcome);
       }
-      default:
-        return this.#cameHome(run);
     }
   }
 
   abort(run: Run): void {
     endInvalidation(this.#clear);
+    this.#unlockPage();
     this.#unlock(run);
   }
 
@@ -101,6 +156,12 @@ export class CpuFault implements Step {
     if (!this.#forDevice && run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
   }
 
+  #unlockPage(): void {
+    if (this.#locked === L.FRAME_NONE) return;
+    this.#platform.pageLocks.unlock(this.#locked);
+    this.#locked = L.FRAME_NONE;
+  }
+
   #look(run: Run): Progress {
     const space = this.#space;
     const { core } = this.#platform;
@@ -110,35 +171,83 @@ export class CpuFault implements Step {
     const high = core.entry(space.table, this.#vpn);
     switch (high & L.ENTRY_KIND) {
       case L.KIND_NONE:
-        this.#count(this.#write ? 'demand' : 'zero');
-        if (this.#write) this.#fresh();
-        else if (!core.exports.mapZero(space.table, this.#vpn)) this.outcome = 'no memory';
-        return this.#end(run, this.outcome);
+        return this.#end(run, this.#hole(vma));
       case L.KIND_PRESENT:
-        return this.#present(run, high);
+        return this.#present(run, vma, high);
       case L.KIND_DEVICE_PRIVATE:
-        return this.#callHome(run, core.nodeOf(core.entryLow));
+        if (this.#reaches(core.entryLow, high)) return this.#end(run, 'served');
+        return this.#callHome(run, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
+      case L.KIND_EXCLUSIVE:
+        return this.#revoke(run, core.entryLow);
       case L.KIND_MIGRATION:
         return run.waitFor(this.#platform.pageLocks.wait(core.entryLow));
+      case L.KIND_PROTNONE: {
+        this.#count('reuse');
+        core.exports.reprotect(space.table, windowStart(this.#vpn, high), windowPages(high), rightsOf(vma));
+        return this.#end(run, 'served');
+      }
       default:
         return this.#end(run, 'bus error');
     }
   }
 
-  #present(run: Run, high: number): Progress {
-    // Somebody else served it meanwhile.
-    if (!this.#write || high & L.ENTRY_WRITE) return this.#end(run, 'served');
-    if (!(high & L.ENTRY_ZERO)) {
-      this.#count('reuse');
-      this.#platform.core.exports.mapReuse(this.#space.table, this.#vpn);
-      return this.#end(run, 'served');
+  // -------------------------------------------------------------------------------------------------------------- holes
+
+  #hole(vma: Vma): FaultOutcome {
+    // The common sort of memory has no other mark.
+    return (vma.flags === ANONYMOUS ? undefined : this.#unlikeOthers(vma)) ?? this.#anonymous();
+  }
+
+  /** What memory of its own sort has in a hole; undefined: what all anonymous memory has. */
+  #unlikeOthers(vma: Vma): FaultOutcome | undefined {
+    if (vma.object) return this.#ofObject(vma, vma.object);
+    if (isSpecial(vma)) return 'bus error';
+    if (isHugetlb(vma)) {
+      this.#count('huge');
+      return this.#hugetlb(vma);
     }
-    this.#count('cow');
-    // Before anybody is told: without a frame nothing changes.
-    if (this.#platform.host.free === 0) return this.#end(run, 'no memory');
-    this.#space.announce(this.#clear.set(this.#vpn, this.#vpn + 1, 'CLEAR'));
-    this.#phase = FLUSHED;
-    return AGAIN;
+    const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.#vpn) : -1;
+    const { core, host } = this.#platform;
+    if (start < 0 || !core.exports.mapHuge(this.#space.table, start, host.index, rightsOf(vma), this.#write ? 0 : 1)) return undefined;
+    this.#count('huge');
+    return 'served';
+  }
+
+  #anonymous(): FaultOutcome {
+    this.#count(this.#write ? 'demand' : 'zero');
+    if (this.#write) this.#fresh();
+    else if (!this.#platform.core.exports.mapZero(this.#space.table, this.#vpn)) this.outcome = 'no memory';
+    return this.outcome;
+  }
+
+  /** The page of a file, or of shared memory, behind this one. */
+  #ofObject(vma: Vma, object: SharedObject): FaultOutcome {
+    const { core, host } = this.#platform;
+    const { table } = this.#space;
+    const page = vma.offset + (this.#vpn - vma.start);
+    if (page >= object.pagesLimit) return 'bus error';
+    const frame = object.frameOf(page) ?? object.take(page);
+    if (frame === L.FRAME_NONE) return 'no memory';
+    const isCopied = this.#write && (vma.flags & VMA_PRIVATE) !== 0;
+    this.#count(isCopied ? 'copy' : 'share');
+    let high = L.KIND_PRESENT | L.ENTRY_ACCESSED;
+    if (this.#write && !isCopied) {
+      high |= L.ENTRY_WRITE | L.ENTRY_DIRTY;
+      object.markDirty(page);
+    }
+    if (!core.exports.mapFrame(table, this.#vpn, frame, high)) return 'no memory';
+    // Nobody has seen the hole filled: no device is told.
+    if (isCopied && core.exports.mapCopy(table, this.#vpn, host.index, 1) === L.FRAME_NONE) return 'no memory';
+    return 'served';
+  }
+
+  #hugetlb(vma: Vma): FaultOutcome {
+    const { core, host } = this.#platform;
+    const order = hugetlbOrder(vma);
+    const start = this.#vpn - (this.#vpn % 2 ** order);
+    const rights = this.#write ? rightsOf(vma) : L.RIGHT_READ;
+    if (core.exports.mapHugetlb(this.#space.table, start, host.index, order, rights)) return 'served';
+    return core.stopReason === L.STOP_FRAMES ? 'bus error' : 'no memory';
   }
 
   #fresh(): void {
@@ -146,26 +255,131 @@ export class CpuFault implements Step {
     if (core.exports.mapFresh(this.#space.table, this.#vpn, host.index) === L.FRAME_NONE) this.outcome = 'no memory';
   }
 
-  #isZero(): boolean {
-    const high = this.#platform.core.entry(this.#space.table, this.#vpn);
-    return (high & L.ENTRY_KIND) === L.KIND_PRESENT && (high & L.ENTRY_ZERO) !== 0;
+  // -------------------------------------------------------------------------------------------------------------- write to a present page
+
+  #present(run: Run, vma: Vma, high: number): Progress {
+    const { core, host } = this.#platform;
+    const { exports } = core;
+    const { table } = this.#space;
+    const isOwn = (high & (L.ENTRY_ANON_EXCLUSIVE | L.ENTRY_ZERO)) === L.ENTRY_ANON_EXCLUSIVE;
+    // Somebody else served it meanwhile.
+    if (this.#unshare ? isOwn : !this.#write || high & L.ENTRY_WRITE) return this.#end(run, 'served');
+    const isHuge = (high & L.ENTRY_ORDER) !== 0;
+    if (high & L.ENTRY_ZERO) {
+      this.#count('cow');
+      // Before anybody is told: without a frame nothing changes.
+      if (host.free === 0) return this.#end(run, 'no memory');
+      if (isHuge && !this.#unshare) return this.#announce(windowStart(this.#vpn, high), windowPages(high), HUGE);
+      if (isHuge) exports.splitHuge(table, this.#vpn);
+      return this.#announce(this.#vpn, 1, this.#unshare ? COPY : FRESH);
+    }
+    if (!(vma.flags & VMA_PRIVATE)) {
+      if (this.#unshare) return this.#end(run, 'served');
+      this.#count('share');
+      exports.mapShared(table, this.#vpn);
+      vma.object?.markDirty(vma.offset + (this.#vpn - vma.start));
+      return this.#end(run, 'served');
+    }
+    if (exports.canReuse(table, this.#vpn)) {
+      if (high & L.ENTRY_CPU_READS) {
+        this.#count('exclusive');
+        return this.#announce(this.#vpn, 1, REUSE);
+      }
+      this.#count('reuse');
+      if (this.#unshare) exports.mapOwn(table, this.#vpn);
+      else exports.mapReuse(table, this.#vpn);
+      return this.#end(run, 'served');
+    }
+    if (!isHuge) {
+      this.#count('copy');
+      if (host.free === 0) return this.#end(run, 'no memory');
+      return this.#announce(this.#vpn, 1, COPY);
+    }
+    if (isHugetlb(vma)) {
+      this.#count('copy');
+      return this.#announce(windowStart(this.#vpn, high), windowPages(high), HUGETLB);
+    }
+    // Each page has holders of its own then: look again.
+    if (exports.splitHuge(table, this.#vpn)) return AGAIN;
+    return core.stopReason === L.STOP_LOCKED ? run.waitFor(this.#platform.pageLocks.wait(core.stopFrame)) : this.#end(run, 'bus error');
+  }
+
+  #announce(start: number, pages: number, then: number): typeof AGAIN {
+    this.#space.announce(this.#clear.set(start, start + pages, 'CLEAR'));
+    this.#phase = then;
+    return AGAIN;
+  }
+
+  /** Does what was announced, if it is still to be done: while devices flushed, another fault may have been quicker, or the page may have gone to a device. */
+  #flushed(then: number): void {
+    const { core, host } = this.#platform;
+    const { exports } = core;
+    const { table } = this.#space;
+    const high = core.entry(table, this.#vpn);
+    if (then === REVOKE) {
+      const vma = this.#space.vmas.find(this.#vpn);
+      if ((high & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) exports.exclusiveClear(table, this.#vpn, vma ? rightsOf(vma) : 0);
+      return;
+    }
+    if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return;
+    const isZero = (high & L.ENTRY_ZERO) !== 0;
+    const isHuge = (high & L.ENTRY_ORDER) !== 0;
+    switch (then) {
+      case FRESH:
+        if (isZero && !isHuge) this.#fresh();
+        return;
+      case HUGE:
+        if (!isZero) return;
+        if (isHuge && exports.mapHuge(table, windowStart(this.#vpn, high), host.index, L.RIGHT_READ | L.RIGHT_WRITE, 0)) return;
+        if (exports.splitHuge(table, this.#vpn)) this.#fresh();
+        else this.outcome = 'no memory';
+        return;
+      case REUSE:
+        if (high & L.ENTRY_CPU_READS && exports.canReuse(table, this.#vpn)) exports.mapReuse(table, this.#vpn);
+        return;
+      default:
+        if (high & L.ENTRY_WRITE || exports.canReuse(table, this.#vpn)) return;
+        if (then === HUGETLB) this.outcome = this.#hugetlb(this.#space.vmas.find(this.#vpn)!);
+        else if (!isHuge && exports.mapCopy(table, this.#vpn, host.index, this.#unshare ? 0 : 1) === L.FRAME_NONE)
+          this.outcome = 'no memory';
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- exclusive pages
+
+  /** The page lock keeps out whoever makes this page exclusive just now: until he lets go, the page is his. */
+  #revoke(run: Run, frame: number): Progress {
+    const { pageLocks } = this.#platform;
+    if (!pageLocks.tryLock(frame)) return run.waitFor(pageLocks.wait(frame));
+    this.#locked = frame;
+    this.#count('exclusive');
+    return this.#announce(this.#vpn, 1, REVOKE);
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- pages on devices
+
+  /** Whether the device for which this is served reaches the page where it is. */
+  #reaches(frame: number, high: number): boolean {
+    if (this.#owner === 0 || (this.#write && !(high & L.ENTRY_WRITE))) return false;
+    return this.#platform.nodes.of(frame).owner === this.#owner;
   }
 
   /**
-   * `migrate_to_ram`: the device's whole granule comes home, the faulting page first. No reference is taken meanwhile: two faults on one page would each
+   * `migrate_to_ram`: the device's whole granule comes home, a huge page as one, the faulting page first. No reference is taken meanwhile: two faults on one page would each
    * be a holder that the other's migration does not know. Whoever collects the page first has it, the other one then waits for its page lock.
    */
-  #callHome(run: Run, node: number): Progress {
+  #callHome(run: Run, node: number, isHuge: boolean): Progress {
     const space = this.#space;
     const memory = this.#platform.memories.get(node)!;
     this.#count('home');
-    const { start, end } = space.granule(this.#vpn, memory.granulePages);
+    const { start, end } = space.granule(this.#vpn, isHuge ? Math.max(memory.granulePages, HUGE_PAGES) : memory.granulePages);
     this.#phase = HOME;
     this.#home ??= new Migration(this.#platform);
     return run.call(this.#home.toHost(space, start, end - start, memory, 'home', this.#vpn));
   }
 
   #cameHome(run: Run): Progress {
+    this.broughtHome = true;
     switch (this.#home!.verdict(this.#vpn)) {
       case 'moved':
         return this.#end(run, 'served');
@@ -181,13 +395,13 @@ export class CpuFault implements Step {
   #isHeld(): boolean {
     const { core } = this.#platform;
     if ((core.entry(this.#space.table, this.#vpn) & L.ENTRY_KIND) !== L.KIND_DEVICE_PRIVATE) return false;
-    const record = core.frameRecord(core.entryLow);
+    const record = core.frameRecord(core.headOf(core.entryLow));
     return core.field(record, L.FRAME_REFS) !== (core.field(record, L.FRAME_MAPS) & L.MAPS_MASK);
   }
 
   #count(cause: CpuFaultCause): void {
     const { events } = this.#platform;
-    if (!this.#forDevice) events.counters.cpuFaults[cause]++;
+    if (!this.#forDevice) events.countCpuFault(cause);
     if (events.heard) {
       events.emit({ type: 'fault.cpu', space: this.#space.id, vpn: this.#vpn, write: this.#write, cause, forDevice: this.#forDevice });
     }

@@ -2,7 +2,9 @@
 export { CpuAccess } from './access.ts';
 export { AddressSpace, type AddressRange } from './address-space.ts';
 export type { CopyDirection, DeviceMemory } from './device-memory.ts';
+export { type ExclusiveOptions, type ExclusiveOutcome, type InstallExclusive, MakeExclusive } from './exclusive.ts';
 export { CpuFault, type FaultOutcome } from './fault.ts';
+export { Fork, type ForkDevice, type ForkOptions, type ForkOutcome } from './fork.ts';
 export { type Install, Migration } from './migration.ts';
 export {
   type IntervalNotifier,
@@ -16,6 +18,7 @@ export {
   RemoveNotifier,
   type TwoPassOps,
 } from './notifier.ts';
+export { Pin, type PinOptions, type PinOutcome, PinRange } from './pin.ts';
 export type { Platform } from './platform.ts';
 export {
   HMM_ERROR,

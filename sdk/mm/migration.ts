@@ -4,7 +4,7 @@
  * ```
  *   announce   notifier start: MIGRATE, with the owner so that its own contexts can ignore it; wait for every flush
  *   collect    migration entries in place, frames locked; notifier end; the owner's own translations withdrawn, flush awaited
- *   allocate   a target frame for each page that is to move; where there is none, the page stays
+ *   allocate   a target frame for each page that is to move; where there is none, the page stays; a huge page with small targets is split
  *   copy       by the device's engine or the core; holes and pages of zeros are cleared
  *   commit     late pins refuse; holes get their entry, inside a second notifier event
  *   install    the device's own translations of what moved to it
@@ -12,23 +12,44 @@
  * ```
  *
  * Partial success is normal. Nothing is lost whatever fails: until finalize the source frame has the bytes, and a page that did not move gets its old entry
- * back. Models: `migrate_vma_setup/pages/finalize`, `migrate_device_range`.
+ * back. Models: `migrate_vma_setup/pages/finalize`, `migrate_device_range`, `migrate_device_pfns`.
  */
 import * as L from '../../assembly/layout.ts';
-import { Copies, Ranges } from '../core/batch.ts';
+import { Ranges } from '../core/batch.ts';
 import type { MigrationCause } from '../events.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
-import type { DeviceMemory } from './device-memory.ts';
+import { Announced } from './announced.ts';
+import type { DeviceMemory, MigrationDevice } from './device-memory.ts';
+import { HostFrames } from './host-frames.ts';
+import { HUGE_PAGES } from './huge-window.ts';
+import { MigrationCopies } from './migration-copies.ts';
+import { placesOf } from './migration-places.ts';
+import { routesOf, type Way } from './migration-routes.ts';
+import { MigrationWords } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
-import type { Node } from './node.ts';
 import type { Platform } from './platform.ts';
-import { PROT_READ } from './vma.ts';
+import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
 
-/** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, both frames locked. */
+/** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, both frames locked; -1: that page did not move. */
 export type Install = (space: AddressSpace, vpn: number, frames: readonly number[], writable: (page: number) => boolean) => void;
+
+/** A migration in somebody else's hands: what to collect, and where to. */
+export interface MigrationPlan {
+  /** SELECT_* bits, SELECT_COMPOUND included; not looked at by frame. */
+  readonly select: number;
+  /** Whose device pages the selectors mean, and the MIGRATE event's owner. */
+  readonly owner: number;
+  /** Whose translations are withdrawn, whose engine copies. */
+  readonly device: MigrationDevice;
+  readonly cause: MigrationCause;
+  /** Called when pages are collected: look at `migration.source`, give targets with `migration.aim(i, frame)`. Frames come with one reference, which goes over. */
+  allocate(migration: Migration): void;
+  /** Between commit and finalize. */
+  readonly install?: Install | undefined;
+}
 
 /** Ends an invalidation that is running; one that never began is left alone. */
 export function endInvalidation(invalidation: Invalidation): void {
@@ -48,10 +69,10 @@ const ENDED = 8;
 /** Most pages of one migration: the batch area's words. */
 export const MIGRATION_PAGES_MAX: number = L.WORDS_MAX;
 
-/** The step that moves pages. Set up by `toDevice`, `toHost` or `framesToHost`; reused by its owner. */
+/** The step that moves pages. Set up by `toDevice`, `toHost`, `framesToHost`, `vma` or `frames`; reused by its owner. */
 export class Migration implements Step {
   readonly name = 'migrate';
-  /** Pages that moved, holes included. */
+  /** Pages that moved, holes included. A huge page is 512. */
   moved = 0;
   /** Pages whose bytes were copied. */
   copied = 0;
@@ -59,36 +80,42 @@ export class Migration implements Step {
   cleared = 0;
   /** Collected, but not moved: no target frame, a late pin, a failed copy. */
   refused = 0;
-  /** Source words after the last phase (u32 pairs): MIGRATE_MOVE is the verdict on each page. */
-  source: Uint32Array = new Uint32Array(0);
-  target: Uint32Array = new Uint32Array(0);
 
   readonly #platform: Platform;
+  readonly #words: MigrationWords = new MigrationWords();
   #space: AddressSpace | undefined;
   #vpn = 0;
-  #pages = 0;
   #select = 0;
   #owner = 0;
-  /** Pages that were collected to move: what did not, in the end, was refused. */
+  /** Pages that were collected, and holes that got a target: what did not move, in the end, was refused. */
   #collected = 0;
   #cause: MigrationCause = 'user';
-  #memory!: DeviceMemory;
-  #direction: 'to-device' | 'to-host' = 'to-host';
+  #device!: MigrationDevice;
+  /** It is somebody's plan: between which nodes pages move has to be asked of each. Else all of them move between the host and this node. */
+  #isPlanned = false;
+  #node = '';
   #first = 0;
-  #picks: readonly number[] | undefined;
+  /** Only pages on this memory are collected. */
+  #only: DeviceMemory | undefined;
   #frames: readonly number[] | undefined;
+  /** Made when something first comes home. */
+  #hostFrames: HostFrames | undefined;
+  #allocate!: (migration: Migration) => void;
   #install: Install | undefined;
   #phase = ANNOUNCE;
   #failed = false;
   readonly #invalidation: Invalidation = new Invalidation();
   readonly #second: Invalidation = new Invalidation();
-  readonly #others: Invalidation[] = [];
+  /** What other spaces have been told: those that share pages of the range, or all that map the frames. */
+  #others: Announced | undefined;
   /** Where the frames of a migration by frame were mapped when they were collected. */
   #places: Map<AddressSpace, Ranges> | undefined;
   readonly #withdrawn: Ranges = new Ranges();
   readonly #tickets: Ticket[] = [];
-  #copies: Copies | undefined;
-  #zeros: Copies | undefined;
+  /** Made at the first use of a copy engine. */
+  #copies: MigrationCopies | undefined;
+  /** The engine has this migration's copies. */
+  #engine = false;
 
   constructor(platform: Platform) {
     this.#platform = platform;
@@ -96,7 +123,7 @@ export class Migration implements Step {
 
   /**
    * Host pages, holes and pages of zeros in `[vpn, vpn + pages)` go to `memory`. `picks[i]` is the target frame of page i, with one
-   * reference that the migration takes over, or -1: leave that page where it is.
+   * reference that the migration takes over, or -1: leave that page where it is. A huge frame is the target of the 512 pages from i on, whose other picks are -1.
    */
   toDevice(
     space: AddressSpace,
@@ -106,34 +133,89 @@ export class Migration implements Step {
     cause: MigrationCause,
     install?: Install,
   ): this {
-    this.#begin(picks.length, memory, cause, 'to-device');
+    this.#begin(picks.length, memory.device, cause);
     this.#space = space;
     this.#vpn = vpn;
-    this.#picks = picks;
     this.#select = L.SELECT_SYSTEM;
+    for (let i = 0; i < picks.length; i++) {
+      if (picks[i]! < 0) continue;
+      if (this.aim(i, picks[i]!)) this.#select |= L.SELECT_COMPOUND;
+    }
+    this.#node = memory.node.name;
+    this.#allocate = nothing;
     this.#install = install;
     return this;
   }
 
-  /** The pages of `[vpn, vpn + pages)` that are on `memory` come home; `first` is served first when host frames run out. */
+  /**
+   * The pages of `[vpn, vpn + pages)`, of one VMA, that are on `memory` come home; `first` is served first when host frames run out. A huge page gets a huge frame, or, where there is none, as many small
+   * ones as there are.
+   */
   toHost(space: AddressSpace, vpn: number, pages: number, memory: DeviceMemory, cause: MigrationCause, first: number): this {
-    this.#begin(pages, memory, cause, 'to-host');
+    this.#begin(pages, memory.device, cause);
     this.#space = space;
     this.#vpn = vpn;
-    this.#select = L.SELECT_PRIVATE;
+    this.#select = (memory.kind === 'coherent' ? L.SELECT_COHERENT : L.SELECT_PRIVATE) | L.SELECT_COMPOUND;
+    // Selectors know devices, not memories.
+    if (memory.device.memories.some((other) => other !== memory && other.kind === memory.kind)) this.#only = memory;
     this.#first = first - vpn;
+    this.#node = memory.node.name;
+    this.#home();
     return this;
   }
 
-  /** These frames of `memory` come home, whoever maps them. Reads only physical structures: address spaces may be many. */
+  /** These frames of `memory` come home, whoever maps them. Reads only physical structures: address spaces may be many. A huge frame that finds no huge host frame is split first. */
   framesToHost(frames: readonly number[], memory: DeviceMemory, cause: MigrationCause): this {
-    this.#begin(frames.length, memory, cause, 'to-host');
+    this.#begin(frames.length, memory.device, cause);
     this.#frames = frames;
+    this.#node = memory.node.name;
+    this.#home();
     return this;
   }
 
-  #begin(pages: number, memory: DeviceMemory, cause: MigrationCause, direction: 'to-device' | 'to-host'): void {
-    if (pages < 1 || pages > MIGRATION_PAGES_MAX)
+  /**
+   * The pages of `[vpn, vpn + pages)` that `plan` selects go where it says. Requires: the mmap lock, held to the end. Throws EINVAL for no VMA, for hugetlb and special memory,
+   * and for a range that leaves the VMA; rights are not looked at. Models: `migrate_vma_setup`.
+   */
+  vma(space: AddressSpace, vpn: number, pages: number, plan: MigrationPlan): this {
+    const vma = space.vmas.find(vpn);
+    const at = vpn * L.PAGE_BYTES;
+    if (!vma) throw fail('EINVAL', 'migration start', at, 'is not mapped');
+    if (isHugetlb(vma) || isSpecial(vma))
+      throw fail('EINVAL', 'migration start', at, 'is hugetlb or special memory, which does not migrate');
+    if (vpn + pages > vma.end) throw fail('EINVAL', 'migration end', at + pages * L.PAGE_BYTES, 'is outside the mapping of its start');
+    this.#plan(pages, plan);
+    this.#space = space;
+    this.#vpn = vpn;
+    this.#select = plan.select;
+    return this;
+  }
+
+  /**
+   * These frames of memories of `plan.device` go where it says, whoever maps them: one word for each listed frame, COMPOUND for a huge one. Free, locked and held ones stay. Nothing is installed.
+   * Models: `migrate_device_pfns`.
+   */
+  frames(frames: readonly number[], plan: MigrationPlan): this {
+    this.#plan(frames.length, plan);
+    this.#frames = [...frames];
+    return this;
+  }
+
+  #home(): void {
+    this.#hostFrames ??= new HostFrames(this.#platform);
+    this.#allocate = this.#giveHostFrames;
+  }
+
+  #plan(pages: number, plan: MigrationPlan): void {
+    this.#begin(pages, plan.device, plan.cause);
+    this.#owner = plan.owner;
+    this.#isPlanned = true;
+    this.#allocate = (migration): void => plan.allocate(migration);
+    this.#install = plan.install;
+  }
+
+  #begin(pages: number, device: MigrationDevice, cause: MigrationCause): void {
+    if (!Number.isInteger(pages) || pages < 1 || pages > MIGRATION_PAGES_MAX)
       throw fail('EINVAL', 'migration pages', pages, `is not a count between 1 and ${MIGRATION_PAGES_MAX}`);
     this.moved = 0;
     this.copied = 0;
@@ -141,32 +223,64 @@ export class Migration implements Step {
     this.refused = 0;
     this.#space = undefined;
     this.#vpn = 0;
-    this.#pages = pages;
-    this.#owner = memory.owner;
+    this.#select = 0;
+    this.#owner = device.owner;
     this.#collected = 0;
     this.#cause = cause;
-    this.#memory = memory;
-    this.#direction = direction;
+    this.#device = device;
+    this.#isPlanned = false;
     this.#first = 0;
-    this.#picks = undefined;
+    this.#only = undefined;
     this.#frames = undefined;
     this.#places = undefined;
     this.#install = undefined;
     this.#phase = ANNOUNCE;
     this.#failed = false;
+    this.#engine = false;
     this.#tickets.length = 0;
-    if (this.source.length < pages * 2) {
-      this.source = new Uint32Array(pages * 2);
-      this.target = new Uint32Array(pages * 2);
-    }
+    this.#words.begin(pages);
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- for `allocate`
+
+  /** Words of the range, or of the list of frames: how many. */
+  get pages(): number {
+    return this.#words.count;
+  }
+
+  /** Source words (u32 pairs: frame, MIGRATE_* bits), after the last phase with the verdict on each page: MIGRATE_MOVE. */
+  get source(): Uint32Array {
+    return this.#words.source;
+  }
+
+  /** Target words. */
+  get target(): Uint32Array {
+    return this.#words.target;
+  }
+
+  /**
+   * Gives word `i` its target: a frame with one reference, which goes over. A huge frame is for a COMPOUND word; a COMPOUND word may also get 512 small ones, one for each of its
+   * pages. Returns whether it is huge.
+   */
+  aim(i: number, frame: number): boolean {
+    const { core } = this.#platform;
+    const huge = (core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_ORDER) !== 0;
+    this.#words.aim(i, frame, huge);
+    return huge;
   }
 
   /** What became of one page of the range. Requires: DONE. */
   verdict(vpn: number): 'moved' | 'refused' | 'not collected' {
-    const high = this.source[(vpn - this.#vpn) * 2 + 1]!;
-    if (high & L.MIGRATE_MOVE) return 'moved';
-    return high & L.MIGRATE_VALID ? 'refused' : 'not collected';
+    const words = this.#words;
+    let i = vpn - this.#vpn;
+    const head = i - (vpn % HUGE_PAGES);
+    if (words.bits(i) === 0 && head >= 0 && words.span(head) > 1) i = head;
+    const bits = words.bits(i);
+    if (bits & L.MIGRATE_MOVE) return 'moved';
+    return bits & L.MIGRATE_VALID ? 'refused' : 'not collected';
   }
+
+  // -------------------------------------------------------------------------------------------------------------- the phases
 
   next(run: Run): Progress {
     switch (this.#phase) {
@@ -178,6 +292,7 @@ export class Migration implements Step {
       case COLLECT: {
         const pending = this.#flushing();
         if (pending) return run.waitFor(pending);
+        if (this.#tellOthers()) return AGAIN;
         this.#collect();
         this.#platform.pageLocks.moving++;
         this.#phase = ALLOCATE;
@@ -186,7 +301,9 @@ export class Migration implements Step {
       case ALLOCATE: {
         const pending = this.#nextTicket();
         if (pending) return run.waitFor(pending);
-        this.#allocate();
+        this.#allocate(this);
+        this.#split();
+        this.#collected = this.#words.offered;
         this.#phase = COPY;
         this.#copy();
         if (this.#tickets.length > 0) return AGAIN;
@@ -196,7 +313,7 @@ export class Migration implements Step {
         const pending = this.#nextTicket();
         if (pending) return run.waitFor(pending);
         this.#phase = ZERO;
-        this.#zero();
+        if (this.#engine) this.#copies!.zero(this.#space, this.#tickets);
       }
       // falls through
       case ZERO: {
@@ -220,97 +337,73 @@ export class Migration implements Step {
 
   /** A migration that is broken off puts every page back where it was. */
   abort(): void {
+    const { core, pageLocks } = this.#platform;
+    const words = this.#words;
     endInvalidation(this.#invalidation);
     endInvalidation(this.#second);
-    for (const each of this.#others) endInvalidation(each);
-    this.#others.length = 0;
-    if (this.#phase <= COLLECT && this.#picks) for (const frame of this.#picks) if (frame >= 0) this.#platform.core.exports.framePut(frame);
-    if (this.#phase > COLLECT && this.#phase <= INSTALL) {
+    this.#others?.end();
+    this.#hostFrames?.putBack();
+    if (this.#phase <= COLLECT) {
+      if (this.#allocate === nothing)
+        for (let i = 0; i < words.count; i++) if (words.hasTarget(i)) core.exports.framePut(words.targetFrame(i));
+    } else if (this.#phase <= INSTALL) {
       // Holes that the commit has filled have their page, and keep it.
       const refused = this.#phase === INSTALL ? L.MIGRATE_VALID : 0;
-      for (let i = 0; i < this.#pages; i++) if ((this.source[i * 2 + 1]! & refused) === refused) this.source[i * 2 + 1]! &= ~L.MIGRATE_MOVE;
-      if (this.#phase <= ALLOCATE && !this.#picks) this.target.fill(0, 0, this.#pages * 2);
-      this.#lend();
-      this.#platform.core.exports.migrateFinalize(this.#pages, this.#sourceAt, this.#targetAt);
-      this.#withhold();
-      this.#platform.pageLocks.moving--;
+      for (let i = 0; i < words.count; i++) if ((words.bits(i) & refused) === refused) words.refuse(i);
+      words.lend(core);
+      core.exports.migrateFinalize(words.count, core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET));
+      pageLocks.moving--;
       this.#phase = ENDED;
     }
     this.#platform.settleFreed();
-    this.#platform.pageLocks.released();
-  }
-
-  get #sourceAt(): number {
-    return this.#platform.core.area(L.AREA_SOURCE);
-  }
-
-  get #targetAt(): number {
-    return this.#platform.core.area(L.AREA_TARGET);
-  }
-
-  /** Puts this migration's words into the batch areas for the next core call. */
-  #lend(): void {
-    const core = this.#platform.core;
-    put(core.u32, this.#sourceAt >>> 2, this.source, this.#pages * 2);
-    put(core.u32, this.#targetAt >>> 2, this.target, this.#pages * 2);
-  }
-
-  /** Takes the source words back. */
-  #keep(): void {
-    const { u32 } = this.#platform.core;
-    const at = this.#sourceAt >>> 2;
-    for (let i = 0, end = this.#pages * 2; i < end; i++) this.source[i] = u32[at + i]!;
+    pageLocks.released();
   }
 
   #announce(): void {
     if (this.#space) {
-      this.#space.announce(this.#invalidation.set(this.#vpn, this.#vpn + this.#pages, 'MIGRATE', this.#owner));
+      this.#space.announce(this.#invalidation.set(this.#vpn, this.#vpn + this.#words.count, 'MIGRATE', this.#owner));
       return;
     }
-    // By frame: one event for every run of consecutive pages of every space.
-    for (const [space, ranges] of this.#mapped()) {
-      ranges.each((vpn, pages) => {
-        const each = new Invalidation();
-        space.announce(each.set(vpn, vpn + pages, 'MIGRATE', this.#owner));
-        this.#others.push(each);
-      });
+    if (this.#allocate === this.#giveHostFrames) {
+      const frames = this.#hostFrames!.prepare(this.#frames!, MIGRATION_PAGES_MAX);
+      if (frames !== this.#frames) this.#words.begin(frames.length);
+      this.#frames = frames;
     }
+    this.#tellOthers();
   }
 
-  /** The pages of every space that map the frames to be moved. */
-  #mapped(): Map<AddressSpace, Ranges> {
-    const core = this.#platform.core;
-    const bySpace = new Map<AddressSpace, number[]>();
-    const list = core.words(L.AREA_LIST, 3);
-    for (const frame of this.#frames!) {
-      const record = core.frameRecord(frame);
-      const owner = core.field(record, L.FRAME_RMAP_OWNER);
-      if (owner === 0) continue;
-      const mappings = core.exports.rmapList(frame, core.area(L.AREA_LIST), L.LIST_MAX / 3);
-      const words = mappings === 1 ? list : core.words(L.AREA_LIST, mappings * 3);
-      for (let i = 0; i < mappings; i++) {
-        const space = this.#platform.spaces.get(words[i * 3]!);
-        if (!space) continue;
-        const pages = bySpace.get(space);
-        const vpn = words[i * 3 + 2]! * 2 ** 32 + words[i * 3 + 1]!;
-        if (pages) pages.push(vpn);
-        else bySpace.set(space, [vpn]);
-      }
+  /** Tells every space that maps what is to move and has not been told. Returns whether there was one. */
+  #tellOthers(): boolean {
+    if (!this.#space) {
+      this.#places = placesOf(this.#platform, this.#frames!);
+      return (this.#others ??= new Announced()).tell(this.#places, 'MIGRATE', this.#owner);
     }
-    const result = new Map<AddressSpace, Ranges>();
-    for (const [space, pages] of bySpace) {
-      const ranges = new Ranges();
-      for (const vpn of pages.sort((a, b) => a - b)) ranges.add(vpn, 1);
-      result.set(space, ranges);
+    // Nothing is shared in a machine without reverse-map records.
+    if (this.#platform.core.header(L.H_CHAIN_USED) === 0) return false;
+    const shared = this.#shared(this.#space);
+    if (shared.length === 0) return false;
+    const places = placesOf(this.#platform, shared);
+    places.delete(this.#space);
+    return (this.#others ??= new Announced()).tell(places, 'CLEAR');
+  }
+
+  /** Frames of the range that other entries map, too: by the reverse map they go along, whichever space it is. Models: the events of `try_to_migrate`. */
+  #shared(space: AddressSpace): number[] {
+    const { core } = this.#platform;
+    const frames: number[] = [];
+    for (let i = 0; i < this.#words.count; i++) {
+      const high = core.entry(space.table, this.#vpn + i);
+      const kind = high & L.ENTRY_KIND;
+      if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || high & L.ENTRY_ZERO) continue;
+      const frame = core.headOf(core.entryLow);
+      if (core.field(core.frameRecord(frame), L.FRAME_RMAP_OWNER) >>> L.RMAP_CHAINED_SHIFT !== 0 && frames.at(-1) !== frame)
+        frames.push(frame);
     }
-    return result;
+    return frames;
   }
 
   #flushing(): Ticket | undefined {
-    const pending = this.#invalidation.unfinished;
-    if (pending) return pending;
-    for (const { unfinished } of this.#others) if (unfinished) return unfinished;
-    return undefined;
+    return this.#invalidation.unfinished ?? this.#others?.unfinished;
   }
 
   /** The first ticket still open; a failed one makes every page of this migration stay. */
@@ -326,209 +419,168 @@ export class Migration implements Step {
 
   #collect(): void {
     const { core } = this.#platform;
-    const exports = core.exports;
-    if (this.#space) {
-      if (this.#picks) this.#aimPicks();
-      const wanted = this.#picks ? this.#targetAt : 0;
-      exports.migrateCollect(this.#space.table, this.#vpn, this.#pages, this.#select, this.#owner, L.FRAME_NONE, this.#sourceAt, wanted);
-      this.#keep();
-      this.#collected = this.#wanting(L.MIGRATE_VALID) + (this.#picks ? this.#wanting(0) : 0);
+    const { exports } = core;
+    const words = this.#words;
+    const sourceAt = core.area(L.AREA_SOURCE);
+    const space = this.#space;
+    if (space) {
+      const aimed = this.#allocate === nothing;
+      if (this.#only) this.#wantFrom(space, this.#only);
+      if (aimed || this.#only) words.lendTarget(core);
+      const vma = space.vmas.find(this.#vpn);
+      const select = vma && !isAnonymous(vma) ? this.#select | L.SELECT_NO_HOLES : this.#select;
+      const wanted = aimed || this.#only ? core.area(L.AREA_TARGET) : 0;
+      exports.migrateCollect(space.table, this.#vpn, words.count, select, this.#owner, L.FRAME_NONE, sourceAt, wanted);
+      words.keep(core);
+      if (this.#only) words.target.fill(0, 0, words.count * 2);
       endInvalidation(this.#invalidation);
-      this.#withdraw(this.#space);
+      this.#others?.end();
+      this.#withdraw(space);
     } else {
-      const spaces = this.#mapped();
-      this.#places = spaces;
-      core.words(L.AREA_LIST, this.#pages).set(this.#frames!);
-      exports.migrateCollectFrames(core.area(L.AREA_LIST), this.#pages, this.#sourceAt);
-      this.#keep();
-      this.#collected = this.#wanting(L.MIGRATE_VALID);
-      for (const each of this.#others) endInvalidation(each);
-      this.#others.length = 0;
-      for (const [space, ranges] of spaces) this.#memory.withdraw(space, ranges, this.#tickets);
+      core.words(L.AREA_LIST, words.count).set(this.#frames!);
+      exports.migrateCollectFrames(core.area(L.AREA_LIST), words.count, sourceAt);
+      words.keep(core);
+      this.#others?.end();
+      for (const [each, ranges] of this.#places!) this.#device.withdraw(each, ranges, this.#tickets);
+    }
+  }
+
+  /** Marks the pages on this memory: the others are not looked at. */
+  #wantFrom(space: AddressSpace, memory: DeviceMemory): void {
+    const { core } = this.#platform;
+    const words = this.#words;
+    for (let i = 0; i < words.count; i++) {
+      const high = core.entry(space.table, this.#vpn + i);
+      const kind = high & L.ENTRY_KIND;
+      if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || !memory.node.holds(core.entryLow)) continue;
+      const huge = (high & L.ENTRY_ORDER) !== 0 && (this.#vpn + i) % HUGE_PAGES === 0 && i + HUGE_PAGES <= words.count;
+      words.aim(i, core.entryLow, huge);
     }
   }
 
   /** The owner's own contexts ignored the event: now they lose exactly the pages that were collected. */
   #withdraw(space: AddressSpace): void {
+    const words = this.#words;
     const ranges = this.#withdrawn.clear();
-    for (let i = 0; i < this.#pages; i++) {
-      if (this.source[i * 2 + 1]! & L.MIGRATE_MOVE) ranges.add(this.#vpn + i, 1);
-    }
-    if (ranges.count > 0) this.#memory.withdraw(space, ranges, this.#tickets);
+    for (let i = 0; i < words.count; i++) if (words.moves(i)) ranges.add(this.#vpn + i, words.span(i));
+    if (ranges.count > 0) this.#device.withdraw(space, ranges, this.#tickets);
   }
 
-  #allocate(): void {
-    if (this.#picks) return;
-    this.target.fill(0, 0, this.#pages * 2);
-    const host: Node = this.#platform.host;
-    const want = (i: number): boolean => {
-      if (!(this.source[i * 2 + 1]! & L.MIGRATE_VALID) || this.target[i * 2 + 1]! !== 0) return true;
-      const frame = host.take();
-      if (frame < 0) return false;
-      this.#aim(i, frame);
-      return true;
-    };
-    if (!want(this.#first)) return;
-    for (let i = 0; i < this.#pages; i++) if (!want(i)) return;
-  }
+  /** Host frames for what comes home, the first page's before all others. */
+  readonly #giveHostFrames = (): void => this.#hostFrames!.give(this.#words, this.#space ? this.#vpn : undefined, this.#first);
 
-  /** Only pages that have a target are collected. */
-  #aimPicks(): void {
-    this.target.fill(0, 0, this.#pages * 2);
-    for (let i = 0; i < this.#pages; i++) if (this.#picks![i]! >= 0) this.#aim(i, this.#picks![i]!);
-    put(this.#platform.core.u32, this.#targetAt >>> 2, this.target, this.#pages * 2);
-  }
-
-  #aim(page: number, frame: number): void {
-    this.target[page * 2] = frame;
-    this.target[page * 2 + 1] = L.MIGRATE_VALID;
+  /** A huge page that goes to small frames is split now, while nobody can touch it. */
+  #split(): void {
+    const words = this.#words;
+    if (!this.#space || !words.mustSplit) return;
+    const { core } = this.#platform;
+    words.lend(core);
+    core.exports.migrateSplit(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), words.count);
+    words.keep(core);
   }
 
   #copy(): void {
-    if (!this.#memory.hasEngine(this.#space)) {
-      this.#lend();
-      this.#platform.core.exports.migrateCopy(this.#sourceAt, this.#targetAt, this.#pages);
-      // What an earlier migration of this object gave to an engine is not to be done again.
-      this.#zeros?.clear();
+    if (this.#device.hasEngine(this.#space)) {
+      this.#engine = true;
+      this.#copies ??= new MigrationCopies(this.#platform);
+      this.#copies.of(this.#words, this.#device).copy(this.#space, this.#tickets);
       return;
     }
-    this.#copies ??= new Copies(this.#locator, this.#performCopy, this.#bytes);
-    this.#zeros ??= new Copies(this.#locator, this.#performCopy, this.#bytes);
-    const copies = this.#copies.clear();
-    const zeros = this.#zeros.clear();
-    for (let i = 0; i < this.#pages; i++) {
-      const high = this.source[i * 2 + 1]!;
-      if (!(high & L.MIGRATE_MOVE) || this.target[i * 2 + 1] === 0) continue;
-      if (high & L.MIGRATE_VALID) copies.add(this.source[i * 2]!, this.target[i * 2]!);
-      else zeros.add(-1, this.target[i * 2]!);
-    }
-    if (copies.count === 0) return;
-    const ticket = this.#memory.copy(this.#direction, this.#space, copies);
-    if (ticket) this.#tickets.push(ticket);
-  }
-
-  #zero(): void {
-    const zeros = this.#zeros;
-    if (!zeros || zeros.count === 0) return;
-    const ticket = this.#memory.zero(this.#space, zeros);
-    if (ticket) this.#tickets.push(ticket);
-  }
-
-  readonly #locator = {
-    memoryOf: (frame: number): number => (this.#platform.nodes.of(frame) === this.#memory.node ? 0 : -1),
-    pageOf: (frame: number): number => this.#platform.nodes.pageOf(frame),
-  };
-
-  readonly #bytes = (frame: number, pages: number): Uint8Array => {
     const { core } = this.#platform;
-    const at = core.frameBytes(frame);
-    return core.u8.subarray(at, at === 0 ? 0 : at + pages * L.PAGE_BYTES);
-  };
-
-  readonly #performCopy = (from: number, to: number, pages: number): void => {
-    this.#platform.core.exports.frameCopy(from, to, pages);
-  };
-
-  #isHole(page: number): boolean {
-    const high = this.source[page * 2 + 1]!;
-    return (high & L.MIGRATE_MOVE) !== 0 && !(high & L.MIGRATE_VALID) && this.target[page * 2 + 1] !== 0;
+    this.#words.lend(core);
+    core.exports.migrateCopy(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), this.#words.count);
   }
 
   /** A second event surrounds the insertion of holes, from the first of them to the end of the range. */
   #announceHoles(): void {
     if (!this.#space || this.#failed) return;
-    for (let i = 0; i < this.#pages; i++) {
-      if (!this.#isHole(i)) continue;
-      this.#space.announce(this.#second.set(this.#vpn + i, this.#vpn + this.#pages, 'MIGRATE', this.#owner));
+    const words = this.#words;
+    for (let i = 0; i < words.count; i++) {
+      if (!words.moves(i) || words.bits(i) & L.MIGRATE_VALID || !words.hasTarget(i)) continue;
+      this.#space.announce(this.#second.set(this.#vpn + i, this.#vpn + words.count, 'MIGRATE', this.#owner));
       return;
     }
   }
 
   #finish(): void {
-    const { core, events } = this.#platform;
+    const { core, pageLocks } = this.#platform;
     const { exports } = core;
+    const words = this.#words;
     const space = this.#space;
-    if (this.#failed) for (let i = 0; i < this.#pages; i++) this.source[i * 2 + 1]! &= ~L.MIGRATE_MOVE;
-    this.#lend();
-    const table = space ? space.table : 0;
-    exports.migrateCommit(table, this.#vpn, this.#pages, this.#sourceAt, this.#targetAt, space?.writable(this.#vpn) ? 1 : 0, L.FRAME_NONE);
-    this.#keep();
+    const sourceAt = core.area(L.AREA_SOURCE);
+    const targetAt = core.area(L.AREA_TARGET);
+    if (this.#failed) for (let i = 0; i < words.count; i++) words.refuse(i);
+    words.lend(core);
+    const writable = space?.writable(this.#vpn) ? 1 : 0;
+    exports.migrateCommit(space ? space.table : 0, this.#vpn, words.count, sourceAt, targetAt, writable, L.FRAME_NONE);
+    words.keep(core);
     this.#phase = INSTALL;
     endInvalidation(this.#second);
-    this.copied = this.#wanting(L.MIGRATE_VALID);
-    this.cleared = this.#wanting(0);
-    this.refused = this.#collected - this.copied - this.cleared;
+    this.copied = words.pages(true);
+    this.cleared = words.pages(false);
+    this.moved = this.copied + this.cleared;
+    this.refused = this.#collected - this.moved;
     if (space && this.#install) this.#installMoved(space, this.#install);
-    this.#lend();
-    this.moved = exports.migrateFinalize(this.#pages, this.#sourceAt, this.#targetAt);
-    this.#withhold();
-    this.#platform.pageLocks.moving--;
+    words.lend(core);
+    exports.migrateFinalize(words.count, sourceAt, targetAt);
+    if (space && this.cleared > 0) this.#withhold(space);
+    pageLocks.moving--;
     this.#phase = ENDED;
     this.#platform.settleFreed();
-    this.#platform.pageLocks.released();
-    const host = this.#platform.host.name;
-    const from = this.#direction === 'to-device' ? host : this.#memory.node.name;
-    const to = this.#direction === 'to-device' ? this.#memory.node.name : host;
-    events.countMigrated(
-      from,
-      to,
-      this.copied,
-      this.copied * L.PAGE_BYTES,
-      this.#direction === 'to-device' ? 'toDevice' : 'toHost',
-      this.#cause,
-    );
-    events.counters.cleared += this.cleared;
-    if (events.heard) {
-      const { copied: pages, cleared: fresh, refused } = this;
-      events.emit({
-        type: 'pages.migrated',
-        space: space?.id ?? -1,
-        vpn: this.#vpn,
-        from,
-        to,
-        pages,
-        cleared: fresh,
-        refused,
-        cause: this.#cause,
-      });
+    pageLocks.released();
+    this.#report();
+  }
+
+  /** Counts what moved, by the nodes it moved between. */
+  #report(): void {
+    this.#platform.events.counters.cleared += this.cleared;
+    if (this.#isPlanned) {
+      let { refused } = this;
+      for (const { from, to, way, copied, cleared } of routesOf(this.#platform, this.#words)) {
+        this.#count(from, to, way, copied, cleared, refused);
+        refused = 0;
+      }
+      return;
     }
+    const host = this.#platform.host.name;
+    if (this.#allocate === nothing) this.#count(host, this.#node, 'toDevice', this.copied, this.cleared, this.refused);
+    else this.#count(this.#node, host, 'toHost', this.copied, this.cleared, this.refused);
   }
 
-  /** A page that comes to the host where the VMA gives no right to it must not be open to the CPU: the core knows entries, not VMAs. */
-  #withhold(): void {
-    if (this.#space) this.#withholdIn(this.#space, this.#vpn, this.#pages);
-    else this.#places?.forEach((ranges, space) => ranges.each((vpn, pages) => this.#withholdIn(space, vpn, pages)));
+  #count(from: string, to: string, way: Way, copied: number, cleared: number, refused: number): void {
+    const { events } = this.#platform;
+    events.countMigrated(from, to, copied, copied * L.PAGE_BYTES, way, this.#cause);
+    if (!events.heard) return;
+    const space = this.#space?.id ?? -1;
+    events.emit({ type: 'pages.migrated', space, vpn: this.#vpn, from, to, pages: copied, cleared, refused, cause: this.#cause });
   }
 
-  #withholdIn(space: AddressSpace, start: number, pages: number): void {
-    const { core, spaces } = this.#platform;
-    if (spaces.get(space.id) !== space) return;
-    space.vmas.each(start, start + pages, (vma, first, last) => {
-      if (!(vma.prot & PROT_READ)) core.exports.reprotect(space.table, first, last - first, 0);
-    });
-  }
-
-  /** Pages with MOVE, by whether they have a source. */
-  #wanting(valid: number): number {
-    let pages = 0;
-    for (let i = 0; i < this.#pages; i++)
-      if ((this.source[i * 2 + 1]! & (L.MIGRATE_MOVE | L.MIGRATE_VALID)) === (L.MIGRATE_MOVE | valid)) pages++;
-    return pages;
+  /** A hole that was filled where the VMA gives no right at all must not be open to the CPU: the core knows entries, not VMAs. */
+  #withhold(space: AddressSpace): void {
+    const vma = space.vmas.find(this.#vpn);
+    if (!vma || vma.prot & PROT_READ) return;
+    const words = this.#words;
+    for (let i = 0; i < words.count; i++) {
+      if (words.moves(i) && !(words.bits(i) & L.MIGRATE_VALID))
+        this.#platform.core.exports.reprotect(space.table, this.#vpn + i, words.span(i), 0);
+    }
   }
 
   /** Between commit and finalize the device gets its translations: the write right is the migration entry's, or for a hole the VMA's. */
   #installMoved(space: AddressSpace, install: Install): void {
-    const frames: number[] = [];
-    for (let i = 0; i < this.#pages; i++) frames.push(this.source[i * 2 + 1]! & L.MIGRATE_MOVE ? this.target[i * 2]! : -1);
+    const words = this.#words;
+    const frames: number[] = new Array<number>(words.count).fill(L.FRAME_NONE);
+    for (let i = 0; i < words.count; i++) {
+      if (words.moves(i)) for (let page = 0; page < words.span(i); page++) frames[i + page] = words.targetFrame(i) + page;
+    }
     const writable = space.writable(this.#vpn);
     install(space, this.#vpn, frames, (page) => {
-      const high = this.source[page * 2 + 1]!;
-      return high & L.MIGRATE_VALID ? (high & L.MIGRATE_WRITE) !== 0 : writable;
+      let bits = words.bits(page);
+      if (bits === 0) bits = words.bits(page - ((this.#vpn + page) % HUGE_PAGES));
+      return bits & L.MIGRATE_VALID ? (bits & L.MIGRATE_WRITE) !== 0 : writable;
     });
   }
 }
 
-/** Word by word: most migrations move a page or a few, for which two views cost more than the words. */
-function put(into: Uint32Array, at: number, words: Uint32Array, count: number): void {
-  for (let i = 0; i < count; i++) into[at + i] = words[i]!;
-}
+/** Targets are there already. */
+function nothing(): void {}

@@ -5,10 +5,15 @@ import { fail } from '../errors.ts';
 import type { Core } from '../core/abi.ts';
 import * as L from '../../assembly/layout.ts';
 
-export type NodeKind = 'host' | 'private';
+/** `host`: DRAM. `private`: a device's, the CPU cannot reach it. `coherent`: a device's, mapped for the CPU like its own. */
+export type NodeKind = 'host' | 'private' | 'coherent';
 export type BytesIn = 'backed' | 'metadata' | 'external';
 
-const KINDS: Readonly<Record<NodeKind, number>> = { host: L.NODE_IS_HOST, private: L.NODE_IS_PRIVATE };
+const KINDS: Readonly<Record<NodeKind, number>> = {
+  host: L.NODE_IS_HOST,
+  private: L.NODE_IS_PRIVATE,
+  coherent: L.NODE_IS_COHERENT,
+};
 const BYTES: Readonly<Record<BytesIn, number>> = { backed: L.BYTES_BACKED, metadata: L.BYTES_METADATA, external: L.BYTES_EXTERNAL };
 /** Who hands frames out: the core's buddy allocator, the driver's own, or a device's operating system. */
 export type Allocator = 'core' | 'driver' | 'peer';
@@ -35,10 +40,13 @@ export class Node {
   readonly owner: number;
   readonly bytesIn: BytesIn;
   readonly allocator: Allocator;
+  /** Byte address of its first frame's bytes, 0 when they are not in the machine's memory. */
+  readonly bytesAt: number;
   readonly #core: Core;
 
   constructor(core: Core, index: number, base: number, bytesAt: number, description: NodeDescription) {
     this.#core = core;
+    this.bytesAt = bytesAt;
     this.index = index;
     this.base = base;
     this.name = description.name;
@@ -74,9 +82,9 @@ export class Node {
     return this.#core.field(this.#core.nodeRecord(this.index), L.NODE_FREE);
   }
 
-  /** A frame with one reference, or -1 when none is free. Requires: the core is the allocator. */
-  take(): number {
-    return this.#core.exports.frameTake(this.index, 0);
+  /** A frame of 2^order pages with one reference and stale bytes, or -1 when none is free. Requires: the core is the allocator. */
+  take(order = 0): number {
+    return this.#core.exports.frameTake(this.index, order);
   }
 
   holds(frame: number): boolean {
@@ -86,61 +94,93 @@ export class Node {
 
 const HUGE_FRAMES = 2 ** L.HUGE_ORDER;
 
-/** The nodes of a machine, and the frame numbers and bytes that are left for more. */
-export class Nodes {
-  readonly list: Node[] = [];
-  readonly #core: Core;
-  #nextFrame = 0;
-  #nextByte: number;
+/** A stretch of frame numbers or bytes that a node has. */
+interface Stretch {
+  readonly start: number;
+  readonly end: number;
+}
 
-  constructor(core: Core) {
+/** The nodes of a machine, and the frame numbers and bytes that are left for more. What a node that is dropped had, the next one that fits gets. */
+export class Nodes {
+  /** By ascending index: the page of zeros, the host's DRAM, then the memories of devices. */
+  readonly list: Node[] = [];
+  /** Page numbers that the machine's physical addresses can have. */
+  readonly framesMax: number;
+  readonly #core: Core;
+  readonly #byIndex: (Node | undefined)[] = [];
+
+  /** `framesMax`: frame numbers are below it, and below the number of frame records. */
+  constructor(core: Core, framesMax: number = Number.MAX_SAFE_INTEGER) {
     this.#core = core;
-    this.#nextByte = core.plan.bytesAt;
+    this.framesMax = framesMax;
   }
 
-  /** Adds a node behind the others. Throws ENOMEM when frame records, bytes or node slots run out; nothing has changed then. */
+  /**
+   * Adds a node: the first free index, the first stretches of frame numbers and bytes that are long enough. Throws ENOMEM when frame records, physical addresses, bytes or
+   * node slots run out, EINVAL for a name that is taken; nothing has changed then. Models: `request_free_mem_region`, `add_pages`.
+   */
   add(description: NodeDescription): Node {
-    const plan = this.#core.plan;
+    const { plan } = this.#core;
     const { name, frames } = description;
     if (this.list.length >= L.NODES_MAX) throw fail('ENOMEM', 'nodes', this.list.length, `is the limit, reached before ${name}`);
     if (this.list.some((node) => node.name === name)) throw fail('EINVAL', 'node name', name, 'is taken');
-    // A device's frames begin at a multiple of 2 MiB, so that pages aligned in its memory are aligned here; and never right behind another
-    // node's, so that a run of frames is always of one memory.
-    const base = description.owner > 0 ? (Math.floor(this.#nextFrame / HUGE_FRAMES) + 1) * HUGE_FRAMES : this.#nextFrame;
-    if (base + frames > plan.frames) {
+    const begin = description.owner > 0 ? behind : next;
+    const records = gaps(this.#frames(description.owner), 0, Math.min(plan.frames, this.framesMax));
+    const base = firstFit(records, frames, begin);
+    if (base === undefined) {
+      // Would the records do? Then it is the addresses that do not.
+      const roomy =
+        this.framesMax < plan.frames && firstFit(gaps(this.#frames(description.owner), 0, plan.frames), frames, begin) !== undefined;
+      const cure = roomy ? 'physicalBits' : 'deviceMemory';
+      const left = longest(records, begin);
       throw fail(
         'ENOMEM',
         `${name} pages`,
         frames,
-        `do not fit the machine: ${Math.max(0, plan.frames - base)} pages are left; give createMachine more deviceMemory`,
+        `do not fit the machine: ${left} pages are left in one piece; give createMachine more ${cure}`,
       );
     }
-    const bytes = description.bytesIn === 'backed' ? frames * L.PAGE_BYTES : 0;
-    if (this.#nextByte + bytes > plan.bytesEnd) {
-      throw fail(
-        'ENOMEM',
-        `${name} bytes`,
-        bytes,
-        `do not fit the machine: ${plan.bytesEnd - this.#nextByte} bytes are left; give createMachine more deviceMemory`,
-      );
+    let bytesAt = 0;
+    if (description.bytesIn === 'backed') {
+      const bytes = frames * L.PAGE_BYTES;
+      const held = this.list
+        .filter((node) => node.bytesAt > 0)
+        .map((node) => ({ start: node.bytesAt, end: node.bytesAt + node.frames * L.PAGE_BYTES }));
+      const free = gaps(held, plan.bytesAt, plan.bytesEnd);
+      const found = firstFit(free, bytes, next);
+      if (found === undefined) {
+        throw fail(
+          'ENOMEM',
+          `${name} bytes`,
+          bytes,
+          `do not fit the machine: ${longest(free, next)} bytes are left in one piece; give createMachine more deviceMemory`,
+        );
+      }
+      bytesAt = found;
     }
-    const node = new Node(this.#core, this.list.length, base, bytes > 0 ? this.#nextByte : 0, description);
+    let index = 0;
+    while (this.#byIndex[index]) index++;
+    const node = new Node(this.#core, index, base, bytesAt, description);
+    this.#byIndex[index] = node;
     this.list.push(node);
-    this.#nextFrame = base + frames;
-    this.#nextByte += bytes;
+    this.list.sort((a, b) => a.index - b.index);
     return node;
   }
 
-  /** Takes the node away that was added last. Requires: none of its frames has been used. */
+  /** Takes a node away. Requires: none of its frames is in use. Throws EBUSY otherwise; nothing has changed then. */
   drop(node: Node): void {
-    if (this.list.at(-1) !== node || this.#core.exports.nodeDestroy(node.index) !== 0)
-      throw fail('EINVAL', 'node', node.name, 'is not the last one, or in use');
-    this.list.pop();
-    this.#nextFrame = node.base;
-    if (node.bytesIn === 'backed') this.#nextByte -= node.frames * L.PAGE_BYTES;
+    const used = this.#core.exports.nodeDestroy(node.index);
+    if (used !== 0) throw fail('EBUSY', `${node.name} frames`, used, 'are still in use');
+    this.#byIndex[node.index] = undefined;
+    this.list.splice(this.list.indexOf(node), 1);
   }
 
-  /** Page of a frame within its memory, as devices count: the pages of the host come after the page of zeros, which is its page 0. */
+  /** Frame numbers that are taken. A device's memory ends one frame before the next, if not earlier. */
+  #frames(owner: number): Stretch[] {
+    return this.list.map(({ base, frames }) => ({ start: owner > 0 ? base - 1 : base, end: base + frames }));
+  }
+
+  /** Page of a frame within its memory, as devices count: the pages of the host come after the pages of zeros, of which the first is its page 0. */
   pageOf(frame: number): number {
     const node = this.of(frame);
     return frame - (node.kind === 'host' ? this.list[0]! : node).base;
@@ -148,6 +188,42 @@ export class Nodes {
 
   /** The node that a frame is on. */
   of(frame: number): Node {
-    return this.list[this.#core.nodeOf(frame)]!;
+    return this.#byIndex[this.#core.nodeOf(frame)]!;
   }
+}
+
+/** Where the host's frames, and bytes, can begin behind others: at once. */
+function next(end: number): number {
+  return end;
+}
+
+/**
+ * Where the frames of a device's memory can begin behind others: at a multiple of 2 MiB, so that pages aligned in its memory are aligned in the machine; and never right
+ * behind, so that a run of frames is always of one memory.
+ */
+function behind(end: number): number {
+  return (Math.floor(end / HUGE_FRAMES) + 1) * HUGE_FRAMES;
+}
+
+/** Start of the first free stretch in which `length` fits; `begin` says where one can begin. */
+function firstFit(free: readonly Stretch[], length: number, begin: (end: number) => number): number | undefined {
+  for (const { start, end } of free) if (begin(start) + length <= end) return begin(start);
+  return undefined;
+}
+
+/** Length of the longest stretch that could be had. */
+function longest(free: readonly Stretch[], begin: (end: number) => number): number {
+  return free.reduce((most, { start, end }) => Math.max(most, end - begin(start)), 0);
+}
+
+/** What lies between `from` and `limit` and is not taken, ascending. */
+function gaps(taken: readonly Stretch[], from: number, limit: number): Stretch[] {
+  const free: Stretch[] = [];
+  let start = from;
+  for (const each of [...taken].sort((a, b) => a.start - b.start)) {
+    free.push({ start, end: Math.min(each.start, limit) });
+    start = Math.max(start, each.end);
+  }
+  free.push({ start, end: limit });
+  return free.filter((gap) => gap.end > gap.start);
 }

@@ -1,6 +1,7 @@
 /**
- * Waiting for a page lock. The lock itself is a bit in the frame record, taken by a migration for thousands of frames at once and never
- * waited for by one; a fault that meets a migration entry waits here until the migration has ended.
+ * Waiting for a page lock. The lock itself is a bit in the frame record, of a huge frame in its head's, taken by a migration for thousands of frames at once and never
+ * waited for by one; a fault that meets a migration entry waits here until the migration has ended. Whoever makes a page exclusive, or ends that, takes
+ * the lock of this one page and waits for it here.
  */
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
@@ -31,7 +32,7 @@ class PageLockWait implements Waitable {
 }
 
 export class PageLocks {
-  /** Migrations that hold page locks. */
+  /** Operations that hold page locks. */
   moving = 0;
   readonly #core: Core;
   readonly #waits: Map<number, PageLockWait> = new Map();
@@ -40,11 +41,27 @@ export class PageLocks {
     this.#core = core;
   }
 
+  /** Whether a frame, or the huge frame that it is part of, is locked. */
   locked(frame: number): boolean {
-    return (this.#core.field(this.#core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_LOCKED) !== 0;
+    const core = this.#core;
+    return (core.field(core.frameRecord(core.headOf(frame)), L.FRAME_FLAGS) & L.FRAME_LOCKED) !== 0;
   }
 
-  /** A locked frame among `frames` from `base` on. Looks at them only while a migration is under way. */
+  /** Takes the page lock of one frame if it is free. Never waits. */
+  tryLock(frame: number): boolean {
+    if (!this.#core.exports.frameTryLock(this.#core.headOf(frame))) return false;
+    this.moving++;
+    return true;
+  }
+
+  /** Releases the page lock of one frame, and lets those go on that wait for it. Requires: the frame was not split meanwhile. */
+  unlock(frame: number): void {
+    this.#core.exports.frameUnlock(this.#core.headOf(frame));
+    this.moving--;
+    this.released();
+  }
+
+  /** A locked frame among `frames` from `base` on. Looks at them only while somebody holds page locks. */
   anyLocked(base: number, frames: number): number | undefined {
     if (this.moving === 0) return undefined;
     for (let frame = base; frame < base + frames; frame++) if (this.locked(frame)) return frame;

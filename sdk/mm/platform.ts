@@ -13,6 +13,9 @@ import type { DeviceMemory } from './device-memory.ts';
 import { type Node, Nodes } from './node.ts';
 import { PageLocks } from './page-lock.ts';
 
+/** Frames of zeros: a huge page of them. */
+export const ZERO_FRAMES: number = 2 ** L.HUGE_ORDER;
+
 /** The common ground of one machine's spaces, devices and steps. */
 export class Platform {
   readonly core: Core;
@@ -30,14 +33,14 @@ export class Platform {
   readonly memories: Map<number, DeviceMemory> = new Map();
   #open = true;
 
-  constructor(core: Core, dramFrames: number, checked: boolean) {
+  /** `framesMax`: frame numbers that its physical addresses can have. */
+  constructor(core: Core, dramFrames: number, checked: boolean, framesMax?: number) {
     this.core = core;
-    this.nodes = new Nodes(core);
+    this.nodes = new Nodes(core, framesMax);
     this.scheduler = new Scheduler({ checked, report: (error) => this.stray.push(error) });
     this.pageLocks = new PageLocks(core);
-    // The page of zeros stands on a node of its own: it is nobody's, and counted nowhere.
-    const zero = this.nodes.add({ name: 'zero', kind: 'host', frames: 1, bytesIn: 'backed', allocator: 'driver', owner: 0 });
-    core.exports.frameClear(zero.base);
+    // The page of zeros, and the huge one of which it is the first, stand on a node of their own: they are nobody's, and counted nowhere. Their bytes are never written.
+    const zero = this.nodes.add({ name: 'zero', kind: 'host', frames: ZERO_FRAMES, bytesIn: 'backed', allocator: 'driver', owner: 0 });
     core.setHeader(L.H_ZERO_FRAME, zero.base);
     this.host = this.nodes.add({ name: 'dram', kind: 'host', frames: dramFrames, bytesIn: 'backed', allocator: 'core', owner: 0 });
   }

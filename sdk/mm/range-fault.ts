@@ -2,8 +2,26 @@
  * Range fault: what the CPU's table says of a range, faulting pages in where that is asked for, and the loop around it that installs the
  * answer only while it is still true.
  *
- * A word per page, two u32 (frame, bits): HMM_VALID readable, HMM_WRITE writable, HMM_ERROR never. In a request the same bits ask for
- * a read or write fault; without HMM_VALID a page is only looked at.
+ * A word per page, two u32 (frame, bits): HMM_VALID readable, HMM_WRITE writable, HMM_ERROR never; the order of the CPU's mapping is in HMM_ORDER. In a request the
+ * same bits ask for a read or write fault; without HMM_VALID a page is only looked at.
+ *
+ * ```
+ *   the page                             looked at        asked for
+ *   no VMA, no right to read, pfn or io  ERROR            fault
+ *   no right to write                    -                permission, when a write fault is needed
+ *   none, swap                           0                faulted in
+ *   page of zeros, huge or not           VALID            read: as it is; write: faulted
+ *   present                              VALID (WRITE)    faulted when the right to write is missing
+ *   special entry                        ERROR            fault
+ *   device-private, its owner's          VALID (WRITE)    as present: a write to a read-only one brings it home
+ *   device-private, another's            0; huge: ERROR   brought home
+ *   exclusive                            0                revoked
+ *   migration                            0                waited for
+ *   protnone                             0                faulted
+ *   poison                               0                fault
+ * ```
+ *
+ * Only the pages that ask are faulted, each with its own right; what is around them may come along (a granule, a huge page).
  *
  * Models: `hmm_range_fault`, and the retry loop of its documentation.
  */
@@ -15,7 +33,7 @@ import type { AddressSpace } from './address-space.ts';
 import { CpuFault } from './fault.ts';
 import type { IntervalNotifier } from './notifier.ts';
 import type { Platform } from './platform.ts';
-import { PROT_READ, PROT_WRITE } from './vma.ts';
+import { PROT_READ, PROT_WRITE, VMA_IO, VMA_PFNMAP } from './vma.ts';
 
 /** Request and answer bits of a page's high word. */
 export const HMM_VALID: number = 2 ** L.HMM_VALID_SHIFT;
@@ -62,6 +80,8 @@ export class RangeFault implements Step {
   #asked!: RangeRequest;
   #sequence = 0;
   #faulted = false;
+  /** Pages before this one have their answer. */
+  #from = 0;
 
   constructor(platform: Platform) {
     this.#platform = platform;
@@ -76,6 +96,7 @@ export class RangeFault implements Step {
     this.#asked = asked;
     this.#sequence = sequence;
     this.#faulted = false;
+    this.#from = 0;
     if (this.words.length < asked.pages * 2) this.words = new Uint32Array(asked.pages * 2);
     return this;
   }
@@ -87,20 +108,23 @@ export class RangeFault implements Step {
       if (outcome === 'no memory') return this.#end('no memory');
       if (outcome === 'permission') return this.#end('permission');
       if (outcome !== 'served') return this.#end('fault');
+      // Of a page that came home its own device was not told: it is looked at again, wherever it is.
+      this.#from = this.#fault.broughtHome ? 0 : this.at;
     }
     const { notifier, vpn, pages, owner } = this.#asked;
     if (notifier.checkRetry(this.#sequence)) return this.#end('busy');
     const { core } = this.#platform;
-    core.exports.snapshotHmm(this.#space.table, vpn, pages, core.area(L.AREA_SOURCE), owner);
-    this.words.set(core.words(L.AREA_SOURCE, pages * 2));
-    // What was faulted in before is there in this walk; the page that faulted is looked at again.
-    for (let i = 0; i < pages; i++) {
+    const from = this.#from;
+    core.exports.snapshotHmm(this.#space.table, vpn + from, pages - from, core.area(L.AREA_SOURCE), owner);
+    this.words.set(core.words(L.AREA_SOURCE, (pages - from) * 2), from * 2);
+    // The page that faulted is looked at again.
+    for (let i = from; i < pages; i++) {
       const need = this.#need(i);
       if (need === 'nothing') continue;
       this.at = i;
       if (need !== 'read' && need !== 'write') return this.#end(need);
       this.#faulted = true;
-      return run.call(this.#fault.of(this.#space, vpn + i, need === 'write', true));
+      return run.call(this.#fault.of(this.#space, vpn + i, need === 'write', true, owner));
     }
     return this.#end('done');
   }
@@ -116,17 +140,23 @@ export class RangeFault implements Step {
     const asksFault = request >= HMM_VALID;
     const asksWrite = asksFault && (request & HMM_WRITE) !== 0;
     const vma = this.#space.vmas.find(this.#asked.vpn + i);
-    if (!vma || !(vma.prot & PROT_READ)) {
+    if (!vma || !(vma.prot & PROT_READ) || vma.flags & (VMA_IO | VMA_PFNMAP)) {
       this.words[i * 2] = 0;
       this.words[i * 2 + 1] = HMM_ERROR;
       return asksFault ? 'fault' : 'nothing';
     }
     const high = this.words[i * 2 + 1]!;
     if (!asksFault) return 'nothing';
-    if (high & HMM_ERROR) return 'fault';
+    // A huge page on a foreign device is ERROR to who only looks; it can be had.
+    if (high & HMM_ERROR && !this.#isForeign(i)) return 'fault';
     if (high < HMM_VALID) return asksWrite ? (vma.prot & PROT_WRITE ? 'write' : 'permission') : 'read';
     if (!asksWrite || high & HMM_WRITE) return 'nothing';
     return vma.prot & PROT_WRITE ? 'write' : 'permission';
+  }
+
+  #isForeign(i: number): boolean {
+    const high = this.#platform.core.entry(this.#space.table, this.#asked.vpn + i);
+    return (high & L.ENTRY_KIND) === L.KIND_DEVICE_PRIVATE;
   }
 }
 
@@ -155,6 +185,7 @@ export class MirrorRange implements Step {
   outcome: RangeFaultOutcome = 'done';
   /** Times it had to begin again. */
   retries = 0;
+  readonly #platform: Platform;
   readonly #fault: RangeFault;
   #space!: AddressSpace;
   #asked!: RangeRequest;
@@ -164,6 +195,7 @@ export class MirrorRange implements Step {
   #phase = BEGIN;
 
   constructor(platform: Platform) {
+    this.#platform = platform;
     this.#fault = new RangeFault(platform);
   }
 
@@ -204,7 +236,7 @@ export class MirrorRange implements Step {
     const { outcome } = this.#fault;
     if (outcome === 'done') {
       if (!this.#lock.tryAcquire(run)) return run.waitFor(this.#lock);
-      const stale = this.#asked.notifier.readRetry(this.#sequence);
+      const stale = this.#asked.notifier.readRetry(this.#sequence) || !this.#stands();
       try {
         if (!stale) this.#install(this.#fault.words, this.#asked.vpn, this.#asked.pages);
       } finally {
@@ -215,6 +247,21 @@ export class MirrorRange implements Step {
     if (++this.retries >= MIRROR_ATTEMPTS_MAX) return this.#end('busy');
     this.#phase = BEGIN;
     return AGAIN;
+  }
+
+  /** Whether what was read of the owner's device pages is still so: its notifier ignores its own migrations, and a CPU fault is one of them. */
+  #stands(): boolean {
+    const { owner, vpn, pages } = this.#asked;
+    if (owner === 0) return true;
+    const { core } = this.#platform;
+    const { words } = this.#fault;
+    core.exports.snapshotHmm(this.#space.table, vpn, pages, core.area(L.AREA_TARGET), owner);
+    const now = core.words(L.AREA_TARGET, pages * 2);
+    for (let i = 0; i < pages * 2; i += 2) {
+      const lost = words[i + 1]! & ~now[i + 1]! & (HMM_WRITE | (1 << L.HMM_VALID_SHIFT));
+      if (words[i + 1]! >= HMM_VALID && (lost !== 0 || words[i] !== now[i])) return false;
+    }
+    return true;
   }
 
   #end(outcome: RangeFaultOutcome): typeof DONE {

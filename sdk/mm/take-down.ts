@@ -1,14 +1,14 @@
 /**
- * Taking away: munmap, mprotect, madvise DONTNEED. One order for all of them: notifier start (devices clear their entries and flush), wait for every flush,
- * change the home table, free, notifier end. None of it can fail.
+ * Taking away: munmap, mprotect, madvise DONTNEED and FREE. One order for all of them: notifier start (devices clear their entries and flush), wait for every flush,
+ * change the home table, free, notifier end. None of it can fail. A huge page across a border is split; one that is on its way somewhere is waited for.
  */
 import * as L from '../../assembly/layout.ts';
-import { fail } from '../errors.ts';
-import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import { DONE, type Progress, type Run, type Step, type Waitable } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
 import { endInvalidation } from './migration.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
 import type { Platform } from './platform.ts';
+import { rightsOf } from './vma.ts';
 
 const LOCK = 0;
 const ANNOUNCE = 1;
@@ -18,8 +18,10 @@ const CHANGE = 2;
 export type TakeDownVerb =
   /** The promise and the pages. */
   | { readonly verb: 'unmap' }
-  /** The pages; the promise stays, the next touch finds zeros. */
+  /** The pages; the promise stays, the next touch finds zeros, or what a shared object has. */
   | { readonly verb: 'discard' }
+  /** Pages that nobody else holds; those on devices stay. */
+  | { readonly verb: 'free' }
   /** Everything: the space ends. */
   | { readonly verb: 'exit' }
   /** Rights: READ | WRITE | EXEC. */
@@ -28,12 +30,33 @@ export type TakeDownVerb =
 const REASONS: Readonly<Record<TakeDownVerb['verb'], InvalidateReason>> = {
   unmap: 'UNMAP',
   discard: 'CLEAR',
+  free: 'CLEAR',
   exit: 'RELEASE',
   protect: 'PROTECTION_VMA',
 };
 
 /** Pages given to the core at once: counts cross the boundary as 32 bits. */
 const PAGES_PER_CALL = 2 ** 30;
+
+/**
+ * Takes the pages of `parts` (`[start, end)` each) out of a space's table; each start moves up as its part is done. Returns what to wait for when a huge page that must be split is on its
+ * way: call again afterwards. With `lazily` only pages that nobody else holds go.
+ */
+export function zapPages(platform: Platform, space: AddressSpace, parts: number[], lazily = false): Waitable | undefined {
+  const { core } = platform;
+  const { zap, zapLazy } = core.exports;
+  for (let i = 0; i < parts.length; i += 2) {
+    while (parts[i]! < parts[i + 1]!) {
+      const pages = Math.min(parts[i + 1]! - parts[i]!, PAGES_PER_CALL);
+      parts[i]! += lazily ? zapLazy(space.table, parts[i]!, pages) : zap(space.table, parts[i]!, pages);
+      const locked = core.stopReason === L.STOP_LOCKED ? core.stopFrame : undefined;
+      // Stopped early when its list of freed frames was full: their owners are told, and it goes on.
+      platform.settleFreed();
+      if (locked !== undefined) return platform.pageLocks.wait(locked);
+    }
+  }
+  return undefined;
+}
 
 /** The step that takes pages, promises or rights away from a range. */
 export class TakeDown implements Step {
@@ -48,9 +71,13 @@ export class TakeDown implements Step {
   readonly #invalidation: Invalidation = new Invalidation();
   /** The parts of the range that had a mapping when it was announced, `[start, end)` each: what is mapped in a hole while devices flush is not touched. */
   readonly #parts: number[] = [];
+  /** What is left to do of them. */
+  #left: number[] = [];
+  /** The mmap lock is this step's, not its caller's. */
+  #isLocker = false;
   #phase = LOCK;
 
-  /** For the pages `[start, end)`. */
+  /** For the pages `[start, end)`. Takes the mmap lock, unless the caller holds it exclusively. */
   constructor(platform: Platform, space: AddressSpace, start: number, end: number, what: TakeDownVerb) {
     this.name = what.verb;
     this.#platform = platform;
@@ -64,7 +91,10 @@ export class TakeDown implements Step {
     const space = this.#space;
     switch (this.#phase) {
       case LOCK:
-        if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
+        if (!run.holds(space.mmapLock)) {
+          if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
+          this.#isLocker = true;
+        }
         this.#phase = ANNOUNCE;
       // falls through
       case ANNOUNCE:
@@ -72,13 +102,16 @@ export class TakeDown implements Step {
         if (this.#what.verb === 'exit') space.release(this.#invalidation);
         else if (!this.touched) return this.#finish(run);
         else space.announce(this.#invalidation.set(this.#start, this.#end, REASONS[this.#what.verb]));
+        this.#left = [...this.#parts];
         this.#phase = CHANGE;
       // falls through
       default: {
         const { unfinished } = this.#invalidation;
         if (unfinished) return run.waitFor(unfinished);
-        this.#change();
+        const locked = this.#change();
+        if (locked) return run.waitFor(locked);
         endInvalidation(this.#invalidation);
+        this.#report();
         return this.#finish(run);
       }
     }
@@ -86,11 +119,11 @@ export class TakeDown implements Step {
 
   abort(run: Run): void {
     endInvalidation(this.#invalidation);
-    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+    if (this.#isLocker && run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
   }
 
   #finish(run: Run): typeof DONE {
-    this.#space.mmapLock.release(run);
+    if (this.#isLocker) this.#space.mmapLock.release(run);
     return DONE;
   }
 
@@ -103,44 +136,39 @@ export class TakeDown implements Step {
     return this.#parts.length > 0;
   }
 
-  #change(): void {
-    const { events } = this.#platform;
-    const space = this.#space;
+  /** Changes the table, and then the promises; resumable. Returns what to wait for. */
+  #change(): Waitable | undefined {
+    const { vmas } = this.#space;
     const what = this.#what;
-    const pages = this.#end - this.#start;
-    for (let i = 0; i < this.#parts.length; i += 2) {
-      const first = this.#parts[i]!;
-      const last = this.#parts[i + 1]!;
-      if (what.verb === 'protect') this.#protect(first, last, what.prot);
-      else this.#zap(first, last);
-      if (what.verb === 'unmap' || what.verb === 'exit') space.vmas.remove(first, last);
-    }
-    if (what.verb === 'protect') {
-      if (events.heard)
-        events.emit({ type: 'space.protected', space: space.id, vpn: this.#start, pages, rights: printedRights(what.prot) });
-      return;
-    }
-    if (events.heard) events.emit({ type: 'space.unmapped', space: space.id, vpn: this.#start, pages });
+    const locked = what.verb === 'protect' ? this.#protect(what.prot) : zapPages(this.#platform, this.#space, this.#left, what.verb === 'free');
+    if (locked) return locked;
+    if (what.verb === 'unmap' || what.verb === 'exit')
+      for (let i = 0; i < this.#parts.length; i += 2) vmas.remove(this.#parts[i]!, this.#parts[i + 1]!);
+    return undefined;
   }
 
-  #zap(first: number, last: number): void {
-    const { core } = this.#platform;
-    let vpn = first;
-    while (vpn < last) {
-      vpn += core.exports.zap(this.#space.table, vpn, Math.min(last - vpn, PAGES_PER_CALL));
-      // Stopped early when its list of freed frames was full: their owners are told, and it goes on.
-      this.#platform.settleFreed();
-      if (core.stopReason === L.STOP_TABLES)
-        throw fail('ENOMEM', 'table pages', vpn * L.PAGE_BYTES, 'has a huge leaf that cannot be split');
+  #protect(prot: number): Waitable | undefined {
+    const { core, pageLocks } = this.#platform;
+    const { table, vmas } = this.#space;
+    const left = this.#left;
+    for (let i = 0; i < left.length; i += 2) {
+      const rights = rightsOf({ prot });
+      for (; left[i]! < left[i + 1]!; left[i] = Math.min(left[i + 1]!, left[i]! + PAGES_PER_CALL)) {
+        const pages = Math.min(left[i + 1]! - left[i]!, PAGES_PER_CALL);
+        if (core.exports.reprotect(table, left[i]!, pages, rights) < 0) return pageLocks.wait(core.stopFrame);
+      }
     }
+    for (let i = 0; i < this.#parts.length; i += 2) vmas.protect(this.#parts[i]!, this.#parts[i + 1]!, prot);
+    return undefined;
   }
 
-  #protect(first: number, last: number, prot: number): void {
-    const { core } = this.#platform;
-    for (let vpn = first; vpn < last; vpn += PAGES_PER_CALL) {
-      core.exports.reprotect(this.#space.table, vpn, Math.min(last - vpn, PAGES_PER_CALL), prot & 3);
-    }
-    this.#space.vmas.protect(first, last, prot);
+  #report(): void {
+    const { events } = this.#platform;
+    if (!events.heard) return;
+    const what = this.#what;
+    const range = { space: this.#space.id, vpn: this.#start, pages: this.#end - this.#start };
+    if (what.verb === 'protect') events.emit({ type: 'space.protected', ...range, rights: printedRights(what.prot) });
+    else events.emit({ type: 'space.unmapped', ...range });
   }
 }
 

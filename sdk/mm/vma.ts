@@ -10,8 +10,9 @@
  *
  * All positions are page numbers. Models: vm_area_struct and mm/vma.c.
  */
-import { VPN_BITS } from '../../assembly/layout.ts';
+import { GIANT_ORDER, HUGE_ORDER, RIGHT_READ, RIGHT_WRITE, VPN_BITS } from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
+import type { SharedObject } from './page-cache.ts';
 
 /** Bits of `Vma.prot`. */
 export const PROT_READ = 1;
@@ -21,6 +22,23 @@ export const PROT_EXEC = 4;
 /** Bits of `Vma.flags`. Without VMA_ANONYMOUS the pages belong to a shared object; without VMA_PRIVATE writes are seen by all who map it. */
 export const VMA_ANONYMOUS = 1;
 export const VMA_PRIVATE = 2;
+/** Faults may bring 2 MiB at a time. Models: VM_HUGEPAGE. */
+export const VMA_HUGEPAGE = 4;
+/** No huge pages, not by a collapse either. Models: VM_NOHUGEPAGE. */
+export const VMA_NOHUGEPAGE = 8;
+/** A child does not get it. Models: VM_DONTCOPY. */
+export const VMA_DONTFORK = 16;
+/** Made of huge pages that are never split, 2 MiB or 1 GiB each. Models: VM_HUGETLB. */
+export const VMA_HUGETLB_2M = 32;
+export const VMA_HUGETLB_1G = 64;
+/** A driver has put pages and page numbers into it. Models: VM_MIXEDMAP. */
+export const VMA_MIXEDMAP = 128;
+/** Page numbers without pages. Models: VM_PFNMAP. */
+export const VMA_PFNMAP = 256;
+/** Registers of a device. Models: VM_IO. */
+export const VMA_IO = 512;
+/** mremap may not make it longer. Models: VM_DONTEXPAND. */
+export const VMA_DONTEXPAND = 1024;
 
 /** Where the search for free room begins when nothing else is said: address 0x1000_0000. */
 export const MMAP_BASE = 0x10000;
@@ -40,6 +58,44 @@ export interface Vma {
   readonly prot: number;
   /** VMA_* bits. */
   readonly flags: number;
+  /** The file or shared memory behind it; undefined for anonymous and special memory. */
+  readonly object: SharedObject | undefined;
+  /** Page of the object behind the first page; 0 without one. */
+  readonly offset: number;
+}
+
+/** A range to map: without an object it is anonymous or special. */
+export interface VmaRequest {
+  readonly start: number;
+  readonly end: number;
+  readonly prot: number;
+  readonly flags: number;
+  readonly object?: SharedObject | undefined;
+  readonly offset?: number;
+}
+
+/** Memory of a driver's own making: nothing migrates from it, mremap does not make it longer. */
+export function isSpecial(vma: Vma): boolean {
+  return (vma.flags & (VMA_MIXEDMAP | VMA_PFNMAP | VMA_IO | VMA_DONTEXPAND)) !== 0;
+}
+
+export function isHugetlb(vma: Vma): boolean {
+  return (vma.flags & (VMA_HUGETLB_2M | VMA_HUGETLB_1G)) !== 0;
+}
+
+/** log2 of the pages of a huge page of a hugetlb VMA. */
+export function hugetlbOrder(vma: Vma): number {
+  return vma.flags & VMA_HUGETLB_1G ? GIANT_ORDER : HUGE_ORDER;
+}
+
+/** Private anonymous memory of ordinary pages: what may be migrated hole or not, made huge, freed lazily. */
+export function isAnonymous(vma: Vma): boolean {
+  return (vma.flags & (VMA_ANONYMOUS | VMA_PRIVATE)) === (VMA_ANONYMOUS | VMA_PRIVATE) && !isHugetlb(vma) && !isSpecial(vma);
+}
+
+/** RIGHT_* bits as the core takes them. */
+export function rightsOf(vma: { readonly prot: number }): number {
+  return (vma.prot & PROT_READ ? RIGHT_READ : 0) | (vma.prot & PROT_WRITE ? RIGHT_WRITE : 0);
 }
 
 export interface GapOptions {
@@ -59,6 +115,8 @@ interface Area {
   end: number;
   prot: number;
   flags: number;
+  object: SharedObject | undefined;
+  offset: number;
 }
 
 interface Chunk {
@@ -128,17 +186,18 @@ export class VmaSet {
    *   aa..aa       ..aa..       aaaaaa        both become one
    *   bb..bb       ..aa..       bbaabb        neither
    */
-  insert({ start, end, prot, flags }: Vma): Vma {
+  insert({ start, end, prot, flags, object, offset = 0 }: VmaRequest): Vma {
     requireRange(start, end);
     const after = this.seek(start);
     if (after !== undefined && after.start < end)
       throw fail('EINVAL', 'range', printed(start, end), `overlaps ${printed(after.start, after.end)}`);
-    const request: Area = { start, end, prot, flags };
+    const request: Area = { start, end, prot, flags, object, offset };
     const before = this.before();
     const joinsBefore = before !== undefined && isOne(before, request);
     const joinsAfter = after !== undefined && isOne(request, after);
     const chunk = this.chunks[this.chunk];
     if (chunk !== undefined) chunk.gap = UNKNOWN;
+    object?.mapped(end - start);
     if (joinsBefore) {
       before.end = joinsAfter ? after.end : end;
       if (joinsAfter) this.removeHere();
@@ -146,6 +205,7 @@ export class VmaSet {
     }
     if (joinsAfter) {
       after.start = start;
+      after.offset = offset;
       return after;
     }
     this.insertHere(request);
@@ -168,7 +228,7 @@ export class VmaSet {
     return parts;
   }
 
-  /** Takes `[start, end)` out, and returns the parts that were there. */
+  /** Takes `[start, end)` out, and returns the parts that were there. An object behind them loses as many mapped pages. */
   remove(start: number, end: number): Vma[] {
     requireRange(start, end);
     this.split(start);
@@ -178,6 +238,7 @@ export class VmaSet {
       parts.push(area);
       this.removeHere();
     }
+    for (const { object, start: from, end: to } of parts) object?.unmapped(to - from);
     return parts;
   }
 
@@ -323,16 +384,22 @@ export class VmaSet {
   private split(vpn: number): void {
     const area = this.seek(vpn);
     if (area === undefined || area.start >= vpn) return;
-    const { end, prot, flags } = area;
+    const { end, prot, flags, object, offset } = area;
     area.end = vpn;
     this.index++;
-    this.insertHere({ start: vpn, end, prot, flags });
+    this.insertHere({ start: vpn, end, prot, flags, object, offset: object ? offset + (vpn - area.start) : 0 });
   }
 }
 
 // Whether two areas touch and promise the same: the one place that knows what a promise consists of.
 function isOne(low: Area, high: Area): boolean {
-  return low.end === high.start && low.prot === high.prot && low.flags === high.flags;
+  return (
+    low.end === high.start &&
+    low.prot === high.prot &&
+    low.flags === high.flags &&
+    low.object === high.object &&
+    (low.object === undefined || low.offset + (low.end - low.start) === high.offset)
+  );
 }
 
 function greatestGap(chunk: Chunk): number {

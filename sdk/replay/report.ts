@@ -40,10 +40,13 @@ export interface ReplaySettings {
   readonly seed: number;
 }
 
+/** A replay has private anonymous memory of base pages, in one space. */
+type ReplayedCause = Exclude<CpuFaultCause, 'copy' | 'share' | 'huge' | 'exclusive'>;
+
 /** Counts behind the counts. */
 export interface ReplayDetail {
   /** CPU faults by cause; they add up to `faults.cpu`. */
-  readonly cpuFaults: Readonly<Record<CpuFaultCause, number>>;
+  readonly cpuFaults: Readonly<Record<ReplayedCause, number>>;
   /** Fault batches served. */
   readonly batches: number;
   /** Element i counts batches of 2^i to 2^(i+1) - 1 records. */
@@ -156,7 +159,7 @@ function tlb(reports: Reports): Row[] {
   ];
 }
 
-const CPU_CAUSES: Readonly<Record<CpuFaultCause, string>> = {
+const CPU_CAUSES: Readonly<Record<ReplayedCause, string>> = {
   zero: 'first read',
   demand: 'first write',
   cow: 'write after a read',
@@ -169,7 +172,7 @@ function faults(reports: Reports): Row[] {
   return [
     { heading: 'Faults' },
     row('CPU', reports, (report) => count(report.faults.cpu)),
-    ...(Object.keys(CPU_CAUSES) as CpuFaultCause[]).map((cause) =>
+    ...(Object.keys(CPU_CAUSES) as ReplayedCause[]).map((cause) =>
       row(`  ${cause}: ${CPU_CAUSES[cause]}`, reports, ({ detail }) => count(detail.cpuFaults[cause])),
     ),
     ...devices.map((device) => row(`${device}, records`, reports, (report) => optional(report.faults.devices[device], count))),

@@ -15,6 +15,7 @@ export {
   randomProgram,
   shrinkProgram,
 } from './program.ts';
+export { DRIVER_OPERATIONS, type DriverFault, type DriverOperation, faultsOf, faulty, FaultPlan, PlannedFault } from './middleware.ts';
 export { lackeyAccesses, type OffloadRange, type TraceAccess } from './model/lackey.ts';
 export { ModelMachine } from './model/machine.ts';
 export { modelReplay, type ModelReplayOptions, type ModelReport } from './model/replay.ts';

@@ -21,6 +21,8 @@ export interface SmallRoom {
   readonly tlbs?: number;
   /** Reverse-map records, of which record 0 is never used. */
   readonly chains?: number;
+  /** 512 where the huge page of zeros is used. */
+  readonly zeroFrames?: number;
 }
 
 /** One access of a trace or a job. */
@@ -49,8 +51,8 @@ export class SmallCore {
   readonly spare: number;
 
   constructor(flavour: Flavour, room: SmallRoom) {
-    const { tables = 4, tablePages = 64, tlbs = 4, chains = 64 } = room;
-    const shapes: NodeShape[] = [{ kind: L.NODE_IS_HOST, frames: 1, alloc: L.ALLOC_DRIVER }, ...room.nodes];
+    const { tables = 4, tablePages = 64, tlbs = 4, chains = 64, zeroFrames = 1 } = room;
+    const shapes: NodeShape[] = [{ kind: L.NODE_IS_HOST, frames: zeroFrames, alloc: L.ALLOC_DRIVER }, ...room.nodes];
     const frames = shapes.reduce((sum, { frames: n }) => sum + n, 0);
     const backed = shapes.reduce((sum, { frames: n, backed: is = true }) => sum + (is ? n : 0), 0);
     const spareBytes = 1 << 16;

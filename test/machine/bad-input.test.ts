@@ -91,7 +91,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ['memory that is no list', device({ memory: { bytes: PAGE } }), 'EINVAL: bad.memory an object is not an array'],
     ['a memory that is none', device({ memory: [null] }), /^EINVAL: bad.memory name undefined is not/],
     ['a memory of no bytes', memory({ bytes: 0 }), 'EINVAL: bad.memory.ram.bytes 0 is not a positive multiple of 4096'],
-    ['a memory of another kind', memory({ kind: 'shared' }), `EINVAL: bad.memory.ram.kind "shared" is not 'private'`],
+    ['a memory of another kind', memory({ kind: 'shared' }), `EINVAL: bad.memory.ram.kind "shared" is not one of: 'private', 'coherent'`],
     ['bytes that are nowhere', memory({ bytesIn: 'cloud' }), /^EINVAL: bad.memory.ram.bytesIn "cloud" is not one of/],
     ['an allocator unknown', memory({ allocator: 'me' }), /^EINVAL: bad.memory.ram.allocator "me" is not one of/],
     ['a memory that does not fit', memory({ bytes: 2 ** 30 }), /^ENOMEM: bad.ram pages 0x40000 do not fit the machine/],

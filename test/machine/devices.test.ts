@@ -506,3 +506,29 @@ describe('a memory without bytes', () => {
     expectClean(machine);
   });
 });
+
+describe('a device with memory of its own', () => {
+  test('uses shared memory and files where they are, and takes what a private mapping has copied', () => {
+    const { space, context } = begin(new Probe({ pages: 8 }).driver);
+    const file = machine.createFile({ content: Uint8Array.of(1, 2, 3) });
+    const shared = space.mmap({ bytes: PAGE, shared: true });
+    const mapped = space.mmap({ bytes: PAGE, shared: true, file });
+    const copied = space.mmap({ bytes: 2 * PAGE, file });
+    space.write(shared.start, Uint8Array.of(7));
+    expect([...context.read(shared.start, 1), ...context.read(mapped.start, 3), ...context.read(copied.start, 3)]).toEqual([
+      7, 1, 2, 3, 1, 2, 3,
+    ]);
+    expect(used(machine)).toBe('dram 2, probe.ram 0');
+    for (const range of [shared, mapped, copied]) expect(context.migrate(range, { to: 'device' })).toBe(0);
+    context.write(mapped.start, Uint8Array.of(9));
+    expect([...file.read(0, 3)]).toEqual([9, 2, 3]);
+    // The device’s own write copies the page, which is anonymous then.
+    context.write(copied.start + 1, Uint8Array.of(8));
+    expect(used(machine)).toBe('dram 2, probe.ram 1');
+    expect([...space.read(copied.start, 3), ...file.read(0, 3)]).toEqual([9, 8, 3, 9, 2, 3]);
+    for (const range of [shared, mapped, copied]) space.munmap(range);
+    file.close();
+    expect(used(machine)).toBe('dram 0, probe.ram 0');
+    expectClean(machine);
+  });
+});

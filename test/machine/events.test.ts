@@ -24,13 +24,13 @@ function folded(
   | 'invalidations'
 > {
   const sums = { batches: 0, coalesced: 0, deferred: 0, cancelled: 0, overflow: 0, cleared: 0, evictions: 0, invalidations: 0 };
-  const cpuFaults = { zero: 0, demand: 0, cow: 0, reuse: 0, home: 0 };
+  const cpuFaults: Counters['cpuFaults'] = { zero: 0, demand: 0, cow: 0, reuse: 0, home: 0 };
   const deviceFaults: Record<string, number> = {};
   const migrated: Counters['migrated'] = {};
   for (const event of events) {
     switch (event.type) {
       case 'fault.cpu':
-        if (!event.forDevice) cpuFaults[event.cause]++;
+        if (!event.forDevice) cpuFaults[event.cause] = (cpuFaults[event.cause] ?? 0) + 1;
         break;
       case 'fault.device':
         deviceFaults[event.device] = (deviceFaults[event.device] ?? 0) + 1;

@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, isFarfaultError, type Machine } from 'farfault';
-import { HMM_ERROR, HMM_VALID, HMM_WRITE, type IntervalNotifier, MirrorRange, RangeFault, TakeDown } from 'farfault/mm';
+import { HMM_ERROR, HMM_VALID, HMM_WRITE, type IntervalNotifier, MakeExclusive, MirrorRange, RangeFault, TakeDown } from 'farfault/mm';
+import * as L from '../../assembly/layout.ts';
+import { VMA_IO, VMA_PFNMAP } from '../../sdk/mm/vma.ts';
 import { Lock } from '../../sdk/step/lock.ts';
 import type { Run, Step } from '../../sdk/step/step.ts';
 import { DONE } from '../../sdk/step/step.ts';
@@ -158,7 +160,141 @@ describe('a range fault', () => {
   });
 });
 
+describe('a range fault of what is not plain memory', () => {
+  const set = (page: number, kind: number): void => {
+    machine.platform.core.exports.rangeMap(space.table, vpn() + page, 1, 0x1234, kind);
+  };
+
+  test('finds no page in a mapping of registers or of page numbers, whatever is there', () => {
+    for (const flag of [VMA_IO, VMA_PFNMAP]) {
+      space.vmas.flag(vpn(), vpn() + 2, { set: flag, clear: VMA_IO | VMA_PFNMAP });
+      expect(look(() => 0)).toMatchObject({ outcome: 'done', words: 'xx.rxx' });
+      expect(look((i) => (i === 1 ? HMM_VALID : 0))).toMatchObject({ outcome: 'fault', at: 1 });
+    }
+    space.vmas.flag(vpn(), vpn() + 2, { clear: VMA_IO | VMA_PFNMAP });
+  });
+
+  test('says never of a special entry, and nothing of a lost page or one that is swapped out; asked for, all three fail', () => {
+    const [special, swapped, lost] = [L.KIND_SPECIAL, L.KIND_SWAP, L.KIND_POISON];
+    for (const [kind, letter] of [
+      [special, 'x'],
+      [swapped, '.'],
+      [lost, '.'],
+    ] as const) {
+      set(2, kind);
+      expect(look(() => 0, { pages: 3 })).toEqual({ outcome: 'done', words: `wr${letter}`, at: 0 });
+      expect(look((i) => (i === 2 ? HMM_VALID : 0), { pages: 3 })).toMatchObject({ outcome: 'fault', at: 2 });
+      space.madvise({ start: range.start + 2 * PAGE, end: range.start + 3 * PAGE }, 'dontneed');
+    }
+  });
+
+  test('brings back a page that was only made unreachable to be noticed', () => {
+    machine.platform.core.exports.reprotect(space.table, vpn(), 1, 0);
+    expect(look(() => 0, { pages: 1 })).toMatchObject({ words: '.' });
+    expect(look(() => RW, { pages: 1 })).toMatchObject({ outcome: 'done', words: 'w' });
+    expect(space.read(range.start, 1)[0]).toBe(1);
+  });
+
+  test('ends exclusivity when it asks', () => {
+    const make = new MakeExclusive(machine.platform).of(space, vpn(), 0, {}, () => {});
+    machine.platform.scheduler.runSync(make);
+    expect(look(() => 0, { pages: 1 })).toMatchObject({ words: '.' });
+    expect(look(() => HMM_VALID, { pages: 1 })).toMatchObject({ outcome: 'busy' });
+    expect(look(() => HMM_VALID, { pages: 1 })).toMatchObject({ outcome: 'done', words: 'w' });
+  });
+
+  test('waits for a page that moves', async () => {
+    const probe = new Probe({ granulePages: 1 });
+    const context = space.attach(machine.addDevice(probe.driver));
+    probe.slow.add('toDevice');
+    const page = { start: range.start, end: range.start + PAGE };
+    const moves = machine.platform.scheduler.runAsync(context.migrateStep(page, 'device'));
+    expect(look(() => 0, { pages: 1 })).toMatchObject({ words: '.' });
+    const fault = new RangeFault(machine.platform).of(
+      space,
+      { notifier, vpn: vpn(), pages: 1, request: () => HMM_VALID, owner: context.device.owner },
+      notifier.readBegin() as number,
+    );
+    const done = machine.platform.scheduler.runAsync(new Locked(fault));
+    expect(machine.pending.map(({ waitsFor }) => waitsFor)[1]).toMatch(/^page lock/);
+    probe.finish();
+    await Promise.all([moves, done]);
+    expect([fault.outcome, printed(fault.words, 1), space.dump(page)]).toEqual(['done', 'w', 'D']);
+  });
+
+  test('for a write to its owner’s read-only page brings it home and makes it writable, once', () => {
+    const context = space.attach(machine.addDevice(new Probe({ granulePages: 1 }).driver));
+    const page = { start: range.start, end: range.start + PAGE };
+    context.migrate(page, { to: 'device' });
+    space.mprotect(page, 'r');
+    space.mprotect(page, 'rw');
+    const owner = context.device.owner;
+    expect(look(() => HMM_VALID, { pages: 1, owner })).toMatchObject({ outcome: 'done', words: 'r' });
+    expect(space.dump(page)).toBe('d');
+    let asked = look(() => RW, { pages: 1, owner });
+    if (asked.outcome === 'busy') asked = look(() => RW, { pages: 1, owner });
+    expect(asked).toMatchObject({ outcome: 'done', words: 'w' });
+    expect(space.dump(page)).toBe('H');
+  });
+
+  test('answers for all pages when neighbours of the page that it wants come home with it', () => {
+    const context = space.attach(machine.addDevice(new Probe({ granulePages: 2 }).driver));
+    const pages = { start: range.start, end: range.start + 2 * PAGE };
+    space.write(range.start + PAGE, Uint8Array.of(2));
+    context.migrate(pages, { to: 'device' });
+    const half = { start: range.start + PAGE, end: range.start + 2 * PAGE };
+    space.mprotect(half, 'r');
+    space.mprotect(half, 'rw');
+    const fault = new RangeFault(machine.platform);
+    // A notifier that ignores the migrations of its device, as drivers do.
+    const own = space.subscribe(pages, {
+      invalidate: (event, self) => (event.reason !== 'MIGRATE' && self.setSequence(event.sequence), true),
+    });
+    const asked = { notifier: own, vpn: vpn(), pages: 2, request: (i: number) => (i === 1 ? RW : HMM_VALID), owner: context.device.owner };
+    machine.platform.scheduler.runSync(new Locked(fault.of(space, asked, own.readBegin() as number)));
+    expect(fault.outcome).toBe('done');
+    expect([printed(fault.words, 2), space.dump(pages)]).toEqual(['ww', 'HH']);
+    const entries = space.snapshot(pages);
+    expect([fault.words[0], fault.words[2]]).toEqual([entries[0], entries[2]]);
+    space.unsubscribe(own);
+  });
+});
+
 describe('MirrorRange', () => {
+  test('does not install a page of its own device that a CPU touch has brought home since', async () => {
+    const context = space.attach(machine.addDevice(new Probe({ granulePages: 1 }).driver));
+    const page = { start: range.start, end: range.start + PAGE };
+    context.migrate(page, { to: 'device' });
+    const own = space.subscribe(page, {
+      invalidate: (event, self) => (event.reason !== 'MIGRATE' && self.setSequence(event.sequence), true),
+    });
+    const lock = new Lock('driver', 1);
+    const frames: number[] = [];
+    const asked = { notifier: own, vpn: vpn(), pages: 1, request: () => HMM_VALID, owner: context.device.owner };
+    const mirror = new MirrorRange(machine.platform).of(space, asked, lock, (words) => frames.push(words[0]!));
+    const gate = machine.platform.tickets.open('gate');
+    let taken = false;
+    const holder: Step = {
+      name: 'holder',
+      next(run) {
+        if (taken) {
+          lock.release(run);
+          return DONE;
+        }
+        taken = lock.tryAcquire(run);
+        return run.waitFor(gate);
+      },
+    };
+    const held = machine.platform.scheduler.runAsync(holder);
+    const done = machine.platform.scheduler.runAsync(mirror);
+    space.read(range.start, 1);
+    gate.complete();
+    await Promise.all([held, done]);
+    expect([mirror.outcome, mirror.retries]).toEqual(['done', 1]);
+    expect(frames).toEqual([space.snapshot(page)[0]]);
+    space.unsubscribe(own);
+  });
+
   test('begins again when the range is invalidated between the look and the install', async () => {
     const lock = new Lock('driver', 1);
     const installed: string[] = [];

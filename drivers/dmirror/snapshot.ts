@@ -1,0 +1,100 @@
+/**
+ * SNAPSHOT: what the CPU's table says of a range, one byte a page, as this device sees it. Nothing is faulted in. Each batch has a notifier of its own, over exactly its pages.
+ *
+ * Models: `dmirror_snapshot`, `dmirror_range_snapshot`, `dmirror_mkentry`.
+ */
+import {
+  type FrameDescription,
+  HMM_ERROR,
+  HMM_VALID,
+  HMM_WRITE,
+  hmmOrder,
+  type IntervalNotifier,
+  type MirrorRange,
+  type Progress,
+  type Run,
+} from '../../sdk/gmem/index.ts';
+import { Operation } from './command.ts';
+import { EBUSY } from './errno.ts';
+import {
+  PROT_DEV_COHERENT_LOCAL,
+  PROT_DEV_COHERENT_REMOTE,
+  PROT_DEV_PRIVATE_LOCAL,
+  PROT_DEV_PRIVATE_REMOTE,
+  PROT_ERROR,
+  PROT_NONE,
+  PROT_PMD,
+  PROT_PUD,
+  PROT_READ,
+  PROT_WRITE,
+  PROT_ZERO,
+} from './request.ts';
+
+/** Pages of one look. */
+const SNAPSHOT_PAGES = 32;
+const PMD_ORDER = 9;
+const PUD_ORDER = 18;
+
+/** The byte of a page: the high word of its HMM word, and where its frame is. */
+export function snapshotByte(high: number, describe: () => FrameDescription): number {
+  if (high & HMM_ERROR) return PROT_ERROR;
+  if (high < HMM_VALID) return PROT_NONE;
+  const { kind, owner, zero } = describe();
+  let byte: number;
+  if (kind === 'private') byte = owner === 'own' ? PROT_DEV_PRIVATE_LOCAL : PROT_DEV_PRIVATE_REMOTE;
+  else if (kind === 'coherent') byte = owner === 'own' ? PROT_DEV_COHERENT_LOCAL : PROT_DEV_COHERENT_REMOTE;
+  else byte = zero ? PROT_ZERO : 0;
+  byte |= high & HMM_WRITE ? PROT_WRITE : PROT_READ;
+  const order = hmmOrder(high);
+  if (order >= PUD_ORDER) byte |= PROT_PUD;
+  else if (order >= PMD_ORDER) byte |= PROT_PMD;
+  return byte;
+}
+
+export class Snapshot extends Operation {
+  readonly #bytes = new Uint8Array(this.pages);
+  #next = 0;
+  #notifier: IntervalNotifier | undefined;
+  #look: MirrorRange | undefined;
+
+  protected turn(run: Run): Progress {
+    const { hmm } = this.mirror;
+    if (this.#look && this.#notifier) {
+      const notifier = this.#notifier;
+      this.#notifier = undefined;
+      return run.call(hmm.unsubscribe(notifier));
+    }
+    if (this.#look) {
+      // Without a request a look has nothing to fail at but collisions.
+      if (this.#look.outcome !== 'done') return this.fail(EBUSY);
+      this.#look = undefined;
+      this.#next += Math.min(SNAPSHOT_PAGES, this.pages - this.#next);
+    }
+    if (this.#next === this.pages) {
+      this.bytes.set(this.#bytes);
+      return this.succeed(this.pages);
+    }
+    const vpn = this.vpn + this.#next;
+    const pages = Math.min(SNAPSHOT_PAGES, this.pages - this.#next);
+    this.#notifier = hmm.subscribe(vpn, pages, {
+      invalidate(event, notifier) {
+        notifier.setSequence(event.sequence);
+        return true;
+      },
+    });
+    this.#look = hmm.rangeFault({ vpn, pages, notifier: this.#notifier }, this.#install);
+    return run.call(this.#look);
+  }
+
+  override abort(run: Run): void {
+    // Nobody waits here: a notifier that cannot go now would stay, without harm, since it keeps nothing.
+    if (this.#notifier) this.#notifier.set.remove(this.#notifier);
+    this.#notifier = undefined;
+    super.abort(run);
+  }
+
+  readonly #install = (words: Uint32Array, vpn: number, pages: number): void => {
+    const { hmm } = this.mirror;
+    for (let i = 0; i < pages; i++) this.#bytes[vpn - this.vpn + i] = snapshotByte(words[i * 2 + 1]!, () => hmm.describe(words[i * 2]!));
+  };
+}

@@ -1,0 +1,230 @@
+/**
+ * An atomic of a device: one read-modify-write of 4 or 8 bytes that nobody sees half done.
+ *
+ * ```
+ *   where the page is                                    what happens
+ *   in the device's own memory, or exclusive to it       done there, whatever the driver has
+ *   else, by `driver.atomics`, the best first
+ *     native      served like a write, done through the translation, wherever that leads
+ *     exclusive   made exclusive to the device; done while the page is locked; the translation stays until somebody else wants the page
+ *     migrate     served like a write; done if that has brought the page to the device's memory
+ *   none of them worked                                  EOPNOTSUPP
+ * ```
+ *
+ * Pages of files and shared memory can neither be made exclusive nor move: only native atomics reach them. Models: `nouveau_atomic_range_fault`, the atomic
+ * faults of `uvm_hmm.c`.
+ */
+import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+import { MakeExclusive } from '../mm/exclusive.ts';
+import type { Platform } from '../mm/platform.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { Context } from './context.ts';
+import type { AtomicMeans } from './driver.ts';
+import { ServeFault } from './serve.ts';
+import { translated } from './walk-lanes.ts';
+
+/** What to do. Values are unsigned and wrap at their width. */
+export interface AtomicRequest {
+  /** `add`: the old value plus `operand`. `exchange`: `operand`. `compare-and-swap`: `operand` where the old value is `expected`, else nothing changes. */
+  readonly op: 'add' | 'exchange' | 'compare-and-swap';
+  readonly bytes: 4 | 8;
+  readonly operand: number | bigint;
+  readonly expected?: number | bigint;
+}
+
+/** Tries of one means: each follows somebody who took the page again. */
+const ATTEMPTS_MAX = 64;
+
+const CHOOSE = 0;
+const SERVED = 1;
+const EXCLUSIVE = 2;
+
+/** The step behind `context.atomic`. */
+export class DeviceAtomic implements Step {
+  readonly name = 'atomic';
+  #old = 0n;
+  readonly #platform: Platform;
+  readonly #context: Context;
+  readonly #addr: number;
+  readonly #request: AtomicRequest;
+  readonly #operand: bigint;
+  readonly #expected: bigint;
+  readonly #means: readonly AtomicMeans[];
+  readonly #serve: ServeFault;
+  #exclusive: MakeExclusive | undefined;
+  #next = 0;
+  #attempts = 0;
+  #phase = CHOOSE;
+  #done = false;
+  /** Somebody held the page; it may work another time. */
+  #busy = false;
+
+  /** Throws EINVAL for an address that is not a multiple of `bytes`, and for a request that is none. */
+  constructor(platform: Platform, context: Context, addr: number, request: AtomicRequest) {
+    checkRequest(addr, request);
+    this.#platform = platform;
+    this.#context = context;
+    this.#addr = addr;
+    this.#request = request;
+    this.#operand = BigInt.asUintN(request.bytes * 8, BigInt(request.operand));
+    this.#expected = BigInt.asUintN(request.bytes * 8, BigInt(request.expected ?? 0));
+    this.#means = context.device.driver.atomics ?? [];
+    this.#serve = new ServeFault(platform, context);
+  }
+
+  /** The old value. Requires: DONE. */
+  get result(): number | bigint {
+    return this.#request.bytes === 4 ? Number(this.#old) : this.#old;
+  }
+
+  next(run: Run): Progress {
+    const context = this.#context;
+    const vpn = Math.floor(this.#addr / L.PAGE_BYTES);
+    context.requireWorking('atomic');
+    switch (this.#phase) {
+      case SERVED:
+        this.#phase = CHOOSE;
+        switch (this.#serve.outcome) {
+          case 'served':
+          case 'present':
+            // What was brought may have been taken again before this turn.
+            if (this.#reaches(vpn) && (this.#means[this.#next] === 'native' || this.#isOwn(vpn))) return this.#perform();
+            if (this.#means[this.#next] === 'native' && ++this.#attempts < ATTEMPTS_MAX) return AGAIN;
+            break;
+          case 'deferred':
+            this.#busy = true;
+            break;
+          case 'no mapping':
+            throw fail('EFAULT', 'atomic.addr', this.#addr, 'is not mapped');
+          case 'permission':
+            throw fail('EFAULT', 'atomic.addr', this.#addr, 'is mapped without the right to write');
+          case 'no memory':
+            throw fail('ENOMEM', 'atomic.addr', this.#addr, 'needs a page, and host memory is exhausted');
+          case 'bus error':
+            throw fail('EIO', 'atomic.addr', this.#addr, 'has bytes that cannot be had');
+        }
+        return this.#nextMeans();
+      case EXCLUSIVE:
+        this.#phase = CHOOSE;
+        if (this.#done) return DONE;
+        switch (this.#exclusive!.outcome) {
+          case 'no mapping':
+            throw fail('EFAULT', 'atomic.addr', this.#addr, 'is not mapped');
+          case 'permission':
+            throw fail('EFAULT', 'atomic.addr', this.#addr, 'is mapped without the right to write');
+          case 'no memory':
+            throw fail('ENOMEM', 'atomic.addr', this.#addr, 'needs a page, and host memory is exhausted');
+          case 'bus error':
+            throw fail('EIO', 'atomic.addr', this.#addr, 'has bytes that cannot be had');
+          case 'busy':
+            this.#busy = true;
+            break;
+          default:
+        }
+        return this.#nextMeans();
+      default:
+        return this.#choose(run, vpn);
+    }
+  }
+
+  #choose(run: Run, vpn: number): Progress {
+    const context = this.#context;
+    const means = this.#means[this.#next];
+    if (means !== undefined && this.#reaches(vpn) && (means === 'native' || this.#isOwn(vpn) || this.#isAlone(vpn))) return this.#perform();
+    switch (means) {
+      case undefined:
+        throw this.#busy
+          ? fail('EAGAIN', 'atomic.addr', this.#addr, 'is on a page that is held, or for which no frame is free')
+          : fail('EOPNOTSUPP', 'atomic.addr', this.#addr, `is on a page on which ${context.name} has no atomics`);
+      case 'migrate':
+        if (!context.device.memory) return this.#nextMeans();
+      // falls through
+      case 'native':
+        this.#phase = SERVED;
+        return run.call(this.#serve.alone(vpn, true));
+      case 'exclusive':
+        this.#phase = EXCLUSIVE;
+        this.#exclusive ??= new MakeExclusive(this.#platform);
+        return run.call(
+          this.#exclusive.of(context.space, vpn, context.device.owner, {}, (frame) => {
+            context.installAlone(vpn, frame);
+            this.#perform();
+          }),
+        );
+    }
+  }
+
+  #nextMeans(): Progress {
+    this.#next++;
+    this.#attempts = 0;
+    return AGAIN;
+  }
+
+  #reaches(vpn: number): boolean {
+    return this.#context.reaches(vpn, true);
+  }
+
+  #isOwn(vpn: number): boolean {
+    return this.#context.ownFrame(vpn) !== L.FRAME_NONE;
+  }
+
+  /** Whether the page is nobody else's to write: with a writable translation of this device, it is exclusive to this one. */
+  #isAlone(vpn: number): boolean {
+    const high = this.#platform.core.entry(this.#context.space.table, vpn);
+    return (high & L.ENTRY_KIND) === L.KIND_EXCLUSIVE || (high & L.ENTRY_CPU_READS) !== 0;
+  }
+
+  /** Reads, computes, writes: in one turn, through the device's translation. */
+  #perform(): typeof DONE {
+    const { core } = this.#platform;
+    const { bytes, op } = this.#request;
+    const at = this.#bytesAt();
+    const view = new DataView(core.u8.buffer);
+    this.#old = bytes === 4 ? BigInt(view.getUint32(at, true)) : view.getBigUint64(at, true);
+    this.#done = true;
+    let value: bigint;
+    switch (op) {
+      case 'add':
+        value = BigInt.asUintN(bytes * 8, this.#old + this.#operand);
+        break;
+      case 'exchange':
+        value = this.#operand;
+        break;
+      case 'compare-and-swap':
+        if (this.#old !== this.#expected) return DONE;
+        value = this.#operand;
+    }
+    if (bytes === 4) view.setUint32(at, Number(value), true);
+    else view.setBigUint64(at, value, true);
+    return DONE;
+  }
+
+  /** Where the bytes are. Throws EIO when they are not in the machine's memory. */
+  #bytesAt(): number {
+    const context = this.#context;
+    const { core } = this.#platform;
+    const vpn = Math.floor(this.#addr / L.PAGE_BYTES);
+    const at = context.mmu.walk ? (translated(this.#platform, context, vpn, true) ?? 0) : core.frameBytes(context.frameBehind(vpn));
+    if (at === 0) throw fail('EIO', 'atomic.addr', this.#addr, 'is on a page whose bytes are not in the memory of this machine');
+    return at + (this.#addr % L.PAGE_BYTES);
+  }
+}
+
+function checkRequest(addr: number, request: AtomicRequest): void {
+  if (typeof request !== 'object' || request === null) throw fail('EINVAL', 'atomic request', request, 'is not an object');
+  const { op, bytes, operand, expected } = request as AtomicRequest & { readonly op: string; readonly bytes: number };
+  if (!['add', 'exchange', 'compare-and-swap'].includes(op))
+    throw fail('EINVAL', 'atomic.op', op, "is not one of: 'add', 'exchange', 'compare-and-swap'");
+  if (bytes !== 4 && bytes !== 8) throw fail('EINVAL', 'atomic.bytes', bytes, 'is not 4 or 8');
+  if (!Number.isSafeInteger(addr) || addr < 0 || addr >= 2 ** L.ADDRESS_BITS)
+    throw fail('EINVAL', 'atomic.addr', addr, 'is not a byte address below 2^48');
+  if (addr % bytes !== 0) throw fail('EINVAL', 'atomic.addr', addr, `is not a multiple of ${bytes}`);
+  if (!isInteger(operand)) throw fail('EINVAL', 'atomic.operand', operand, 'is not an integer');
+  if (op === 'compare-and-swap' ? !isInteger(expected) : expected !== undefined)
+    throw fail('EINVAL', 'atomic.expected', expected, op === 'compare-and-swap' ? 'is not an integer' : `is not for ${op}`);
+}
+
+function isInteger(value: unknown): boolean {
+  return typeof value === 'bigint' || Number.isSafeInteger(value);
+}

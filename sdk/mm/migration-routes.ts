@@ -1,0 +1,32 @@
+/** Between which nodes a migration moved pages, where that has to be asked of every page. */
+import * as L from '../../assembly/layout.ts';
+import type { MigrationWords } from './migration-words.ts';
+import type { Platform } from './platform.ts';
+
+export type Way = 'toDevice' | 'toHost';
+
+/** What went from one node to another. */
+export interface Moved {
+  readonly from: string;
+  readonly to: string;
+  readonly way: Way;
+  copied: number;
+  cleared: number;
+}
+
+/** What moved, by way: one item for each pair of nodes, in the order of the pages. */
+export function routesOf(platform: Platform, words: MigrationWords): readonly Moved[] {
+  const { nodes, host } = platform;
+  const routes: Moved[] = [];
+  for (let i = 0; i < words.count; i++) {
+    if (!words.moves(i)) continue;
+    const isCopied = (words.bits(i) & L.MIGRATE_VALID) !== 0;
+    const { name: to, owner } = nodes.of(words.targetFrame(i));
+    const from = isCopied ? nodes.of(words.frame(i)).name : host.name;
+    let route = routes.find((each) => each.from === from && each.to === to);
+    if (!route) routes.push((route = { from, to, way: owner > 0 ? 'toDevice' : 'toHost', copied: 0, cleared: 0 }));
+    if (isCopied) route.copied += words.span(i);
+    else route.cleared += words.span(i);
+  }
+  return routes;
+}

@@ -1,0 +1,217 @@
+/**
+ * Making a mapping longer or shorter, or moving it: entries change their place, frames and bytes stay.
+ *
+ * ```
+ *   shorter             the tail is unmapped
+ *   longer              in place where there is room behind, else moved if it may, else ENOMEM
+ *   to (fixed)          what is there is unmapped, then moved
+ *   dontUnmap           moved, and the old range stays promised and empty
+ *
+ *   a move:   notifier UNMAP for the old range, every device flushes, entries move, the new promise is made and the old one ends, notifier end
+ * ```
+ *
+ * Nothing changes when it fails for want of a table page: entries that have moved go back.
+ *
+ * Models: `do_mremap`, `move_vma`, MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP.
+ */
+import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { AddressSpace } from './address-space.ts';
+import { ADDRESS_LIMIT, type AddressRange, requireAligned, requireOptions } from './arguments.ts';
+import { HUGE_PAGES } from './huge-window.ts';
+import { endInvalidation } from './migration.ts';
+import { Invalidation } from './notifier.ts';
+import type { Platform } from './platform.ts';
+import { TakeDown } from './take-down.ts';
+import { hugetlbOrder, isHugetlb, isSpecial, VMA_DONTEXPAND, VMA_PFNMAP, type Vma } from './vma.ts';
+
+/** How long, and where. */
+export interface MremapOptions {
+  /** New length; rounded up to whole pages. Default: as long as it is. */
+  readonly bytes?: number;
+  /** It may move when it cannot grow where it is. Default false. Models: MREMAP_MAYMOVE. */
+  readonly mayMove?: boolean;
+  /** Exactly to this address; what is mapped there is unmapped. Needs `mayMove`. Models: MREMAP_FIXED. */
+  readonly to?: number;
+  /** The old range stays mapped and is empty afterwards. Needs `mayMove` and the same length. Models: MREMAP_DONTUNMAP. */
+  readonly dontUnmap?: boolean;
+}
+
+const LOCK = 0;
+const SHRUNK = 1;
+const CLEARED = 2;
+const MOVE = 3;
+
+/** Pages given to the core at once: counts cross the boundary as 32 bits. */
+const PAGES_PER_CALL = 2 ** 30;
+
+/** The step behind `space.mremap`. Throws EINVAL, EFAULT or ENOMEM. */
+export class Mremap implements Step {
+  readonly name = 'mremap';
+  /** Where the mapping is now. */
+  result!: AddressRange;
+  readonly #platform: Platform;
+  readonly #space: AddressSpace;
+  readonly #start: number;
+  /** Pages of the old range, and of the new one. */
+  readonly #oldPages: number;
+  readonly #newPages: number;
+  readonly #mayMove: boolean;
+  readonly #dontUnmap: boolean;
+  readonly #fixed: boolean;
+  readonly #event: Invalidation = new Invalidation();
+  #to: number;
+  /** Pages that are to move, and those that have. */
+  #pages = 0;
+  #moved = 0;
+  #phase = LOCK;
+
+  constructor(platform: Platform, space: AddressSpace, range: AddressRange, options: MremapOptions) {
+    requireOptions('mremap', options);
+    const { bytes = range.end - range.start, mayMove = false, to, dontUnmap = false } = options;
+    if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
+      throw fail('EINVAL', 'mremap.bytes', bytes, 'is not a length between 1 byte and 2^48');
+    if (to !== undefined) {
+      requireAligned('mremap.to', to);
+      if (!mayMove) throw fail('EINVAL', 'mremap.to', to, 'needs mayMove');
+    }
+    this.#platform = platform;
+    this.#space = space;
+    this.#start = range.start / L.PAGE_BYTES;
+    this.#oldPages = (range.end - range.start) / L.PAGE_BYTES;
+    this.#newPages = Math.ceil(bytes / L.PAGE_BYTES);
+    this.#mayMove = mayMove;
+    this.#dontUnmap = dontUnmap;
+    this.#fixed = to !== undefined;
+    this.#to = (to ?? 0) / L.PAGE_BYTES;
+    if (dontUnmap && (!mayMove || this.#newPages !== this.#oldPages))
+      throw fail('EINVAL', 'mremap.dontUnmap', bytes, 'needs mayMove, and the length that the range has');
+    if (to === undefined) return;
+    if (to + this.#newPages * L.PAGE_BYTES > ADDRESS_LIMIT)
+      throw fail('EINVAL', 'mremap.to', to, `leaves no room for 0x${bytes.toString(16)} bytes below 2^48`);
+    if (this.#to < this.#start + this.#oldPages && this.#start < this.#to + this.#newPages)
+      throw fail('EINVAL', 'mremap.to', to, 'overlaps the range that is to move');
+  }
+
+  next(run: Run): Progress {
+    const { mmapLock } = this.#space;
+    switch (this.#phase) {
+      case LOCK:
+        if (!mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
+        this.#requireMovable();
+        this.#phase = SHRUNK;
+        if (this.#newPages < this.#oldPages) return run.call(this.#unmap(this.#start + this.#newPages, this.#start + this.#oldPages));
+      // falls through
+      case SHRUNK:
+        this.#pages = Math.min(this.#oldPages, this.#newPages);
+        if (!this.#fixed && !this.#dontUnmap && (this.#newPages <= this.#oldPages || this.#growInPlace())) return this.#end(run, this.#start);
+        if (!this.#fixed) this.#to = this.#place();
+        this.#phase = CLEARED;
+        if (this.#fixed) return run.call(this.#unmap(this.#to, this.#to + this.#newPages));
+      // falls through
+      case CLEARED:
+        this.#space.announce(this.#event.set(this.#start, this.#start + this.#pages, 'UNMAP'));
+        this.#phase = MOVE;
+      // falls through
+      default: {
+        const { unfinished } = this.#event;
+        if (unfinished) return run.waitFor(unfinished);
+        return this.#move(run);
+      }
+    }
+  }
+
+  abort(run: Run): void {
+    endInvalidation(this.#event);
+    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+  }
+
+  #unmap(start: number, end: number): TakeDown {
+    return new TakeDown(this.#platform, this.#space, start, end, { verb: 'unmap' });
+  }
+
+  #end(run: Run, start: number): typeof DONE {
+    this.result = { start: start * L.PAGE_BYTES, end: (start + this.#newPages) * L.PAGE_BYTES };
+    this.#space.mmapLock.release(run);
+    return DONE;
+  }
+
+  /** The VMA that the range lies in. */
+  get #vma(): Vma | undefined {
+    return this.#space.vmas.find(this.#start);
+  }
+
+  #requireMovable(): void {
+    const vma = this.#vma;
+    const addr = this.#start * L.PAGE_BYTES;
+    if (!vma || vma.end < this.#start + this.#oldPages) throw fail('EFAULT', 'mremap.range', addr, 'is not inside one mapping');
+    const grows = this.#newPages > this.#oldPages;
+    if (grows && vma.flags & (VMA_DONTEXPAND | VMA_PFNMAP)) throw fail('EFAULT', 'mremap.bytes', this.#newPages * L.PAGE_BYTES, 'make a special mapping longer');
+    if (this.#dontUnmap && isSpecial(vma)) throw fail('EINVAL', 'mremap.dontUnmap', addr, 'is in a special mapping');
+    if (!isHugetlb(vma)) return;
+    const unit = 2 ** hugetlbOrder(vma);
+    if (grows || this.#start % unit !== 0 || this.#oldPages % unit !== 0 || this.#newPages % unit !== 0 || this.#to % unit !== 0)
+      throw fail('EINVAL', 'mremap.range', addr, 'is of huge pages, and can only move or shrink by whole ones');
+  }
+
+  /** Promises the pages behind the range as well, if they are free. */
+  #growInPlace(): boolean {
+    const { vmas } = this.#space;
+    const { start, end, prot, flags, object, offset } = this.#vma!;
+    const from = this.#start + this.#oldPages;
+    const to = this.#start + this.#newPages;
+    if (end !== from || to > ADDRESS_LIMIT / L.PAGE_BYTES || !vmas.isFree(from, to)) return false;
+    vmas.insert({ start: from, end: to, prot, flags, object, offset: object ? offset + (from - start) : 0 });
+    return true;
+  }
+
+  /** The first free place that is long enough; huge pages stay aligned. */
+  #place(): number {
+    const vma = this.#vma!;
+    const bytes = this.#newPages * L.PAGE_BYTES;
+    if (!this.#mayMove) throw fail('ENOMEM', 'mremap.bytes', bytes, 'has no room where the mapping is, and it may not move');
+    const huge = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : HUGE_PAGES;
+    const alignPages = this.#start % huge === 0 && this.#newPages >= huge ? huge : 1;
+    const place = this.#space.vmas.gap({ pages: this.#newPages, alignPages });
+    if (place === undefined) throw fail('ENOMEM', 'mremap.bytes', bytes, 'has no gap in the address space');
+    return place;
+  }
+
+  #move(run: Run): Progress {
+    const { core, pageLocks } = this.#platform;
+    const { table, vmas } = this.#space;
+    while (this.#moved < this.#pages) {
+      const pages = Math.min(this.#pages - this.#moved, PAGES_PER_CALL);
+      const done = core.exports.moveEntries(table, this.#start + this.#moved, this.#to + this.#moved, pages);
+      this.#moved += done;
+      if (done === pages) continue;
+      if (core.stopReason === L.STOP_LOCKED) return run.waitFor(pageLocks.wait(core.stopFrame));
+      this.#moveBack();
+      throw fail('ENOMEM', 'mremap.range', this.#start * L.PAGE_BYTES, 'needs a table page at its new place, and there is none');
+    }
+    const { start, prot, flags, object, offset } = this.#vma!;
+    // The new promise first: an object is never without one.
+    vmas.insert({ start: this.#to, end: this.#to + this.#newPages, prot, flags, object, offset: object ? offset + (this.#start - start) : 0 });
+    if (!this.#dontUnmap) vmas.remove(this.#start, this.#start + this.#pages);
+    endInvalidation(this.#event);
+    const { events } = this.#platform;
+    if (events.heard) {
+      if (!this.#dontUnmap) events.emit({ type: 'space.unmapped', space: this.#space.id, vpn: this.#start, pages: this.#pages });
+      events.emit({ type: 'space.mapped', space: this.#space.id, vpn: this.#to, pages: this.#newPages });
+    }
+    return this.#end(run, this.#to);
+  }
+
+  /** The table pages that the entries came from are free again: this cannot fail. */
+  #moveBack(): void {
+    for (let done = 0; done < this.#moved;)
+      done += this.#platform.core.exports.moveEntries(
+        this.#space.table,
+        this.#to + done,
+        this.#start + done,
+        Math.min(this.#moved - done, PAGES_PER_CALL),
+      );
+  }
+}
+

@@ -1,0 +1,288 @@
+/**
+ * Shared objects: what stands behind memory that several mappings see. Their pages are host frames in a page cache, one for each page of the object; every space that maps the
+ * object maps those.
+ *
+ * ```
+ *   object page      0        1        2        3
+ *   cache            [f17]    -        [f4]     -          f17: references = mappings + 1 for the cache
+ *   space A          vpn 80   81       82       83         shared: the cached frame itself
+ *   space B          -        vpn 12   13       14         private: the cached frame read-only, a copy after a write
+ * ```
+ *
+ * An anonymous object (shared anonymous memory) lives as long as a page of it is promised somewhere. A file lives until it is closed; what was written to its pages reaches
+ * its backing store by write-back (`sync`, `msync`).
+ *
+ * Models: `struct address_space` (`i_pages`), `shmem`, `filemap_fault`, `filemap_fdatawrite`.
+ */
+import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+import type { Platform } from './platform.ts';
+import { Truncate } from './truncate.ts';
+import { WriteBack } from './write-back.ts';
+
+/** The longest file, in bytes. */
+export const FILE_BYTES_MAX: number = 2 ** 40;
+
+/** Pages that several mappings see. */
+export class SharedObject {
+  readonly kind: 'anonymous' | 'file';
+  protected readonly platform: Platform;
+  /** Cached frames by page of the object. */
+  protected readonly frames: Map<number, number> = new Map();
+  /** Pages of VMAs that name this object, counted once a VMA. */
+  protected promised = 0;
+
+  constructor(platform: Platform, kind: 'anonymous' | 'file' = 'anonymous') {
+    this.platform = platform;
+    this.kind = kind;
+  }
+
+  /** Whether it is of this machine. */
+  isOf(platform: Platform): boolean {
+    return this.platform === platform;
+  }
+
+  /** Pages before the end: a touch past it is a bus error. */
+  get pagesLimit(): number {
+    return Infinity;
+  }
+
+  /** Pages in the cache. */
+  get cached(): number {
+    return this.frames.size;
+  }
+
+  /** The cached frame of a page. */
+  frameOf(page: number): number | undefined {
+    return this.frames.get(page);
+  }
+
+  /** Puts a page into the cache: a host frame with the bytes of the backing store, or zeros. Returns it, or -1 when there is none. Requires: not cached. */
+  take(page: number): number {
+    const { core, host } = this.platform;
+    const frame = host.take();
+    if (frame < 0) return L.FRAME_NONE;
+    core.exports.frameClear(frame);
+    const record = core.frameRecord(frame);
+    core.setField(record, L.FRAME_FLAGS, core.field(record, L.FRAME_FLAGS) | L.FRAME_FILE | L.FRAME_CACHED);
+    this.frames.set(page, frame);
+    return frame;
+  }
+
+  /** A page has been, or is about to be, written to. */
+  markDirty(_page: number): void {}
+
+  /** More pages of VMAs name the object; the VMA set says so. */
+  mapped(pages: number): void {
+    this.promised += pages;
+  }
+
+  /** Fewer do: the pages of an anonymous object go with its last promise. */
+  unmapped(pages: number): void {
+    this.promised -= pages;
+    if (this.promised === 0 && this.kind === 'anonymous') this.drop(0);
+  }
+
+  /** Takes every page from `first` on out of the cache. Requires: nothing maps them. */
+  drop(first: number): void {
+    const { core } = this.platform;
+    for (const [page, frame] of this.frames) {
+      if (page < first) continue;
+      this.frames.delete(page);
+      const record = core.frameRecord(frame);
+      core.setField(record, L.FRAME_FLAGS, core.field(record, L.FRAME_FLAGS) & ~L.FRAME_CACHED);
+      core.exports.framePut(frame);
+    }
+  }
+
+  /** The bytes of a cached page. Borrowed until the next call into the core. */
+  protected bytesOf(frame: number): Uint8Array {
+    const { core } = this.platform;
+    const at = core.frameBytes(frame);
+    return core.u8.subarray(at, at + L.PAGE_BYTES);
+  }
+}
+
+/** A file. Made by `machine.createFile`; map it with `space.mmap({ file, ... })`. */
+export class MemoryFile extends SharedObject {
+  #bytes = 0;
+  #open = true;
+  /** What write-back has stored, by page; a page that is not here is zeros. */
+  readonly #store: Map<number, Uint8Array> = new Map();
+  readonly #dirty: Set<number> = new Set();
+
+  /** @internal Use `machine.createFile`. */
+  constructor(platform: Platform, bytes: number, content: Uint8Array | undefined) {
+    super(platform, 'file');
+    requireLength('createFile.bytes', bytes);
+    this.#bytes = bytes;
+    for (let at = 0; content && at < content.length; at += L.PAGE_BYTES) {
+      const page = new Uint8Array(L.PAGE_BYTES);
+      page.set(content.subarray(at, at + L.PAGE_BYTES));
+      this.#store.set(at / L.PAGE_BYTES, page);
+    }
+  }
+
+  /** Length in bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  override get pagesLimit(): number {
+    return Math.ceil(this.#bytes / L.PAGE_BYTES);
+  }
+
+  /** Pages that write-back has to store. */
+  get dirty(): number {
+    return this.#dirty.size;
+  }
+
+  override take(page: number): number {
+    this.requireOpen('page of the file');
+    const frame = super.take(page);
+    const stored = this.#store.get(page);
+    if (frame >= 0 && stored) this.bytesOf(frame).set(stored);
+    return frame;
+  }
+
+  override markDirty(page: number): void {
+    this.#dirty.add(page);
+  }
+
+  /** Reads up to `bytes` bytes from byte `offset` on, as every mapping sees them; fewer at the end of the file. Models: `pread`. */
+  read(offset: number, bytes: number): Uint8Array {
+    this.requireOpen('read');
+    requireLength('read.offset', offset);
+    requireLength('read.bytes', bytes);
+    const into = new Uint8Array(Math.max(0, Math.min(bytes, this.#bytes - offset)));
+    this.#each(offset, into.length, (page, at, done, length) => {
+      const frame = this.frames.get(page);
+      const source = frame === undefined ? this.#store.get(page) : this.bytesOf(frame);
+      if (source) into.set(source.subarray(at, at + length), done);
+    });
+    return into;
+  }
+
+  /** Writes bytes from byte `offset` on into the page cache; the file grows as needed. Throws ENOMEM when host memory is exhausted: what was written before stays written. Models: `pwrite`. */
+  write(offset: number, bytes: Uint8Array): void {
+    this.requireOpen('write');
+    requireLength('write.offset', offset);
+    if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'write.bytes', bytes, 'is not a Uint8Array');
+    requireLength('write end', offset + bytes.length);
+    this.#each(offset, bytes.length, (page, at, done, length) => {
+      const frame = this.frames.get(page) ?? this.take(page);
+      if (frame < 0) throw fail('ENOMEM', 'write.offset', offset + done, 'needs a page of the cache, and host memory is exhausted');
+      this.bytesOf(frame).set(bytes.subarray(done, done + length), at);
+      this.markDirty(page);
+      this.#bytes = Math.max(this.#bytes, page * L.PAGE_BYTES + at + length);
+    });
+  }
+
+  /**
+   * Makes the file `bytes` long. What lies behind is gone for everybody: pages past the end are unmapped in every space, private copies too, and a touch is a bus error from now on;
+   * the rest of the last page is zeros. Errors: EBUSY while a device flushes. Models: `ftruncate`, `truncate_pagecache`.
+   */
+  truncate(bytes: number): void {
+    this.platform.scheduler.runSync(this.truncateStep(bytes));
+  }
+
+  async truncateAsync(bytes: number): Promise<void> {
+    await this.platform.scheduler.runAsync(this.truncateStep(bytes));
+  }
+
+  truncateStep(bytes: number): Truncate {
+    this.requireOpen('truncate');
+    requireLength('truncate.bytes', bytes);
+    return new Truncate(this.platform, this, bytes);
+  }
+
+  /** Writes every dirty page back: mappings lose the right to write until their next write, the bytes reach the backing store. Errors: EBUSY while a device flushes. Models: `fsync`. */
+  sync(): void {
+    this.platform.scheduler.runSync(this.syncStep());
+  }
+
+  async syncAsync(): Promise<void> {
+    await this.platform.scheduler.runAsync(this.syncStep());
+  }
+
+  syncStep(first = 0, end: number = Infinity): WriteBack {
+    this.requireOpen('sync');
+    return new WriteBack(this.platform, [{ file: this, first, end }]);
+  }
+
+  /** What has reached the backing store: `bytes` bytes from byte `offset` on, zeros where nothing was ever stored. */
+  stored(offset: number, bytes: number): Uint8Array {
+    requireLength('stored.offset', offset);
+    requireLength('stored.bytes', bytes);
+    const into = new Uint8Array(bytes);
+    this.#each(offset, bytes, (page, at, done, length) => {
+      const source = this.#store.get(page);
+      if (source) into.set(source.subarray(at, at + length), done);
+    });
+    return into;
+  }
+
+  /** Ends the file: its cache is dropped, written back or not. Throws EBUSY while it is mapped. Any later use is EBADF; twice is fine. */
+  close(): void {
+    if (!this.#open) return;
+    this.platform.requireOpen('close');
+    if (this.promised > 0) throw fail('EBUSY', 'close', 'file', `is mapped: ${this.promised} pages`);
+    this.drop(0);
+    this.#open = false;
+    this.#dirty.clear();
+  }
+
+  requireOpen(verb: string): void {
+    this.platform.requireOpen(verb);
+    if (!this.#open) throw fail('EBADF', verb, 'file', 'has been closed');
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ for the steps
+
+  /** Dirty pages of `[first, end)` that are cached, ascending. */
+  dirtyPages(first: number, end: number): number[] {
+    const pages: number[] = [];
+    for (const page of this.#dirty) if (page >= first && page < end && this.frames.has(page)) pages.push(page);
+    return pages.sort((a, b) => a - b);
+  }
+
+  /** Stores a cached page. Requires: nobody may write to it now. */
+  store(page: number): void {
+    const frame = this.frames.get(page);
+    this.#dirty.delete(page);
+    if (frame !== undefined) this.#store.set(page, this.bytesOf(frame).slice());
+  }
+
+  /** Ends the file there for whoever looks from now on. */
+  cutTo(bytes: number): void {
+    this.#bytes = bytes;
+  }
+
+  /** Forgets what lies behind the end. Requires: nothing maps it. */
+  forgetTail(): void {
+    const { pagesLimit } = this;
+    this.drop(pagesLimit);
+    for (const page of this.#dirty) if (page >= pagesLimit) this.#dirty.delete(page);
+    for (const page of this.#store.keys()) if (page >= pagesLimit) this.#store.delete(page);
+    const rest = this.#bytes % L.PAGE_BYTES;
+    if (rest === 0) return;
+    this.#store.get(pagesLimit - 1)?.fill(0, rest);
+    const last = this.frames.get(pagesLimit - 1);
+    if (last !== undefined) this.bytesOf(last).fill(0, rest);
+  }
+
+  #each(offset: number, bytes: number, visit: (page: number, at: number, done: number, length: number) => void): void {
+    for (let done = 0; done < bytes;) {
+      const page = Math.floor((offset + done) / L.PAGE_BYTES);
+      const at = offset + done - page * L.PAGE_BYTES;
+      const length = Math.min(bytes - done, L.PAGE_BYTES - at);
+      visit(page, at, done, length);
+      done += length;
+    }
+  }
+}
+
+function requireLength(argument: string, bytes: number): void {
+  if (!Number.isSafeInteger(bytes) || bytes < 0 || bytes > FILE_BYTES_MAX)
+    throw fail('EINVAL', argument, bytes, `is not a length between 0 and 2^40`);
+}

@@ -1,0 +1,309 @@
+/**
+ * Pins: pages that somebody uses by their frames, for DMA, without asking the page table again. A pinned page stays where it is: it does not move, and a fork gives the child a
+ * copy at once. The bytes outlive the mapping: munmap and exit leave the frame to the pin.
+ *
+ * ```
+ *   page                         pinned for reading                            pinned for writing
+ *   none                         faulted in                                    faulted in, this space's own
+ *   page of zeros                as it is, not counted; long-term: a copy      a frame of its own
+ *   anonymous, shared by a fork  a copy, or marked this space's own (unshare)  a copy
+ *   of a file, private mapping   as it is; long-term: a copy                   a copy
+ *   of a shared object           as it is                                      writable and dirty
+ *   device-private               comes home                                    comes home
+ *   coherent                     as it is; long-term: moves to the host        the same
+ *   exclusive                    revoked                                       revoked
+ *   special                      EFAULT                                        EFAULT
+ * ```
+ *
+ * Models: `pin_user_pages` (`FOLL_PIN`, `FOLL_WRITE`, `FOLL_LONGTERM`), `gup_must_unshare`, `collect_longterm_unpinnable_folios`.
+ */
+import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { AddressSpace } from './address-space.ts';
+import { CpuFault } from './fault.ts';
+import { Migration } from './migration.ts';
+import type { SharedObject } from './page-cache.ts';
+import type { Platform } from './platform.ts';
+import { PROT_READ, PROT_WRITE, VMA_IO, VMA_PFNMAP, VMA_PRIVATE, type Vma } from './vma.ts';
+
+/**
+ * How it ended. `no mapping`, `permission`: EFAULT. `held`: a page on coherent memory cannot move to the host, because somebody holds it or no host frame is free. `too many`: a page has all
+ * the pins that it can have. `no progress`: a page is taken away again and again.
+ */
+export type PinOutcome = 'done' | 'no mapping' | 'permission' | 'no memory' | 'bus error' | 'held' | 'too many' | 'no progress';
+
+/** What a pin is for. */
+export interface PinOptions {
+  /** The holder writes. Default false. */
+  readonly write?: boolean;
+  /** It is kept for as long as the holder likes, so it may not sit where others need room. Default false. Models: `FOLL_LONGTERM`. */
+  readonly longTerm?: boolean;
+}
+
+/** A page of a shared object. */
+interface ObjectPage {
+  readonly object: SharedObject;
+  readonly page: number;
+}
+
+/** Faults for one page before it gives up. */
+export const PIN_ATTEMPTS_MAX = 64;
+
+/** Pages held by their frames. Made by `space.pin(range)`. Ends with `unpin()`. */
+export class Pin {
+  /** Frame of each page, in order. */
+  readonly frames: readonly number[];
+  readonly isWritable: boolean;
+  readonly isLongTerm: boolean;
+  readonly #platform: Platform;
+  readonly #objects: ReadonlyMap<number, ObjectPage>;
+  #held = true;
+
+  /** Takes over the pins of `frames`: one each, none on the page of zeros. `objects`: what stands behind the pages of shared objects, by page of the pin. */
+  constructor(platform: Platform, frames: readonly number[], objects: ReadonlyMap<number, ObjectPage>, write: boolean, longTerm: boolean) {
+    this.#platform = platform;
+    this.#objects = objects;
+    this.frames = frames;
+    this.isWritable = write;
+    this.isLongTerm = longTerm;
+  }
+
+  get pages(): number {
+    return this.frames.length;
+  }
+
+  /** False after `unpin`. */
+  get held(): boolean {
+    return this.#held;
+  }
+
+  /** Reads `bytes` bytes from byte `offset` of the pinned range on, as the holder's DMA would: past all page tables. Throws EINVAL outside of it, EIO where the bytes are not in the machine's memory. */
+  read(offset: number, bytes: number): Uint8Array {
+    const into = new Uint8Array(this.#length('pin.read.bytes', offset, bytes));
+    this.#each('pin.read', offset, bytes, (at, done, length) => into.set(this.#platform.core.u8.subarray(at, at + length), done));
+    return into;
+  }
+
+  /** Writes bytes from byte `offset` on. Throws as `read` does, and EPERM for a pin that only reads. */
+  write(offset: number, bytes: Uint8Array): void {
+    if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'pin.write.bytes', bytes, 'is not a Uint8Array');
+    this.#length('pin.write.bytes', offset, bytes.length);
+    if (!this.isWritable) throw fail('EPERM', 'pin.write', offset, 'is in a range that was pinned for reading');
+    this.#each('pin.write', offset, bytes.length, (at, done, length, page) => {
+      this.#platform.core.u8.set(bytes.subarray(done, done + length), at);
+      const behind = this.#objects.get(page);
+      // Unless it was truncated away meanwhile: then it is the holder's alone.
+      if (behind?.object.frameOf(behind.page) === this.frames[page]) behind!.object.markDirty(behind!.page);
+    });
+  }
+
+  /** Ends the pin; pages that nobody else holds any more go back. Throws EBADF the second time. Models: `unpin_user_pages`. */
+  unpin(): void {
+    this.#requireHeld('unpin');
+    this.#held = false;
+    release(this.#platform, this.frames);
+  }
+
+  /** Calls `visit` with the byte address, the bytes done before the length and the page of each part. */
+  #each(verb: string, offset: number, bytes: number, visit: (at: number, done: number, length: number, page: number) => void): void {
+    for (let done = 0; done < bytes;) {
+      const inPage = (offset + done) % L.PAGE_BYTES;
+      const length = Math.min(bytes - done, L.PAGE_BYTES - inPage);
+      const page = Math.floor((offset + done) / L.PAGE_BYTES);
+      const at = this.#platform.core.frameBytes(this.frames[page]!);
+      if (at === 0) throw fail('EIO', `${verb}.offset`, offset + done, 'is in a frame that has no bytes in the memory of this machine');
+      visit(at + inPage, done, length, page);
+      done += length;
+    }
+  }
+
+  #length(argument: string, offset: number, bytes: number): number {
+    this.#requireHeld(argument);
+    if (!Number.isSafeInteger(offset) || offset < 0)
+      throw fail('EINVAL', argument.replace('bytes', 'offset'), offset, 'is not a byte of the pinned range');
+    if (!Number.isSafeInteger(bytes) || bytes < 0 || offset + bytes > this.frames.length * L.PAGE_BYTES)
+      throw fail('EINVAL', argument, bytes, `from byte ${offset} on leave the ${this.frames.length} pinned pages`);
+    return bytes;
+  }
+
+  #requireHeld(verb: string): void {
+    this.#platform.requireOpen(verb);
+    if (!this.#held) throw fail('EBADF', verb, 'pin', 'has been unpinned');
+  }
+}
+
+/** Ends the pins of frames, pages of zeros left out, which have none. */
+function release(platform: Platform, frames: readonly number[]): void {
+  const { core } = platform;
+  const zeros = core.nodeOf(core.header(L.H_ZERO_FRAME));
+  for (const frame of frames) if (core.nodeOf(frame) !== zeros) core.exports.frameUnpin(frame);
+  platform.settleFreed();
+}
+
+const LOCK = 0;
+const PAGE = 1;
+const FAULTED = 2;
+const MOVED = 3;
+
+/** The step behind `space.pin`: all pages of a range, or none. */
+export class PinRange implements Step {
+  readonly name = 'pin';
+  outcome: PinOutcome = 'done';
+  /** The pin, when `done`. */
+  pin: Pin | undefined;
+  /** The page that it could not pin. */
+  at = 0;
+  readonly #platform: Platform;
+  readonly #space: AddressSpace;
+  readonly #end: number;
+  readonly #write: boolean;
+  readonly #longTerm: boolean;
+  readonly #fault: CpuFault;
+  /** Made when a page first has to leave a coherent memory. */
+  #migration: Migration | undefined;
+  readonly #frames: number[] = [];
+  readonly #objects: Map<number, ObjectPage> = new Map();
+  #vpn: number;
+  #attempts = 0;
+  #isLocker = false;
+  #phase = LOCK;
+
+  /** For the pages `[start, end)`. Takes the mmap lock shared, unless the caller holds it. */
+  constructor(platform: Platform, space: AddressSpace, start: number, end: number, { write = false, longTerm = false }: PinOptions) {
+    this.#platform = platform;
+    this.#space = space;
+    this.#end = end;
+    this.#write = write;
+    this.#longTerm = longTerm;
+    this.#fault = new CpuFault(platform);
+    this.#vpn = start;
+  }
+
+  next(run: Run): Progress {
+    const { mmapLock } = this.#space;
+    switch (this.#phase) {
+      case LOCK:
+        if (!run.holds(mmapLock)) {
+          if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
+          this.#isLocker = true;
+        }
+        this.#phase = PAGE;
+      // falls through
+      case PAGE:
+        return this.#pages(run);
+      case FAULTED:
+        this.#phase = PAGE;
+        return this.#fault.outcome === 'served' ? AGAIN : this.#stop(run, this.#fault.outcome);
+      default:
+        return this.#moved(run);
+    }
+  }
+
+  abort(run: Run): void {
+    this.#giveBack();
+    this.#unlock(run);
+  }
+
+  /** Pins pages until one needs more than a look. */
+  #pages(run: Run): Progress {
+    const { core } = this.#platform;
+    while (this.#vpn < this.#end) {
+      const vma = this.#space.vmas.find(this.#vpn);
+      const refused = this.#refuses(vma);
+      if (refused) return this.#stop(run, refused);
+      const high = core.entry(this.#space.table, this.#vpn);
+      const frame = core.entryLow;
+      switch (this.#needs(vma!, high, frame)) {
+        case 'nothing':
+          // The page of zeros goes nowhere and is nobody's.
+          if (!(high & L.ENTRY_ZERO) && !core.exports.framePin(frame, this.#longTerm ? 1 : 0)) return this.#stop(run, 'too many');
+          if (this.#write && vma!.object && !(vma!.flags & VMA_PRIVATE))
+            this.#objects.set(this.#frames.length, { object: vma!.object, page: vma!.offset + (this.#vpn - vma!.start) });
+          this.#frames.push(frame);
+          this.#vpn++;
+          this.#attempts = 0;
+          continue;
+        case 'fault':
+          return this.#call(run, this.#fault.of(this.#space, this.#vpn, this.#write, true), FAULTED);
+        case 'unshare':
+          return this.#call(run, this.#fault.unshare(this.#space, this.#vpn), FAULTED);
+        case 'host':
+          return this.#toHost(run, high, frame);
+        case 'no mapping':
+          return this.#stop(run, 'no mapping');
+      }
+    }
+    this.pin = new Pin(this.#platform, this.#frames, this.#objects, this.#write, this.#longTerm);
+    this.#unlock(run);
+    return DONE;
+  }
+
+  /** Why no page of this VMA can be pinned. */
+  #refuses(vma: Vma | undefined): PinOutcome | undefined {
+    if (!vma || vma.flags & (VMA_IO | VMA_PFNMAP)) return 'no mapping';
+    if (!(vma.prot & PROT_READ) || (this.#write && !(vma.prot & PROT_WRITE))) return 'permission';
+    // Write-back takes the right to write away, and the holder would not notice: for long, that loses what it writes.
+    if (this.#write && this.#longTerm && !(vma.flags & VMA_PRIVATE) && vma.object?.kind === 'file') return 'permission';
+    return undefined;
+  }
+
+  #needs(vma: Vma, high: number, frame: number): 'nothing' | 'fault' | 'unshare' | 'host' | 'no mapping' {
+    const { core } = this.#platform;
+    const kind = high & L.ENTRY_KIND;
+    if (kind === L.KIND_SPECIAL) return 'no mapping';
+    if (kind !== L.KIND_PRESENT || (this.#write && !(high & L.ENTRY_WRITE))) return 'fault';
+    const isPrivate = (vma.flags & VMA_PRIVATE) !== 0;
+    if (isPrivate && !(high & L.ENTRY_ANON_EXCLUSIVE)) {
+      const isAnonymous = !(high & L.ENTRY_ZERO) && !(core.field(core.frameRecord(core.headOf(frame)), L.FRAME_FLAGS) & L.FRAME_FILE);
+      if (isAnonymous || this.#longTerm) return 'unshare';
+    }
+    if (high & L.ENTRY_ZERO) return 'nothing';
+    return this.#longTerm && this.#platform.nodes.of(frame).kind === 'coherent' ? 'host' : 'nothing';
+  }
+
+  #call(run: Run, step: Step, then: number): Progress {
+    if (++this.#attempts > PIN_ATTEMPTS_MAX) return this.#stop(run, 'no progress');
+    this.#phase = then;
+    return run.call(step);
+  }
+
+  /** A long-term pin may not keep device memory: the page, and a huge page as one, moves to the host first. */
+  #toHost(run: Run, high: number, frame: number): Progress {
+    const { core, memories } = this.#platform;
+    const memory = memories.get(core.nodeOf(frame))!;
+    const pages = 2 ** ((high & L.ENTRY_ORDER) >>> L.ENTRY_ORDER_SHIFT);
+    const start = this.#vpn - (this.#vpn % pages);
+    this.#migration ??= new Migration(this.#platform);
+    return this.#call(run, this.#migration.toHost(this.#space, start, pages, memory, 'pin', this.#vpn), MOVED);
+  }
+
+  #moved(run: Run): Progress {
+    this.#phase = PAGE;
+    if (this.#migration!.verdict(this.#vpn) === 'moved') return AGAIN;
+    // Gone on its way already, or held: the next look says which.
+    const { core } = this.#platform;
+    const high = core.entry(this.#space.table, this.#vpn);
+    const isThere = (high & L.ENTRY_KIND) === L.KIND_PRESENT && this.#platform.nodes.of(core.entryLow).kind === 'coherent';
+    return isThere ? this.#stop(run, 'held') : AGAIN;
+  }
+
+  #stop(run: Run, outcome: PinOutcome): typeof DONE {
+    this.outcome = outcome;
+    this.at = this.#vpn;
+    this.#giveBack();
+    this.#unlock(run);
+    return DONE;
+  }
+
+  #giveBack(): void {
+    release(this.#platform, this.#frames);
+    this.#frames.length = 0;
+  }
+
+  #unlock(run: Run): void {
+    if (!this.#isLocker) return;
+    this.#isLocker = false;
+    this.#space.mmapLock.release(run);
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Truncating a file: its end moves first, so that no fault brings a page behind it back; then every space that maps such pages loses them, one space after the other; then
+ * the pages themselves go.
+ *
+ * Models: `truncate_pagecache`, `unmap_mapping_range`.
+ */
+import * as L from '../../assembly/layout.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { AddressSpace } from './address-space.ts';
+import { endInvalidation } from './migration.ts';
+import { Invalidation } from './notifier.ts';
+import type { MemoryFile } from './page-cache.ts';
+import type { Platform } from './platform.ts';
+import { zapPages } from './take-down.ts';
+
+const BEGIN = 0;
+const SPACE = 1;
+const FLUSHED = 2;
+
+/** Makes a file shorter, or longer. */
+export class Truncate implements Step {
+  readonly name = 'truncate';
+  readonly #platform: Platform;
+  readonly #file: MemoryFile;
+  readonly #bytes: number;
+  readonly #event: Invalidation = new Invalidation();
+  #spaces: AddressSpace[] = [];
+  /** Pages of the current space that go, `[start, end)` each. */
+  #parts: number[] = [];
+  #phase = BEGIN;
+
+  constructor(platform: Platform, file: MemoryFile, bytes: number) {
+    this.#platform = platform;
+    this.#file = file;
+    this.#bytes = bytes;
+  }
+
+  next(run: Run): Progress {
+    switch (this.#phase) {
+      case BEGIN: {
+        const before = this.#file.bytes;
+        this.#file.cutTo(this.#bytes);
+        if (this.#bytes >= before) return DONE;
+        this.#spaces = [...this.#platform.spaces.values()];
+        this.#phase = SPACE;
+      }
+      // falls through
+      case SPACE:
+        return this.#nextSpace(run);
+      default:
+        return this.#zap(run);
+    }
+  }
+
+  abort(run: Run): void {
+    endInvalidation(this.#event);
+    const space = this.#spaces[0];
+    if (space && run.holds(space.mmapLock)) space.mmapLock.release(run);
+  }
+
+  #nextSpace(run: Run): Progress {
+    const space = this.#spaces[0];
+    if (!space) {
+      // The file may have grown again meanwhile: only what lies behind the shorter end is gone.
+      const now = this.#file.bytes;
+      this.#file.cutTo(Math.min(now, this.#bytes));
+      this.#file.forgetTail();
+      this.#file.cutTo(now);
+      return DONE;
+    }
+    if (this.#platform.spaces.get(space.id) !== space) return this.#leave(run, space);
+    if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
+    const limit = Math.ceil(this.#bytes / L.PAGE_BYTES);
+    this.#parts = [];
+    space.vmas.each(0, 2 ** L.VPN_BITS, (vma, start, end) => {
+      if (vma.object !== this.#file) return;
+      const first = Math.max(start, start + limit - vma.offset);
+      if (first < end) this.#parts.push(first, end);
+    });
+    if (this.#parts.length === 0) return this.#leave(run, space);
+    space.announce(this.#event.set(this.#parts[0]!, this.#parts.at(-1)!, 'CLEAR'));
+    this.#phase = FLUSHED;
+    return AGAIN;
+  }
+
+  #zap(run: Run): Progress {
+    const space = this.#spaces[0]!;
+    const { unfinished } = this.#event;
+    if (unfinished) return run.waitFor(unfinished);
+    const locked = zapPages(this.#platform, space, this.#parts);
+    if (locked) return run.waitFor(locked);
+    endInvalidation(this.#event);
+    return this.#leave(run, space);
+  }
+
+  #leave(run: Run, space: AddressSpace): typeof AGAIN {
+    if (run.holds(space.mmapLock)) space.mmapLock.release(run);
+    this.#spaces.shift();
+    this.#phase = SPACE;
+    return AGAIN;
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Write-back: dirty pages of files reach the backing store. Whoever may write to a page loses that right first (devices by a PROTECTION_PAGE event, entries by being cleaned), so that
+ * the bytes stand still and the next write is noticed.
+ *
+ * Models: `filemap_fdatawrite`, `folio_mkclean`, `page_vma_mkclean_one`.
+ */
+import * as L from '../../assembly/layout.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import { endInvalidation } from './migration.ts';
+import { Invalidation } from './notifier.ts';
+import type { MemoryFile } from './page-cache.ts';
+import type { Platform } from './platform.ts';
+
+/** Pages of a file, half-open. */
+export interface FilePart {
+  readonly file: MemoryFile;
+  readonly first: number;
+  readonly end: number;
+}
+
+/** Stores the dirty pages of some files. */
+export class WriteBack implements Step {
+  readonly name = 'write back';
+  /** Pages stored. */
+  stored = 0;
+  readonly #platform: Platform;
+  readonly #parts: readonly FilePart[];
+  readonly #events: Invalidation[] = [];
+  /** The places announced, as `space:page`. */
+  readonly #announced: Set<string> = new Set();
+  #part = 0;
+  #pages: readonly number[] | undefined;
+
+  constructor(platform: Platform, parts: readonly FilePart[]) {
+    this.#platform = platform;
+    this.#parts = parts;
+  }
+
+  next(run: Run): Progress {
+    const part = this.#parts[this.#part];
+    if (!part) return DONE;
+    this.#pages ??= part.file.dirtyPages(part.first, part.end);
+    for (const { unfinished } of this.#events) if (unfinished) return run.waitFor(unfinished);
+    // While devices flushed, somebody else may have mapped a page: it is announced as well.
+    if (this.#announce(part.file, this.#pages)) return AGAIN;
+    const { core } = this.#platform;
+    for (const page of this.#pages) {
+      const frame = part.file.frameOf(page);
+      if (frame === undefined) continue;
+      core.exports.frameClean(frame);
+      part.file.store(page);
+      this.stored++;
+    }
+    this.#end();
+    this.#pages = undefined;
+    this.#part++;
+    return AGAIN;
+  }
+
+  abort(): void {
+    this.#end();
+  }
+
+  #end(): void {
+    for (const event of this.#events) endInvalidation(event);
+    this.#events.length = 0;
+    this.#announced.clear();
+  }
+
+  /** Announces every place of the pages that has not been; false when there is none. */
+  #announce(file: MemoryFile, pages: readonly number[]): boolean {
+    const { core, spaces } = this.#platform;
+    let found = false;
+    for (const page of pages) {
+      const frame = file.frameOf(page);
+      if (frame === undefined) continue;
+      const count = core.exports.rmapList(frame, core.area(L.AREA_LIST), L.LIST_MAX / 3);
+      const words = core.words(L.AREA_LIST, count * 3).slice();
+      for (let i = 0; i < words.length; i += 3) {
+        const space = spaces.get(words[i]!);
+        const vpn = words[i + 2]! * 2 ** 32 + words[i + 1]!;
+        const place = `${words[i]!}:${vpn}`;
+        if (!space || this.#announced.has(place)) continue;
+        this.#announced.add(place);
+        found = true;
+        const event = new Invalidation();
+        space.announce(event.set(vpn, vpn + 1, 'PROTECTION_PAGE'));
+        this.#events.push(event);
+      }
+    }
+    return found;
+  }
+}

@@ -1,0 +1,423 @@
+/**
+ * Middleware: a driver around a driver, with the type of a driver. `faulty(driver, plan)` lets everything through, counts it, and makes one call go wrong.
+ *
+ * ```ts
+ * const plan = new FaultPlan();
+ * const gpu = machine.addDevice(faulty(tinygpu(), plan));
+ * const context = space.attach(gpu);
+ * plan.fail('copy.toDevice', 2, 'late failure');      // the second copy to the device from now on
+ * context.migrate(range, { to: 'device' });           // EBUSY: a ticket is open
+ * plan.finish();                                      // the ticket fails, and the pages stay where they were
+ * ```
+ */
+import {
+  type CommandStep,
+  type Context,
+  type Copies,
+  type Copy,
+  DeviceTable,
+  DONE,
+  type Driver,
+  type FaultService,
+  type GmMmu,
+  isTicket,
+  type Phys,
+  type Pmap,
+  type Progress,
+  Ranges,
+  type Run,
+  type Step,
+  type Ticket,
+  type Tlb,
+  type Walk,
+} from '../gmem/index.ts';
+
+/** What can go wrong with each operation of a driver, by family and operation. */
+const FAULTS = {
+  attach: ['throw'],
+  'pmap.enter': ['throw', 'partial'],
+  'pmap.release': ['throw', 'partial'],
+  'pmap.protect': ['throw', 'partial'],
+  'pmap.destroy': ['throw'],
+  'tlb.invalidate': ['throw', 'partial', 'late', 'late failure'],
+  'tlb.invalidateCoalesced': ['throw', 'partial', 'late', 'late failure'],
+  'walk.translate': ['throw', 'refuse'],
+  'copy.toDevice': ['throw', 'refuse', 'partial', 'late', 'late failure'],
+  'copy.toHost': ['throw', 'refuse', 'partial', 'late', 'late failure'],
+  'copy.zero': ['throw', 'refuse', 'partial', 'late', 'late failure'],
+  'phys.allocPage': ['throw', 'refuse'],
+  'phys.freePage': ['throw'],
+  'phys.victims': ['throw', 'refuse'],
+  'fault.service': ['throw', 'refuse', 'late'],
+  command: ['throw', 'late', 'late failure'],
+  detach: ['throw'],
+} as const;
+
+/** An operation of a driver, by family and operation. */
+export type DriverOperation = keyof typeof FAULTS;
+
+/**
+ * How a call goes wrong. `throw`: it throws, having done nothing. `refuse`: it says no, where its type lets it (no page, no translation, nothing served, a copy that has failed already). `partial`: it does half of
+ * what was asked, and then fails. `late`: it returns a ticket, and does its work when `finish` completes that. `late failure`: the ticket fails instead, and nothing has been done.
+ */
+export type DriverFault = 'throw' | 'refuse' | 'partial' | 'late' | 'late failure';
+
+/** All operations. */
+export const DRIVER_OPERATIONS: readonly DriverOperation[] = Object.keys(FAULTS) as DriverOperation[];
+
+/** How calls of an operation can go wrong. */
+export function faultsOf(operation: DriverOperation): readonly DriverFault[] {
+  return FAULTS[operation];
+}
+
+/** A ticket that a plan keeps open, and the work that ends it; without any it fails. */
+interface Late {
+  readonly ticket: Ticket;
+  readonly work: (() => Ticket | void) | undefined;
+}
+
+/** Which call goes wrong, and what was called. One plan is for one driver; it may be used again. */
+export class FaultPlan {
+  readonly #calls: Map<DriverOperation, number> = new Map();
+  readonly #late: Late[] = [];
+  #operation: DriverOperation | undefined;
+  #call = 0;
+  #fault: DriverFault = 'throw';
+  #happened = false;
+
+  /** Calls since the counting began, by operation. */
+  get calls(): ReadonlyMap<DriverOperation, number> {
+    return this.#calls;
+  }
+
+  /** Whether the call that was to go wrong has come. */
+  get happened(): boolean {
+    return this.#happened;
+  }
+
+  /** Tickets that `finish` will end. */
+  get unfinished(): number {
+    return this.#late.length;
+  }
+
+  /** Begins counting, and lets everything through. */
+  count(): this {
+    this.#calls.clear();
+    this.#operation = undefined;
+    this.#happened = false;
+    return this;
+  }
+
+  /** Begins counting: call number `call` (from 1) of `operation` goes wrong, once. Requires: `fault` is one of `faultsOf(operation)`. */
+  fail(operation: DriverOperation, call: number, fault: DriverFault): this {
+    this.count();
+    this.#operation = operation;
+    this.#call = call;
+    this.#fault = fault;
+    return this;
+  }
+
+  /** Ends every open ticket, the oldest first, and those that this begins. One whose work the driver itself leaves unfinished ends at the `finish` after that is over. */
+  finish(): void {
+    const unfinished: Late[] = [];
+    for (let next = this.#late.shift(); next; next = this.#late.shift()) {
+      const { ticket, work } = next;
+      const answer = work?.();
+      if (!work) ticket.fail('planned');
+      else if (!isTicket(answer) || answer.state === 'done') ticket.complete();
+      else if (answer.state === 'failed') ticket.fail(answer.reason);
+      else unfinished.push({ ticket, work: () => answer });
+    }
+    this.#late.push(...unfinished);
+  }
+
+  /** @internal How this call goes wrong; undefined: it does not. */
+  next(operation: DriverOperation): DriverFault | undefined {
+    const call = (this.#calls.get(operation) ?? 0) + 1;
+    this.#calls.set(operation, call);
+    if (operation !== this.#operation || call !== this.#call || this.#happened) return undefined;
+    this.#happened = true;
+    return this.#fault;
+  }
+
+  /** @internal Opens a ticket that `finish` ends: with the work, or, without any, by failing. */
+  open(context: Context, operation: DriverOperation, work: (() => Ticket | void) | undefined): Ticket {
+    const ticket = context.ticket(`late ${operation}`);
+    this.#late.push({ ticket, work });
+    return ticket;
+  }
+}
+
+/** The error that a planned throw throws. */
+export class PlannedFault extends Error {
+  constructor(operation: DriverOperation) {
+    super(`planned: ${operation} throws`);
+    this.name = 'PlannedFault';
+  }
+}
+
+/**
+ * The driver, with one call going wrong as `plan` says. Families that the driver does not have stay away. Of a driver that does not translate by itself the ready-made table is called by the core and not by this, so
+ * its `pmap` and `tlb` are passed through and not counted.
+ */
+export function faulty(driver: Driver, plan: FaultPlan): Driver {
+  // Contexts of one device must name one allocator: wrapped once.
+  const allocators = new WeakMap<Phys, Phys>();
+  return {
+    ...driver,
+    attach(context) {
+      if (plan.next('attach')) throw new PlannedFault('attach');
+      const mmu = driver.attach(context);
+      const wraps = mmu.walk !== undefined && !(mmu.pmap instanceof DeviceTable);
+      const { command } = mmu;
+      const wrapped: GmMmu = {
+        ...(mmu.pmap ? { pmap: wraps ? faultyPmap(mmu.pmap, plan) : mmu.pmap } : {}),
+        ...(mmu.tlb ? { tlb: mmu.walk ? faultyTlb(mmu.tlb, plan, context) : mmu.tlb } : {}),
+        ...(mmu.walk ? { walk: faultyWalk(mmu.walk, plan) } : {}),
+        ...(mmu.copy ? { copy: faultyCopy(mmu.copy, plan, context) } : {}),
+        ...(mmu.phys ? { phys: once(allocators, mmu.phys, (phys) => faultyPhys(phys, plan)) } : {}),
+        ...(mmu.fault ? { fault: faultyService(mmu.fault, plan, context) } : {}),
+        ...(command ? { command: (request: unknown) => faultyCommand(command.call(mmu, request), plan, context) } : {}),
+        ...(mmu.detach
+          ? {
+              detach() {
+                mmu.detach!();
+                if (plan.next('detach')) throw new PlannedFault('detach');
+              },
+            }
+          : {}),
+      };
+      return wrapped;
+    },
+  };
+}
+
+function once<K extends object, V>(known: WeakMap<K, V>, key: K, make: (key: K) => V): V {
+  let value = known.get(key);
+  if (!value) known.set(key, (value = make(key)));
+  return value;
+}
+
+/** The first half of some ranges, or the second. */
+function half(ranges: Ranges, which: 'first' | 'second'): Ranges {
+  const middle = Math.floor(ranges.pages / 2);
+  const part = new Ranges();
+  let seen = 0;
+  ranges.each((vpn, pages) => {
+    const cut = Math.min(Math.max(middle - seen, 0), pages);
+    if (which === 'first' && cut > 0) part.add(vpn, cut);
+    if (which === 'second' && cut < pages) part.add(vpn + cut, pages - cut);
+    seen += pages;
+  });
+  return part;
+}
+
+function copyOf(ranges: Ranges): Ranges {
+  const kept = new Ranges();
+  ranges.each((vpn, pages) => kept.add(vpn, pages));
+  return kept;
+}
+
+function faultyPmap(pmap: Pmap, plan: FaultPlan): Pmap {
+  const { protect, destroy } = pmap;
+  return {
+    enter(mappings) {
+      const fault = plan.next('pmap.enter');
+      if (fault === 'throw') throw new PlannedFault('pmap.enter');
+      pmap.enter(mappings);
+      if (fault !== 'partial') return;
+      const entered = new Ranges();
+      mappings.each((vpn, pages) => entered.add(vpn, pages));
+      pmap.release(half(entered, 'second'));
+      throw new PlannedFault('pmap.enter');
+    },
+    release(ranges) {
+      const fault = plan.next('pmap.release');
+      if (fault !== 'throw') pmap.release(fault === 'partial' ? half(ranges, 'first') : ranges);
+      if (fault) throw new PlannedFault('pmap.release');
+    },
+    ...(protect
+      ? {
+          protect(ranges: Ranges, write: boolean) {
+            const fault = plan.next('pmap.protect');
+            if (fault !== 'throw') protect.call(pmap, fault === 'partial' ? half(ranges, 'first') : ranges, write);
+            if (fault) throw new PlannedFault('pmap.protect');
+          },
+        }
+      : {}),
+    ...(destroy
+      ? {
+          destroy() {
+            destroy.call(pmap);
+            if (plan.next('pmap.destroy')) throw new PlannedFault('pmap.destroy');
+          },
+        }
+      : {}),
+  };
+}
+
+function faultyTlb(tlb: Tlb, plan: FaultPlan, context: Context): Tlb {
+  const around =
+    (operation: 'tlb.invalidate' | 'tlb.invalidateCoalesced', flush: (ranges: Ranges) => Ticket | void) =>
+    (ranges: Ranges): Ticket | void => {
+      switch (plan.next(operation)) {
+        case 'throw':
+          throw new PlannedFault(operation);
+        case 'partial':
+          flush(half(ranges, 'first'));
+          throw new PlannedFault(operation);
+        case 'late': {
+          const kept = copyOf(ranges);
+          return plan.open(context, operation, () => flush(kept));
+        }
+        case 'late failure':
+          return plan.open(context, operation, undefined);
+        default:
+          return flush(ranges);
+      }
+    };
+  const { invalidateCoalesced } = tlb;
+  return {
+    invalidate: around('tlb.invalidate', (ranges) => tlb.invalidate(ranges)),
+    ...(invalidateCoalesced
+      ? { invalidateCoalesced: around('tlb.invalidateCoalesced', (ranges) => invalidateCoalesced.call(tlb, ranges)) }
+      : {}),
+  };
+}
+
+function faultyWalk(walk: Walk, plan: FaultPlan): Walk {
+  return {
+    translate(vpn, access) {
+      const fault = plan.next('walk.translate');
+      if (fault === 'throw') throw new PlannedFault('walk.translate');
+      return fault === 'refuse' ? undefined : walk.translate(vpn, access);
+    },
+  };
+}
+
+function faultyCopy(copy: Copy, plan: FaultPlan, context: Context): Copy {
+  const around = (operation: 'copy.toDevice' | 'copy.toHost' | 'copy.zero', engine: (copies: Copies) => Ticket | void) => {
+    const failed = (): Ticket => {
+      const ticket = context.ticket(`failed ${operation}`);
+      ticket.fail('planned');
+      return ticket;
+    };
+    return (copies: Copies): Ticket | void => {
+      switch (plan.next(operation)) {
+        case 'throw':
+          throw new PlannedFault(operation);
+        case 'refuse':
+          return failed();
+        case 'partial':
+          engine(copies.keep(Math.floor(copies.pages / 2)));
+          return failed();
+        case 'late': {
+          const kept = copies.keep();
+          return plan.open(context, operation, () => engine(kept));
+        }
+        case 'late failure':
+          return plan.open(context, operation, undefined);
+        default:
+          return engine(copies);
+      }
+    };
+  };
+  const { toDevice, toHost, zero } = copy;
+  return {
+    ...(toDevice ? { toDevice: around('copy.toDevice', (copies) => toDevice.call(copy, copies)) } : {}),
+    ...(toHost ? { toHost: around('copy.toHost', (copies) => toHost.call(copy, copies)) } : {}),
+    ...(zero ? { zero: around('copy.zero', (copies) => zero.call(copy, copies)) } : {}),
+  };
+}
+
+function faultyPhys(phys: Phys, plan: FaultPlan): Phys {
+  const { victims } = phys;
+  return {
+    allocPage() {
+      const fault = plan.next('phys.allocPage');
+      if (fault === 'throw') throw new PlannedFault('phys.allocPage');
+      return fault === 'refuse' ? undefined : phys.allocPage();
+    },
+    freePage(page) {
+      // The page is its own again, whatever it says: a driver that loses one has lost it for good.
+      phys.freePage(page);
+      if (plan.next('phys.freePage')) throw new PlannedFault('phys.freePage');
+    },
+    ...(victims
+      ? {
+          victims(spared: (page: number) => boolean) {
+            const fault = plan.next('phys.victims');
+            if (fault === 'throw') throw new PlannedFault('phys.victims');
+            return fault === 'refuse' ? [] : victims.call(phys, spared);
+          },
+        }
+      : {}),
+  };
+}
+
+/** A step that begins when a ticket has ended; one that failed makes it throw. */
+class After implements CommandStep {
+  readonly name: string;
+  readonly #step: Step & { readonly result?: unknown };
+  readonly #ticket: Ticket;
+  readonly #error: PlannedFault;
+
+  constructor(step: Step & { readonly result?: unknown }, ticket: Ticket, operation: DriverOperation) {
+    this.name = step.name;
+    this.#step = step;
+    this.#ticket = ticket;
+    this.#error = new PlannedFault(operation);
+  }
+
+  get result(): unknown {
+    return this.#step.result;
+  }
+
+  next(run: Run): Progress {
+    if (this.#ticket.state === 'pending') return run.waitFor(this.#ticket);
+    if (this.#ticket.state === 'failed') throw this.#error;
+    return this.#step.next(run);
+  }
+
+  abort(run: Run, error: unknown): void {
+    this.#step.abort?.(run, error);
+  }
+}
+
+function faultyService(service: FaultService, plan: FaultPlan, context: Context): FaultService {
+  return {
+    service(batch) {
+      switch (plan.next('fault.service')) {
+        case 'throw':
+          throw new PlannedFault('fault.service');
+        case 'refuse':
+          return { name: 'serve nothing', next: () => DONE };
+        case 'late':
+          return new After(
+            service.service(batch),
+            plan.open(context, 'fault.service', () => undefined),
+            'fault.service',
+          );
+        default:
+          return service.service(batch);
+      }
+    },
+  };
+}
+
+function faultyCommand(step: CommandStep, plan: FaultPlan, context: Context): CommandStep {
+  switch (plan.next('command')) {
+    case 'throw':
+      throw new PlannedFault('command');
+    case 'late':
+      return new After(
+        step,
+        plan.open(context, 'command', () => undefined),
+        'command',
+      );
+    case 'late failure':
+      return new After(step, plan.open(context, 'command', undefined), 'command');
+    default:
+      return step;
+  }
+}

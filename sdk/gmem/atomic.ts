@@ -21,6 +21,8 @@ import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { AtomicMeans } from './driver.ts';
+import { mayMove } from './movable.ts';
+import { MoveRange } from './move-range.ts';
 import { ServeFault } from './serve.ts';
 import { translated } from './walk-lanes.ts';
 
@@ -89,8 +91,9 @@ export class DeviceAtomic implements Step {
           case 'served':
           case 'present':
             // What was brought may have been taken again before this turn.
-            if (this.#reaches(vpn) && (this.#means[this.#next] === 'native' || this.#isOwn(vpn))) return this.#perform();
+            if (this.#reaches(vpn) && (this.#means[this.#next] === 'native' || this.#isOwn(vpn))) return this.#perform(this.#bytesOf(vpn));
             if (this.#means[this.#next] === 'native' && ++this.#attempts < ATTEMPTS_MAX) return AGAIN;
+            if (this.#means[this.#next] === 'migrate' && this.#couldMove(vpn)) this.#busy = true;
             break;
           case 'deferred':
             this.#busy = true;
@@ -131,7 +134,8 @@ export class DeviceAtomic implements Step {
   #choose(run: Run, vpn: number): Progress {
     const context = this.#context;
     const means = this.#means[this.#next];
-    if (means !== undefined && this.#reaches(vpn) && (means === 'native' || this.#isOwn(vpn) || this.#isAlone(vpn))) return this.#perform();
+    if (means !== undefined && this.#reaches(vpn) && (means === 'native' || this.#isOwn(vpn) || this.#isAlone(vpn)))
+      return this.#perform(this.#bytesOf(vpn));
     switch (means) {
       case undefined:
         throw this.#busy
@@ -139,6 +143,12 @@ export class DeviceAtomic implements Step {
           : fail('EOPNOTSUPP', 'atomic.addr', this.#addr, `is on a page on which ${context.name} has no atomics`);
       case 'migrate':
         if (!context.device.memory) return this.#nextMeans();
+        if (this.#reaches(vpn) && this.#couldMove(vpn)) {
+          // The device uses the page where it is, since it once could not move: a fault would find nothing to do.
+          if (this.#attempts++ === 0) return run.call(new MoveRange(this.#platform, context, undefined, vpn, vpn + 1, 'device'));
+          this.#busy = true;
+          return this.#nextMeans();
+        }
       // falls through
       case 'native':
         this.#phase = SERVED;
@@ -149,7 +159,7 @@ export class DeviceAtomic implements Step {
         return run.call(
           this.#exclusive.of(context.space, vpn, context.device.owner, {}, (frame) => {
             context.installAlone(vpn, frame);
-            this.#perform();
+            this.#perform(this.#platform.core.frameBytes(frame));
           }),
         );
     }
@@ -169,17 +179,27 @@ export class DeviceAtomic implements Step {
     return this.#context.ownFrame(vpn) !== L.FRAME_NONE;
   }
 
+  /** Whether the page is one that moves to the device at other times. */
+  #couldMove(vpn: number): boolean {
+    const { space } = this.#context;
+    const { core } = this.#platform;
+    const vma = space.vmas.find(vpn);
+    const high = core.entry(space.table, vpn);
+    return vma !== undefined && (high & L.ENTRY_KIND) === L.KIND_PRESENT && mayMove(this.#platform, vma, high, core.entryLow);
+  }
+
   /** Whether the page is nobody else's to write: with a writable translation of this device, it is exclusive to this one. */
   #isAlone(vpn: number): boolean {
     const high = this.#platform.core.entry(this.#context.space.table, vpn);
     return (high & L.ENTRY_KIND) === L.KIND_EXCLUSIVE || (high & L.ENTRY_CPU_READS) !== 0;
   }
 
-  /** Reads, computes, writes: in one turn, through the device's translation. */
-  #perform(): typeof DONE {
+  /** Reads, computes, writes: in one turn, at the bytes of the page at `page`. Throws EIO when they are not in the machine's memory. */
+  #perform(page: number): typeof DONE {
+    if (page === 0) throw fail('EIO', 'atomic.addr', this.#addr, 'is on a page whose bytes are not in the memory of this machine');
     const { core } = this.#platform;
     const { bytes, op } = this.#request;
-    const at = this.#bytesAt();
+    const at = page + (this.#addr % L.PAGE_BYTES);
     const view = new DataView(core.u8.buffer);
     this.#old = bytes === 4 ? BigInt(view.getUint32(at, true)) : view.getBigUint64(at, true);
     this.#done = true;
@@ -200,14 +220,11 @@ export class DeviceAtomic implements Step {
     return DONE;
   }
 
-  /** Where the bytes are. Throws EIO when they are not in the machine's memory. */
-  #bytesAt(): number {
+  /** Where the device's translation leads: the byte address of the page, 0 when its bytes are elsewhere. */
+  #bytesOf(vpn: number): number {
     const context = this.#context;
-    const { core } = this.#platform;
-    const vpn = Math.floor(this.#addr / L.PAGE_BYTES);
-    const at = context.mmu.walk ? (translated(this.#platform, context, vpn, true) ?? 0) : core.frameBytes(context.frameBehind(vpn));
-    if (at === 0) throw fail('EIO', 'atomic.addr', this.#addr, 'is on a page whose bytes are not in the memory of this machine');
-    return at + (this.#addr % L.PAGE_BYTES);
+    if (context.mmu.walk) return translated(this.#platform, context, vpn, true) ?? 0;
+    return this.#platform.core.frameBytes(context.frameBehind(vpn));
   }
 }
 

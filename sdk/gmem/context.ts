@@ -81,6 +81,7 @@ export class Context implements SpaceMirror, Locator {
   #hmm: Hmm | undefined;
   #readyTlb: DeviceTlb | undefined;
   #failed: FarfaultError | undefined;
+  #full = false;
   #open = true;
 
   constructor(platform: Platform, device: Device, space: AddressSpace) {
@@ -407,14 +408,28 @@ export class Context implements SpaceMirror, Locator {
     return (high & L.ENTRY_KIND) === L.KIND_PRESENT && (!write || (high & L.ENTRY_WRITE) !== 0);
   }
 
+  /**
+   * Whether somebody has told this device of a change and has not made it yet. What is entered now may be wrong then, however true it is at the moment: wait for
+   * `space.notifiers.idle` and look again, or leave it to the next fault.
+   */
+  get isInvalidating(): boolean {
+    return this.notifier.readBegin() === 'wait';
+  }
+
+  /** Whether the device's table had no room for the last translations that it was given: some of them are not there. */
+  get isFull(): boolean {
+    return this.#full;
+  }
+
   /** Installs translations of pages that have just moved to this device. */
   readonly install: Install = (_space, vpn, frames, writable) => {
+    if (this.isInvalidating) return;
     const mappings = this.#mappings.clear();
     for (let i = 0; i < frames.length; i++) if (frames[i]! >= 0) mappings.add(vpn + i, frames[i]!, writable(i));
     this.#enter(mappings);
   };
 
-  /** Installs translations of pages with contiguous frames that this device may use as they are. */
+  /** Installs translations of pages with contiguous frames that this device may use as they are. Requires: `isInvalidating` is false. */
   installRun(vpn: number, pages: number, frame: number, write: boolean): void {
     const mappings = this.#mappings.clear();
     for (let page = 0; page < pages; page++) mappings.add(vpn + page, frame + page, write);
@@ -423,6 +438,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** Installs the writable translation of a page that is exclusive to this device now; one that allowed less leaves the caches. */
   installAlone(vpn: number, frame: number): void {
+    if (this.isInvalidating) return;
     this.installRun(vpn, 1, frame, true);
     const changed = this.#changed.clear();
     changed.add(vpn, 1);
@@ -552,7 +568,15 @@ export class Context implements SpaceMirror, Locator {
 
   /** A context that has left or failed while the answer was on its way takes nothing in. */
   #enter(mappings: Mappings): void {
-    if (mappings.count > 0 && this.#works) this.#guard(() => this.pmap.enter(mappings));
+    if (mappings.count === 0 || !this.#works) return;
+    this.#full = false;
+    try {
+      this.pmap.enter(mappings);
+    } catch (error) {
+      // What has no room in the ready-made table is not entered: the device faults on it again.
+      if (!isFarfaultError(error) || error.code !== 'ENOMEM') throw this.failWith(error);
+      this.#full = true;
+    }
   }
 
   #flush(ranges: Ranges): Ticket | undefined {

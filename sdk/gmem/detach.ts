@@ -120,17 +120,23 @@ export class Detach implements Step {
     }
   }
 
-  /** With the last context everything goes home: a child may have pages on the device without a context of its own, and nobody would be there to copy them. */
+  /**
+   * With the last context everything goes home: a child may have pages on the device without a context of its own. Those that cannot, for want of host memory or because they are pinned, stay, and the CPU
+   * finds them there; but not in a memory that only the driver can read, or hands the pages out of.
+   */
   #evacuated(run: Run): Progress | undefined {
     const { device } = this.#context;
     if (device.contexts.length > 1) return undefined;
-    if (this.#evacuate && this.#evacuate.left !== L.FRAME_NONE)
+    const before = device.memories[this.#memory - 1];
+    const left = this.#evacuate && before ? this.#evacuate.left : L.FRAME_NONE;
+    if (left !== L.FRAME_NONE && (before!.node.allocator === 'driver' || before!.node.bytesIn === 'external')) {
       throw fail(
         'EAGAIN',
         `detach ${device.name}, frame`,
-        this.#evacuate.left,
-        'could not be brought home: it is pinned, or host memory is exhausted',
+        left,
+        'could not be brought home: it is pinned, or host memory is exhausted; another address space has it',
       );
+    }
     const memory = device.memories[this.#memory++];
     if (!memory) return undefined;
     this.#evacuate ??= new Evacuate(this.#platform);

@@ -72,7 +72,7 @@ export interface TableGeometry {
   readonly bits: readonly number[];
 }
 
-/** Installs, changes and removes translations in the device's own table. None of these may fail. */
+/** Installs, changes and removes translations in the device's own table. None of these may fail, but for `enter` where there is no room: it throws ENOMEM, as the ready-made table does, and what it has not entered faults again. */
 export interface Pmap {
   /** Installs translations, in place of older ones. Models: `gm_mmu.pmap_enter`. */
   enter(mappings: Mappings): void;

@@ -75,7 +75,10 @@ export interface HmmPlan {
    * with one reference, which goes over. Pages without a target stay where they are.
    */
   readonly allocate: (migration: Migration) => void;
-  /** Between commit and finalize, both frames locked. Default: the device's translations of what moved to its memories are entered into its table. */
+  /**
+   * Between commit and finalize, both frames locked; not called while somebody else is about to change pages of the space, the device's fault finds them then. Default: the device's translations of
+   * what moved to its memories are entered into its table.
+   */
   readonly install?: Install;
 }
 
@@ -150,14 +153,17 @@ export class Hmm {
    * Requires: the mmap lock, held by the caller to the end. Throws EINVAL as `migrate_vma_setup` does: no VMA, hugetlb or special memory, a range that leaves the VMA.
    */
   migrate(vpn: number, pages: number, plan: HmmPlan): Migration {
-    const { space, device, install } = this.#context;
+    const { space, device } = this.#context;
+    const install = plan.install ?? this.#context.install;
     return new Migration(this.#platform).vma(space, vpn, pages, {
       select: plan.select ?? 0,
       owner: plan.owner ?? device.owner,
       device,
       cause: plan.cause ?? 'user',
       allocate: plan.allocate,
-      install: plan.install ?? install,
+      install: (...moved) => {
+        if (!this.#context.isInvalidating) install(...moved);
+      },
     });
   }
 

@@ -33,7 +33,7 @@ import { isWholeBlock, mayMove } from './movable.ts';
 
 /**
  * `served`: the device's table has what the access needs. `present`: it had it already. `deferred`: no frame may be freed now, try again after a replay.
- * `no mapping`, `permission`: to be cancelled. `no memory`: the host is exhausted. `bus error`: the bytes cannot be had.
+ * `no mapping`, `permission`: to be cancelled. `no memory`: the host is exhausted, or there is no table page for the device's table. `bus error`: the bytes cannot be had.
  */
 export type ServeOutcome = 'served' | 'present' | 'deferred' | 'no mapping' | 'permission' | 'no memory' | 'bus error';
 
@@ -149,7 +149,8 @@ export class ServeFault implements Step {
   }
 
   #end(run: Run, outcome: ServeOutcome): typeof DONE {
-    this.outcome = outcome;
+    const context = this.#context;
+    this.outcome = outcome === 'served' && context.isFull && !context.reaches(this.#vpn, this.#write) ? 'no memory' : outcome;
     this.#unlock(run);
     return DONE;
   }
@@ -204,7 +205,8 @@ export class ServeFault implements Step {
 
   /** The page is in a memory of this device already; of a huge one as much as its granule has. */
   #enterOwn(run: Run, frame: number, high: number, vma: Vma): Progress {
-    const { device } = this.#context;
+    const { device, space } = this.#context;
+    if (this.#context.isInvalidating) return run.waitFor(space.notifiers.idle);
     let start = this.#vpn;
     let end = start + 1;
     if (high & L.ENTRY_ORDER) {

@@ -177,11 +177,11 @@ export class AddressSpace {
 
   /**
    * A child: a copy of this space, whose pages are shared until one of both writes. It has no devices attached. Errors: ENOMEM, and nothing is left of the child; EBUSY while a
-   * device flushes. Models: `fork`, `dup_mmap`.
+   * device flushes, and there will be no child. Models: `fork`, `dup_mmap`.
    */
   fork(options: ForkOptions = {}): AddressSpace {
     const step = this.forkStep(options);
-    this.#runSync(step);
+    this.#runHere(step);
     return forked(step);
   }
 
@@ -193,11 +193,11 @@ export class AddressSpace {
 
   /**
    * Holds the pages of a range where they are, for whoever reads or writes them past all page tables; end it with `pin.unpin()`. All or none: EFAULT, ENOMEM, EIO, EBUSY (a page that cannot leave
-   * coherent memory), EOVERFLOW (too many pins of a page). Models: `pin_user_pages`, with `longTerm` FOLL_LONGTERM.
+   * coherent memory, or a device that flushes: nothing will be pinned), EOVERFLOW (too many pins of a page). Models: `pin_user_pages`, with `longTerm` FOLL_LONGTERM.
    */
   pin(range: AddressRange, options: PinOptions = {}): Pin {
     const step = this.pinStep(range, options);
-    this.#runSync(step);
+    this.#runHere(step);
     return pinned(step, range);
   }
 
@@ -447,6 +447,16 @@ export class AddressSpace {
   #runSync(step: Step): void {
     this.requireOpen(step.name);
     this.#platform.scheduler.runSync(step);
+  }
+
+  /** Runs a step whose result nobody else could have: one that has to be left unfinished comes to nothing. */
+  #runHere(step: Step & { abandon(): void }): void {
+    try {
+      this.#runSync(step);
+    } catch (error) {
+      step.abandon();
+      throw error;
+    }
   }
 
   #runAsync(step: Step): Promise<void> {

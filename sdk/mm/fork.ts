@@ -70,6 +70,7 @@ export class Fork implements Step {
   /** Up to here what could come home from this node has come. */
   #tried = 0;
   #triedNode = 0;
+  #isAbandoned = false;
   #phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, { device = 'share' }: ForkOptions) {
@@ -101,6 +102,11 @@ export class Fork implements Step {
     }
   }
 
+  /** Nobody waits for the child any more: it is taken down when the step ends. */
+  abandon(): void {
+    this.#isAbandoned = true;
+  }
+
   abort(run: Run): void {
     endInvalidation(this.#event);
     this.#takeDown();
@@ -120,7 +126,7 @@ export class Fork implements Step {
   #end(run: Run, outcome: ForkOutcome): typeof DONE {
     const { events } = this.#platform;
     this.outcome = outcome;
-    if (outcome === 'done') {
+    if (outcome === 'done' && !this.#isAbandoned) {
       this.result = this.#child!;
       if (events.heard) events.emit({ type: 'space.forked', space: this.#space.id, child: this.result.id });
     } else this.#takeDown();

@@ -167,6 +167,7 @@ export class PinRange implements Step {
   #vpn: number;
   #attempts = 0;
   #isLocker = false;
+  #isAbandoned = false;
   #phase = LOCK;
 
   /** For the pages `[start, end)`. Takes the mmap lock shared, unless the caller holds it. */
@@ -198,6 +199,11 @@ export class PinRange implements Step {
       default:
         return this.#moved(run);
     }
+  }
+
+  /** Nobody waits for the pin any more: what is pinned is given back when the step ends. */
+  abandon(): void {
+    this.#isAbandoned = true;
   }
 
   abort(run: Run): void {
@@ -234,7 +240,8 @@ export class PinRange implements Step {
           return this.#stop(run, 'no mapping');
       }
     }
-    this.pin = new Pin(this.#platform, this.#frames, this.#objects, this.#write, this.#longTerm);
+    if (this.#isAbandoned) this.#giveBack();
+    else this.pin = new Pin(this.#platform, this.#frames, this.#objects, this.#write, this.#longTerm);
     this.#unlock(run);
     return DONE;
   }

@@ -37,6 +37,7 @@ describe.each(VERBS)('$name', ({ huge = false, arrange }) => {
       giveBack();
       world.expectSound();
       expect(machine.strayErrors).toEqual([]);
+      for (const { failure } of world.contexts) expect(failure).toBe(undefined);
       expectBytes(arranged.views, end.failed ? 'either' : 'after');
       if (end.failed || !arranged.once) again(world, arranged, end);
       expectBytes(arranged.views, 'after');

@@ -1,5 +1,6 @@
 /** Every public verb, as one row each: how its world is arranged, what it is, and who reads what before and after it. */
-import { type AddressRange, type AddressSpace, type Context, isFarfaultError, type Machine, MiB } from 'farfault';
+import { type AddressRange, type AddressSpace, type Context, type ErrorCode, isFarfaultError, type Machine, MiB } from 'farfault';
+import dmirror, { type DmirrorOp, type DmirrorReply } from 'farfault/drivers/dmirror';
 import { fail } from '../../sdk/errors.ts';
 import { MakeExclusive } from 'farfault/mm';
 import { PAGE } from '../machine/probe.ts';
@@ -674,4 +675,52 @@ const huge: Verb[] = [
   },
 ];
 
-export const VERBS: readonly Verb[] = [...mapping, ...accesses, ...files, ...devices, ...huge];
+// -------------------------------------------------------------------------------------------------------------- a driver in control
+
+/** What the commands of the test device answer with when something is wanting, as codes. */
+const REPLIES: Readonly<Record<number, ErrorCode>> = { [-2]: 'EAGAIN', [-5]: 'EIO', [-12]: 'ENOMEM', [-16]: 'EBUSY' };
+
+/** A command on the usual pages of a space; the first two are on the device with `onDevice`. */
+function onDmirror(op: DmirrorOp, after: readonly Cell[], { onDevice = false, kind = 'private' as 'private' | 'coherent' } = {}): Verb {
+  return {
+    name: `dmirror ${kind}: ${op}${onDevice ? ' of pages on the device' : ''}`,
+    huge: true,
+    arrange(world) {
+      const space = world.machine.createAddressSpace();
+      const range = space.mmap({ bytes: PAGES * PAGE });
+      const cells: Cell[] = [1, 2, 3, 4, 0, 0, 0, 0];
+      space.write(range.start, pagesOf(1, 2, 3, 4));
+      space.read(range.start + 4 * PAGE, 1);
+      const context = space.attach(world.add(dmirror({ kind, chunkBytes: HUGE })));
+      world.contexts.push(context);
+      const command = (what: DmirrorOp, pages: number): void => {
+        const buffer = new Uint8Array(pages * PAGE).fill(99);
+        const { ret } = context.command({ op: what, addr: range.start, pages, buffer }) as DmirrorReply;
+        if (ret !== 0) throw fail(REPLIES[ret] ?? 'EINVAL', `dmirror.${what}`, ret, 'is what it answers');
+      };
+      if (onDevice) command('MIGRATE_TO_DEV', 2);
+      return {
+        act: () => command(op, PAGES),
+        views: [world.cpu('the CPU', () => space, range, cells, after.length > 0 ? after : cells)],
+        codes: ['EAGAIN', 'EIO', 'EBUSY'],
+      };
+    },
+  };
+}
+
+const dmirrors: Verb[] = (['private', 'coherent'] as const).flatMap((kind) =>
+  [false, true].flatMap((onDevice) => [
+    onDmirror('READ', [], { onDevice, kind }),
+    onDmirror(
+      'WRITE',
+      CELLS.map(() => 99),
+      { onDevice, kind },
+    ),
+    onDmirror('MIGRATE_TO_DEV', [], { onDevice, kind }),
+    onDmirror('MIGRATE_TO_SYS', [], { onDevice, kind }),
+    onDmirror('EXCLUSIVE', [], { onDevice, kind }),
+    onDmirror('RELEASE', [], { onDevice, kind }),
+  ]),
+);
+
+export const VERBS: readonly Verb[] = [...mapping, ...accesses, ...files, ...devices, ...huge, ...dmirrors];

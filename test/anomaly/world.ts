@@ -56,9 +56,14 @@ export class World {
   device(shape: DeviceShape = {}): Device {
     const { kind = 'private', atomics, ...options } = shape;
     const { driver } = new Probe({ name: 'gpu', pages: 16, cached: true, ...options });
+    return this.add(complete(driver, kind, atomics));
+  }
+
+  /** A device whose driver can be made to fail. */
+  add(driver: Driver): Device {
     const plan = new FaultPlan();
     this.plans.push(plan);
-    return this.machine.addDevice(faulty(complete(driver, kind, atomics), plan));
+    return this.machine.addDevice(faulty(driver, plan));
   }
 
   attach(space: AddressSpace, shape: DeviceShape = {}): Context {

@@ -179,6 +179,9 @@ describe.each(flavours)('%s', (flavour) => {
     mover.core.mapShared(a.table, 0);
     mover.core.zap(a.table, 0, 1);
     expect([mover.core.frameClean(file), mover.core.frameClean(file)]).toEqual([1, 0]);
+    // A page that came with the right to write may have been written.
+    mover.core.mapFrame(a.table, 9, file, L.KIND_PRESENT | L.ENTRY_WRITE);
+    expect([mover.core.frameClean(file), mover.core.frameClean(file), mover.kinds(a.table, 9, 1)]).toEqual([1, 0, '1']);
   });
 
   test('a page that nobody else holds becomes the own page of its space without the right to write', () => {

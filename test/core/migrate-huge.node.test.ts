@@ -97,7 +97,11 @@ describe.each(flavours)('%s', (flavour) => {
       0,
       0,
     ]);
-    expect(mover.list(mover.spare, mover.core.victims(GPU, mover.spare, 9, 0, 0))).toEqual([there]);
+    const victims = (): number[] => mover.list(mover.spare, mover.core.victims(GPU, mover.spare, 9, 0, 0));
+    expect(victims()).toEqual([there]);
+    mover.core.framePin(there + 8, 0);
+    expect(victims()).toEqual([]);
+    mover.core.frameUnpin(there + 8);
     expect(mover.list(mover.spare, mover.core.usedFrames(GPU, 0, mover.spare, 9))).toEqual([there]);
 
     expect(mover.collect(table, N, N, L.SELECT_PRIVATE | L.SELECT_COMPOUND)[0]).toEqual([there, WRITES | COMPOUND]);
@@ -327,16 +331,53 @@ describe.each(flavours)('%s', (flavour) => {
   });
 
   test('a target of the other size refuses: huge for a small page, small for a huge one that nobody split', () => {
+    for (const commits of [true, false]) {
+      const mover = make();
+      const { table } = mover.home();
+      mover.huge(table, 0);
+      mover.fresh(table, N, 3);
+      mover.collect(table, 0, 2 * N, HUGE | L.SELECT_NO_HOLES);
+      mover.pick(2 * N, { 0: mover.take(GPU), [N]: [mover.hugeTake(GPU), COMPOUND] });
+      expect(mover.core.migrateCopy(mover.source, mover.target, 2 * N)).toBe(0);
+      if (commits) expect(mover.commit(table, 0, 2 * N)).toBe(0);
+      expect(mover.core.migrateFinalize(2 * N, mover.source, mover.target)).toBe(0);
+      expect([mover.kinds(table, 0, 1), mover.kinds(table, N, 1), mover.orderAt(table, 0)]).toEqual(['1w', '1w', 9]);
+      expect([mover.node(GPU, L.NODE_USED), mover.core.verify(1)]).toEqual([0, 0]);
+      mover.end(table);
+    }
+  });
+
+  test('pages of a hugetlb-like mapping are shared by a fork as they are, copied as a whole where they are pinned, and never collected or split', () => {
     const mover = make();
-    const { table } = mover.home();
-    mover.huge(table, 0);
-    mover.fresh(table, N, 3);
-    mover.collect(table, 0, 2 * N, HUGE | L.SELECT_NO_HOLES);
-    mover.pick(2 * N, { 0: mover.take(GPU), [N]: [mover.hugeTake(GPU), COMPOUND] });
-    expect(mover.core.migrateCopy(mover.source, mover.target, 2 * N)).toBe(0);
-    expect([mover.finish(table, 0, 2 * N), mover.kinds(table, 0, 1), mover.kinds(table, N, 1)]).toEqual([0, '1w', '1w']);
-    expect([mover.node(GPU, L.NODE_USED), mover.orderAt(table, 0), mover.core.verify(1)]).toEqual([0, 9, 0]);
-    mover.end(table);
+    const [parent, child, other] = [mover.home(), mover.home(), mover.home()];
+    expect(mover.core.mapHugetlb(parent.table, 0, HOST, 9, RW)).toBe(1);
+    const frame = mover.entry(parent.table, 0).low;
+    mover.stamp(frame + 3, 33);
+    mover.collect(parent.table, 0, N, HUGE);
+    expect([mover.found(N), mover.collectFrames([frame])]).toEqual([{}, [[0, 0]]]);
+    mover.collect(parent.table, 3, 2, ALL);
+    expect([mover.found(2), mover.core.splitHuge(parent.table, 0), mover.stop]).toEqual([{}, 0, L.STOP_REFUSED]);
+    mover.core.framePin(frame + 3, 0);
+    expect(mover.core.forkRange(parent.table, child.table, 0, N, HOST, 0)).toBe(N);
+    const copy = mover.entry(child.table, 0).low;
+    expect([copy === frame, mover.kinds(parent.table, 0, 1), mover.kinds(child.table, 0, 1), mover.stampOf(copy + 3)]).toEqual([
+      false,
+      '1w',
+      '1w',
+      33,
+    ]);
+    expect([mover.orderAt(child.table, 0), mover.payer(copy), mover.frame(copy, L.FRAME_FLAGS) & L.FRAME_HUGETLB]).toEqual([
+      9,
+      child.index + 1,
+      L.FRAME_HUGETLB,
+    ]);
+    mover.core.frameUnpin(frame + 3);
+    expect(mover.core.forkRange(parent.table, other.table, 0, N, HOST, 0)).toBe(N);
+    expect([mover.entry(other.table, 0).low, mover.kinds(other.table, 0, 1), mover.core.canReuse(other.table, 3)]).toEqual([frame, '1', 0]);
+    expect([mover.bare.header(L.H_PAGES_DEPOSITED), mover.bare.header(L.H_CHAIN_RESERVED), mover.core.verify(1)]).toEqual([0, 0, 0]);
+    expect(mover.core.moveEntries(parent.table, 0, 2 * N, N)).toBe(N);
+    expect([mover.orderAt(parent.table, 2 * N), mover.core.verify(1)]).toEqual([9, 0]);
+    mover.end(parent.table, child.table, other.table);
   });
 
   test('by frame a huge frame is one word, wherever it is mapped, and needs a huge target', () => {

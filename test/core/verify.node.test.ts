@@ -30,10 +30,13 @@ class Sound extends SmallCore {
     this.b = this.home(4);
     this.frames = [0, 1, 2, 3].map((vpn) => core.mapFresh(this.a.table, vpn, HOST));
     this.share(this.frames[0]!, this.b.table, 2 ** 33, PRESENT);
+    // Shared by two spaces: nobody's own.
+    const first = this.slot(this.a.table, 0) + 4;
+    this.u32[first >>> 2]! &= ~(L.ENTRY_WRITE | L.ENTRY_ANON_EXCLUSIVE);
     core.framePin(this.frames[1]!, 1);
     core.mapZero(this.a.table, 1000);
     const on = (vpn: number, frame: number): void => {
-      core.rangeMap(this.b.table, vpn, 1, frame, L.KIND_DEVICE_PRIVATE | L.ENTRY_WRITE);
+      core.rangeMap(this.b.table, vpn, 1, frame, L.KIND_DEVICE_PRIVATE | L.ENTRY_WRITE | L.ENTRY_ANON_EXCLUSIVE);
       core.rmapAddPage(frame, this.b.index, vpn);
     };
     on(0, core.frameTake(GPU, 0));

@@ -15,7 +15,7 @@ const dev = (name: string, memory: MemoryDescription[], granuleBytes: number, at
   name, memory, granuleBytes, pageBytes: granuleBytes > PAGE ? [PAGE, 2 * MiB] : [PAGE], ...(atomics ? { atomics } : {}),
   attach: () => (engine ? { copy: { toDevice: (c) => c.perform(), toHost: (c) => c.perform(), zero: (c) => c.perform() } } : {}),
 });
-const SEEDS = Number(process.env.SEEDS ?? 40), FROM = Number(process.env.FROM ?? 1), OPS = 220;
+const SEEDS = Number(process.env.SEEDS ?? 40), FROM = Number(process.env.FROM ?? 1), OPS = 500;
 for (let seed = FROM; seed < FROM + SEEDS; seed++)
   test(`stress ${seed}`, () => {
     const pick = rng(seed * 7919);

@@ -106,9 +106,11 @@ export class Machine {
     this.#platform.requireOpen('createFile');
     if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'createFile options', options, 'are not an object');
     const { content } = options;
-    if (content !== undefined && !(content instanceof Uint8Array)) throw fail('EINVAL', 'createFile.content', content, 'is not a Uint8Array');
+    if (content !== undefined && !(content instanceof Uint8Array))
+      throw fail('EINVAL', 'createFile.content', content, 'is not a Uint8Array');
     const bytes = options.bytes ?? content?.length ?? 0;
-    if (content && content.length > bytes) throw fail('EINVAL', 'createFile.bytes', bytes, `is less than the ${content.length} bytes of content`);
+    if (content && content.length > bytes)
+      throw fail('EINVAL', 'createFile.bytes', bytes, `is less than the ${content.length} bytes of content`);
     return new MemoryFile(this.#platform, bytes, content);
   }
 
@@ -192,7 +194,14 @@ function budgetOf(options: MachineOptions): Budget {
   const frames = backed + bodiless + L.NODES_MAX * 2 ** L.HUGE_ORDER;
   const tables = countOf('tables', options.tables ?? 64, 1, TABLES_MAX);
   const tablePages = countOf('tablePages', options.tablePages ?? Math.max(4096, Math.ceil((backed + bodiless) / 8)), 1);
-  return { backedBytes: backed * L.PAGE_BYTES, frames, tablePages, tables, tlbs: tables, chains: Math.max(CHAINS_MIN, CHAINS_PER_FRAME * backed) };
+  return {
+    backedBytes: backed * L.PAGE_BYTES,
+    frames,
+    tablePages,
+    tables,
+    tlbs: tables,
+    chains: Math.max(CHAINS_MIN, CHAINS_PER_FRAME * backed),
+  };
 }
 
 function bytesOf(name: string, value: number, least: number): number {

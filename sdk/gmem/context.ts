@@ -442,7 +442,7 @@ export class Context implements SpaceMirror, Locator {
     this.installRun(vpn, 1, frame, true);
     const changed = this.#changed.clear();
     changed.add(vpn, 1);
-    if (this.#works) this.#flush(changed);
+    if (this.#works) this.#guard(() => this.#flush(changed));
   }
 
   /** Frame behind a page in the ready-made table. Requires: it has one, and the driver does not translate by itself. */
@@ -468,7 +468,7 @@ export class Context implements SpaceMirror, Locator {
       } else changed.add(vpn + i, 1);
     }
     this.#enter(mappings);
-    if (changed.count > 0) this.#flush(changed);
+    if (changed.count > 0) this.#guard(() => this.#flush(changed));
   };
 
   /** Removes this device's translations of these pages, table first, then caches. A ticket: the flush is unfinished. */

@@ -178,7 +178,7 @@ export class CpuFault implements Step {
         if (this.#reaches(core.entryLow, high)) return this.#end(run, 'served');
         return this.#callHome(run, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
       case L.KIND_EXCLUSIVE:
-        return this.#revoke(run, core.entryLow);
+        return this.#revoke(run, core.entryLow, REVOKE);
       case L.KIND_MIGRATION:
         return run.waitFor(this.#platform.pageLocks.wait(core.entryLow));
       case L.KIND_PROTNONE: {
@@ -261,6 +261,7 @@ export class CpuFault implements Step {
     const { core, host } = this.#platform;
     const { exports } = core;
     const { table } = this.#space;
+    const frame = core.entryLow;
     const isOwn = (high & (L.ENTRY_ANON_EXCLUSIVE | L.ENTRY_ZERO)) === L.ENTRY_ANON_EXCLUSIVE;
     // Somebody else served it meanwhile.
     if (this.#unshare ? isOwn : !this.#write || high & L.ENTRY_WRITE) return this.#end(run, 'served');
@@ -281,10 +282,7 @@ export class CpuFault implements Step {
       return this.#end(run, 'served');
     }
     if (exports.canReuse(table, this.#vpn)) {
-      if (high & L.ENTRY_CPU_READS) {
-        this.#count('exclusive');
-        return this.#announce(this.#vpn, 1, REUSE);
-      }
+      if (high & L.ENTRY_CPU_READS) return this.#revoke(run, frame, REUSE);
       this.#count('reuse');
       if (this.#unshare) exports.mapOwn(table, this.#vpn);
       else exports.mapReuse(table, this.#vpn);
@@ -348,12 +346,12 @@ export class CpuFault implements Step {
   // -------------------------------------------------------------------------------------------------------------- exclusive pages
 
   /** The page lock keeps out whoever makes this page exclusive just now: until he lets go, the page is his. */
-  #revoke(run: Run, frame: number): Progress {
+  #revoke(run: Run, frame: number, then: number): Progress {
     const { pageLocks } = this.#platform;
     if (!pageLocks.tryLock(frame)) return run.waitFor(pageLocks.wait(frame));
     this.#locked = frame;
     this.#count('exclusive');
-    return this.#announce(this.#vpn, 1, REVOKE);
+    return this.#announce(this.#vpn, 1, then);
   }
 
   // -------------------------------------------------------------------------------------------------------------- pages on devices

@@ -13,7 +13,7 @@ export function call(arranged: Arranged, allowed: readonly string[] = []): End {
     arranged.act();
     return { failed: false };
   } catch (error) {
-    if (error instanceof PlannedFault) return { failed: true, code: 'planned', error };
+    if (error instanceof PlannedFault && allowed.includes('planned')) return { failed: true, code: 'planned', error };
     if (!isFarfaultError(error)) throw error;
     const codes = ['ENOMEM', ...(arranged.codes ?? []), ...allowed];
     if (!codes.includes(error.code)) throw new Error(`${error.code} is no error of this verb: ${error.message}`, { cause: error });

@@ -46,7 +46,9 @@ function meet({ huge = false, arrange }: Verb, anomaly: Anomaly): void {
   const plan = world.plans[anomaly.plan]!;
   plan.fail(anomaly.operation, anomaly.call, anomaly.fault);
   const codes = ['EBUSY', 'EAGAIN', 'EIO', 'ENODEV', 'ETIME'];
-  const end = call(arranged, codes);
+  // Only where the driver's own error is the answer: its command, and its refusal to be attached.
+  const raw = anomaly.operation === 'command' || anomaly.operation === 'attach' ? ['planned'] : [];
+  const end = call(arranged, [...codes, ...raw]);
   // What a device has not finished holds the verb up, and it goes on by itself.
   plan.finish();
   world.expectSound([...codes, ...(arranged.codes ?? [])]);

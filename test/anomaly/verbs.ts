@@ -4,7 +4,7 @@ import dmirror, { type DmirrorOp, type DmirrorReply } from 'farfault/drivers/dmi
 import { fail } from '../../sdk/errors.ts';
 import { MakeExclusive } from 'farfault/mm';
 import { PAGE } from '../machine/probe.ts';
-import { type Arranged, type Cell, type DeviceShape, pagesOf, type View, World } from './world.ts';
+import { type Arranged, type Cell, type DeviceShape, pagesOf, type View, type World } from './world.ts';
 
 export interface Verb {
   readonly name: string;
@@ -56,9 +56,9 @@ function usual(world: World, shape: DeviceShape = {}): Usual {
     child,
     at,
     pages,
-    cpu: (after = CELLS) => world.cpu('the CPU', () => space, range, CELLS, after),
-    dev: (after = CELLS) => world.device_(context, range, CELLS, after),
-    others: [world.cpu('the child', () => child, range, childCells)],
+    cpu: (after = CELLS) => world.cpuView('the CPU', () => space, range, CELLS, after),
+    dev: (after = CELLS) => world.deviceView(context, range, CELLS, after),
+    others: [world.cpuView('the child', () => child, range, childCells)],
   };
 }
 
@@ -139,7 +139,7 @@ const mapping: Verb[] = [
       const to = { start: 0x4000_0000_0000, end: 0x4000_0000_0000 + PAGES * PAGE };
       return {
         act: () => it.space.mremap(it.range, { bytes: PAGES * PAGE, mayMove: true, to: to.start }),
-        views: [it.cpu(GONE), world.cpu('the CPU at the new place', () => it.space, to, GONE, CELLS), ...it.others],
+        views: [it.cpu(GONE), world.cpuView('the CPU at the new place', () => it.space, to, GONE, CELLS), ...it.others],
         once: true,
       };
     },
@@ -152,7 +152,7 @@ const mapping: Verb[] = [
       const zeros = CELLS.map(() => 0);
       return {
         act: () => it.space.mremap(it.range, { bytes: PAGES * PAGE, mayMove: true, to: to.start, dontUnmap: true }),
-        views: [it.cpu(zeros), world.cpu('the CPU at the new place', () => it.space, to, GONE, CELLS), ...it.others],
+        views: [it.cpu(zeros), world.cpuView('the CPU at the new place', () => it.space, to, GONE, CELLS), ...it.others],
         once: true,
       };
     },
@@ -177,7 +177,7 @@ const mapping: Verb[] = [
       const cells = device === 'omit' ? CELLS.map((cell): Cell => [cell as number, 0]) : CELLS;
       return {
         act: () => (child = it.space.fork({ device })),
-        views: [it.cpu(), it.dev(), ...it.others, world.cpu('the new child', () => child, it.range, cells)],
+        views: [it.cpu(), it.dev(), ...it.others, world.cpuView('the new child', () => child, it.range, cells)],
       };
     },
   })),
@@ -287,9 +287,9 @@ function filed(world: World): Filed {
     own,
     context,
     views: (after = {}) => [
-      world.cpu('the shared mapping', () => space, shared, sharedCells, after.shared ?? sharedCells),
-      world.cpu('the private mapping', () => space, own, ownCells, after.own ?? ownCells),
-      world.device_(context, shared, sharedCells, after.shared ?? sharedCells),
+      world.cpuView('the shared mapping', () => space, shared, sharedCells, after.shared ?? sharedCells),
+      world.cpuView('the private mapping', () => space, own, ownCells, after.own ?? ownCells),
+      world.deviceView(context, shared, sharedCells, after.shared ?? sharedCells),
       {
         name: 'the file',
         before: sharedCells,
@@ -652,7 +652,7 @@ const huge: Verb[] = [
       const second = { start: range.start + HUGE, end: range.start + HUGE + PAGE };
       return {
         act: () => space.write(second.start, pagesOf(9)),
-        views: [world.cpu('the first', () => space, first, [1]), world.cpu('the second', () => space, second, [0], [9])],
+        views: [world.cpuView('the first', () => space, first, [1]), world.cpuView('the second', () => space, second, [0], [9])],
         codes: ['EIO'],
       };
     },
@@ -668,7 +668,7 @@ const huge: Verb[] = [
       const first = { start: range.start, end: range.start + PAGE };
       return {
         act: () => space.write(first.start, pagesOf(9)),
-        views: [world.cpu('the parent', () => space, first, [1], [9]), world.cpu('the child', () => child, first, [1])],
+        views: [world.cpuView('the parent', () => space, first, [1], [9]), world.cpuView('the child', () => child, first, [1])],
         codes: ['EIO'],
       };
     },
@@ -701,7 +701,7 @@ function onDmirror(op: DmirrorOp, after: readonly Cell[], { onDevice = false, ki
       if (onDevice) command('MIGRATE_TO_DEV', 2);
       return {
         act: () => command(op, PAGES),
-        views: [world.cpu('the CPU', () => space, range, cells, after.length > 0 ? after : cells)],
+        views: [world.cpuView('the CPU', () => space, range, cells, after.length > 0 ? after : cells)],
         codes: ['EAGAIN', 'EIO', 'EBUSY'],
       };
     },

@@ -73,7 +73,7 @@ export class World {
   }
 
   /** `space.read`, page by page of a range, as a view; pages full of one byte. */
-  cpu(
+  cpuView(
     name: string,
     space: () => AddressSpace | undefined,
     range: AddressRange,
@@ -90,7 +90,7 @@ export class World {
   }
 
   /** The same as the device reads. */
-  device_(context: Context, range: AddressRange, before: readonly Cell[], after: readonly Cell[] = before): View {
+  deviceView(context: Context, range: AddressRange, before: readonly Cell[], after: readonly Cell[] = before): View {
     return {
       name: context.name,
       before,

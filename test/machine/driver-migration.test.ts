@@ -20,7 +20,7 @@ import {
   type Step,
 } from 'farfault/gmem';
 import { Fork } from 'farfault/mm';
-import { expectClean, PAGE, smallMachine, used } from './probe.ts';
+import { expectClean, PAGE, Probe, smallMachine, used } from './probe.ts';
 
 let machine: Machine;
 let space: AddressSpace;
@@ -337,5 +337,33 @@ describe('pages that a child has, too', () => {
     context.detach();
     expect(used(machine)).toBe('dram 4, bench.ram 0');
     expect(first(fork.result!)).toEqual([1, 2, 3, 4]);
+  });
+
+  test('are not entered again by a device that has been told that they go, before they have gone', async () => {
+    const probe = new Probe();
+    const parent = space.attach(machine.addDevice(probe.driver));
+    parent.migrate(range, { to: 'device' });
+    const fork = new Fork(machine.platform, space, { device: 'share' });
+    machine.platform.scheduler.runSync(fork);
+    const other = fork.result!.attach(parent.device);
+    expect(first(other)).toEqual([1, 2, 3, 4]);
+    probe.slow.add('invalidate');
+    // The parent's page comes home, for its child too, whose device flushes; meanwhile it faults.
+    const writing = space.writeAsync(range.start, Uint8Array.of(9));
+    const faulting = other.faultAsync(range.start, 'read');
+    expect(probe.unfinished).toBe(1);
+    expect(other.reaches(vpn, false)).toBe(false);
+    while (probe.unfinished > 0) {
+      probe.finish();
+      await Promise.resolve();
+    }
+    await writing;
+    expect(await faulting).toBe('served');
+    probe.slow.clear();
+    expect([first(space), first(other), first(fork.result!)]).toEqual([
+      [9, 2, 3, 4],
+      [1, 2, 3, 4],
+      [1, 2, 3, 4],
+    ]);
   });
 });

@@ -218,6 +218,34 @@ describe('races', () => {
     expect(found.complete).toBe(true);
   }
 
+  test('a page that the CPU may read is never the device’s and writable for the CPU at once, however often it is made so', () => {
+    race(() => {
+      // What a device would know: it has the page from each install until it is told that the page changes.
+      let has = false;
+      space.subscribe(range, {
+        invalidate(event, notifier) {
+          if (event.reason === 'EXCLUSIVE' && event.owner === 3) return true;
+          notifier.setSequence(event.sequence);
+          has = false;
+          return true;
+        },
+      });
+      const make = (): MakeExclusive =>
+        new MakeExclusive(machine.platform).of(space, at(0) / PAGE, 3, { cpuReads: true }, () => {
+          has = true;
+        });
+      run(make());
+      return {
+        steps: [space.writeStep(at(0), Uint8Array.of(5)), make()],
+        check() {
+          expect(has && entry(0) === 'present writable').toBe(false);
+          expect(space.read(at(0), 1)[0]).toBe(5);
+          expect(machine.platform.pageLocks.moving).toBe(0);
+        },
+      };
+    });
+  });
+
   test('a device’s atomic and CPU increments: none is lost, whoever comes first', () => {
     race(() => {
       // Each increments what it finds. The device does it while the page is locked and nobody else has it.

@@ -452,6 +452,10 @@ export const HMM_VALID_SHIFT = 31;
 export const HMM_WRITE = 1 << 30;
 export const HMM_ERROR = 1 << 29;
 export const HMM_ORDER_SHIFT = 21;
+/** Bits of the DMA mapping, 60 to 58: a range fault copies them from the request to the answer. */
+export const HMM_DMA_MAPPED = 1 << 28;
+export const HMM_P2PDMA = 1 << 27;
+export const HMM_P2PDMA_BUS = 1 << 26;
 
 // ---------------------------------------------------------------------------------------------------------------- migration words
 //

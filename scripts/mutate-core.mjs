@@ -5,9 +5,9 @@
  *   npm run mutate:core -- --all                                                     every mutant
  *   npm run mutate:core -- --only 'table.ts:120:7 comparison'                        one mutant, as a report prints it
  *   npm run mutate:core -- --list                                                    prints the mutants, and runs none
- *   further: --tests globs (with commas between them, instead of TESTS), --limit seconds (per mutant), --json file (the report as data), --verbose (what the tests said)
+ *   further: --tests globs (with commas between them, instead of STAGES), --limit seconds (per mutant), --json file (the report as data), --verbose (what the tests said)
  *
- * Each mutant is compiled in memory into build/mutants, with its assertions on, and meets TESTS until the first one fails. Sources are not touched. See docs/testing.md.
+ * Each mutant is compiled in memory into build/mutants, with its assertions on, and meets the tests of STAGES until the first one fails. Sources are not touched. See docs/testing.md.
  */
 import { Buffer } from 'node:buffer';
 import { spawn } from 'node:child_process';
@@ -26,8 +26,11 @@ requireTools(['vitest', 'typescript', 'assemblyscript'], 'make mutants');
 const { default: ts } = await import('typescript');
 const { default: asc } = await import('assemblyscript/asc');
 
-/** What a mutant meets, the quick and narrow tests first. */
-const TESTS = ['test/core/**/*.test.ts', 'test/machine/**/*.test.ts', 'test/random/programs.test.ts'];
+/** What a mutant meets, stage by stage, the quick and narrow tests first. */
+const STAGES = [
+  ['test/core/**/*.test.ts', 'test/replay/byte-map.test.ts'],
+  ['test/machine/**/*.test.ts', 'test/random/programs.test.ts'],
+];
 /** Constants only, and exports only. */
 const NOT_MUTATED = ['layout.ts', 'index.ts'];
 /** A mutant may take this many times as long as the core itself. */
@@ -211,7 +214,7 @@ function prepare() {
     ],
   },
   test: {
-    include: ${JSON.stringify(asked.tests?.split(',') ?? TESTS)},
+    include: (process.env['MUTATE_TESTS'] ?? '').split(','),
     environment: 'node',
     setupFiles: ['./test/setup.ts'],
     testTimeout: 30_000,
@@ -224,10 +227,20 @@ function prepare() {
 }
 
 /** Runs the tests for `seconds` at most: killed by the first that fails, or by the clock. */
-function test(seconds) {
+async function test(seconds) {
+  const end = Date.now() + seconds * 1000;
+  let result;
+  for (const globs of asked.tests ? [asked.tests.split(',')] : STAGES) {
+    result = await stage(globs, Math.max(1, end - Date.now()));
+    if (result.verdict === 'killed') return result;
+  }
+  return result;
+}
+
+function stage(globs, milliseconds) {
   const vitest = join(root, 'node_modules/vitest/vitest.mjs');
   const args = ['run', '--config', join(out, 'vitest.config.mjs'), '--reporter=tap-flat'];
-  const env = { ...process.env, CORE_BUILD: out, NO_COLOR: '1' };
+  const env = { ...process.env, CORE_BUILD: out, MUTATE_TESTS: globs.join(), NO_COLOR: '1' };
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [vitest, ...args], { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
@@ -237,7 +250,7 @@ function test(seconds) {
     const clock = setTimeout(() => {
       late = true;
       child.kill('SIGKILL');
-    }, seconds * 1000);
+    }, milliseconds);
     child.on('exit', (code) => {
       clearTimeout(clock);
       // Files that were not begun any more count as not ok, too, but have no test.

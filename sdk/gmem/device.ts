@@ -7,6 +7,7 @@ import * as L from '../../assembly/layout.ts';
 import type { Copies, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import type { AddressSpace, Attachable } from '../mm/address-space.ts';
+import { Iommu } from '../mm/dma.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
@@ -38,6 +39,8 @@ export class Device implements Attachable<Context>, MigrationDevice {
   /** Page sizes that the entries of its ready-made tables may have. */
   readonly pageBytes: readonly number[];
   readonly contexts: Context[] = [];
+  /** The I/O page table between it and memory; undefined when its driver says that there is none (`dma.iovaBits` 0). */
+  readonly iommu: Iommu | undefined;
   /** One fault batch at a time: drivers and memories keep what it needs by the device. */
   readonly batch: Lock;
   readonly #platform: Platform;
@@ -52,6 +55,7 @@ export class Device implements Attachable<Context>, MigrationDevice {
     this.batch = new Lock('batch', owner);
     this.granulePages = (driver.granuleBytes ?? L.PAGE_BYTES) / L.PAGE_BYTES;
     this.faultEntries = driver.faultEntries ?? FAULT_BUFFER_ENTRIES;
+    this.iommu = driver.dma?.iovaBits === 0 ? undefined : new Iommu(driver.dma?.iovaBits ?? L.ADDRESS_BITS);
     this.pageBytes = driver.pageBytes ?? [L.PAGE_BYTES];
     try {
       for (const description of driver.memory ?? []) this.#plug(description);

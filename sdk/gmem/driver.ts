@@ -23,6 +23,7 @@
 import { type Step } from '../step/step.ts';
 import { type Ticket } from '../step/ticket.ts';
 import { fail } from '../errors.ts';
+import { type DmaDevice } from '../mm/dma.ts';
 import { type Copies, type Mappings, type Ranges } from '../core/batch.ts';
 import { type Context } from './context.ts';
 import { type FaultBatch } from './fault-batch.ts';
@@ -167,6 +168,8 @@ export interface Driver {
   readonly faultEntries?: number;
   /** What its hardware has for atomics, the best first; see `context.atomic`. Default: none. */
   readonly atomics?: readonly AtomicMeans[];
+  /** How it stands on the bus, for drivers that map pages for DMA by themselves (`context.hmm.dmaMap`). Default: behind an IOMMU of 48 bits, peers through the host bridge. */
+  readonly dma?: Omit<DmaDevice, 'name' | 'owner'>;
   /** Shape of its table, when it uses the ready-made one. Default: four levels of 9 bits. */
   readonly geometry?: TableGeometry;
   attach(context: Context): GmMmu;

@@ -11,6 +11,7 @@
  *   make_device_exclusive                   makeExclusive
  *   alloc_page, folio_alloc, put_page       hostFrame, takeFrame, putFrame
  *   kmap_local_page                         readFrame, writeFrame
+ *   hmm_dma_map_alloc, _map_pfn, _unmap     dmaMap
  * ```
  *
  * Steps that look at the table of the space need its mmap lock, shared: `if (!hmm.mmapLock.tryAcquireShared(run)) return run.waitFor(hmm.mmapLock)`.
@@ -20,6 +21,7 @@
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { MigrationCause } from '../events.ts';
+import { DmaMap } from '../mm/dma.ts';
 import { type ExclusiveOptions, type InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
 import { type Install, Migration } from '../mm/migration.ts';
 import { type IntervalNotifier, type NotifierOps, RemoveNotifier } from '../mm/notifier.ts';
@@ -132,6 +134,15 @@ export class Hmm {
   snapshot(vpn: number, pages: number): Uint32Array {
     const { space, device } = this.#context;
     return snapshotHmm(this.#platform, space, vpn, pages, device.owner);
+  }
+
+  /**
+   * Bus addresses for `entries` words of a range fault, through this device's IOMMU (`device.iommu`). Throws EOPNOTSUPP when the driver says that its device needs bounce buffers or
+   * synchronisation. Models: `hmm_dma_map_alloc`.
+   */
+  dmaMap(entries: number): DmaMap {
+    const { device } = this.#context;
+    return new DmaMap(this.#platform, { ...device.driver.dma, name: device.name, owner: device.owner }, entries, device.iommu);
   }
 
   /** Where the frame of an HMM or migration word is. */

@@ -46,6 +46,7 @@ export {
   SELECT_PRIVATE,
   SELECT_SYSTEM,
 } from './hmm.ts';
+export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from '../mm/dma.ts';
 export type { ExclusiveOptions, InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
 export { type Install, Migration } from '../mm/migration.ts';
 export { type IntervalNotifier, type InvalidateEvent, type NotifierOps } from '../mm/notifier.ts';

@@ -46,6 +46,7 @@ export function requireOptions(argument: string, options: unknown): void {
 
 /** Throws unless a value is one of a list of words. */
 export function requireWord<Word extends string>(argument: string, value: unknown, words: readonly Word[]): Word {
-  if (!words.includes(value as Word)) throw fail('EINVAL', argument, value, `is not one of: ${words.map((word) => `'${word}'`).join(', ')}`);
+  if (!words.includes(value as Word))
+    throw fail('EINVAL', argument, value, `is not one of: ${words.map((word) => `'${word}'`).join(', ')}`);
   return value as Word;
 }

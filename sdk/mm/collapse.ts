@@ -103,7 +103,8 @@ export class Collapse implements Step {
         return run.waitFor(pageLocks.wait(stopFrame));
       }
       if (reason === L.STOP_FRAMES) throw fail('ENOMEM', 'madvise.range', this.#vpn * L.PAGE_BYTES, 'needs a free 2 MiB of host memory');
-      if (reason === L.STOP_TABLES) throw fail('ENOMEM', 'madvise.range', this.#vpn * L.PAGE_BYTES, 'needs a table page, and there is none');
+      if (reason === L.STOP_TABLES)
+        throw fail('ENOMEM', 'madvise.range', this.#vpn * L.PAGE_BYTES, 'needs a table page, and there is none');
       throw this.#busy(this.#vpn);
     }
     endInvalidation(this.#event);

@@ -2,6 +2,7 @@
 export { CpuAccess } from './access.ts';
 export { AddressSpace, type AddressRange } from './address-space.ts';
 export type { CopyDirection, DeviceMemory } from './device-memory.ts';
+export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from './dma.ts';
 export { type ExclusiveOptions, type ExclusiveOutcome, type InstallExclusive, MakeExclusive } from './exclusive.ts';
 export { CpuFault, type FaultOutcome } from './fault.ts';
 export { Fork, type ForkDevice, type ForkOptions, type ForkOutcome } from './fork.ts';

@@ -130,7 +130,8 @@ function flagsOf(platform: Platform, { shared = false, file, offset, hugetlb, sp
 }
 
 function alignmentOf({ align = L.PAGE_BYTES, hugetlb = L.PAGE_BYTES }: MmapOptions): number {
-  if (align !== L.PAGE_BYTES && align !== 2 * MiB && align !== GiB) throw fail('EINVAL', 'mmap.align', align, 'is not 4096, 2 MiB or 1 GiB');
+  if (align !== L.PAGE_BYTES && align !== 2 * MiB && align !== GiB)
+    throw fail('EINVAL', 'mmap.align', align, 'is not 4096, 2 MiB or 1 GiB');
   return Math.max(align, hugetlb);
 }
 
@@ -161,11 +162,18 @@ export function insertPfn(platform: Platform, space: AddressSpace, addr: number,
 }
 
 /** The page of an address that is a hole of a special VMA; `prot`: what its entry allows at first. */
-function holeIn(platform: Platform, space: AddressSpace, verb: string, addr: number, flags: number): { readonly vpn: number; readonly prot: number } {
+function holeIn(
+  platform: Platform,
+  space: AddressSpace,
+  verb: string,
+  addr: number,
+  flags: number,
+): { readonly vpn: number; readonly prot: number } {
   requireAligned(`${verb}.addr`, addr);
   const vpn = addr / L.PAGE_BYTES;
   const vma = space.vmas.find(vpn);
   if (!vma || !(vma.flags & flags)) throw fail('EINVAL', `${verb}.addr`, addr, 'is not in a special mapping that takes it');
-  if ((platform.core.entry(space.table, vpn) & L.ENTRY_KIND) !== L.KIND_NONE) throw fail('EINVAL', `${verb}.addr`, addr, 'has an entry already');
+  if ((platform.core.entry(space.table, vpn) & L.ENTRY_KIND) !== L.KIND_NONE)
+    throw fail('EINVAL', `${verb}.addr`, addr, 'has an entry already');
   return { vpn, prot: !(vma.flags & VMA_PRIVATE) && vma.prot & PROT_WRITE ? L.ENTRY_WRITE : 0 };
 }

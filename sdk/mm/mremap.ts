@@ -105,7 +105,8 @@ export class Mremap implements Step {
       // falls through
       case SHRUNK:
         this.#pages = Math.min(this.#oldPages, this.#newPages);
-        if (!this.#fixed && !this.#dontUnmap && (this.#newPages <= this.#oldPages || this.#growInPlace())) return this.#end(run, this.#start);
+        if (!this.#fixed && !this.#dontUnmap && (this.#newPages <= this.#oldPages || this.#growInPlace()))
+          return this.#end(run, this.#start);
         if (!this.#fixed) this.#to = this.#place();
         this.#phase = CLEARED;
         if (this.#fixed) return run.call(this.#unmap(this.#to, this.#to + this.#newPages));
@@ -147,7 +148,8 @@ export class Mremap implements Step {
     const addr = this.#start * L.PAGE_BYTES;
     if (!vma || vma.end < this.#start + this.#oldPages) throw fail('EFAULT', 'mremap.range', addr, 'is not inside one mapping');
     const grows = this.#newPages > this.#oldPages;
-    if (grows && vma.flags & (VMA_DONTEXPAND | VMA_PFNMAP)) throw fail('EFAULT', 'mremap.bytes', this.#newPages * L.PAGE_BYTES, 'make a special mapping longer');
+    if (grows && vma.flags & (VMA_DONTEXPAND | VMA_PFNMAP))
+      throw fail('EFAULT', 'mremap.bytes', this.#newPages * L.PAGE_BYTES, 'make a special mapping longer');
     if (this.#dontUnmap && isSpecial(vma)) throw fail('EINVAL', 'mremap.dontUnmap', addr, 'is in a special mapping');
     if (!isHugetlb(vma)) return;
     const unit = 2 ** hugetlbOrder(vma);
@@ -192,7 +194,14 @@ export class Mremap implements Step {
     }
     const { start, prot, flags, object, offset } = this.#vma!;
     // The new promise first: an object is never without one.
-    vmas.insert({ start: this.#to, end: this.#to + this.#newPages, prot, flags, object, offset: object ? offset + (this.#start - start) : 0 });
+    vmas.insert({
+      start: this.#to,
+      end: this.#to + this.#newPages,
+      prot,
+      flags,
+      object,
+      offset: object ? offset + (this.#start - start) : 0,
+    });
     if (!this.#dontUnmap) vmas.remove(this.#start, this.#start + this.#pages);
     endInvalidation(this.#event);
     const { events } = this.#platform;
@@ -214,4 +223,3 @@ export class Mremap implements Step {
       );
   }
 }
-

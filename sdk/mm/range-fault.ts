@@ -39,6 +39,7 @@ import { PROT_READ, PROT_WRITE, VMA_IO, VMA_PFNMAP } from './vma.ts';
 export const HMM_VALID: number = 2 ** L.HMM_VALID_SHIFT;
 /** Request: with the right to write. Answer: writable. */
 export const HMM_WRITE: number = L.HMM_WRITE;
+const STICKY: number = L.HMM_DMA_MAPPED | L.HMM_P2PDMA | L.HMM_P2PDMA_BUS;
 /** Answer: this page can never be had. */
 export const HMM_ERROR: number = L.HMM_ERROR;
 
@@ -57,7 +58,9 @@ export interface RangeRequest {
   /** First page. */
   readonly vpn: number;
   readonly pages: number;
-  /** What page `i` asks for: 0 (look only), HMM_VALID, or HMM_VALID | HMM_WRITE (as an unsigned number). */
+  /**
+   * What page `i` asks for: 0 (look only), HMM_VALID, or HMM_VALID | HMM_WRITE (as an unsigned number). The sticky bits of a DMA mapping (HMM_DMA_MAPPED and its like) come back in the answer.
+   */
   readonly request: (i: number) => number;
   /** Whose device-private pages count as readable: device index + 1. */
   readonly owner: number;
@@ -137,12 +140,13 @@ export class RangeFault implements Step {
   /** What page `i` still lacks; an ERROR page gets its word here. */
   #need(i: number): 'nothing' | 'read' | 'write' | 'fault' | 'permission' {
     const request = this.#asked.request(i) >>> 0;
+    if (request & STICKY) this.words[i * 2 + 1]! |= request & STICKY;
     const asksFault = request >= HMM_VALID;
     const asksWrite = asksFault && (request & HMM_WRITE) !== 0;
     const vma = this.#space.vmas.find(this.#asked.vpn + i);
     if (!vma || !(vma.prot & PROT_READ) || vma.flags & (VMA_IO | VMA_PFNMAP)) {
       this.words[i * 2] = 0;
-      this.words[i * 2 + 1] = HMM_ERROR;
+      this.words[i * 2 + 1] = HMM_ERROR | (request & STICKY);
       return asksFault ? 'fault' : 'nothing';
     }
     const high = this.words[i * 2 + 1]!;

@@ -140,7 +140,8 @@ export class TakeDown implements Step {
   #change(): Waitable | undefined {
     const { vmas } = this.#space;
     const what = this.#what;
-    const locked = what.verb === 'protect' ? this.#protect(what.prot) : zapPages(this.#platform, this.#space, this.#left, what.verb === 'free');
+    const locked =
+      what.verb === 'protect' ? this.#protect(what.prot) : zapPages(this.#platform, this.#space, this.#left, what.verb === 'free');
     if (locked) return locked;
     if (what.verb === 'unmap' || what.verb === 'exit')
       for (let i = 0; i < this.#parts.length; i += 2) vmas.remove(this.#parts[i]!, this.#parts[i + 1]!);

@@ -5,9 +5,9 @@
  *   npm run mutate:core -- --all                                                     every mutant
  *   npm run mutate:core -- --only 'table.ts:120:7 comparison'                        one mutant, as a report prints it
  *   npm run mutate:core -- --list                                                    prints the mutants, and runs none
- *   further: --tests globs (with commas between them, instead of STAGES), --limit seconds (per mutant), --json file (the report as data), --verbose (what the tests said)
+ *   further: --tests globs (with commas between them, instead of those), --limit seconds (per mutant), --json file (the report as data), --verbose (what the tests said)
  *
- * Each mutant is compiled in memory into build/mutants, with its assertions on, and meets the tests of STAGES until the first one fails. Sources are not touched. See docs/testing.md.
+ * Each mutant is compiled in memory into build/mutants, with its assertions on, and meets the tests of `stagesOf` until the first one fails. Sources are not touched. See docs/testing.md.
  */
 import { Buffer } from 'node:buffer';
 import { spawn } from 'node:child_process';
@@ -26,8 +26,9 @@ requireTools(['vitest', 'typescript', 'assemblyscript'], 'make mutants');
 const { default: ts } = await import('typescript');
 const { default: asc } = await import('assemblyscript/asc');
 
-/** What a mutant meets, stage by stage, the quick and narrow tests first. */
-const STAGES = [
+/** What a mutant of a file meets, stage by stage, the quick and narrow tests first: those that are named after the file before all others. */
+const stagesOf = (file) => [
+  ...(file ? [[`test/core/${file.replace('.ts', '')}*.test.ts`]] : []),
   ['test/core/**/*.test.ts', 'test/replay/byte-map.test.ts'],
   ['test/machine/**/*.test.ts', 'test/random/programs.test.ts'],
 ];
@@ -72,7 +73,7 @@ for (const mutant of chosen) {
   const start = Date.now();
   text.set(mutant.file, mutated(mutant));
   const broken = await compile(text);
-  const { verdict, by, said } = broken ? { verdict: 'not compiling', by: '', said: broken } : await test(limit);
+  const { verdict, by, said } = broken ? { verdict: 'not compiling', by: '', said: broken } : await test(limit, mutant.file);
   text.set(mutant.file, sources.get(mutant.file));
   const seconds = (Date.now() - start) / 1000;
   results.push({ id: mutant.id, change: shown(mutant), verdict, by, seconds });
@@ -220,6 +221,7 @@ function prepare() {
     testTimeout: 30_000,
     bail: 1,
     maxWorkers: 2,
+    passWithNoTests: true,
   },
 };
 `,
@@ -227,10 +229,10 @@ function prepare() {
 }
 
 /** Runs the tests for `seconds` at most: killed by the first that fails, or by the clock. */
-async function test(seconds) {
+async function test(seconds, file) {
   const end = Date.now() + seconds * 1000;
   let result;
-  for (const globs of asked.tests ? [asked.tests.split(',')] : STAGES) {
+  for (const globs of asked.tests ? [asked.tests.split(',')] : stagesOf(file)) {
     result = await stage(globs, Math.max(1, end - Date.now()));
     if (result.verdict === 'killed') return result;
   }

@@ -166,7 +166,7 @@ export function splitIsolated(frame: u32): void {
 
 /**
  * Maps a fresh zeroed huge frame of `node` (order 9) at an aligned page that is a hole up to the level above the leaves, or the huge page of zeros. Writable (iff
- * `rights` has RIGHT_WRITE), this space's own. With `zero` the huge page of zeros is mapped instead, read-only.
+ * `rights` has RIGHT_WRITE; protnone without RIGHT_READ), this space's own. With `zero` the huge page of zeros is mapped instead, read-only.
  * Returns 1; 0 with STOP_FRAMES, STOP_TABLES, STOP_SPLIT (there is a level-0 table page or another entry), and nothing changed.
  */
 export function mapHuge(table: u32, vpn: f64, node: u32, rights: u32, zero: u32): u32 {
@@ -192,7 +192,7 @@ export function mapHuge(table: u32, vpn: f64, node: u32, rights: u32, zero: u32)
     return stop(STOP_FRAMES);
   }
   frameClear(frame);
-  install(table, page, slot, HUGE_LEVEL, frame, rights | RIGHT_READ, ORDER);
+  install(table, page, slot, HUGE_LEVEL, frame, rights, ORDER);
   return 1;
 }
 
@@ -288,7 +288,7 @@ function collapsible(entry: u64): u32 {
   const high = <u32>(entry >> 32),
     kind = high & ENTRY_KIND,
     frame = <u32>entry;
-  if (kind == KIND_NONE || (kind == KIND_PRESENT && high & ENTRY_ZERO)) return 1;
+  if (kind == KIND_NONE || high & ENTRY_ZERO) return 1;
   if (kind == KIND_MIGRATION) return stopLocked(frame);
   if (kind != KIND_PRESENT && kind != KIND_PROTNONE) return stop(STOP_REFUSED);
   const record = frameRecord(frame),

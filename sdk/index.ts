@@ -9,6 +9,9 @@ export type { AccessResult, AddressRange, AddressSpace, Advice, Attachable, Mmap
 export type { Context } from './gmem/context.ts';
 export type { Device } from './gmem/device.ts';
 export type { Job, JobAccess, JobReport } from './gmem/job.ts';
+export type { ForkDevice, ForkOptions } from './mm/fork.ts';
+export { MemoryFile } from './mm/page-cache.ts';
+export type { Pin, PinOptions } from './mm/pin.ts';
 export type { Prot } from './mm/prot.ts';
 export type { PendingRun } from './step/runner.ts';
 export type { Ticket, TicketState } from './step/ticket.ts';

@@ -25,7 +25,7 @@ import type { Platform } from './platform.ts';
 import { type Extent, snapshotExtents, snapshotHmm, snapshotNative } from './snapshot.ts';
 import { TakeDown } from './take-down.ts';
 import { type Prot, protBits } from './prot.ts';
-import { hugetlbOrder, isHugetlb, PROT_WRITE, rightsOf, type Vma, VmaSet } from './vma.ts';
+import { hugetlbOrder, isHugetlb, PROT_WRITE, rightsOf, type Vma, VMA_PRIVATE, VmaSet } from './vma.ts';
 import { type FilePart, WriteBack } from './write-back.ts';
 
 export { ADDRESS_LIMIT, type AddressRange, READ_BYTES_MAX, requireLength, requireRange } from './arguments.ts';
@@ -99,8 +99,8 @@ export class AddressSpace {
   // -------------------------------------------------------------------------------------------------------------- mapping
 
   /**
-   * Promises `bytes` of private anonymous memory; frames come with the first touch. Returns the range.
-   * Errors: EINVAL for bad arguments or a fixed place that is taken, ENOMEM when no gap is large enough. Models: `mmap`.
+   * Promises `bytes` of memory, private and anonymous unless the options say otherwise; frames come with the first touch. Returns the range.
+   * Errors: EINVAL for bad arguments, options that do not go together or a fixed place that is taken, ENOMEM when no gap is large enough. Models: `mmap`.
    */
   mmap(options: MmapOptions): AddressRange {
     this.requireOpen('mmap');
@@ -350,8 +350,8 @@ export class AddressSpace {
     const { start, end } = this.#pages('msync.range', range);
     this.#requireMapped('msync.range', range, start, end);
     const parts: FilePart[] = [];
-    this.vmas.each(start, end, ({ start: first, object, offset }, from, to) => {
-      if (object instanceof MemoryFile) parts.push({ file: object, first: offset + from - first, end: offset + to - first });
+    this.vmas.each(start, end, ({ start: first, flags, object, offset }, from, to) => {
+      if (object instanceof MemoryFile && !(flags & VMA_PRIVATE)) parts.push({ file: object, first: offset + from - first, end: offset + to - first });
     });
     return new WriteBack(this.#platform, parts);
   }

@@ -4,16 +4,22 @@
  * ```
  *   -  no mapping            .  mapped, nothing there yet      z  the page of zeros
  *   h  host, read-only       H  host, writable                 n  there, but no rights (PROT_NONE)
- *   d  device, read-only     D  device, writable               m  on its way (migration entry)
- *   x  device-exclusive      s  swapped out                    !  lost (poison)             *  special
+ *   f  the same, of a file,  F                                 m  on its way (migration entry)
+ *      shared memory or a driver                               x  device-exclusive
+ *   d  device, read-only     D  device, writable               a  a device's, for its atomics; the CPU may read
+ *   c  coherent, read-only   C  coherent, writable             s  swapped out
+ *   *  special               !  lost (poison)
  * ```
  *
- * With several devices in the machine the first is d and D, the second e and E, and so on.
+ * With several devices in the machine the first is d and D, then e, g, i, j, k, l and o; the ninth is d again. Coherent memory is c and C, whosever it is.
  */
 import * as L from '../../assembly/layout.ts';
 import type { AddressRange, AddressSpace } from './address-space.ts';
 import type { Platform } from './platform.ts';
 import { printedRights } from './take-down.ts';
+
+/** By index of the device: no letter that means something else. */
+const DEVICES = 'degijklo';
 
 /** VMAs with more pages are not spelt out, unless by an explicit range. */
 const DUMP_PAGES_MAX = 65536;
@@ -47,11 +53,10 @@ function letter(platform: Platform, space: AddressSpace, vpn: number): string {
       return space.vmas.find(vpn) ? '.' : '-';
     case L.KIND_PRESENT:
       if (high & L.ENTRY_ZERO) return 'z';
-      return writable ? 'H' : 'h';
-    case L.KIND_DEVICE_PRIVATE: {
-      const device = String.fromCharCode('d'.charCodeAt(0) + ((platform.nodes.of(core.entryLow).owner - 1) % 8));
-      return writable ? device.toUpperCase() : device;
-    }
+      if (high & L.ENTRY_CPU_READS) return 'a';
+      return cased(placeOf(platform, core.entryLow), writable);
+    case L.KIND_DEVICE_PRIVATE:
+      return cased(DEVICES[(platform.nodes.of(core.entryLow).owner - 1) % DEVICES.length]!, writable);
     case L.KIND_MIGRATION:
       return 'm';
     case L.KIND_PROTNONE:
@@ -65,4 +70,14 @@ function letter(platform: Platform, space: AddressSpace, vpn: number): string {
     default:
       return '!';
   }
+}
+
+/** Where the CPU finds a present page. */
+function placeOf({ core, nodes }: Platform, frame: number): string {
+  if (nodes.of(frame).kind === 'coherent') return 'c';
+  return core.field(core.frameRecord(core.headOf(frame)), L.FRAME_FLAGS) & L.FRAME_FILE ? 'f' : 'h';
+}
+
+function cased(letter: string, writable: boolean): string {
+  return writable ? letter.toUpperCase() : letter;
 }

@@ -1,12 +1,14 @@
 /** The HMM dialect: interval notifiers with their sequence protocol, range faults, migrations, and the steps that they are made of. */
 export { CpuAccess } from './access.ts';
 export { AddressSpace, type AddressRange } from './address-space.ts';
+export { Collapse } from './collapse.ts';
 export type { CopyDirection, DeviceMemory } from './device-memory.ts';
 export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from './dma.ts';
 export { type ExclusiveOptions, type ExclusiveOutcome, type InstallExclusive, MakeExclusive } from './exclusive.ts';
 export { CpuFault, type FaultOutcome } from './fault.ts';
 export { Fork, type ForkDevice, type ForkOptions, type ForkOutcome } from './fork.ts';
 export { type Install, Migration } from './migration.ts';
+export { Mremap, type MremapOptions } from './mremap.ts';
 export {
   type IntervalNotifier,
   Invalidation,
@@ -19,6 +21,7 @@ export {
   RemoveNotifier,
   type TwoPassOps,
 } from './notifier.ts';
+export { MemoryFile, SharedObject } from './page-cache.ts';
 export { Pin, type PinOptions, type PinOutcome, PinRange } from './pin.ts';
 export type { Platform } from './platform.ts';
 export {
@@ -33,4 +36,6 @@ export {
 } from './range-fault.ts';
 export type { Extent } from './snapshot.ts';
 export { TakeDown, type TakeDownVerb } from './take-down.ts';
+export { Truncate } from './truncate.ts';
 export { type Vma, VmaSet } from './vma.ts';
+export { type FilePart, WriteBack } from './write-back.ts';

@@ -147,10 +147,13 @@ export function insertPage(platform: Platform, space: AddressSpace, addr: number
   if (bytes) core.u8.set(bytes, core.frameBytes(frame));
   const record = core.frameRecord(frame);
   core.setField(record, L.FRAME_FLAGS, core.field(record, L.FRAME_FLAGS) | L.FRAME_FILE);
-  const isMapped = core.exports.mapFrame(space.table, vpn, frame, L.KIND_PRESENT | prot);
+  const isMapped = core.exports.mapFrame(space.table, vpn, frame, space.rights(vpn) & L.RIGHT_READ ? L.KIND_PRESENT | prot : L.KIND_PROTNONE);
   // The mapping holds it from now on.
   core.exports.framePut(frame);
   if (!isMapped) throw fail('ENOMEM', 'insertPage.addr', addr, 'needs a table page, and there is none');
+  // There, but not for a VMA without rights.
+  const rights = space.rights(vpn);
+  if (rights === 0) core.exports.reprotect(space.table, vpn, 1, rights);
 }
 
 /** Puts the number of something that is not the machine's memory into a special mapping. Throws EINVAL where it may not be, ENOMEM. Models: `vmf_insert_pfn`, `vmf_insert_mixed`. */

@@ -10,7 +10,7 @@
  *   a move:   notifier UNMAP for the old range, every device flushes, entries move, the new promise is made and the old one ends, notifier end
  * ```
  *
- * Nothing changes when it fails for want of a table page: entries that have moved go back.
+ * When it fails for want of a table page, entries that have moved go back; what was unmapped at the new place, or behind a shorter end, is gone.
  *
  * Models: `do_mremap`, `move_vma`, MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP.
  */
@@ -150,11 +150,32 @@ export class Mremap implements Step {
     const grows = this.#newPages > this.#oldPages;
     if (grows && vma.flags & (VMA_DONTEXPAND | VMA_PFNMAP))
       throw fail('EFAULT', 'mremap.bytes', this.#newPages * L.PAGE_BYTES, 'make a special mapping longer');
+    this.#requireWholeHugePages();
     if (this.#dontUnmap && isSpecial(vma)) throw fail('EINVAL', 'mremap.dontUnmap', addr, 'is in a special mapping');
+    if (this.#fixed) this.#requireWhole(this.#to, this.#to + this.#newPages);
     if (!isHugetlb(vma)) return;
     const unit = 2 ** hugetlbOrder(vma);
     if (grows || this.#start % unit !== 0 || this.#oldPages % unit !== 0 || this.#newPages % unit !== 0 || this.#to % unit !== 0)
       throw fail('EINVAL', 'mremap.range', addr, 'is of huge pages, and can only move or shrink by whole ones');
+  }
+
+  /** What is unmapped at the new place may not be a part of a huge page that is never split. */
+  #requireWhole(start: number, end: number): void {
+    this.#space.vmas.each(start, end, (vma, from, to) => {
+      const unit = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : 1;
+      if (from % unit !== 0 || to % unit !== 0)
+        throw fail('EINVAL', 'mremap.to', this.#to * L.PAGE_BYTES, 'cuts a huge page that is never split');
+    });
+  }
+
+  /** What is unmapped at the new place may not be part of a huge page that is never split. */
+  #requireWholeHugePages(): void {
+    if (!this.#fixed) return;
+    this.#space.vmas.each(this.#to, this.#to + this.#newPages, (vma, from, to) => {
+      const unit = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : 1;
+      if (from % unit !== 0 || to % unit !== 0)
+        throw fail('EINVAL', 'mremap.to', this.#to * L.PAGE_BYTES, 'cuts a huge page that is never split');
+    });
   }
 
   /** Promises the pages behind the range as well, if they are free. */
@@ -188,8 +209,10 @@ export class Mremap implements Step {
       const done = core.exports.moveEntries(table, this.#start + this.#moved, this.#to + this.#moved, pages);
       this.#moved += done;
       if (done === pages) continue;
-      if (core.stopReason === L.STOP_LOCKED) return run.waitFor(pageLocks.wait(core.stopFrame));
+      const locked = core.stopReason === L.STOP_LOCKED ? core.stopFrame : undefined;
+      // Also before waiting: meanwhile others could take the table pages that the way back needs.
       this.#moveBack();
+      if (locked !== undefined) return run.waitFor(pageLocks.wait(locked));
       throw fail('ENOMEM', 'mremap.range', this.#start * L.PAGE_BYTES, 'needs a table page at its new place, and there is none');
     }
     const { start, prot, flags, object, offset } = this.#vma!;
@@ -221,5 +244,6 @@ export class Mremap implements Step {
         this.#start + done,
         Math.min(this.#moved - done, PAGES_PER_CALL),
       );
+    this.#moved = 0;
   }
 }

@@ -83,7 +83,7 @@ export class SharedObject {
     if (this.promised === 0 && this.kind === 'anonymous') this.drop(0);
   }
 
-  /** Takes every page from `first` on out of the cache. Requires: nothing maps them. */
+  /** Takes every page from `first` on out of the cache; one that is mapped yet lives as long as that. */
   drop(first: number): void {
     const { core } = this.platform;
     for (const [page, frame] of this.frames) {
@@ -172,9 +172,9 @@ export class MemoryFile extends SharedObject {
     this.#each(offset, bytes.length, (page, at, done, length) => {
       const frame = this.frames.get(page) ?? this.take(page);
       if (frame < 0) throw fail('ENOMEM', 'write.offset', offset + done, 'needs a page of the cache, and host memory is exhausted');
+      this.growTo(page * L.PAGE_BYTES + at + length);
       this.bytesOf(frame).set(bytes.subarray(done, done + length), at);
       this.markDirty(page);
-      this.#bytes = Math.max(this.#bytes, page * L.PAGE_BYTES + at + length);
     });
   }
 
@@ -250,16 +250,25 @@ export class MemoryFile extends SharedObject {
   store(page: number): void {
     const frame = this.frames.get(page);
     this.#dirty.delete(page);
-    if (frame !== undefined) this.#store.set(page, this.bytesOf(frame).slice());
+    if (frame === undefined) return;
+    const bytes = this.bytesOf(frame).slice();
+    // What mappings wrote behind the end is not the file's.
+    if (page === this.pagesLimit - 1 && this.#bytes % L.PAGE_BYTES !== 0) bytes.fill(0, this.#bytes % L.PAGE_BYTES);
+    this.#store.set(page, bytes);
   }
 
-  /** Ends the file there for whoever looks from now on. */
-  cutTo(bytes: number): void {
+  /** Makes the file longer; what mappings wrote behind its end is zeros. */
+  growTo(bytes: number): void {
+    if (bytes <= this.#bytes) return;
+    const last = this.frames.get(this.pagesLimit - 1);
+    const rest = this.#bytes % L.PAGE_BYTES;
+    if (last !== undefined && rest !== 0) this.bytesOf(last).fill(0, rest);
     this.#bytes = bytes;
   }
 
-  /** Forgets what lies behind the end. Requires: nothing maps it. */
-  forgetTail(): void {
+  /** Makes the file shorter: what lies behind the end is no longer its own, though mappings may still have it. */
+  shrinkTo(bytes: number): void {
+    this.#bytes = bytes;
     const { pagesLimit } = this;
     this.drop(pagesLimit);
     for (const page of this.#dirty) if (page >= pagesLimit) this.#dirty.delete(page);

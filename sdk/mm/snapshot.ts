@@ -10,7 +10,7 @@
 import * as L from '../../assembly/layout.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { Platform } from './platform.ts';
-import { PROT_READ } from './vma.ts';
+import { PROT_READ, VMA_IO, VMA_PFNMAP } from './vma.ts';
 import { HMM_ERROR } from './range-fault.ts';
 
 /** A run of pages. */
@@ -36,7 +36,7 @@ export function snapshotHmm(platform: Platform, space: AddressSpace, vpn: number
   const words = byBatch(platform, pages, (from, count) => {
     platform.core.exports.snapshotHmm(space.table, vpn + from, count, platform.core.area(L.AREA_SOURCE), owner);
   });
-  // The table knows no promises: an address without a VMA, or without the right to read, can never work.
+  // The table knows no promises: an address without a VMA, without the right to read, or of page numbers without pages, can never work.
   let next = vpn;
   const refuse = (end: number): void => {
     for (; next < end; next++) {
@@ -46,7 +46,7 @@ export function snapshotHmm(platform: Platform, space: AddressSpace, vpn: number
   };
   space.vmas.each(vpn, vpn + pages, (vma, from, to) => {
     refuse(from);
-    if (!(vma.prot & PROT_READ)) refuse(to);
+    if (!(vma.prot & PROT_READ) || vma.flags & (VMA_IO | VMA_PFNMAP)) refuse(to);
     next = to;
   });
   refuse(vpn + pages);

@@ -1,6 +1,6 @@
 /**
- * Truncating a file: its end moves first, so that no fault brings a page behind it back; then every space that maps such pages loses them, one space after the other; then
- * the pages themselves go.
+ * Truncating a file: its end moves first, and the pages behind it leave the cache, so that no fault brings one back; then every space that maps such pages loses them, one
+ * space after the other. What is written to the file meanwhile, past the new end, is new and stays.
  *
  * Models: `truncate_pagecache`, `unmap_mapping_range`.
  */
@@ -24,7 +24,9 @@ export class Truncate implements Step {
   readonly #file: MemoryFile;
   readonly #bytes: number;
   readonly #event: Invalidation = new Invalidation();
-  #spaces: AddressSpace[] = [];
+  /** The spaces that are done: a child that is born of one that is not has to be looked at as well. */
+  readonly #done: Set<AddressSpace> = new Set();
+  #space: AddressSpace | undefined;
   /** Pages of the current space that go, `[start, end)` each. */
   #parts: number[] = [];
   #phase = BEGIN;
@@ -38,10 +40,11 @@ export class Truncate implements Step {
   next(run: Run): Progress {
     switch (this.#phase) {
       case BEGIN: {
-        const before = this.#file.bytes;
-        this.#file.cutTo(this.#bytes);
-        if (this.#bytes >= before) return DONE;
-        this.#spaces = [...this.#platform.spaces.values()];
+        if (this.#bytes >= this.#file.bytes) {
+          this.#file.growTo(this.#bytes);
+          return DONE;
+        }
+        this.#file.shrinkTo(this.#bytes);
         this.#phase = SPACE;
       }
       // falls through
@@ -54,21 +57,14 @@ export class Truncate implements Step {
 
   abort(run: Run): void {
     endInvalidation(this.#event);
-    const space = this.#spaces[0];
+    const space = this.#space;
     if (space && run.holds(space.mmapLock)) space.mmapLock.release(run);
   }
 
   #nextSpace(run: Run): Progress {
-    const space = this.#spaces[0];
-    if (!space) {
-      // The file may have grown again meanwhile: only what lies behind the shorter end is gone.
-      const now = this.#file.bytes;
-      this.#file.cutTo(Math.min(now, this.#bytes));
-      this.#file.forgetTail();
-      this.#file.cutTo(now);
-      return DONE;
-    }
-    if (this.#platform.spaces.get(space.id) !== space) return this.#leave(run, space);
+    const space = [...this.#platform.spaces.values()].find((each) => !this.#done.has(each));
+    this.#space = space;
+    if (!space) return DONE;
     if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
     const limit = Math.ceil(this.#bytes / L.PAGE_BYTES);
     this.#parts = [];
@@ -84,7 +80,7 @@ export class Truncate implements Step {
   }
 
   #zap(run: Run): Progress {
-    const space = this.#spaces[0]!;
+    const space = this.#space!;
     const { unfinished } = this.#event;
     if (unfinished) return run.waitFor(unfinished);
     const locked = zapPages(this.#platform, space, this.#parts);
@@ -95,7 +91,7 @@ export class Truncate implements Step {
 
   #leave(run: Run, space: AddressSpace): typeof AGAIN {
     if (run.holds(space.mmapLock)) space.mmapLock.release(run);
-    this.#spaces.shift();
+    this.#done.add(space);
     this.#phase = SPACE;
     return AGAIN;
   }

@@ -10,6 +10,7 @@ import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { MemoryFile } from './page-cache.ts';
 import type { Platform } from './platform.ts';
+import { VMA_PRIVATE } from './vma.ts';
 
 /** Pages of a file, half-open. */
 export interface FilePart {
@@ -80,7 +81,8 @@ export class WriteBack implements Step {
         const space = spaces.get(words[i]!);
         const vpn = words[i + 2]! * 2 ** 32 + words[i + 1]!;
         const place = `${words[i]!}:${vpn}`;
-        if (!space || this.#announced.has(place)) continue;
+        // Private mappings only read it.
+        if (!space || this.#announced.has(place) || (space.vmas.find(vpn)?.flags ?? VMA_PRIVATE) & VMA_PRIVATE) continue;
         this.#announced.add(place);
         found = true;
         const event = new Invalidation();

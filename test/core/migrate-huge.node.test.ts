@@ -265,6 +265,24 @@ describe.each(flavours)('%s', (flavour) => {
       mover.end(table);
     });
 
+    test('looks at no word behind the last one', () => {
+      const mover = make();
+      const { table } = mover.home();
+      mover.collect(table, 0, N, HUGE);
+      mover.pick(N, {});
+      // What an earlier, longer migration has left there.
+      mover.setField(mover.source, N * 8, 0);
+      mover.setField(mover.source, N * 8 + 4, MOVE | COMPOUND);
+      mover.setField(mover.target, (N + 1) * 8 + 4, L.MIGRATE_VALID);
+      mover.core.migrateSplit(mover.source, mover.target, N);
+      expect(mover.words(mover.source + N * 8, 2)).toEqual([
+        [0, MOVE | COMPOUND],
+        [0, 0],
+      ]);
+      expect(mover.finish(table, 0, N)).toBe(0);
+      mover.end(table);
+    });
+
     test('leaves what has a huge target, or none at all, as it is', () => {
       const mover = make();
       const { table } = mover.home();
@@ -300,7 +318,7 @@ describe.each(flavours)('%s', (flavour) => {
       mover.pick(N, targets);
       mover.core.migrateSplit(mover.source, mover.target, N);
       expect([mover.finish(table, 0, N, 1, there), mover.stamps(table, 0)]).toEqual([N, STAMPS]);
-      expect(mover.holders(there).refs).toBe(1);
+      expect(mover.holders(there)).toMatchObject({ refs: 1, maps: 0 });
       mover.core.framePut(there);
       mover.end(table);
     });

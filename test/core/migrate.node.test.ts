@@ -98,7 +98,8 @@ describe.each(flavours)('%s', (flavour) => {
       expect(mover.collect(table, 0, 2, ALL, GPU_OWNER, frames[1])).toEqual([[0, 0], [frames[1], WRITES]]); // prettier-ignore
       mover.aim([undefined, mover.take(HOST)]);
       expect(mover.finish(table, 0, 2, 1, frames[1])).toBe(1);
-      expect([mover.kinds(table, 0, 2), mover.holders(frames[1]!).refs]).toEqual(['2w 1w', 1]);
+      const { refs, maps } = mover.holders(frames[1]!);
+      expect([mover.kinds(table, 0, 2), refs, maps]).toEqual(['2w 1w', 1, 0]);
       for (const frame of frames) mover.core.framePut(frame);
       expect(mover.core.verify(1)).toBe(0);
       mover.core.frameGet(frames[0]!);

@@ -134,6 +134,21 @@ describe.each(flavours)('%s', (flavour) => {
       expect(small.entry(table, 2).low).toBe(shared);
     });
 
+    test('ends what a device had of a page that the CPU only reads, whatever the rights', () => {
+      const small = make();
+      const { table } = small.home();
+      for (const [vpn, rights] of [NONE, READ, READ_WRITE].entries()) {
+        small.core.mapFresh(table, vpn, HOST);
+        expect(small.core.cpuReadsSet(table, vpn)).toBe(1);
+        small.core.reprotect(table, vpn, 1, rights);
+        const { high, kind } = small.entry(table, vpn);
+        expect([kind, high & L.ENTRY_CPU_READS, high & L.ENTRY_WRITE]).toEqual(
+          rights === NONE ? [L.KIND_PROTNONE, 0, 0] : [L.KIND_PRESENT, 0, rights === READ ? 0 : L.ENTRY_WRITE],
+        );
+      }
+      expect(small.core.verify(1)).toBe(0);
+    });
+
     test('empties the TLB of its range only', () => {
       const small = make();
       const { table, tlb } = small.home(1);
@@ -154,7 +169,11 @@ describe.each(flavours)('%s', (flavour) => {
       const huge = small.entry(table, 512).low;
       small.core.frameTryLock(huge);
       small.touch(tlb, 511, true);
-      expect([small.core.reprotect(table, 511, 2, READ), small.stop, small.bare.header(L.H_STOP_ENTRY_LOW)]).toEqual([-1, L.STOP_LOCKED, huge]);
+      expect([small.core.reprotect(table, 511, 2, READ), small.stop, small.bare.header(L.H_STOP_ENTRY_LOW)]).toEqual([
+        -1,
+        L.STOP_LOCKED,
+        huge,
+      ]);
       expect([small.ways(tlb).flat(), small.entry(table, 511).high & L.ENTRY_WRITE]).toEqual([[], 0]);
       small.core.frameUnlock(huge);
       // 511 has changed already; of the split page only one entry is in the range.

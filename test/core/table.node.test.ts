@@ -307,7 +307,10 @@ class Pair {
       u32[(input >>> 2) + 2 * i + 1] =
         ((Math.floor(address / 2 ** 32) & L.ACCESS_ADDRESS_HIGH) | (i & 1 ? L.ACCESS_WRITE | L.ACCESS_DEVICE : 0)) >>> 0;
     });
+    const behind = (output >>> 2) + 2 * vpns.length;
+    u32[behind] = 0xbeef;
     core.lookupBatch(table, input, output, vpns.length, bare.areas);
+    expect(u32[behind], 'the word behind the last answer').toBe(0xbeef);
     vpns.forEach((vpn, i) => {
       const entry = this.model.entries.get(vpn) ?? { low: 0, high: 0 };
       const found = { low: u32[(output >>> 2) + 2 * i]!, high: u32[(output >>> 2) + 2 * i + 1]! };
@@ -478,6 +481,8 @@ describe.each(flavours)('%s', (flavour) => {
     for (let i = 0; i < 300; i++) {
       pair.apply({ verb: 'map', vpn: i * 512 + i, pages: 1, frame: i, high: present });
       pair.expect({ verb: 'map', vpn: i * 512 + i, pages: 1, frame: i, high: present });
+      // One chunk, of whose last addresses some have no table page.
+      if (i === 63) pair.checkLookups(Array.from({ length: 64 }, (_, j) => (j < 60 ? j * 512 + j : 2 ** 30 + j)));
     }
     const spread = Array.from({ length: 256 }, (_, i) => i * 512 + i);
     pair.checkLookups(spread);

@@ -26,6 +26,8 @@ const checkedCore = { find: /^.*\/core-wasm\.ts$/, replacement: `${root}build/co
 const everywhere = ['test/**/*.test.ts'];
 const nodeOnly = ['test/**/*.node.test.ts'];
 const package_ = ['test/dist/**/*.test.ts'];
+// Of what is long, the core with its assertions on sees as much in other tests.
+const long = ['test/fuzz/**', 'test/exhaustive/**', 'test/kernel/benchmark.node.test.ts', 'test/kernel/giant.node.test.ts'];
 
 // The seed of random tests is fixed in test/setup.ts; FARFAULT_SEED=n npm test takes another.
 const timeouts = { testTimeout: 30_000, hookTimeout: 30_000, setupFiles: ['./test/setup.ts'] };
@@ -60,7 +62,7 @@ const projects: TestProjectConfiguration[] = [
   { resolve: { alias: sources }, test: { name: 'node', include: everywhere, environment: 'node', ...timeouts } },
   {
     resolve: { alias: [checkedCore, ...sources] },
-    test: { name: 'checked', include: everywhere, exclude: ['test/structure/**', 'test/dist/**'], environment: 'node', ...timeouts },
+    test: { name: 'checked', include: everywhere, exclude: ['test/structure/**', 'test/dist/**', ...long], environment: 'node', ...timeouts },
   },
   { resolve: { alias: built }, test: { name: 'dist', include: package_, environment: 'node', ...timeouts } },
 ];

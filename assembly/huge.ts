@@ -253,7 +253,7 @@ export function mapHugetlb(table: u32, vpn: f64, node: u32, order: u32, rights: 
  * Returns 1, also when it is one already; 0 with STOP_FRAMES, STOP_TABLES, STOP_REFUSED, STOP_LOCKED, and nothing changed.
  */
 export function collapseHuge(table: u32, vpn: f64, node: u32, rights: u32): u32 {
-  const base = (<u64>vpn) & ~<u64>(HUGE_PAGES - 1),
+  const base = (<u64>vpn) & ~(<u64>(HUGE_PAGES - 1)),
     leaf = leafOf(table, base);
   if (!leaf) return load<u64>(slotOf(table, base)) ? 1 : mapHuge(table, <f64>base, node, rights, 0);
   for (let slot = leaf, end = leaf + HUGE_PAGES * ENTRY_BYTES; slot < end; slot += ENTRY_BYTES) if (!collapsible(load<u64>(slot))) return 0;

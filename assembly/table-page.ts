@@ -1,4 +1,14 @@
-import { H_LIVE, H_PAGES, H_PAGES_BUMP, H_PAGES_DEPOSITED, H_PAGES_FREE, H_PAGES_MAX, H_PAGES_USED, PAGE_BYTES, PAGE_SHIFT } from './layout';
+import {
+  H_LIVE,
+  H_PAGES,
+  H_PAGES_BUMP,
+  H_PAGES_DEPOSITED,
+  H_PAGES_FREE,
+  H_PAGES_MAX,
+  H_PAGES_USED,
+  PAGE_BYTES,
+  PAGE_SHIFT,
+} from './layout';
 
 /**
  * Table pages: the 4 KiB pieces that every radix table of the machine is made of, from one arena.

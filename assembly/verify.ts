@@ -193,7 +193,8 @@ function verifyFrame(frame: u32, entry: u32, flags: u32, strict: u32): u32 {
       table = rmapTable(owner);
     const found = load<u32>(table, TABLE_ROOT) ? walk(table, vpn) : 0;
     if (<u32>found != frame || !named(<u32>(found >> 32))) return broken(RMAP_ENTRY, frame, <u32>vpn, load<u32>(table, TABLE_INDEX));
-    if (((<u32>(found >> 32)) & ENTRY_ORDER) >> ENTRY_ORDER_SHIFT != order) return broken(ENTRY_SIZE, <u32>vpn, frame, load<u32>(table, TABLE_INDEX));
+    if (((<u32>(found >> 32)) & ENTRY_ORDER) >> ENTRY_ORDER_SHIFT != order)
+      return broken(ENTRY_SIZE, <u32>vpn, frame, load<u32>(table, TABLE_INDEX));
     counted++;
   }
   if (order && maps > 1 && !(flags & FRAME_HUGETLB)) store<u32>(H_VERIFY_RESERVED, load<u32>(H_VERIFY_RESERVED) + (maps << HUGE_ORDER));
@@ -236,8 +237,7 @@ function verifySubtree(table: u32, page: u32, level: u32, base: u64, strict: u32
       if (load<u32>(table, TABLE_IS_HOME)) {
         if (level) countDeposit(entry);
         verifyHomeEntry(table, vpn, entry, strict);
-      }
-      else
+      } else
         for (let page: u64 = 0; page < (<u64>1) << shift && !load<u32>(H_VERIFY_RULE); page++)
           verifyDeviceEntry(table, vpn + page, entry + page);
     }

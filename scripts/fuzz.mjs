@@ -11,7 +11,10 @@ import { buildIfStale, requireTools } from './build-if-stale.mjs';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const [seed = '1', operations = '100000', ...rest] = process.argv.slice(2);
-for (const [name, text] of [['seed', seed], ['operations', operations]]) {
+for (const [name, text] of [
+  ['seed', seed],
+  ['operations', operations],
+]) {
   if (/^\d{1,9}$/.test(text)) continue;
   console.error(`${name} ${text} is not a count\nusage: npm run fuzz -- [seed] [operations]`);
   process.exit(1);

@@ -17,6 +17,6 @@ export default {
     exclude: ['**/zz-*'],
     environment: 'node',
     setupFiles: ['./test/setup.ts'],
-    testTimeout: 30_000,
+    testTimeout: 120_000,
   },
 };

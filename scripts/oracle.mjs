@@ -24,7 +24,7 @@ mkdirSync(join(root, 'build'), { recursive: true });
 const outfile = join(root, 'build', 'oracle.mjs');
 const entryPoints = [join(root, 'test/random/oracle-main.ts')];
 await build({ entryPoints, bundle: true, format: 'esm', platform: 'node', target: 'es2022', outfile, logLevel: 'error' });
-const { fuzz, replay } = await import(pathToFileURL(outfile).href);
+const { fuzz, printCoverage, replay } = await import(pathToFileURL(outfile).href);
 
 if (isText) {
   const said = replay(args[1]);
@@ -43,6 +43,7 @@ try {
     said = done;
     console.log(rate(done));
   });
+  console.log(printCoverage(report.coverage));
   console.log(`${rate(report.operations)}, no divergence, state ${report.hash.toString(16).padStart(8, '0')}`);
 } catch (error) {
   console.error(error.message);

@@ -26,7 +26,8 @@ const RULES: Readonly<Record<number, (a: number, b: number, c: number) => string
   16: (page, frame, table) => `page 0x${page.toString(16)} of table ${table} and its frame ${frame} are not of one size`,
   17: (counted, recorded) => `huge entries have deposited ${counted} table pages but ${recorded} are recorded`,
   18: (counted, recorded) => `shared huge frames need ${counted} reverse-map records but ${recorded} are set aside`,
-  19: (page, frame, table) => `page 0x${page.toString(16)} of table ${table} is its space's own, but frame ${frame} is mapped elsewhere as well`,
+  19: (page, frame, table) =>
+    `page 0x${page.toString(16)} of table ${table} is its space's own, but frame ${frame} is mapped elsewhere as well`,
   20: (page, frame, table) => `page 0x${page.toString(16)} of table ${table} is writable, but frame ${frame} is not its space's own`,
 };
 

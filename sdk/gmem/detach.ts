@@ -114,7 +114,7 @@ export class Detach implements Step {
       // A present page without rights is not looked at by address.
       if (kind === L.KIND_PROTNONE) return run.call(this.#migration.framesToHost([core.headOf(core.entryLow)], memory, 'detach'));
       if (!isOn(kind)) continue;
-      const pages = Math.min(vma.end - found, L.WORDS_MAX);
+      const pages = this.#stretch(found, Math.min(vma.end, found + L.WORDS_MAX)) - found;
       this.#vpn = found + pages;
       return run.call(this.#migration.toHost(space, found, pages, memory, 'detach', found));
     }
@@ -141,6 +141,14 @@ export class Detach implements Step {
     if (!memory) return undefined;
     this.#evacuate ??= new Evacuate(this.#platform);
     return run.call(this.#evacuate.of(memory, 'detach'));
+  }
+
+  /** The first page from `vpn` on that is exclusive to a device, or `end`: a migration passes over such a page, which has to be revoked first. */
+  #stretch(vpn: number, end: number): number {
+    const { core } = this.#platform;
+    let next = vpn;
+    while (next < end && (core.entry(this.#context.space.table, next) & L.ENTRY_KIND) !== L.KIND_EXCLUSIVE) next++;
+    return next;
   }
 
   /** The next page from `vpn` on with an entry; the end of the address space when there is none. */

@@ -351,7 +351,8 @@ export class AddressSpace {
     this.#requireMapped('msync.range', range, start, end);
     const parts: FilePart[] = [];
     this.vmas.each(start, end, ({ start: first, flags, object, offset }, from, to) => {
-      if (object instanceof MemoryFile && !(flags & VMA_PRIVATE)) parts.push({ file: object, first: offset + from - first, end: offset + to - first });
+      if (object instanceof MemoryFile && !(flags & VMA_PRIVATE))
+        parts.push({ file: object, first: offset + from - first, end: offset + to - first });
     });
     return new WriteBack(this.#platform, parts);
   }

@@ -147,7 +147,12 @@ export function insertPage(platform: Platform, space: AddressSpace, addr: number
   if (bytes) core.u8.set(bytes, core.frameBytes(frame));
   const record = core.frameRecord(frame);
   core.setField(record, L.FRAME_FLAGS, core.field(record, L.FRAME_FLAGS) | L.FRAME_FILE);
-  const isMapped = core.exports.mapFrame(space.table, vpn, frame, space.rights(vpn) & L.RIGHT_READ ? L.KIND_PRESENT | prot : L.KIND_PROTNONE);
+  const isMapped = core.exports.mapFrame(
+    space.table,
+    vpn,
+    frame,
+    space.rights(vpn) & L.RIGHT_READ ? L.KIND_PRESENT | prot : L.KIND_PROTNONE,
+  );
   // The mapping holds it from now on.
   core.exports.framePut(frame);
   if (!isMapped) throw fail('ENOMEM', 'insertPage.addr', addr, 'needs a table page, and there is none');

@@ -721,6 +721,23 @@ describe.each(flavours)('%s', (flavour) => {
       huge.end(table);
     });
 
+    test('of memory without rights is without them; zeros that may not be read are zeros', () => {
+      const huge = make();
+      const { table, tlb } = huge.home(4);
+      const bytes = scatter(huge, table, 0);
+      huge.core.reprotect(table, 0, N, 0);
+      for (const vpn of [0, N]) {
+        expect([huge.core.collapseHuge(table, vpn, HOST, 0), huge.kinds(table, vpn, 1), huge.orderAt(table, vpn)]).toEqual([1, '6', 9]);
+        expect([huge.touch(tlb, vpn + 9, false), huge.core.reprotect(table, vpn, N, RW), huge.touch(tlb, vpn + 9, true)]).toEqual([
+          false,
+          1,
+          true,
+        ]);
+      }
+      expect([huge.stamps(table, 0), huge.core.verify(1)]).toEqual([bytes, 0]);
+      huge.end(table);
+    });
+
     test('is refused, and nothing changes, where one page is shared, pinned, held, of a file, a device’s, exclusive or special', () => {
       const spoil: Record<string, (huge: Huge, table: number, other: number, frame: number) => void> = {
         shared: (huge, table, other) => huge.core.forkRange(table, other, 300, 1, HOST, 0),

@@ -237,4 +237,142 @@ describe.each(flavours)('%s', (flavour) => {
     machine.setHeader(L.H_PAGES_USED, used + 1);
     expect(machine.broken(true)).toEqual([15, used, used + 1, 0]);
   });
+
+  describe('with huge pages', () => {
+    const N = 512;
+    const RW = L.RIGHT_READ | L.RIGHT_WRITE;
+
+    /** Of space a: an own huge page at 0, of which page 5 is pinned, and one at 512 that b shares; of b, the huge page of zeros at 0 and a hugetlb-like one at 1024. */
+    class SoundHuge extends SmallCore {
+      readonly a = this.home(4);
+      readonly b = this.home(4);
+      readonly own: number;
+      readonly shared: number;
+      readonly hugetlb: number;
+      readonly file: number;
+
+      constructor() {
+        super(flavour, { nodes: [{ kind: L.NODE_IS_HOST, frames: 4 * N }], chains: 4096, zeroFrames: N });
+        const { core } = this;
+        for (const vpn of [0, N]) core.mapHuge(this.a.table, vpn, HOST, RW, 0);
+        core.forkRange(this.a.table, this.b.table, N, N, HOST, 0);
+        core.mapHuge(this.b.table, 0, HOST, RW, 1);
+        core.mapHugetlb(this.b.table, 2 * N, HOST, 9, RW);
+        [this.own, this.shared, this.hugetlb] = [this.entry(this.a.table, 0).low, this.entry(this.a.table, N).low, this.entry(this.b.table, 2 * N).low]; // prettier-ignore
+        core.framePin(this.own + 5, 1);
+        // A page of a file: a mapping that may be written, and the cache's reference.
+        this.file = core.frameTake(HOST, 0);
+        this.mark(this.file, L.FRAME_FILE | L.FRAME_CACHED);
+        core.mapFrame(this.a.table, 3 * N, this.file, PRESENT | L.ENTRY_WRITE);
+      }
+
+      mark(frame: number, flags: number): void {
+        this.setField(this.frameRecord(frame), L.FRAME_FLAGS, this.frame(frame, L.FRAME_FLAGS) | flags);
+      }
+
+      /** Byte address of the high word of a page's entry, at whatever level. */
+      high(table: number, vpn: number): number {
+        let page = this.field(table, L.TABLE_ROOT);
+        for (let level = 3; ; level--) {
+          const slot = page + (Math.floor(vpn / 2 ** (9 * level)) & 511) * L.ENTRY_BYTES;
+          if (level === 0 || this.field(slot, 4) < 2 ** 31) return slot + 4;
+          page = this.field(slot, 0);
+        }
+      }
+
+      /** Sets and clears bits of a page's entry. */
+      change(table: number, vpn: number, set: number, clear = 0): void {
+        const at = this.high(table, vpn) >>> 2;
+        this.u32[at] = (this.u32[at]! & ~clear) | set;
+      }
+
+      broken(strict: boolean): [rule: number, a: number, b: number, c: number] {
+        const rule = this.core.verify(strict ? 1 : 0);
+        return [rule, ...([L.H_VERIFY_A, L.H_VERIFY_B, L.H_VERIFY_C].map((field) => this.bare.header(field)) as [number, number, number])];
+      }
+    }
+
+    const soundHuge = (): SoundHuge => new SoundHuge();
+
+    test('a sound machine breaks no rule, busy or idle', () => {
+      const machine = soundHuge();
+      expect([machine.core.verify(0), machine.core.verify(1)]).toEqual([0, 0]);
+    });
+
+    test('3: a pin of a page without the reference of its head, and a cached page without that of its cache', () => {
+      const machine = soundHuge();
+      machine.setField(machine.frameRecord(machine.own + 5), L.FRAME_MAPS, 2 * L.PIN_ONE);
+      expect(machine.broken(false)).toEqual([3, machine.own, 2, 3]);
+      const cached = soundHuge();
+      cached.setField(cached.frameRecord(cached.file), L.FRAME_REFS, 1);
+      expect(cached.broken(false)).toEqual([3, cached.file, 1, 2]);
+    });
+
+    test('16: an entry of another size than its frame', () => {
+      const small = soundHuge();
+      small.change(small.a.table, 0, 0, L.ENTRY_ORDER);
+      expect(small.broken(true)).toEqual([16, 0, small.own, small.a.index]);
+      const huge = soundHuge();
+      huge.change(huge.a.table, 3 * N, 9 << L.ENTRY_ORDER_SHIFT);
+      expect(huge.broken(true)).toEqual([16, 3 * N, huge.file, huge.a.index]);
+    });
+
+    test('17: promised table pages that are more or fewer than the huge entries that may be split', () => {
+      for (const by of [1, -1]) {
+        const machine = soundHuge();
+        machine.setHeader(L.H_PAGES_DEPOSITED, 4 + by);
+        expect(machine.broken(true)).toEqual([17, 4, 4 + by, 0]);
+      }
+    });
+
+    test('18: records set aside that are more or fewer than shared huge frames need', () => {
+      for (const by of [1, -1]) {
+        const machine = soundHuge();
+        machine.setHeader(L.H_CHAIN_RESERVED, 2 * N + by);
+        expect(machine.broken(true)).toEqual([18, 2 * N, 2 * N + by, 0]);
+      }
+    });
+
+    test('19: an entry that says its shared frame is its own, one on its way included', () => {
+      for (const kind of [0, L.KIND_MIGRATION]) {
+        const machine = soundHuge();
+        machine.change(machine.b.table, N, L.ENTRY_ANON_EXCLUSIVE | kind, kind ? L.ENTRY_KIND : 0);
+        expect(machine.broken(kind === 0)).toEqual([19, N, machine.shared, machine.b.index]);
+      }
+    });
+
+    test('20: an entry that allows writing to an anonymous frame that is not its own; pages of files may be written', () => {
+      for (const [vpn, frame] of [
+        [N, 'shared'],
+        [0, 'own'],
+      ] as const) {
+        const machine = soundHuge();
+        machine.change(machine.a.table, vpn, L.ENTRY_WRITE, L.ENTRY_ANON_EXCLUSIVE);
+        expect(machine.broken(true)).toEqual([20, vpn, machine[frame], machine.a.index]);
+      }
+      const file = soundHuge();
+      file.setField(file.frameRecord(file.file), L.FRAME_FLAGS, file.frame(file.file, L.FRAME_FLAGS) & ~L.FRAME_FILE);
+      expect(file.broken(true)).toEqual([20, 3 * N, file.file, file.a.index]);
+    });
+
+    test('11, 12: a device may map any page of a huge one, of zeros too, and write a page that it has for its atomics', () => {
+      const machine = soundHuge();
+      const { core, a } = machine;
+      const device = core.tableCreate(4, 0x9999, 0) >>> 0;
+      machine.setField(device, L.TABLE_HOME, a.table);
+      core.rangeMapOrder(device, 16, machine.own + 16, PRESENT | L.ENTRY_WRITE, 4);
+      core.rangeMap(device, N + 7, 1, machine.shared + 7, PRESENT);
+      const [alone, read] = [core.mapFresh(a.table, 3 * N + 1, HOST), core.mapFresh(a.table, 3 * N + 2, HOST)];
+      expect([core.exclusiveSet(a.table, 3 * N + 1), core.cpuReadsSet(a.table, 3 * N + 2)]).toEqual([1, 1]);
+      core.rangeMap(device, 3 * N + 1, 1, alone, PRESENT | L.ENTRY_WRITE);
+      core.rangeMap(device, 3 * N + 2, 1, read, PRESENT | L.ENTRY_WRITE);
+      expect(machine.broken(true)[0]).toBe(0);
+      core.splitHuge(a.table, 0);
+      expect(machine.broken(true)[0]).toBe(0);
+      core.rangeMap(device, N + 7, 1, machine.shared + 7, PRESENT | L.ENTRY_WRITE);
+      expect(machine.broken(true)).toEqual([12, N + 7, machine.shared + 7, 0]);
+      core.rangeMap(device, N + 7, 1, machine.shared + 8, PRESENT);
+      expect(machine.broken(true)).toEqual([11, N + 7, machine.shared + 8, machine.shared + 7]);
+    });
+  });
 });

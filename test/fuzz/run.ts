@@ -13,7 +13,7 @@ import { defineDriver, type Driver } from 'farfault/gmem';
 import { MakeExclusive, type Pin } from 'farfault/mm';
 import nouveau from 'farfault/drivers/nouveau';
 import * as L from '../../assembly/layout.ts';
-import { ADVICES, KINDS, type Operation, randomOperations, SMALL, UNIVERSE, type Verb, WINDOW } from './operations.ts';
+import { type ADVICES, KINDS, type Operation, randomOperations, SMALL, UNIVERSE, type Verb, WINDOW } from './operations.ts';
 import { Seen } from './coverage.ts';
 import {
   type Ending,
@@ -397,8 +397,8 @@ function run(world: World, slot: Slot, operation: Operation, seen: Seen): number
       );
       if (mapped())
         each((at) => {
-          const { object, index } = slot.model.promises.get(at)!;
-          if (object?.kind === 'file') store(object, index);
+          const { object, index, shared } = slot.model.promises.get(at)!;
+          if (shared && object?.kind === 'file') store(object, index);
         });
       return 0;
     case 'file write':

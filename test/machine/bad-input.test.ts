@@ -149,7 +149,11 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
       () => space.mprotect({ start: at(3), end: at(5) }, 'r'),
       'EINVAL: mprotect.range.start 0x10003000 has no mapping at 0x10004000',
     ],
-    ['advice unknown', () => space.madvise(range, 'willneed' as Loose), /^EINVAL: madvise.advice "willneed" is not one of: 'dontneed', 'free', 'hugepage', 'nohugepage', 'collapse', 'dontfork', 'dofork'$/],
+    [
+      'advice unknown',
+      () => space.madvise(range, 'willneed' as Loose),
+      /^EINVAL: madvise.advice "willneed" is not one of: 'dontneed', 'free', 'hugepage', 'nohugepage', 'collapse', 'dontfork', 'dofork'$/,
+    ],
     ['advice on what is not mapped', () => space.madvise({ start: at(4), end: at(5) }, 'dontneed'), /has no mapping at 0x10004000$/],
   ],
   'read, write': [

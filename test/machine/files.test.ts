@@ -107,7 +107,11 @@ describe('a file that is mapped', () => {
     other.munmap(there);
     file.close();
     file.close();
-    expect([code(() => file.read(0, 1)), code(() => file.write(0, Uint8Array.of(1))), code(() => file.sync())]).toEqual(['EBADF', 'EBADF', 'EBADF']);
+    expect([code(() => file.read(0, 1)), code(() => file.write(0, Uint8Array.of(1))), code(() => file.sync())]).toEqual([
+      'EBADF',
+      'EBADF',
+      'EBADF',
+    ]);
   });
 });
 
@@ -220,7 +224,12 @@ describe('a file that is truncated', () => {
     probe.finish();
     await done;
     probe.slow.clear();
-    expect([file.bytes, file.read(2 * PAGE, 2).length, space.read(at(2), 1)[0], context.read(at(2), 1)[0]]).toEqual([2 * PAGE + 1, 1, 33, 33]);
+    expect([file.bytes, file.read(2 * PAGE, 2).length, space.read(at(2), 1)[0], context.read(at(2), 1)[0]]).toEqual([
+      2 * PAGE + 1,
+      1,
+      33,
+      33,
+    ]);
   });
 
   test('also goes from a child that is born meanwhile', async () => {

@@ -1,5 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type AddressRange, type AddressSpace, type Advice, type Context, isFarfaultError, type Machine, MiB, type MmapOptions } from 'farfault';
+import {
+  type AddressRange,
+  type AddressSpace,
+  type Advice,
+  type Context,
+  isFarfaultError,
+  type Machine,
+  MiB,
+  type MmapOptions,
+} from 'farfault';
 import { MakeExclusive } from 'farfault/mm';
 import { expectClean, PAGE, Probe, smallMachine, used } from './probe.ts';
 
@@ -36,10 +45,10 @@ afterEach(() => {
   machine.close();
 });
 
-const ADVICE: readonly Advice[] = ['dontneed', 'free', 'hugepage', 'nohugepage', 'collapse', 'dontfork', 'dofork'];
+const ADVICE: readonly Advice[] = ['dontneed', 'free', 'nohugepage', 'hugepage', 'collapse', 'dontfork', 'dofork'];
 const kinds: [string, () => Partial<MmapOptions>, string][] = [
-  ['private anonymous memory', () => ({}), 'dontneed free hugepage nohugepage collapse dontfork dofork'],
-  ['shared anonymous memory', () => ({ shared: true }), 'dontneed hugepage nohugepage dontfork dofork'],
+  ['private anonymous memory', () => ({}), 'dontneed free nohugepage hugepage collapse dontfork dofork'],
+  ['shared anonymous memory', () => ({ shared: true }), 'dontneed nohugepage hugepage dontfork dofork'],
   ['huge pages', () => ({ hugetlb: HUGE }), 'dontneed dontfork dofork'],
   ['a mixed mapping', () => ({ special: 'mixed' }), 'dontneed dontfork'],
   ['page numbers', () => ({ special: 'pfn' }), 'dontfork'],
@@ -58,8 +67,12 @@ test.each(kinds)('%s takes the advice that it can, and refuses all other', (_, o
 
 test('advice is one of the words, on a range that is mapped from end to end', () => {
   const range = space.mmap({ bytes: 2 * PAGE });
-  expect(refused(() => space.madvise(range, 'please' as never))).toMatch(/^EINVAL: madvise.advice "please" is not one of: 'dontneed', 'free'/);
-  expect(refused(() => space.madvise({ start: range.start, end: range.end + PAGE }, 'free'))).toMatch(/^EINVAL: madvise.range.start .* has no mapping at/);
+  expect(refused(() => space.madvise(range, 'please' as never))).toMatch(
+    /^EINVAL: madvise.advice "please" is not one of: 'dontneed', 'free'/,
+  );
+  expect(refused(() => space.madvise({ start: range.start, end: range.end + PAGE }, 'free'))).toMatch(
+    /^EINVAL: madvise.range.start .* has no mapping at/,
+  );
   expect(refused(() => space.madvise({ start: range.start, end: range.start }, 'free'))).toMatch(/^EINVAL: madvise.range.end/);
   expect(refused(() => space.madvise(range, 'collapse'))).toMatch(/^EINVAL: madvise.range .* has no whole 2 MiB/);
 });
@@ -150,7 +163,7 @@ describe('collapse', () => {
     space.read(at(7), 1);
     context.write(at(1), Uint8Array.of(99));
     machine.platform.scheduler.runSync(new MakeExclusive(machine.platform).of(space, at(2) / PAGE, 0, {}, () => undefined));
-    expect(space.dump({ start: at(0), end: at(8) })).toBe('HDxH...z'.replace('H...', '....').slice(0, 8));
+    expect(space.dump({ start: at(0), end: at(8) })).toBe('HDx....z');
     space.madvise(range, 'collapse');
     expect([order(at(0)), order(at(511)), used(machine)]).toEqual([9, 9, 'dram 512, probe.ram 0']);
     expect([0, 1, 2, 7, 9, 500].map((page) => space.read(at(page), 1)[0])).toEqual([0, 99, 2, 0, 0, 500 % 251]);
@@ -168,7 +181,11 @@ describe('collapse', () => {
     space.write(at(0), Uint8Array.of(1));
     space.mprotect(range, 'r');
     space.madvise(range, 'collapse');
-    expect([order(at(0)), space.dump({ start: at(0), end: at(2) }), space.tryWrite(at(0), Uint8Array.of(1)).status]).toEqual([9, 'hh', 'permission']);
+    expect([order(at(0)), space.dump({ start: at(0), end: at(2) }), space.tryWrite(at(0), Uint8Array.of(1)).status]).toEqual([
+      9,
+      'hh',
+      'permission',
+    ]);
   });
 
   test('of pages that a child shares, or somebody pins, is busy, and nothing changes', () => {

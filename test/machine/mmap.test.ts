@@ -40,19 +40,22 @@ describe('a mapping', () => {
     ['of a file, shared', (of) => ({ file: of, shared: true }), 'f then F', 'seen'],
     ['of huge pages', () => ({ hugetlb: 2 * MiB }), 'h then H', 'own'],
   ];
-  test.each(rows)('%s: what is there after a read and a write, and whether a child sees the parent’s next write', (_, options, letters, sight) => {
-    const { start } = space.mmap({ bytes: PAGE, ...options(file) });
-    const page = { start, end: start + PAGE };
-    expect(space.dump(page)).toBe('.');
-    space.read(start, 1);
-    const read = space.dump(page);
-    space.write(start, Uint8Array.of(1));
-    expect(`${read} then ${space.dump(page)}`).toBe(letters);
-    const child = space.fork();
-    space.write(start, Uint8Array.of(2));
-    expect(child.read(start, 1)[0]).toBe(sight === 'seen' ? 2 : 1);
-    expect(machine.verify()).toBe(undefined);
-  });
+  test.each(rows)(
+    '%s: what is there after a read and a write, and whether a child sees the parent’s next write',
+    (_, options, letters, sight) => {
+      const { start } = space.mmap({ bytes: PAGE, ...options(file) });
+      const page = { start, end: start + PAGE };
+      expect(space.dump(page)).toBe('.');
+      space.read(start, 1);
+      const read = space.dump(page);
+      space.write(start, Uint8Array.of(1));
+      expect(`${read} then ${space.dump(page)}`).toBe(letters);
+      const child = space.fork();
+      space.write(start, Uint8Array.of(2));
+      expect(child.read(start, 1)[0]).toBe(sight === 'seen' ? 2 : 1);
+      expect(machine.verify()).toBe(undefined);
+    },
+  );
 
   test.each(['mixed', 'pfn', 'io'] as const)('that is special (%s) has nothing until a driver puts it there', (special) => {
     for (const shared of [false, true]) {
@@ -93,9 +96,21 @@ const bad: [string, (file: MemoryFile) => Loose, RegExp][] = [
   ['half an address', () => ({ bytes: 1, at: 12 }), /^EINVAL: mmap.at 12 is not page-aligned/],
   ['fixed to nowhere', () => ({ bytes: 1, fixed: true }), /^EINVAL: mmap.at undefined is required with fixed/],
   ['an alignment of its own', () => ({ bytes: 1, align: 3 }), /^EINVAL: mmap.align 3 is not 4096, 2 MiB or 1 GiB/],
-  ['a fixed place that is not so aligned', () => ({ bytes: 1, at: PAGE, fixed: true, align: 2 * MiB }), /^EINVAL: mmap.at .* is not a multiple of 0x200000/],
-  ['huge pages at a place for small ones', () => ({ bytes: 1, at: PAGE, fixed: true, hugetlb: 2 * MiB }), /^EINVAL: mmap.at .* is not a multiple of 0x200000/],
-  ['a fixed place at the very end', () => ({ bytes: 2 * PAGE, at: 2 ** 48 - PAGE, fixed: true }), /^EINVAL: mmap.at .* leaves no room for 0x2000 bytes below 2\^48/],
+  [
+    'a fixed place that is not so aligned',
+    () => ({ bytes: 1, at: PAGE, fixed: true, align: 2 * MiB }),
+    /^EINVAL: mmap.at .* is not a multiple of 0x200000/,
+  ],
+  [
+    'huge pages at a place for small ones',
+    () => ({ bytes: 1, at: PAGE, fixed: true, hugetlb: 2 * MiB }),
+    /^EINVAL: mmap.at .* is not a multiple of 0x200000/,
+  ],
+  [
+    'a fixed place at the very end',
+    () => ({ bytes: 2 * PAGE, at: 2 ** 48 - PAGE, fixed: true }),
+    /^EINVAL: mmap.at .* leaves no room for 0x2000 bytes below 2\^48/,
+  ],
   ['more than there is', () => ({ bytes: 2 ** 48 }), /^ENOMEM: mmap.bytes .* has no gap/],
   ['shared a little', () => ({ bytes: 1, shared: 1 }), /^EINVAL: mmap.shared 1 is not true or false/],
   ['a file by name', () => ({ bytes: 1, file: 'a.txt' }), /^EINVAL: mmap.file "a.txt" is not a file \(see machine.createFile\)/],
@@ -116,7 +131,9 @@ test.each(bad)('mmap of %s is refused, and nothing is mapped', (_, options, mess
 
 test('mmap of a file that is closed, or of another machine, is refused', () => {
   const other = smallMachine();
-  expect(refused(() => space.mmap({ bytes: 1, file: other.createFile() }))).toMatch(/^EINVAL: mmap.file 0 bytes long, is of another machine/);
+  expect(refused(() => space.mmap({ bytes: 1, file: other.createFile() }))).toMatch(
+    /^EINVAL: mmap.file 0 bytes long, is of another machine/,
+  );
   other.close();
   file.close();
   expect(refused(() => space.mmap({ bytes: 1, file }))).toMatch(/^EBADF/);

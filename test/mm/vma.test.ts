@@ -1,7 +1,29 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarfaultError } from '../../sdk/errors.ts';
-import { MMAP_BASE, PROT_EXEC, PROT_READ, PROT_WRITE, type Vma, VMA_ANONYMOUS, VMA_PRIVATE, VmaSet } from '../../sdk/mm/vma.ts';
+import type { SharedObject } from '../../sdk/mm/page-cache.ts';
+import {
+  hugetlbOrder,
+  isAnonymous,
+  isHugetlb,
+  isSpecial,
+  MMAP_BASE,
+  PROT_EXEC,
+  PROT_READ,
+  PROT_WRITE,
+  type Vma,
+  VMA_ANONYMOUS,
+  VMA_DONTEXPAND,
+  VMA_DONTFORK,
+  VMA_HUGEPAGE,
+  VMA_HUGETLB_1G,
+  VMA_HUGETLB_2M,
+  VMA_IO,
+  VMA_MIXEDMAP,
+  VMA_PFNMAP,
+  VMA_PRIVATE,
+  VmaSet,
+} from '../../sdk/mm/vma.ts';
 
 // A drawing has one letter a page: a, b, c ... is a promise, '.' is free. A VMA begins at a change of letter; '|' shows where two of one
 // letter meet. Page 0 is at the left.
@@ -382,5 +404,76 @@ describe('100,000 VMAs', () => {
       set.insert({ start, end: start + 1, ...promise(i % 2 === 0 ? 'a' : 'b') });
     }
     expect([set.size, set.next(0)?.start, set.gap({ pages: 1 })]).toEqual([COUNT, MMAP_BASE, MMAP_BASE + COUNT]);
+  });
+});
+
+describe('VMAs with an object behind them', () => {
+  /** What a set needs of an object: to be told how many pages name it. */
+  function counted(): { object: SharedObject; pages: () => number } {
+    let pages = 0;
+    const object = { mapped: (n: number) => void (pages += n), unmapped: (n: number) => void (pages -= n) };
+    return { object: object as unknown as SharedObject, pages: () => pages };
+  }
+  const list = (set: VmaSet): string[] => {
+    const out: string[] = [];
+    set.each(0, 100, ({ start, end, offset }) => void out.push(`${start}-${end}@${offset}`));
+    return out;
+  };
+  const shared = { prot: PROT_READ, flags: 0 };
+
+  it('join where the offset goes on, before and after, and nowhere else', () => {
+    const { object, pages } = counted();
+    const set = new VmaSet();
+    set.insert({ start: 10, end: 12, ...shared, object, offset: 4 });
+    set.insert({ start: 14, end: 16, ...shared, object, offset: 8 });
+    set.insert({ start: 12, end: 14, ...shared, object, offset: 6 });
+    expect([list(set), pages()]).toEqual([['10-16@4'], 6]);
+    set.insert({ start: 8, end: 10, ...shared, object, offset: 2 });
+    set.insert({ start: 16, end: 17, ...shared, object, offset: 0 });
+    set.insert({ start: 17, end: 18, ...shared, object: counted().object, offset: 1 });
+    expect([list(set), pages()]).toEqual([['8-16@2', '16-17@0', '17-18@1'], 9]);
+  });
+
+  it('split into parts that know their offset, and are one again', () => {
+    const { object, pages } = counted();
+    const set = new VmaSet();
+    set.insert({ start: 10, end: 20, ...shared, object, offset: 100 });
+    set.protect(13, 16, PROT_READ | PROT_WRITE);
+    expect([list(set), pages()]).toEqual([['10-13@100', '13-16@103', '16-20@106'], 10]);
+    set.protect(10, 20, PROT_WRITE);
+    expect([list(set), pages()]).toEqual([['10-20@100'], 10]);
+    set.remove(12, 18);
+    expect([list(set), pages()]).toEqual([['10-12@100', '18-20@108'], 4]);
+    set.remove(0, 100);
+    expect(pages()).toBe(0);
+  });
+
+  it('have an offset of 0 without one, whatever is cut', () => {
+    const set = drawn('aaaaaa');
+    set.cut(2, 4);
+    expect(list(set)).toEqual(['0-2@0', '2-4@0', '4-6@0']);
+  });
+});
+
+describe('flags', () => {
+  it('are set and cleared like rights, and part what differs', () => {
+    const set = drawn('aaaaaa');
+    set.flag(2, 4, { set: VMA_DONTFORK });
+    expect(set.size).toBe(3);
+    set.flag(0, 2, { set: VMA_DONTFORK });
+    expect([set.size, set.find(0)?.end]).toEqual([2, 4]);
+    set.flag(0, 6, { set: VMA_HUGEPAGE, clear: VMA_DONTFORK });
+    expect([set.size, set.find(5)?.flags]).toEqual([1, VMA_ANONYMOUS | VMA_PRIVATE | VMA_HUGEPAGE]);
+  });
+
+  it('say what sort of memory a VMA is', () => {
+    const of = (flags: number): string => {
+      const vma = new VmaSet().insert({ start: 0, end: 1, prot: PROT_READ, flags });
+      return `${isAnonymous(vma) ? 'anonymous ' : ''}${isHugetlb(vma) ? `hugetlb ${hugetlbOrder(vma)} ` : ''}${isSpecial(vma) ? 'special' : ''}`.trim();
+    };
+    const own = VMA_ANONYMOUS | VMA_PRIVATE;
+    expect([own, own | VMA_HUGEPAGE, VMA_PRIVATE, 0].map(of)).toEqual(['anonymous', 'anonymous', '', '']);
+    expect([own | VMA_HUGETLB_2M, own | VMA_HUGETLB_1G].map(of)).toEqual(['hugetlb 9', 'hugetlb 18']);
+    expect([VMA_MIXEDMAP, VMA_PFNMAP, VMA_IO, VMA_DONTEXPAND].map(of)).toEqual(['special', 'special', 'special', 'special']);
   });
 });

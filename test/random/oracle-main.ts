@@ -1,6 +1,6 @@
 /** Programs of consecutive seeds on the machine and the oracle; the first divergence is shrunk and printed. Run by scripts/oracle.mjs. */
 import { type Op, parseOps, printOps, shrinkOps } from './oracle-program.ts';
-import { type Coverage, runOps, runSeed } from './oracle-run.ts';
+import { type Coverage, missingCells, printCoverage, runOps, runSeed } from './oracle-run.ts';
 
 export const PROGRAM_LENGTH = 2000;
 
@@ -53,3 +53,5 @@ export function fuzz(seed: number, operations: number, progress?: (done: number)
 export function replay(text: string): string {
   return message(parseOps(text)) ?? 'no divergence';
 }
+
+export { missingCells, printCoverage };

@@ -49,8 +49,8 @@ const VERBS: readonly (readonly [string, number])[] = [
   ['protect', 60],
   ['advise', 70],
   ['remap', 40],
-  ['insert-page', 14],
-  ['insert-pfn', 5],
+  ['insert-page', 26],
+  ['insert-pfn', 26],
   ['read', 90],
   ['write', 130],
   ['load', 90],
@@ -59,7 +59,7 @@ const VERBS: readonly (readonly [string, number])[] = [
   ['migrate', 80],
   ['exclusive', 25],
   ['fork', 22],
-  ['close', 6],
+  ['close', 7],
   ['pin', 45],
   ['pin-read', 20],
   ['pin-write', 25],
@@ -68,9 +68,9 @@ const VERBS: readonly (readonly [string, number])[] = [
   ['file-write', 16],
   ['truncate', 6],
   ['sync', 6],
-  ['msync', 8],
-  ['attach', 25],
-  ['detach', 3],
+  ['msync', 14],
+  ['attach', 35],
+  ['detach', 6],
   ['plug', 4],
   ['unplug', 4],
 ];
@@ -90,6 +90,7 @@ const TRIES = 4;
 export class OpMaker {
   readonly #pick: (bound: number) => number;
   readonly #view: View;
+  readonly #queue: Op[] = [];
   #value = 0;
 
   constructor(seed: number, view: View) {
@@ -98,12 +99,65 @@ export class OpMaker {
   }
 
   next(): Op {
+    const queued = this.#queue.shift();
+    if (queued) return queued;
+    if (this.#pick(25) === 0) this.#queueHuge();
+    if (this.#pick(60) === 0) this.#queueSpecial();
     let at = this.#pick(SUM);
     for (const [verb, weight] of VERBS) {
       if (at < weight) return { verb, args: this.#args(verb) };
       at -= weight;
     }
     throw new Error('unreachable');
+  }
+
+  /** A window is emptied, advised to have huge pages, and touched. */
+  #queueHuge(): void {
+    const pick = this.#pick;
+    const space = pick(2);
+    const from = pick(WINDOWS) * WINDOW_SLOTS;
+    const to = from + WINDOW_SLOTS;
+    const queue = (verb: string, ...args: number[]): void => void this.#queue.push({ verb, args: [space, ...args] });
+    if (pick(2) === 0) {
+      queue('unmap', from, to);
+      queue('map', from, to, 2, 0, 0, 0, 1);
+    }
+    queue('advise', from, to, 2);
+    if (pick(2) === 0) queue('advise', from, to, 0);
+    switch (pick(6)) {
+      case 0:
+        queue('read', from, 0);
+        return;
+      case 1:
+        queue('load', 2, from + 1, 0);
+        return;
+      case 2:
+        queue('store', 2, from + 7, 1, ++this.#value);
+        return;
+      case 3:
+        queue('migrate', 2, from, to, 1, 1);
+        return;
+      case 4:
+        queue('advise', from, to, 4);
+        return;
+      default:
+        queue('write', from + 3, 2, ++this.#value);
+    }
+  }
+
+  /** A driver's mapping, with what it inserts. */
+  #queueSpecial(): void {
+    const pick = this.#pick;
+    const space = pick(2);
+    const from = SMALL + pick(SLOTS.length - SMALL - 4);
+    const queue = (verb: string, ...args: number[]): void => void this.#queue.push({ verb, args: [space, ...args] });
+    queue('unmap', from, from + 4);
+    queue('map', from, from + 4, 2, pick(2) === 0 ? 5 : 8, 0, 0, 1);
+    queue('insert-page', from + pick(2), ++this.#value);
+    queue('insert-page', from, ++this.#value);
+    queue('insert-pfn', from + 1 + pick(2));
+    queue('insert-pfn', from + 3);
+    if (pick(3) === 0) queue('fork', pick(3));
   }
 
   #args(verb: string): number[] {
@@ -129,7 +183,7 @@ export class OpMaker {
       case 'protect':
         return [space, ...this.#range(space), [0, 1, 2, 2, 2][pick(5)]!];
       case 'advise':
-        return [space, ...this.#range(space), [0, 1, 2, 2, 2, 2, 3, 4, 4, 4, 5, 6][pick(12)]!];
+        return [space, ...this.#range(space), [0, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6][pick(13)]!];
       case 'remap': {
         const [from, to] = this.#range(space);
         const pages = SLOTS[to - 1]!.vpn + SLOTS[to - 1]!.pages - SLOTS[from]!.vpn;
@@ -156,7 +210,7 @@ export class OpMaker {
       case 'migrate':
         return [space, this.#device(space), ...this.#range(space), pick(3) === 0 ? 0 : 1, pick(3) === 0 ? pick(3) : -1];
       case 'exclusive':
-        return [space, this.#device(space), this.#one(space), pick(2)];
+        return [space, this.#device(space), this.#one(space), pick(3) === 0 ? 0 : 1];
       case 'fork':
         return [space, pick(3)];
       case 'close':
@@ -241,7 +295,7 @@ export class OpMaker {
 export function shrinkOps(ops: readonly Op[], fails: (ops: readonly Op[]) => boolean, tries = 3000): Op[] {
   let left = tries;
   let kept = [...ops];
-  for (let again = true; again && left > 0; ) {
+  for (let again = true; again && left > 0;) {
     again = false;
     for (let block = 2 ** Math.floor(Math.log2(Math.max(1, kept.length))); block >= 1; block /= 2) {
       for (let start = Math.max(0, kept.length - block); ; start -= block) {

@@ -50,15 +50,13 @@ function describe(name: string, kind: 'private' | 'coherent'): MemoryDescription
   return { name, kind, bytes: MEMORY_BYTES };
 }
 
-const driver = defineDriver(
-  (spec: Partial<DeviceSpec>): Driver => ({
-    name: spec.name!,
-    granuleBytes: spec.granulePages! * PAGE,
-    memory: spec.kinds!.map((kind, i) => describe(`m${i}`, kind)),
-    atomics: spec.atomics!,
-    attach: () => ({}),
-  }),
-);
+const driver = defineDriver((spec: Partial<DeviceSpec>): Driver => ({
+  name: spec.name!,
+  granuleBytes: spec.granulePages! * PAGE,
+  memory: spec.kinds!.map((kind, i) => describe(`m${i}`, kind)),
+  atomics: spec.atomics!,
+  attach: () => ({}),
+}));
 
 let pooled: Machine | undefined;
 
@@ -103,7 +101,9 @@ export class Both {
     this.#machine = emptyMachine();
     this.#devices = DEVICE_SPECS.map((spec) => this.#machine.addDevice(driver(spec)));
     DEVICE_SPECS.forEach((spec) => this.#oracle.addDevice(spec.name, spec.granulePages, spec.kinds, spec.atomics));
-    this.#devices.forEach((device, i) => device.memories.forEach((memory, k) => this.#memories.set(this.#oracle.devices[i]!.memories[k]!, memory)));
+    this.#devices.forEach((device, i) =>
+      device.memories.forEach((memory, k) => this.#memories.set(this.#oracle.devices[i]!.memories[k]!, memory)),
+    );
     this.#files = FILE_BYTES.map((bytes, index) => {
       const pages = Math.ceil(bytes / PAGE);
       const content = new Uint8Array(bytes);
@@ -403,7 +403,9 @@ export class Both {
         const { vpn } = SLOTS[n(2)]!;
         const step = new MakeExclusive(platform);
         const run = (): string => {
-          platform.scheduler.runSync(step.of(space, vpn, context.device.owner, { cpuReads: n(3) === 1 }, (frame) => context.installAlone(vpn, frame)));
+          platform.scheduler.runSync(
+            step.of(space, vpn, context.device.owner, { cpuReads: n(3) === 1 }, (frame) => context.installAlone(vpn, frame)),
+          );
           return step.outcome;
         };
         return [`ok ${oracle.exclusive(model, n(2), n(3) === 1)}`, outcome(run)];
@@ -468,7 +470,8 @@ export class Both {
       if (!pin) return;
       const { pages } = this.#oracle.pins[i]!;
       const first = SLOTS[pages[0]!.slot]!.vpn;
-      for (const { slot, page } of pages) if (page) this.#comparePage(`pin ${i}, slot ${slot}`, page, pin.frames[SLOTS[slot]!.vpn - first]!);
+      for (const { slot, page } of pages)
+        if (page) this.#comparePage(`pin ${i}, slot ${slot}`, page, pin.frames[SLOTS[slot]!.vpn - first]!);
     });
     for (const space of this.#oracle.spaces)
       for (const entry of space?.entries ?? []) {
@@ -487,7 +490,8 @@ export class Both {
         for (let i = 0; i < 4; i++) {
           const at = page * PAGE + WORD_OFFSETS[i]!;
           const stored = word(file.stored(at, 4))!;
-          if (stored !== (model.store.get(page)?.[i] ?? 0)) throw new Divergence(`file ${index}, page ${page}, word ${i}: ${stored} is stored`);
+          if (stored !== (model.store.get(page)?.[i] ?? 0))
+            throw new Divergence(`file ${index}, page ${page}, word ${i}: ${stored} is stored`);
           if (at + 4 > model.bytes) continue;
           const seen = word(file.read(at, 4))!;
           const expected = (model.cache.get(page)?.words ?? model.store.get(page))?.[i] ?? 0;
@@ -553,7 +557,8 @@ export class Both {
         const expected = this.#letter(model.entries[slot.index], model.promises[slot.index] !== undefined);
         for (let i = 0; i < slot.pages; i++) {
           const found = text[slot.vpn - first + i];
-          if (found !== expected) throw new Divergence(`space ${index}, slot ${slot.index}, page ${i}: dump says ${found}, the oracle ${expected}`);
+          if (found !== expected)
+            throw new Divergence(`space ${index}, slot ${slot.index}, page ${i}: dump says ${found}, the oracle ${expected}`);
         }
       }
     });
@@ -585,39 +590,121 @@ export class Both {
 
   #note({ verb, args }: Op): void {
     const space = this.#oracle.spaces[args[0]!];
+    if (!space || WITHOUT_ENTRY.has(verb)) return;
+    let name = verb;
+    let from = 0;
+    let to = SLOTS.length;
+    if (verb === 'advise') name = ADVICE[args[3]!]!;
+    if (verb === 'fork') name = `fork-${FORKS[args[1]!]!}`;
+    if (verb === 'migrate') name = args[4] === 1 ? 'to-device' : 'to-host';
     const at = SLOT_ARG[verb];
-    if (!space || at === undefined) return;
-    const from = args[at]!;
-    const to = RANGED.has(verb) ? args[at + 1]! : from + 1;
+    if (at !== undefined) {
+      from = args[at]!;
+      to = RANGED.has(verb) ? args[at + 1]! : from + 1;
+    }
+    const verbs = this.#coverage!;
     for (let slot = from; slot < to; slot++) {
-      const key = `${kindOf(space.entries[slot], space.promises[slot])} ${verb}`;
-      this.#coverage!.set(key, (this.#coverage!.get(key) ?? 0) + 1);
+      const cell = `${kindOf(space.entries[slot], space.promises[slot])} | ${name}`;
+      verbs.set(cell, (verbs.get(cell) ?? 0) + 1);
     }
   }
 }
 
-/** Which argument is the slot that an operation is about. */
+/** Which argument is the slot that an operation is about; the others are about all of a space. */
 const SLOT_ARG: Readonly<Record<string, number>> = {
-  map: 1, unmap: 1, protect: 1, advise: 1, remap: 1, msync: 1, pin: 1, 'insert-page': 1, 'insert-pfn': 1, read: 1, write: 1,
-  load: 2, store: 2, atomic: 2, migrate: 2, exclusive: 2,
+  map: 1,
+  unmap: 1,
+  protect: 1,
+  advise: 1,
+  remap: 1,
+  msync: 1,
+  pin: 1,
+  'insert-page': 1,
+  'insert-pfn': 1,
+  read: 1,
+  write: 1,
+  load: 2,
+  store: 2,
+  atomic: 2,
+  migrate: 2,
+  exclusive: 2,
 };
 const RANGED = new Set(['map', 'unmap', 'protect', 'advise', 'remap', 'msync', 'pin', 'migrate']);
+/** Verbs that are about a pin, a file, or a memory. */
+const WITHOUT_ENTRY = new Set([
+  'pin-read',
+  'pin-write',
+  'unpin',
+  'file-read',
+  'file-write',
+  'truncate',
+  'sync',
+  'plug',
+  'unplug',
+  'attach',
+]);
+
+export const KINDS = [
+  'unmapped',
+  'hole',
+  'zero',
+  'host',
+  'private',
+  'coherent',
+  'protnone',
+  'exclusive',
+  'cpu-reads',
+  'cached',
+  'driver',
+  'special',
+  'hugetlb',
+  'huge zero',
+  'huge host',
+  'huge private',
+  'huge coherent',
+  'huge protnone',
+] as const;
+
+export const CELL_VERBS: readonly string[] = [
+  ...Object.keys(SLOT_ARG).filter((verb) => verb !== 'advise' && verb !== 'migrate'),
+  ...ADVICE,
+  ...FORKS.map((fork) => `fork-${fork}`),
+  'to-device',
+  'to-host',
+  'detach',
+  'close',
+];
+
+/** Cells that have not been reached. */
+export function missingCells(coverage: Coverage): string[] {
+  return KINDS.flatMap((kind) => CELL_VERBS.map((verb) => `${kind} | ${verb}`)).filter((cell) => !coverage.has(cell));
+}
+
+/** How often each kind of entry met each verb. */
+export function printCoverage(coverage: Coverage): string {
+  const width = 8;
+  const head = ''.padEnd(14) + CELL_VERBS.map((verb) => verb.slice(0, width - 1).padStart(width)).join('');
+  const rows = KINDS.map(
+    (kind) => kind.padEnd(14) + CELL_VERBS.map((verb) => String(coverage.get(`${kind} | ${verb}`) ?? 0).padStart(width)).join(''),
+  );
+  return [head, ...rows].join('\n');
+}
 
 export function kindOf(entry: Entry | undefined, promise: { readonly object: unknown } | undefined): string {
   if (!entry) return promise ? 'hole' : 'unmapped';
   if (entry.special) return 'special';
   if (entry.exclusive) return 'exclusive';
   const block = entry.hugeZero || entry.page?.block ? 'huge ' : '';
-  if (entry.zero) return `${block}zero`;
+  if (entry.zero) return entry.noAccess ? `${block}protnone` : `${block}zero`;
+  if (entry.cpuReads) return 'cpu-reads';
   const { memory, isFile, block: owner } = entry.page!;
   if (owner?.hugetlb) return 'hugetlb';
   if (isFile) return entry.page!.isCached ? 'cached' : 'driver';
-  if (memory.kind === 'host' && entry.noAccess) return `${block}protnone`;
+  if (memory.kind !== 'private' && entry.noAccess) return `${block}protnone`;
   return `${block}${memory.kind}`;
 }
 
-const MARKS =
-  L.ENTRY_KIND | L.ENTRY_WRITE | L.ENTRY_ZERO | L.ENTRY_ANON_EXCLUSIVE | L.ENTRY_NO_ACCESS | L.ENTRY_CPU_READS | L.ENTRY_ORDER;
+const MARKS = L.ENTRY_KIND | L.ENTRY_WRITE | L.ENTRY_ZERO | L.ENTRY_ANON_EXCLUSIVE | L.ENTRY_NO_ACCESS | L.ENTRY_CPU_READS | L.ENTRY_ORDER;
 
 function codeOf(entry: Entry): number {
   const huge = entry.hugeZero || entry.page?.block ? L.HUGE_ORDER << L.ENTRY_ORDER_SHIFT : 0;

@@ -9,7 +9,6 @@ import {
   type Backing,
   type Block,
   type DeviceModel,
-  END_VPN,
   type Entry,
   type Memory,
   type Page,
@@ -79,7 +78,11 @@ export class Oracle {
   }
 
   createSpace(): SpaceModel {
-    const space: SpaceModel = { promises: new Array(SLOTS.length).fill(undefined), entries: new Array(SLOTS.length).fill(undefined), attached: [] };
+    const space: SpaceModel = {
+      promises: new Array(SLOTS.length).fill(undefined),
+      entries: new Array(SLOTS.length).fill(undefined),
+      attached: [],
+    };
     return space;
   }
 
@@ -105,7 +108,7 @@ export class Oracle {
   /** VMAs that touch `[from, to)`, with the part inside. */
   vmas(space: SpaceModel, from: number, to: number): { from: number; to: number; promise: Promise_ }[] {
     const parts = [];
-    for (let slot = from; slot < to; ) {
+    for (let slot = from; slot < to;) {
       if (!space.promises[slot]) {
         slot++;
         continue;
@@ -147,7 +150,19 @@ export class Oracle {
   // ------------------------------------------------------------------------------------------------------------ pages
 
   #page(memory: Memory, words: readonly number[], isFile: boolean, weight: number): Page {
-    return { words: [...words], memory, isFile, isCached: false, maps: 0, pins: 0, block: undefined, reader: undefined, weight, frame: -1, seen: -1 };
+    return {
+      words: [...words],
+      memory,
+      isFile,
+      isCached: false,
+      maps: 0,
+      pins: 0,
+      block: undefined,
+      reader: undefined,
+      weight,
+      frame: -1,
+      seen: -1,
+    };
   }
 
   #fresh(slot: number, memory: Memory = this.host): Page {
@@ -454,14 +469,16 @@ export class Oracle {
     const grows = pages > oldPages;
     if (grows && (promise.special === 'pfn' || promise.special === 'io')) return 'EFAULT';
     if (dontUnmap && promise.special) return 'EINVAL';
-    if (promise.hugetlb && (grows || [start, oldPages, pages, at >= 0 ? target : 0].some((each) => each % WINDOW_PAGES !== 0))) return 'EINVAL';
+    if (promise.hugetlb && (grows || [start, oldPages, pages, at >= 0 ? target : 0].some((each) => each % WINDOW_PAGES !== 0)))
+      return 'EINVAL';
     if (fixed && this.cutsHugetlb(space, fixed.from, fixed.to)) return 'EINVAL';
     const kept = Math.min(pages, oldPages);
     const keptSlots = slotsOf(start, kept);
     if (!keptSlots) return SKIP;
     const inPlace = at < 0 && !dontUnmap;
     const grown = slotsOf(start, pages);
-    const growsInPlace = grows && inPlace && vma.to === to && (grown ? this.isFree(space, to, grown.to) : start + pages > END_VPN && this.isFree(space, to, SLOTS.length));
+    const isRoomy = SLOTS.every((slot) => slot.index < to || slot.vpn >= start + pages || !space.promises[slot.index]);
+    const growsInPlace = grows && inPlace && vma.to === to && isRoomy;
     if (growsInPlace && !grown) return SKIP;
     const moves = !(inPlace && (!grows || growsInPlace));
     if (moves && at < 0) {
@@ -787,8 +804,15 @@ export class Oracle {
         const entry = space.entries[slot];
         if (entry?.page?.memory !== memory) continue;
         if (entry.exclusive) this.#revoke(entry, space.promises[slot]!.prot);
-        if (memory.kind === 'coherent' && entry.noAccess) this.#move(entry.page, this.host);
-        else this.#toHost(space, slot, this.vma(space, slot).to, memory);
+        if (memory.kind === 'coherent' && entry.noAccess) {
+          this.#move(entry.page, this.host);
+          continue;
+        }
+        // All that follows, up to one that has to be revoked first, goes at once.
+        let end = slot;
+        for (const { to } = this.vma(space, slot); end < to && !space.entries[end]?.exclusive;) end++;
+        this.#toHost(space, slot, end, memory);
+        slot = end - 1;
       }
     }
     for (const entry of space.entries) if (entry?.page?.memory.device === device && !entry.exclusive) return 'EAGAIN';
@@ -862,7 +886,13 @@ export class Oracle {
         if (!this.mayMove(promise, entry)) return this.#mirror(space, device, slot, write);
       } else if (!memory || !isAnonymous(promise)) return this.#mirror(space, device, slot, write);
       const { from, to } = this.granule(space, slot, device.granulePages);
-      if (!small && device.granulePages === WINDOW_PAGES && windowOf(slot) >= 0 && this.#wholeWindow(space, slot) >= 0 && this.#isWholeFor(space, slot)) {
+      if (
+        !small &&
+        device.granulePages === WINDOW_PAGES &&
+        windowOf(slot) >= 0 &&
+        this.#wholeWindow(space, slot) >= 0 &&
+        this.#isWholeFor(space, slot)
+      ) {
         const window = windowOf(slot);
         this.#toDevice(space, [window], new Set([window]), memory);
         if (space.entries[slot]!.page?.memory === memory) return 'served';

@@ -150,6 +150,11 @@ export interface SpaceModel {
 }
 
 export interface PinModel {
-  readonly pages: readonly { readonly slot: number; readonly page: Page | undefined; readonly object: Backing | undefined; readonly offset: number }[];
+  readonly pages: readonly {
+    readonly slot: number;
+    readonly page: Page | undefined;
+    readonly object: Backing | undefined;
+    readonly offset: number;
+  }[];
   readonly write: boolean;
 }

@@ -107,13 +107,13 @@ export class AddressSpace {
     return mmap(this.#platform, this, options);
   }
 
-  /** A driver puts a page of the host into its mixed mapping: zeros, or `bytes` and zeros behind. Errors: EINVAL where it may not be, ENOMEM. Models: `vm_insert_page`. */
+  /** A driver puts a page of the host into its mixed mapping: zeros, or `bytes` and zeros behind. Errors: EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vm_insert_page`. */
   insertPage(addr: number, bytes?: Uint8Array): void {
     this.requireOpen('insertPage');
     insertPage(this.#platform, this, addr, bytes);
   }
 
-  /** A driver puts the number of something that is not the machine's memory into its special mapping. Errors: EINVAL where it may not be, ENOMEM. Models: `vmf_insert_pfn`. */
+  /** A driver puts the number of something that is not the machine's memory into its special mapping. Errors: EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vmf_insert_pfn`. */
   insertPfn(addr: number, pfn: number): void {
     this.requireOpen('insertPfn');
     insertPfn(this.#platform, this, addr, pfn);

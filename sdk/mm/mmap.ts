@@ -135,7 +135,7 @@ function alignmentOf({ align = L.PAGE_BYTES, hugetlb = L.PAGE_BYTES }: MmapOptio
   return Math.max(align, hugetlb);
 }
 
-/** Puts a page of the host into a mixed mapping: zeros, or `bytes` and zeros behind. Throws EINVAL where it may not be, ENOMEM. Models: `vm_insert_page`. */
+/** Puts a page of the host into a mixed mapping: zeros, or `bytes` and zeros behind. Throws EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vm_insert_page`. */
 export function insertPage(platform: Platform, space: AddressSpace, addr: number, bytes: Uint8Array | undefined): void {
   const { vpn, prot } = holeIn(platform, space, 'insertPage', addr, VMA_MIXEDMAP);
   if (bytes !== undefined && (!(bytes instanceof Uint8Array) || bytes.length > L.PAGE_BYTES))
@@ -156,12 +156,9 @@ export function insertPage(platform: Platform, space: AddressSpace, addr: number
   // The mapping holds it from now on.
   core.exports.framePut(frame);
   if (!isMapped) throw fail('ENOMEM', 'insertPage.addr', addr, 'needs a table page, and there is none');
-  // There, but not for a VMA without rights.
-  const rights = space.rights(vpn);
-  if (rights === 0) core.exports.reprotect(space.table, vpn, 1, rights);
 }
 
-/** Puts the number of something that is not the machine's memory into a special mapping. Throws EINVAL where it may not be, ENOMEM. Models: `vmf_insert_pfn`, `vmf_insert_mixed`. */
+/** Puts the number of something that is not the machine's memory into a special mapping. Throws EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vmf_insert_pfn`, `vmf_insert_mixed`. */
 export function insertPfn(platform: Platform, space: AddressSpace, addr: number, pfn: number): void {
   const { vpn, prot } = holeIn(platform, space, 'insertPfn', addr, VMA_MIXEDMAP | VMA_PFNMAP | VMA_IO);
   if (!Number.isInteger(pfn) || pfn < 0 || pfn >= 2 ** 32) throw fail('EINVAL', 'insertPfn.pfn', pfn, 'is not a page number below 2^32');
@@ -178,6 +175,8 @@ function holeIn(
   flags: number,
 ): { readonly vpn: number; readonly prot: number } {
   requireAligned(`${verb}.addr`, addr);
+  // Who holds the lock has looked at the entries already, or promised a place for others.
+  if (space.mmapLock.writer) throw fail('EBUSY', `${verb}.addr`, addr, 'is in a space whose mappings are being changed');
   const vpn = addr / L.PAGE_BYTES;
   const vma = space.vmas.find(vpn);
   if (!vma || !(vma.flags & flags)) throw fail('EINVAL', `${verb}.addr`, addr, 'is not in a special mapping that takes it');

@@ -7,8 +7,10 @@
  *   to (fixed)          what is there is unmapped, then moved
  *   dontUnmap           moved, and the old range stays promised and empty
  *
- *   a move:   notifier UNMAP for the old range, every device flushes, entries move, the new promise is made and the old one ends, notifier end
+ *   a move:   the new promise is made, notifier UNMAP for the old range, every device flushes, entries move, the old promise ends, notifier end
  * ```
+ *
+ * The new promise comes before the wait: an mmap takes no lock, and would be given the place. Until the entries have come nobody can touch it, for want of the mmap lock.
  *
  * When it fails for want of a table page, entries that have moved go back; what was unmapped at the new place, or behind a shorter end, is gone.
  *
@@ -65,6 +67,8 @@ export class Mremap implements Step {
   /** Pages that are to move, and those that have. */
   #pages = 0;
   #moved = 0;
+  /** The new range is promised, and the entries are not there yet. */
+  #isPromised = false;
   #phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, range: AddressRange, options: MremapOptions) {
@@ -109,9 +113,14 @@ export class Mremap implements Step {
           return this.#end(run, this.#start);
         if (!this.#fixed) this.#to = this.#place();
         this.#phase = CLEARED;
-        if (this.#fixed) return run.call(this.#unmap(this.#to, this.#to + this.#newPages));
       // falls through
       case CLEARED:
+        // Again, for what was mapped in a hole there while devices flushed.
+        if (!this.#space.vmas.isFree(this.#to, this.#to + this.#newPages)) {
+          this.#requireWhole();
+          return run.call(this.#unmap(this.#to, this.#to + this.#newPages));
+        }
+        this.#promise();
         this.#space.announce(this.#event.set(this.#start, this.#start + this.#pages, 'UNMAP'));
         this.#phase = MOVE;
       // falls through
@@ -125,6 +134,7 @@ export class Mremap implements Step {
 
   abort(run: Run): void {
     endInvalidation(this.#event);
+    if (this.#isPromised) this.#space.vmas.remove(this.#to, this.#to + this.#newPages);
     if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
   }
 
@@ -150,9 +160,8 @@ export class Mremap implements Step {
     const grows = this.#newPages > this.#oldPages;
     if (grows && vma.flags & (VMA_DONTEXPAND | VMA_PFNMAP))
       throw fail('EFAULT', 'mremap.bytes', this.#newPages * L.PAGE_BYTES, 'make a special mapping longer');
-    this.#requireWholeHugePages();
     if (this.#dontUnmap && isSpecial(vma)) throw fail('EINVAL', 'mremap.dontUnmap', addr, 'is in a special mapping');
-    if (this.#fixed) this.#requireWhole(this.#to, this.#to + this.#newPages);
+    if (this.#fixed) this.#requireWhole();
     if (!isHugetlb(vma)) return;
     const unit = 2 ** hugetlbOrder(vma);
     if (grows || this.#start % unit !== 0 || this.#oldPages % unit !== 0 || this.#newPages % unit !== 0 || this.#to % unit !== 0)
@@ -160,17 +169,7 @@ export class Mremap implements Step {
   }
 
   /** What is unmapped at the new place may not be a part of a huge page that is never split. */
-  #requireWhole(start: number, end: number): void {
-    this.#space.vmas.each(start, end, (vma, from, to) => {
-      const unit = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : 1;
-      if (from % unit !== 0 || to % unit !== 0)
-        throw fail('EINVAL', 'mremap.to', this.#to * L.PAGE_BYTES, 'cuts a huge page that is never split');
-    });
-  }
-
-  /** What is unmapped at the new place may not be part of a huge page that is never split. */
-  #requireWholeHugePages(): void {
-    if (!this.#fixed) return;
+  #requireWhole(): void {
     this.#space.vmas.each(this.#to, this.#to + this.#newPages, (vma, from, to) => {
       const unit = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : 1;
       if (from % unit !== 0 || to % unit !== 0)
@@ -201,6 +200,20 @@ export class Mremap implements Step {
     return place;
   }
 
+  /** Promises the new range as the old one is; an object is never without a promise. */
+  #promise(): void {
+    const { start, prot, flags, object, offset } = this.#vma!;
+    this.#space.vmas.insert({
+      start: this.#to,
+      end: this.#to + this.#newPages,
+      prot,
+      flags,
+      object,
+      offset: object ? offset + (this.#start - start) : 0,
+    });
+    this.#isPromised = true;
+  }
+
   #move(run: Run): Progress {
     const { core, pageLocks } = this.#platform;
     const { table, vmas } = this.#space;
@@ -215,16 +228,7 @@ export class Mremap implements Step {
       if (locked !== undefined) return run.waitFor(pageLocks.wait(locked));
       throw fail('ENOMEM', 'mremap.range', this.#start * L.PAGE_BYTES, 'needs a table page at its new place, and there is none');
     }
-    const { start, prot, flags, object, offset } = this.#vma!;
-    // The new promise first: an object is never without one.
-    vmas.insert({
-      start: this.#to,
-      end: this.#to + this.#newPages,
-      prot,
-      flags,
-      object,
-      offset: object ? offset + (this.#start - start) : 0,
-    });
+    this.#isPromised = false;
     if (!this.#dontUnmap) vmas.remove(this.#start, this.#start + this.#pages);
     endInvalidation(this.#event);
     const { events } = this.#platform;

@@ -84,9 +84,9 @@ describe('a file', () => {
     const file = machine.createFile({ content: content(2) });
     const range = space.mmap({ bytes: 2 * PAGE, file, shared: true });
     expect(space.read(range.start + PAGE, 1)[0]).toBe(2);
-    expect([space.dump(range), file.dirty]).toEqual(['.h', 0]);
+    expect([space.dump(range), file.dirty]).toEqual(['.f', 0]);
     space.write(range.start + PAGE, Uint8Array.of(9));
-    expect([space.dump(range), file.dirty]).toEqual(['.H', 1]);
+    expect([space.dump(range), file.dirty]).toEqual(['.F', 1]);
     expect(file.read(PAGE, 1)[0]).toBe(9);
     expect(machine.counters.cpuFaults).toMatchObject({ share: 2 });
     space.munmap(range);

@@ -568,11 +568,20 @@ describe('the two-pass form', () => {
   });
 
   it('has no finish when the start did the complete job', () => {
-    const { set } = space();
+    const { set, warnings } = space();
     let finished = 0;
     set.insert({ start: 10, end: 20 }, { invalidateStart: () => true, invalidateFinish: () => void finished++ });
     invalidate(set, 10, 20);
-    expect(finished).toBe(0);
+    expect([finished, warnings]).toEqual([0, []]);
+  });
+
+  it('leaves no ticket behind, in one pass or in two, unless a flush is unfinished', () => {
+    const { set, subscribe } = space();
+    subscribe('a', 10, 20);
+    set.insert({ start: 10, end: 20 }, { invalidateStart: () => ({}), invalidateFinish: () => {} });
+    const event = begin(set, 10, 20);
+    expect(event.tickets).toEqual([]);
+    set.invalidateEnd(event);
   });
 
   it('contains a finish that throws', () => {
@@ -623,6 +632,19 @@ describe('the end of an address space', () => {
     expect(set.size).toBe(2);
   });
 
+  it('reaches a subscription that is leaving once, like every other', () => {
+    const { set, subscribe, log } = space();
+    const leaving = subscribe('a', 10, 20);
+    const running = begin(set, 10, 20);
+    expect(set.remove(leaving)).toBe('wait');
+    const event = new Invalidation();
+    set.release(event);
+    expect(log.filter((line) => line.includes('RELEASE')).length).toBe(1);
+    set.invalidateEnd(running);
+    set.invalidateEnd(event);
+    expect(set.size).toBe(0);
+  });
+
   it('of a space without subscriptions changes nothing but that it is dead', () => {
     const { set } = space();
     const event = new Invalidation();
@@ -643,6 +665,7 @@ describe('an invalidation', () => {
     expect(codeOf(() => set.invalidateEnd(event))).toBe('EINVAL');
     expect(codeOf(() => set.invalidateStart(event.set(2, 2, 'CLEAR')))).toBe('EINVAL');
     expect(codeOf(() => set.invalidateStart(event.set(2, LIMIT + 1, 'CLEAR')))).toBe('EINVAL');
+    expect(codeOf(() => set.invalidateStart(event.set(-1, 2, 'CLEAR')))).toBe('EINVAL');
     expect([set.active, event.running]).toEqual([0, undefined]);
   });
 });

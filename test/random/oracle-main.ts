@@ -42,6 +42,7 @@ export function fuzz(seed: number, operations: number, progress?: (done: number)
           `shrunk:   ${message(small)}`,
           `replay:   npm run oracle -- --program '${printOps(small)}'`,
         ].join('\n'),
+        { cause: error },
       );
     }
     done += ops.length;

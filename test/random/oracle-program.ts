@@ -120,7 +120,9 @@ export class OpMaker {
     const queue = (verb: string, ...args: number[]): void => void this.#queue.push({ verb, args: [space, ...args] });
     if (pick(2) === 0) {
       queue('unmap', from, to);
-      queue('map', from, to, 2, 0, 0, 0, 1);
+      const isHugetlb = pick(4) === 0;
+      queue('map', from, to, 2, isHugetlb ? 4 : 0, 0, 0, 1);
+      if (isHugetlb) return queue('write', from + 3, 2, ++this.#value);
     }
     queue('advise', from, to, 2);
     if (pick(2) === 0) queue('advise', from, to, 0);

@@ -90,7 +90,6 @@ export class Both {
   readonly #pins: (Pin | undefined)[] = [];
   readonly #contexts: (Context | undefined)[][] = [];
   readonly #memories = new Map<Memory, OwnMemory>();
-  readonly #framePage: (Page | undefined)[] = [];
   readonly #frameSeen: Int32Array;
   readonly #free: number;
   readonly #coverage: Coverage | undefined;

@@ -1185,7 +1185,7 @@ export class Oracle {
     return 'ok';
   }
 
-  sync(index: number, first = 0, end = Infinity): string {
+  sync(index: number, first: number = 0, end: number = Infinity): string {
     const file = this.files[index]!;
     for (const page of [...file.dirty]) {
       const cached = file.cache.get(page);

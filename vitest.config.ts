@@ -62,7 +62,13 @@ const projects: TestProjectConfiguration[] = [
   { resolve: { alias: sources }, test: { name: 'node', include: everywhere, environment: 'node', ...timeouts } },
   {
     resolve: { alias: [checkedCore, ...sources] },
-    test: { name: 'checked', include: everywhere, exclude: ['test/structure/**', 'test/dist/**', ...long], environment: 'node', ...timeouts },
+    test: {
+      name: 'checked',
+      include: everywhere,
+      exclude: ['test/structure/**', 'test/dist/**', ...long],
+      environment: 'node',
+      ...timeouts,
+    },
   },
   { resolve: { alias: built }, test: { name: 'dist', include: package_, environment: 'node', ...timeouts } },
 ];

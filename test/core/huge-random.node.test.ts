@@ -402,7 +402,7 @@ describe.each(flavours)('%s', (flavour) => {
         }
         world.end();
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 });

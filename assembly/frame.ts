@@ -80,7 +80,6 @@ function begin(record: u32, frame: u32, order: u32): void {
     store<u32>(tailEntry, (load<u32>(tailEntry, FRAME_FLAGS) & FRAME_NODE) | STATE_TAIL, FRAME_FLAGS);
     store<u32>(tailEntry, 0, FRAME_MAPS);
     store<u32>(tailEntry, frame, FRAME_PREVIOUS);
-    store<u32>(tailEntry, 0, FRAME_MAPS);
   }
   nodeTake(record, 1 << order);
 }

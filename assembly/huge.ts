@@ -218,6 +218,8 @@ export function mapHugetlb(table: u32, vpn: f64, node: u32, order: u32, rights: 
     slot = slotMake(table, page, level);
   if (!slot) return 0;
   const old = load<u64>(slot);
+  // A table page of something smaller.
+  if (<i64>old < 0) return stop(STOP_SPLIT);
   if (old) {
     const record = frameRecord(<u32>old);
     if ((<u32>(old >> 32)) & ENTRY_ANON_EXCLUSIVE || (load<u32>(record, FRAME_REFS) == 1 && frameMaps(record) == 1)) {
@@ -255,7 +257,11 @@ export function mapHugetlb(table: u32, vpn: f64, node: u32, order: u32, rights: 
 export function collapseHuge(table: u32, vpn: f64, node: u32, rights: u32): u32 {
   const base = (<u64>vpn) & ~(<u64>(HUGE_PAGES - 1)),
     leaf = leafOf(table, base);
-  if (!leaf) return load<u64>(slotOf(table, base)) ? 1 : mapHuge(table, <f64>base, node, rights, 0);
+  if (!leaf) {
+    const block = load<u64>(slotOf(table, base));
+    if (!block) return mapHuge(table, <f64>base, node, rights, 0);
+    return ((<u32>(block >> 32)) & ENTRY_KIND) == KIND_MIGRATION ? stopLocked(<u32>block) : 1;
+  }
   for (let slot = leaf, end = leaf + HUGE_PAGES * ENTRY_BYTES; slot < end; slot += ENTRY_BYTES) if (!collapsible(load<u64>(slot))) return 0;
   const frame = frameTake(node, HUGE_ORDER);
   if (frame == <u32>FRAME_NONE) return stop(STOP_FRAMES);

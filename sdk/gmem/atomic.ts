@@ -93,7 +93,11 @@ export class DeviceAtomic implements Step {
             // What was brought may have been taken again before this turn.
             if (this.#reaches(vpn) && (this.#means[this.#next] === 'native' || this.#isOwn(vpn))) return this.#perform(this.#bytesOf(vpn));
             if (this.#means[this.#next] === 'native' && ++this.#attempts < ATTEMPTS_MAX) return AGAIN;
-            if (this.#means[this.#next] === 'migrate' && this.#couldMove(vpn)) this.#busy = true;
+            if (this.#means[this.#next] === 'migrate' && this.#couldMove(vpn)) {
+              // A page that the fault has made movable (the copy of a file's) and left where it was: asked for explicitly, once.
+              if (this.#reaches(vpn) && this.#attempts === 0) return AGAIN;
+              this.#busy = true;
+            }
             break;
           case 'deferred':
             this.#busy = true;
@@ -158,6 +162,8 @@ export class DeviceAtomic implements Step {
         this.#exclusive ??= new MakeExclusive(this.#platform);
         return run.call(
           this.#exclusive.of(context.space, vpn, context.device.owner, {}, (frame) => {
+            // A device that has left meanwhile does nothing: the next turn says so.
+            if (!context.isAttached) return;
             context.installAlone(vpn, frame);
             this.#perform(this.#platform.core.frameBytes(frame));
           }),

@@ -247,6 +247,11 @@ export class Context implements SpaceMirror, Locator {
     return this.mmu.walk ? { hit: 0, miss: this.translations } : this.#readyTlb!.counts;
   }
 
+  /** False once the device has left this address space. */
+  get isAttached(): boolean {
+    return this.#open;
+  }
+
   /** Why this context serves nothing any more: a driver operation threw. */
   get failure(): FarfaultError | undefined {
     return this.#failed;
@@ -423,7 +428,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** Installs translations of pages that have just moved to this device. */
   readonly install: Install = (_space, vpn, frames, writable) => {
-    if (this.isInvalidating) return;
+    if (!this.#open || this.isInvalidating) return;
     const mappings = this.#mappings.clear();
     for (let i = 0; i < frames.length; i++) if (frames[i]! >= 0) mappings.add(vpn + i, frames[i]!, writable(i));
     this.#enter(mappings);
@@ -436,9 +441,9 @@ export class Context implements SpaceMirror, Locator {
     this.#enter(mappings);
   }
 
-  /** Installs the writable translation of a page that is exclusive to this device now; one that allowed less leaves the caches. */
+  /** Installs the writable translation of a page that is exclusive to this device now; one that allowed less leaves the caches. Nothing, once the device has left. */
   installAlone(vpn: number, frame: number): void {
-    if (this.isInvalidating) return;
+    if (!this.#open || this.isInvalidating) return;
     this.installRun(vpn, 1, frame, true);
     const changed = this.#changed.clear();
     changed.add(vpn, 1);

@@ -45,6 +45,11 @@ export class Detach implements Step {
     switch (this.#phase) {
       case LOCK:
         if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
+        // While this one waited, another may have been quicker.
+        if (!this.#context.isAttached) {
+          space.mmapLock.release(run);
+          return DONE;
+        }
         this.#phase = HOME;
       // falls through
       case HOME: {

@@ -10,7 +10,7 @@
 import * as L from '../../assembly/layout.ts';
 import { fail, type FarfaultError } from '../errors.ts';
 import { RwLock } from '../step/lock.ts';
-import type { Step } from '../step/step.ts';
+import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { type AccessOutcome, CpuAccess } from './access.ts';
 import { ADDRESS_LIMIT, type AddressRange, requireBytes, requireLength, requireOptions, requireRange, requireWord } from './arguments.ts';
 import { dumpRange } from './dump.ts';
@@ -76,7 +76,7 @@ export class AddressSpace {
   readonly mirrors: SpaceMirror[] = [];
   readonly #platform: Platform;
   #open = true;
-  /** RELEASE has been announced: once. */
+  /** It has begun to end: nothing new comes to be in it. */
   #exiting = false;
 
   constructor(platform: Platform) {
@@ -322,22 +322,20 @@ export class AddressSpace {
 
   unmapStep(range: AddressRange): TakeDown {
     const { start, end } = this.#pages('munmap.range', range);
-    this.#requireWholeHugePages('munmap.range', start, end);
+    this.requireChangeable('munmap.range', start, end, false);
     return new TakeDown(this.#platform, this, start, end, { verb: 'unmap' });
   }
 
   protectStep(range: AddressRange, prot: Prot): TakeDown {
     const { start, end } = this.#pages('mprotect.range', range);
     const bits = protBits('mprotect.prot', prot);
-    this.#requireMapped('mprotect.range', range, start, end);
-    this.#requireWholeHugePages('mprotect.range', start, end);
+    this.requireChangeable('mprotect.range', start, end, true);
     return new TakeDown(this.#platform, this, start, end, { verb: 'protect', prot: bits });
   }
 
   adviseStep(range: AddressRange, advice: Advice): Step {
     const { start, end } = this.#pages('madvise.range', range);
-    this.#requireMapped('madvise.range', range, start, end);
-    this.#requireWholeHugePages('madvise.range', start, end);
+    this.requireChangeable('madvise.range', start, end, true);
     return adviseStep(this.#platform, this, start, end, advice);
   }
 
@@ -348,7 +346,7 @@ export class AddressSpace {
 
   msyncStep(range: AddressRange): WriteBack {
     const { start, end } = this.#pages('msync.range', range);
-    this.#requireMapped('msync.range', range, start, end);
+    this.#requireMapped('msync.range', start, end);
     const parts: FilePart[] = [];
     this.vmas.each(start, end, ({ start: first, flags, object, offset }, from, to) => {
       if (object instanceof MemoryFile && !(flags & VMA_PRIVATE))
@@ -410,9 +408,9 @@ export class AddressSpace {
    */
   close(): void {
     if (!this.#open) return;
+    this.#platform.requireOpen('exit');
     // First the pages, so that those on devices need no room at home any more: a detach could fail for want of it.
-    const exit = this.#exit();
-    if (exit) this.#runSync(exit);
+    this.#platform.scheduler.runSync(this.#exit());
     for (const mirror of [...this.mirrors]) mirror.detach();
     this.#end();
   }
@@ -420,19 +418,22 @@ export class AddressSpace {
   /** The same, waiting for devices that flush asynchronously. */
   async closeAsync(): Promise<void> {
     if (!this.#open) return;
-    const exit = this.#exit();
-    if (exit) await this.#runAsync(exit);
+    this.#platform.requireOpen('exit');
+    await this.#platform.scheduler.runAsync(this.#exit());
     for (const mirror of [...this.mirrors]) await mirror.detachAsync();
     this.#end();
   }
 
-  #exit(): TakeDown | undefined {
-    if (this.#exiting) return undefined;
+  /** Takes everything down; the second time, it waits for the first to have done so. */
+  #exit(): Step {
+    if (this.#exiting) return new Exited(this.mmapLock);
     this.#exiting = true;
     return new TakeDown(this.#platform, this, 0, ADDRESS_LIMIT / L.PAGE_BYTES, { verb: 'exit' });
   }
 
   #end(): void {
+    // Whoever closed it as well was quicker.
+    if (!this.#open) return;
     this.#open = false;
     const { core } = this.#platform;
     core.exports.tlbDestroy(this.tlb);
@@ -442,7 +443,8 @@ export class AddressSpace {
 
   requireOpen(verb: string): void {
     this.#platform.requireOpen(verb);
-    if (!this.#open) throw fail('EBADF', verb, 'address space', 'has been closed');
+    // What came to be after the pages have gone, nobody would take away any more.
+    if (this.#exiting) throw fail('EBADF', verb, 'address space', 'has been closed');
   }
 
   #runSync(step: Step): void {
@@ -480,9 +482,19 @@ export class AddressSpace {
     return { start: range.start / L.PAGE_BYTES, end: range.end / L.PAGE_BYTES };
   }
 
-  #requireMapped(argument: string, range: AddressRange, start: number, end: number): void {
+  /**
+   * Throws EINVAL unless a range is mapped from end to end, if it has to be, and cuts no huge page that is never split. Asked before a step is made, and by the step when it has the mmap lock: while it
+   * waited, another may have been quicker.
+   */
+  requireChangeable(argument: string, start: number, end: number, mapped: boolean): void {
+    if (mapped) this.#requireMapped(argument, start, end);
+    this.#requireWholeHugePages(argument, start, end);
+  }
+
+  #requireMapped(argument: string, start: number, end: number): void {
     const next = this.vmas.covered(start, end);
-    if (next < end) throw fail('EINVAL', `${argument}.start`, range.start, `has no mapping at 0x${(next * L.PAGE_BYTES).toString(16)}`);
+    if (next < end)
+      throw fail('EINVAL', `${argument}.start`, start * L.PAGE_BYTES, `has no mapping at 0x${(next * L.PAGE_BYTES).toString(16)}`);
   }
 
   /** Throws EINVAL for a range that cuts a huge page that is never split. */
@@ -498,6 +510,22 @@ export class AddressSpace {
   #checked(step: CpuAccess, addr: number): Uint8Array {
     if (step.outcome === 'done') return step.bytes;
     throw accessError(step.name, addr + step.done, step.outcome);
+  }
+}
+
+/** Waits until a space that ends has given everything up. */
+class Exited implements Step {
+  readonly name = 'exit';
+  readonly #lock: RwLock;
+
+  constructor(lock: RwLock) {
+    this.#lock = lock;
+  }
+
+  next(run: Run): Progress {
+    if (!this.#lock.tryAcquire(run)) return run.waitFor(this.#lock);
+    this.#lock.release(run);
+    return DONE;
   }
 }
 

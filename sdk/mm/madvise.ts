@@ -17,6 +17,7 @@ import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
 import { requireWord } from './arguments.ts';
 import { Collapse } from './collapse.ts';
+import { HUGE_PAGES } from './huge-window.ts';
 import type { Platform } from './platform.ts';
 import { TakeDown } from './take-down.ts';
 import { isAnonymous, isHugetlb, isSpecial, VMA_DONTFORK, VMA_HUGEPAGE, VMA_IO, VMA_NOHUGEPAGE, VMA_PFNMAP, type Vma } from './vma.ts';
@@ -43,7 +44,7 @@ export function adviseStep(platform: Platform, space: AddressSpace, start: numbe
   if (advice === 'dontneed') return new TakeDown(platform, space, start, end, { verb: 'discard' });
   if (advice === 'free') return new TakeDown(platform, space, start, end, { verb: 'free' });
   if (advice === 'collapse') return new Collapse(platform, space, start, end);
-  return new Mark(space, start, end, MARKS[advice]!);
+  return new Mark(platform, space, start, end, MARKS[advice]!);
 }
 
 /** Why a VMA cannot take an advice; undefined when it can. */
@@ -63,15 +64,23 @@ function refusal(vma: Vma, advice: Advice): string | undefined {
   }
 }
 
-/** Sets and clears marks of VMAs. */
+/** Sets and clears marks of VMAs. A huge page across a border of the range is split, as any that two VMAs would share. Models: `vma_adjust_trans_huge`. */
 class Mark implements Step {
   readonly name = 'madvise';
+  readonly #platform: Platform;
   readonly #space: AddressSpace;
   readonly #start: number;
   readonly #end: number;
   readonly #marks: { readonly set?: number; readonly clear?: number };
 
-  constructor(space: AddressSpace, start: number, end: number, marks: { readonly set?: number; readonly clear?: number }) {
+  constructor(
+    platform: Platform,
+    space: AddressSpace,
+    start: number,
+    end: number,
+    marks: { readonly set?: number; readonly clear?: number },
+  ) {
+    this.#platform = platform;
     this.#space = space;
     this.#start = start;
     this.#end = end;
@@ -79,10 +88,19 @@ class Mark implements Step {
   }
 
   next(run: Run): Progress {
-    const { mmapLock, vmas } = this.#space;
-    if (!mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
+    const { mmapLock, vmas, table } = this.#space;
+    const { core, pageLocks } = this.#platform;
+    if (!run.holds(mmapLock) && !mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
+    for (const border of [this.#start, this.#end]) {
+      if (border % HUGE_PAGES === 0 || core.exports.splitHuge(table, border)) continue;
+      if (core.stopReason === L.STOP_LOCKED) return run.waitFor(pageLocks.wait(core.stopFrame));
+    }
     vmas.flag(this.#start, this.#end, this.#marks);
     mmapLock.release(run);
     return DONE;
+  }
+
+  abort(run: Run): void {
+    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
   }
 }

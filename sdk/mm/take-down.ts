@@ -35,6 +35,15 @@ const REASONS: Readonly<Record<TakeDownVerb['verb'], InvalidateReason>> = {
   protect: 'PROTECTION_VMA',
 };
 
+/** What the range is called when it turns out not to be what the verb takes. */
+const ARGUMENTS: Readonly<Record<TakeDownVerb['verb'], string>> = {
+  unmap: 'munmap.range',
+  discard: 'madvise.range',
+  free: 'madvise.range',
+  exit: 'exit',
+  protect: 'mprotect.range',
+};
+
 /** Pages given to the core at once: counts cross the boundary as 32 bits. */
 const PAGES_PER_CALL = 2 ** 30;
 
@@ -94,6 +103,7 @@ export class TakeDown implements Step {
         if (!run.holds(space.mmapLock)) {
           if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
           this.#isLocker = true;
+          this.#requireChangeable();
         }
         this.#phase = ANNOUNCE;
       // falls through
@@ -125,6 +135,12 @@ export class TakeDown implements Step {
   #finish(run: Run): typeof DONE {
     if (this.#isLocker) this.#space.mmapLock.release(run);
     return DONE;
+  }
+
+  /** While it waited for the lock, another may have been quicker. Throws EINVAL as the verb does. */
+  #requireChangeable(): void {
+    const { verb } = this.#what;
+    if (verb !== 'exit') this.#space.requireChangeable(ARGUMENTS[verb], this.#start, this.#end, verb !== 'unmap');
   }
 
   /** Notes what of the range this verb changes; false when there is nothing. */

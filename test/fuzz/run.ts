@@ -536,22 +536,17 @@ function advise(
 
 /** Where the machine may have dropped pages: each is as it was, or as it would be without its private copy. Unreadable ones are forgotten when dropped. */
 function resync(slot: Slot, pages: readonly number[], without: (promise: Promise_) => Page): void {
-  for (const vpn of pages) {
+  // Whether there is an entry says whether it was dropped: the values may be the same. All of them first, since reading one may bring others.
+  const gone = pages.map((vpn) => (slot.space.snapshot({ start: vpn * PAGE, end: (vpn + 1) * PAGE })[1]! & L.ENTRY_KIND) === L.KIND_NONE);
+  pages.forEach((vpn, i) => {
     const promise = slot.model.promises.get(vpn)!;
-    const kept = slot.model.pages.get(vpn)!;
-    const base = without(promise);
-    const { start, end } = { start: vpn * PAGE, end: (vpn + 1) * PAGE };
-    if (!promise.read) {
-      // Nobody may look: whether there is an entry says it.
-      if ((slot.space.snapshot({ start, end })[1]! & L.ENTRY_KIND) === L.KIND_NONE) slot.model.pages.delete(vpn);
-      continue;
-    }
-    const a = read32(slot.space.read(start, 4), 0);
-    const b = read32(slot.space.read(start + HALF, 4), 0);
-    if (a === kept.a && b === kept.b) continue;
-    same(`page ${vpn - BASE}, dropped`, `${a} ${b}`, `${base.a} ${base.b}`);
-    slot.model.pages.delete(vpn);
-  }
+    const { a, b } = gone[i] ? without(promise) : slot.model.pages.get(vpn)!;
+    if (gone[i]) slot.model.pages.delete(vpn);
+    if (!promise.read) return;
+    const start = vpn * PAGE;
+    const found = `${read32(slot.space.read(start, 4), 0)} ${read32(slot.space.read(start + HALF, 4), 0)}`;
+    same(`page ${vpn - BASE}, ${gone[i] ? 'dropped' : 'kept'}`, found, `${a} ${b}`);
+  });
 }
 
 function onFile({ files, spaces }: World, { verb, page, choice, half, value }: Operation): number {

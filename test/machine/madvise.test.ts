@@ -149,6 +149,19 @@ describe('dontfork and dofork', () => {
     space.madvise(range, 'dofork');
     expect([space.vmas.size, space.fork().dump(range)]).toEqual([1, 'h.']);
   });
+
+  test('of part of a huge page split it, so that no page is in two mappings', () => {
+    const range = space.mmap({ bytes: HUGE, align: HUGE });
+    space.madvise(range, 'hugepage');
+    space.write(range.start, Uint8Array.of(1));
+    const half = { start: range.start, end: range.start + HUGE / 2 };
+    expect(order(range.start)).toBe(9);
+    space.madvise(half, 'dontfork');
+    expect([order(range.start), order(range.end - PAGE), space.vmas.size]).toEqual([0, 0, 2]);
+    const child = space.fork();
+    expect(child.dump({ start: half.end - PAGE, end: half.end + PAGE })).toBe('-h');
+    expect(space.read(range.start, 1)[0]).toBe(1);
+  });
 });
 
 describe('collapse', () => {

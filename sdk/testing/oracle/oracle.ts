@@ -976,7 +976,11 @@ export class Oracle {
         }
         const now = space.entries[slot]!;
         if (means === 'native' || now.page?.memory.device === device) return this.#add(now, word, operand);
-        if (this.#couldMove(space, slot)) busy = true;
+        if (this.#couldMove(space, slot)) {
+          // Made movable by the fault, and left where it was: asked for explicitly, once.
+          if (means === 'migrate' && !moved) continue;
+          busy = true;
+        }
         break;
       }
     }

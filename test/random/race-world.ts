@@ -396,12 +396,13 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     isLoose: true,
   },
   close: {
-    real({ spaces }, [space]) {
+    real({ spaces, contexts }, [space]) {
       const there = spaces[space!];
       if (!there || space === 0) return undefined;
       return async () => {
         await there.closeAsync();
         spaces[space!] = undefined;
+        for (const name of [...contexts.keys()]) if (name.startsWith(`${space!} `)) contexts.delete(name);
       };
     },
     said: ({ oracle }, [space]) => (oracle.spaces[space!] ? oracle.closeSpace(space!) : 'ok'),

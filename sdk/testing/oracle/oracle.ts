@@ -373,6 +373,8 @@ export class Oracle {
       case 'collapse':
         return this.#collapse(space, from, to);
       default:
+        // No huge page is of two mappings.
+        this.#cut(space, from, to);
         for (let slot = from; slot < to; slot++) {
           const old = space.promises[slot]!;
           const marks = {

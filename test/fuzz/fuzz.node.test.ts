@@ -39,7 +39,7 @@ test(
     }
     for (const program of directedPrograms()) runProgram(program, seen);
     closeMachine();
-    if (process.env['FARFAULT_WRITE_HASH']) writeFileSync(committed, `${JSON.stringify({ ...SHORT, hash })}\n`);
+    if (process.env['FARFAULT_WRITE_HASH']) writeFileSync(committed, `${JSON.stringify({ ...SHORT, hash }, undefined, 2)}\n`);
     expect({ ...SHORT, hash }).toEqual(JSON.parse(readFileSync(committed, 'utf8')));
     expect(legalCells().filter((cell) => !seen.cells.has(cell))).toEqual([]);
     expect([...seen.cells.keys()].filter((cell) => IMPOSSIBLE.has(cell))).toEqual([]);

@@ -192,35 +192,35 @@ type Untimed<E> = E extends MachineEvent ? Omit<E, 'tick'> : never;
 /** A machine's event stream. */
 export class Events {
   readonly counters: Counters = newCounters();
-  readonly #report: (error: unknown) => void;
-  #listeners: Listener[] = [];
-  #tick = 0;
+  private readonly report: (error: unknown) => void;
+  private listeners: Listener[] = [];
+  private tick = 0;
 
   /** `report` gets what listeners throw: they look on, and may not break off what they see. */
   constructor(report: (error: unknown) => void) {
-    this.#report = report;
+    this.report = report;
   }
 
   /** Calls `listener` for every event from now on; the returned function ends that. */
   on(listener: Listener): () => void {
-    this.#listeners.push(listener);
+    this.listeners.push(listener);
     return () => {
-      this.#listeners = this.#listeners.filter((each) => each !== listener);
+      this.listeners = this.listeners.filter((each) => each !== listener);
     };
   }
 
   /** True when somebody listens: build a record only then. */
   get heard(): boolean {
-    return this.#listeners.length > 0;
+    return this.listeners.length > 0;
   }
 
   emit(event: Untimed<MachineEvent>): void {
-    const timed = { ...event, tick: this.#tick++ } as MachineEvent;
-    for (const listener of this.#listeners) {
+    const timed = { ...event, tick: this.tick++ } as MachineEvent;
+    for (const listener of this.listeners) {
       try {
         listener(timed);
       } catch (error) {
-        this.#report(error);
+        this.report(error);
       }
     }
   }

@@ -71,39 +71,39 @@ export function createMachineSync(options: MachineOptions = {}): Machine {
 
 /** One simulation. Made by `createMachine`; ended by `close`. */
 export class Machine {
-  readonly #core: Core;
-  readonly #options: MachineOptions;
-  #platform: Platform;
-  #devices: Device[] = [];
+  private readonly core: Core;
+  private readonly options: MachineOptions;
+  private ground: Platform;
+  private devices: Device[] = [];
 
   /** @internal Use `createMachine`. */
   constructor(core: Core, options: MachineOptions) {
-    this.#core = core;
-    this.#options = options;
-    this.#platform = this.#start();
+    this.core = core;
+    this.options = options;
+    this.ground = this.start();
   }
 
   /** Adds a device. Its memories become nodes. Errors: EINVAL for a driver that breaks a rule, ENOMEM when its memories do not fit. Models: `gm_dev_create`, `gm_dev_register_physmem`. */
   addDevice(driver: Driver): Device {
-    this.#platform.requireOpen('addDevice');
-    if (this.#devices.some((device) => device.name === driver?.name))
+    this.ground.requireOpen('addDevice');
+    if (this.devices.some((device) => device.name === driver?.name))
       throw fail('EINVAL', 'driver.name', driver.name, 'is the name of a device of this machine already');
-    const device = new Device(this.#platform, this.#devices.length + 1, driver);
-    this.#devices.push(device);
+    const device = new Device(this.ground, this.devices.length + 1, driver);
+    this.devices.push(device);
     return device;
   }
 
   /** An empty address space. */
   createAddressSpace(): AddressSpace {
-    this.#platform.requireOpen('createAddressSpace');
-    return new AddressSpace(this.#platform);
+    this.ground.requireOpen('createAddressSpace');
+    return new AddressSpace(this.ground);
   }
 
   /**
    * A file: `bytes` long, or as long as `content`; zeros where nothing else is said. Map it with `space.mmap({ file })`, end it with `close`. Errors: EINVAL. Models: `memfd_create`, `open`.
    */
   createFile(options: { readonly bytes?: number; readonly content?: Uint8Array } = {}): MemoryFile {
-    this.#platform.requireOpen('createFile');
+    this.ground.requireOpen('createFile');
     if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'createFile options', options, 'are not an object');
     const { content } = options;
     if (content !== undefined && !(content instanceof Uint8Array))
@@ -111,23 +111,23 @@ export class Machine {
     const bytes = options.bytes ?? content?.length ?? 0;
     if (content && content.length > bytes)
       throw fail('EINVAL', 'createFile.bytes', bytes, `is less than the ${content.length} bytes of content`);
-    return new MemoryFile(this.#platform, bytes, content);
+    return new MemoryFile(this.ground, bytes, content);
   }
 
   /** What every node holds, the host's DRAM first. */
   get nodes(): readonly NodeReport[] {
-    this.#platform.requireOpen('nodes');
-    return this.#platform.nodes.list.slice(1).map(({ name, kind, frames, used, peak }) => ({ name, kind, frames, used, peak }));
+    this.ground.requireOpen('nodes');
+    return this.ground.nodes.list.slice(1).map(({ name, kind, frames, used, peak }) => ({ name, kind, frames, used, peak }));
   }
 
   /** Counters since the machine was made: its events, folded. */
   get counters(): Counters {
-    return this.#platform.events.counters;
+    return this.ground.events.counters;
   }
 
   /** Calls `listener` for every event from now on; the returned function ends that. */
   onEvent(listener: Listener): () => void {
-    return this.#platform.events.on(listener);
+    return this.ground.events.on(listener);
   }
 
   /**
@@ -135,47 +135,47 @@ export class Machine {
    * operations are unfinished, only what holds during them is looked at.
    */
   verify(): string | undefined {
-    this.#platform.requireOpen('verify');
-    return verifyCore(this.#core, this.#platform.scheduler.pending.length === 0);
+    this.ground.requireOpen('verify');
+    return verifyCore(this.core, this.ground.scheduler.pending.length === 0);
   }
 
   /** Unfinished operations, oldest first, and what they wait for. */
   get pending(): readonly PendingRun[] {
-    return this.#platform.scheduler.pending;
+    return this.ground.scheduler.pending;
   }
 
   /** Tickets that no driver has completed. */
   get tickets(): readonly Ticket[] {
-    return this.#platform.tickets.pending;
+    return this.ground.tickets.pending;
   }
 
   /** Errors that had no caller: failures of operations that a synchronous verb left parked, bugs of drivers that taking away passed over. */
   get strayErrors(): readonly unknown[] {
-    return this.#platform.stray;
+    return this.ground.stray;
   }
 
   /** @internal For the replay and the simulator, which drive steps by themselves. */
   get platform(): Platform {
-    return this.#platform;
+    return this.ground;
   }
 
   /** Empties the machine for another use: spaces, devices and counters are gone. Cheaper than another machine, and browsers keep few memories alive. */
   reset(): void {
-    this.#platform.requireOpen('reset');
-    this.#platform.retire();
-    resetCore(this.#core);
-    this.#devices = [];
-    this.#platform = this.#start();
+    this.ground.requireOpen('reset');
+    this.ground.retire();
+    resetCore(this.core);
+    this.devices = [];
+    this.ground = this.start();
   }
 
   /** Ends the machine and lets its memory go: unfinished operations are aborted, any later use is EBADF. Twice is fine. */
   close(): void {
-    this.#platform.close();
+    this.ground.close();
   }
 
-  #start(): Platform {
-    const { dram = DRAM_DEFAULT, checked = true, physicalBits } = this.#options;
-    return new Platform(this.#core, dram / L.PAGE_BYTES, checked, physicalBits && 2 ** (physicalBits - L.PAGE_SHIFT));
+  private start(): Platform {
+    const { dram = DRAM_DEFAULT, checked = true, physicalBits } = this.options;
+    return new Platform(this.core, dram / L.PAGE_BYTES, checked, physicalBits && 2 ** (physicalBits - L.PAGE_SHIFT));
   }
 }
 

@@ -14,37 +14,37 @@ import type { Command } from './request.ts';
 const ROUNDS_MAX = 1000;
 
 export class ReadWrite extends Operation {
-  readonly #write: boolean;
-  readonly #fault: FaultRange;
+  private readonly write: boolean;
+  private readonly fault: FaultRange;
   /** Reading: a bounce buffer, so that a failure leaves the caller's as it was. */
-  readonly #bounce: Uint8Array;
-  #done = 0;
-  #faulted = false;
+  private readonly bounce: Uint8Array;
+  private done = 0;
+  private faulted = false;
 
   constructor(mirror: Mirror, command: Command) {
     super(mirror, command);
-    this.#write = command.op === 'WRITE';
-    this.#fault = new FaultRange(mirror, this.#write);
-    this.#bounce = this.#write ? this.bytes : new Uint8Array(this.bytes.length);
+    this.write = command.op === 'WRITE';
+    this.fault = new FaultRange(mirror, this.write);
+    this.bounce = this.write ? this.bytes : new Uint8Array(this.bytes.length);
   }
 
   protected turn(run: Run): Progress {
-    if (this.#faulted) {
-      this.#faulted = false;
-      if (this.#fault.ret !== 0) return this.fail(this.#fault.ret);
+    if (this.faulted) {
+      this.faulted = false;
+      if (this.fault.ret !== 0) return this.fail(this.fault.ret);
       this.faults++;
       return AGAIN;
     }
     const { lock } = this.mirror.context;
     if (!lock.tryAcquire(run)) return run.waitFor(lock);
-    this.#done = this.#write ? this.mirror.write(this.vpn, this.#bounce, this.#done) : this.mirror.read(this.vpn, this.#bounce, this.#done);
+    this.done = this.write ? this.mirror.write(this.vpn, this.bounce, this.done) : this.mirror.read(this.vpn, this.bounce, this.done);
     lock.release(run);
-    if (this.#done === this.pages) {
-      if (!this.#write) this.bytes.set(this.#bounce);
+    if (this.done === this.pages) {
+      if (!this.write) this.bytes.set(this.bounce);
       return this.succeed(this.pages);
     }
     if (this.faults >= ROUNDS_MAX) return this.fail(EBUSY);
-    this.#faulted = true;
-    return run.call(this.#fault.of(this.vpn + this.#done, this.pages - this.#done));
+    this.faulted = true;
+    return run.call(this.fault.of(this.vpn + this.done, this.pages - this.done));
   }
 }

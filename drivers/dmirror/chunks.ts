@@ -16,20 +16,20 @@ type Cut = 'small' | 'huge';
 export class Chunks {
   /** Of all chunks: whether the CPU can reach them. */
   readonly kind: MemoryDescription['kind'];
-  readonly #bytes: number;
+  private readonly bytes: number;
   /** How a chunk that was added is cut; the first chunk is in no list and is small. */
-  readonly #cuts = new WeakMap<OwnMemory, Cut>();
+  private readonly cuts = new WeakMap<OwnMemory, Cut>();
   /** Chunks made so far: names the next one. */
-  #made = 1;
+  private made = 1;
 
   constructor(kind: MemoryDescription['kind'], bytes: number) {
     this.kind = kind;
-    this.#bytes = bytes;
+    this.bytes = bytes;
   }
 
   /** The chunk of the device's beginning. */
   get first(): MemoryDescription {
-    return { name: 'chunk0', kind: this.kind, bytes: this.#bytes };
+    return { name: 'chunk0', kind: this.kind, bytes: this.bytes };
   }
 
   /** A page of 2^order base pages with one reference, or NO_FRAME. A new chunk is plugged in when no page of that size is free. */
@@ -37,19 +37,19 @@ export class Chunks {
     const cut: Cut = order === 0 ? 'small' : 'huge';
     // The youngest chunk first.
     for (const memory of [...device.memories].reverse()) {
-      if ((this.#cuts.get(memory) ?? 'small') !== cut) continue;
+      if ((this.cuts.get(memory) ?? 'small') !== cut) continue;
       const frame = hmm.takeFrame(memory, order);
       if (frame !== NO_FRAME) return frame;
     }
     let memory: OwnMemory;
     try {
-      memory = device.addMemory({ name: `chunk${this.#made}`, kind: this.kind, bytes: this.#bytes });
+      memory = device.addMemory({ name: `chunk${this.made}`, kind: this.kind, bytes: this.bytes });
     } catch (error) {
       if (isFarfaultError(error) && error.code === 'ENOMEM') return NO_FRAME;
       throw error;
     }
-    this.#made++;
-    this.#cuts.set(memory, cut);
+    this.made++;
+    this.cuts.set(memory, cut);
     return hmm.takeFrame(memory, order);
   }
 }

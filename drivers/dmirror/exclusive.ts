@@ -16,48 +16,48 @@ const PAGE = 1;
 const READ_BACK = 2;
 
 export class MakeRangeExclusive extends Operation {
-  readonly #bounce = new Uint8Array(this.bytes.length);
-  #exclusive: MakeExclusive | undefined;
-  #done = 0;
-  #phase = LOCK;
+  private readonly bounce = new Uint8Array(this.bytes.length);
+  private exclusive: MakeExclusive | undefined;
+  private done = 0;
+  private phase = LOCK;
 
   protected turn(run: Run): Progress {
     const { lock, hmm } = this.mirror.context;
-    switch (this.#phase) {
+    switch (this.phase) {
       case LOCK:
         if (!hmm.mmapLock.tryAcquireShared(run)) return run.waitFor(hmm.mmapLock);
-        this.#phase = PAGE;
+        this.phase = PAGE;
       // falls through
       case PAGE: {
-        if (this.#exclusive) {
-          const ret = this.#ret(this.#exclusive);
+        if (this.exclusive) {
+          const ret = this.ret(this.exclusive);
           if (ret !== 0) {
             hmm.mmapLock.release(run);
             return this.fail(ret);
           }
-          this.#done++;
+          this.done++;
         }
-        if (this.#done < this.pages) {
-          const vpn = this.vpn + this.#done;
-          this.#exclusive = hmm.makeExclusive(vpn, { owner: 0 }, (frame) => this.mirror.table.set(vpn, frame, TAG_ATOMIC));
-          return run.call(this.#exclusive);
+        if (this.done < this.pages) {
+          const vpn = this.vpn + this.done;
+          this.exclusive = hmm.makeExclusive(vpn, { owner: 0 }, (frame) => this.mirror.table.set(vpn, frame, TAG_ATOMIC));
+          return run.call(this.exclusive);
         }
         hmm.mmapLock.release(run);
-        this.#phase = READ_BACK;
+        this.phase = READ_BACK;
       }
       // falls through
       default: {
         if (!lock.tryAcquire(run)) return run.waitFor(lock);
-        const done = this.mirror.read(this.vpn, this.#bounce);
+        const done = this.mirror.read(this.vpn, this.bounce);
         lock.release(run);
         if (done < this.pages) return this.fail(ENOENT);
-        this.bytes.set(this.#bounce);
+        this.bytes.set(this.bounce);
         return this.succeed(this.pages);
       }
     }
   }
 
-  #ret({ outcome }: MakeExclusive): number {
+  private ret({ outcome }: MakeExclusive): number {
     switch (outcome) {
       case 'done':
         return 0;

@@ -15,45 +15,45 @@ export class FaultRange implements Step {
   readonly name = 'fault range';
   /** 0, or a negative error number. */
   ret = 0;
-  readonly #mirror: Mirror;
-  readonly #write: boolean;
-  #vpn = 0;
-  #end = 0;
-  #look: MirrorRange | undefined;
+  private readonly mirror: Mirror;
+  private readonly write: boolean;
+  private vpn = 0;
+  private end = 0;
+  private look: MirrorRange | undefined;
   /** Write was asked for, and the answer does not have it. */
-  #short = false;
+  private short = false;
 
   constructor(mirror: Mirror, write: boolean) {
-    this.#mirror = mirror;
-    this.#write = write;
+    this.mirror = mirror;
+    this.write = write;
   }
 
   of(vpn: number, pages: number): this {
     this.ret = 0;
-    this.#vpn = vpn;
-    this.#end = vpn + pages;
-    this.#look = undefined;
-    this.#short = false;
+    this.vpn = vpn;
+    this.end = vpn + pages;
+    this.look = undefined;
+    this.short = false;
     return this;
   }
 
   next(run: Run): Progress {
-    if (this.#look) {
-      this.ret = this.#ended(this.#look);
+    if (this.look) {
+      this.ret = this.ended(this.look);
       if (this.ret !== 0) return DONE;
-      this.#vpn += FAULT_PAGES;
+      this.vpn += FAULT_PAGES;
     }
-    if (this.#vpn >= this.#end) return DONE;
-    const bits = this.#write ? HMM_VALID + HMM_WRITE : HMM_VALID;
-    const pages = Math.min(FAULT_PAGES, this.#end - this.#vpn);
-    this.#look = this.#mirror.hmm.rangeFault({ vpn: this.#vpn, pages, request: () => bits }, this.#install);
-    return run.call(this.#look);
+    if (this.vpn >= this.end) return DONE;
+    const bits = this.write ? HMM_VALID + HMM_WRITE : HMM_VALID;
+    const pages = Math.min(FAULT_PAGES, this.end - this.vpn);
+    this.look = this.mirror.hmm.rangeFault({ vpn: this.vpn, pages, request: () => bits }, this.install);
+    return run.call(this.look);
   }
 
-  #ended({ outcome }: MirrorRange): number {
+  private ended({ outcome }: MirrorRange): number {
     switch (outcome) {
       case 'done':
-        return this.#short ? EFAULT : 0;
+        return this.short ? EFAULT : 0;
       case 'busy':
         return EBUSY;
       case 'fault':
@@ -65,12 +65,12 @@ export class FaultRange implements Step {
     }
   }
 
-  readonly #install = (words: Uint32Array, vpn: number, pages: number): void => {
-    const { table } = this.#mirror;
+  private readonly install = (words: Uint32Array, vpn: number, pages: number): void => {
+    const { table } = this.mirror;
     for (let i = 0; i < pages; i++) {
       const write = (words[i * 2 + 1]! & HMM_WRITE) !== 0;
-      if (this.#write && !write) {
-        this.#short = true;
+      if (this.write && !write) {
+        this.short = true;
         return;
       }
       table.set(vpn + i, words[i * 2]!, write ? TAG_WRITE : TAG_READ);

@@ -44,23 +44,23 @@ const READ_BACK = 3;
 /** What both have in common: the way through the range, batch by batch, under the mmap lock. */
 abstract class MoveRange extends Operation {
   protected migration: Migration | undefined;
-  #phase = LOCK;
-  #next = this.vpn;
+  private phase = LOCK;
+  private at = this.vpn;
 
   protected turn(run: Run): Progress {
     const { mmapLock } = this.mirror.hmm;
-    switch (this.#phase) {
+    switch (this.phase) {
       case LOCK:
         if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
-        this.#phase = NEXT;
+        this.phase = NEXT;
       // falls through
       case NEXT:
-        return this.#batch(run);
+        return this.batch(run);
       case MOVED: {
         const ret = this.moved();
-        if (ret !== 0) return this.#refuse(run, ret);
-        this.#phase = NEXT;
-        return this.#batch(run);
+        if (ret !== 0) return this.refuse(run, ret);
+        this.phase = NEXT;
+        return this.batch(run);
       }
       default:
         return this.end(run);
@@ -74,27 +74,27 @@ abstract class MoveRange extends Operation {
   /** The last turn; the mmap lock has been given back. */
   protected abstract end(run: Run): Progress;
 
-  #batch(run: Run): Progress {
+  private batch(run: Run): Progress {
     const last = this.vpn + this.pages;
-    if (this.#next >= last) {
+    if (this.at >= last) {
       this.mirror.hmm.mmapLock.release(run);
-      this.#phase = READ_BACK;
+      this.phase = READ_BACK;
       return this.end(run);
     }
-    const vma = this.mirror.context.space.vmas.find(this.#next);
-    if (!vma || !(vma.prot & VMA_READ)) return this.#refuse(run, EINVAL);
-    const vpn = this.#next;
-    this.#next = Math.min(last, vpn + MIGRATE_PAGES, vma.end);
+    const vma = this.mirror.context.space.vmas.find(this.at);
+    if (!vma || !(vma.prot & VMA_READ)) return this.refuse(run, EINVAL);
+    const vpn = this.at;
+    this.at = Math.min(last, vpn + MIGRATE_PAGES, vma.end);
     try {
-      this.migration = this.begin(vpn, this.#next - vpn);
+      this.migration = this.begin(vpn, this.at - vpn);
     } catch (error) {
-      return this.#refuse(run, errno(error));
+      return this.refuse(run, errno(error));
     }
-    this.#phase = MOVED;
+    this.phase = MOVED;
     return run.call(this.migration);
   }
 
-  #refuse(run: Run, ret: number): Progress {
+  private refuse(run: Run, ret: number): Progress {
     this.mirror.hmm.mmapLock.release(run);
     return this.fail(ret);
   }
@@ -102,13 +102,13 @@ abstract class MoveRange extends Operation {
 
 /** Host pages, holes and pages of zeros go to the device. */
 export class MigrateToDevice extends MoveRange {
-  #bounce = new Uint8Array(this.bytes.length);
+  private bounce = new Uint8Array(this.bytes.length);
 
   protected begin(vpn: number, pages: number): Migration {
     const migration = this.mirror.hmm.migrate(vpn, pages, {
       select: SELECT_SYSTEM | SELECT_COMPOUND,
-      allocate: (it) => this.#allocate(it),
-      install: (space, first, frames, writable) => this.#install(migration, space, first, frames, writable),
+      allocate: (it) => this.allocate(it),
+      install: (space, first, frames, writable) => this.install(migration, space, first, frames, writable),
     });
     return migration;
   }
@@ -120,24 +120,24 @@ export class MigrateToDevice extends MoveRange {
   protected end(run: Run): Progress {
     const { lock } = this.mirror.context;
     if (!lock.tryAcquire(run)) return run.waitFor(lock);
-    const done = this.mirror.read(this.vpn, this.#bounce);
+    const done = this.mirror.read(this.vpn, this.bounce);
     lock.release(run);
     if (done < this.pages) return this.fail(ENOENT);
-    this.bytes.set(this.#bounce);
+    this.bytes.set(this.bounce);
     return this.succeed(this.pages);
   }
 
-  #allocate(migration: Migration): void {
+  private allocate(migration: Migration): void {
     const { source, pages } = migration;
     for (let i = 0; i < pages; i++) {
       const bits = source[i * 2 + 1]!;
       if (!(bits & MIGRATE_MOVE)) continue;
       const huge = (bits & MIGRATE_COMPOUND) !== 0;
-      const frame = this.#take(huge ? HUGE_ORDER : 0);
+      const frame = this.take(huge ? HUGE_ORDER : 0);
       if (frame !== NO_FRAME) migration.aim(i, frame);
       else if (huge) {
         for (let page = 0; page < HUGE_PAGES; page++) {
-          const small = this.#take(0);
+          const small = this.take(0);
           if (small === NO_FRAME) break;
           migration.aim(i + page, small);
         }
@@ -145,13 +145,13 @@ export class MigrateToDevice extends MoveRange {
     }
   }
 
-  #take(order: 0 | typeof HUGE_ORDER): number {
+  private take(order: 0 | typeof HUGE_ORDER): number {
     if (this.mirror.failsNow(FLAG_FAIL_ALLOC)) return NO_FRAME;
     return this.mirror.chunks.take(this.mirror.context, order);
   }
 
   /** The device may write what the source entry allowed; a page that came of a hole it may read, whatever the VMA says: a write comes back through a fault. */
-  #install(migration: Migration, ...[, vpn, frames]: Parameters<Install>): void {
+  private install(migration: Migration, ...[, vpn, frames]: Parameters<Install>): void {
     const { source } = migration;
     const { table } = this.mirror;
     let bits = 0;
@@ -169,39 +169,39 @@ export class MigrateToDevice extends MoveRange {
 
 /** What is on this device comes home. */
 export class MigrateToSystem extends MoveRange {
-  #cpages = 0;
-  #starved = false;
+  private cpages = 0;
+  private starved = false;
 
   protected begin(vpn: number, pages: number): Migration {
     const select = this.mirror.chunks.kind === 'coherent' ? SELECT_COHERENT : SELECT_PRIVATE;
-    return this.mirror.hmm.migrate(vpn, pages, { select: select | SELECT_COMPOUND, allocate: (it) => this.#allocate(it) });
+    return this.mirror.hmm.migrate(vpn, pages, { select: select | SELECT_COMPOUND, allocate: (it) => this.allocate(it) });
   }
 
   protected moved(): number {
     const { source, pages } = this.migration!;
     for (let i = 0; i < pages; i++)
-      if ((source[i * 2 + 1]! & (MIGRATE_VALID | MIGRATE_MOVE)) === (MIGRATE_VALID | MIGRATE_MOVE)) this.#cpages++;
-    return this.#starved ? ENOMEM : 0;
+      if ((source[i * 2 + 1]! & (MIGRATE_VALID | MIGRATE_MOVE)) === (MIGRATE_VALID | MIGRATE_MOVE)) this.cpages++;
+    return this.starved ? ENOMEM : 0;
   }
 
   protected end(): Progress {
-    return this.succeed(this.#cpages);
+    return this.succeed(this.cpages);
   }
 
-  #allocate(migration: Migration): void {
+  private allocate(migration: Migration): void {
     const { source, pages } = migration;
-    for (let i = 0; i < pages && !this.#starved; i++) {
+    for (let i = 0; i < pages && !this.starved; i++) {
       const bits = source[i * 2 + 1]!;
       if (!(bits & MIGRATE_MOVE) || !(bits & MIGRATE_VALID)) continue;
       const huge = (bits & MIGRATE_COMPOUND) !== 0;
-      const frame = this.#take(huge ? HUGE_ORDER : 0);
+      const frame = this.take(huge ? HUGE_ORDER : 0);
       if (frame !== NO_FRAME) migration.aim(i, frame);
-      else if (!huge) this.#starved = true;
+      else if (!huge) this.starved = true;
       else {
         for (let page = 0; page < HUGE_PAGES; page++) {
-          const small = this.#take(0);
+          const small = this.take(0);
           if (small === NO_FRAME) {
-            this.#starved = true;
+            this.starved = true;
             break;
           }
           migration.aim(i + page, small);
@@ -210,7 +210,7 @@ export class MigrateToSystem extends MoveRange {
     }
   }
 
-  #take(order: 0 | typeof HUGE_ORDER): number {
+  private take(order: 0 | typeof HUGE_ORDER): number {
     if (this.mirror.failsNow(FLAG_FAIL_ALLOC)) return NO_FRAME;
     return this.mirror.hmm.hostFrame(order);
   }

@@ -8,33 +8,33 @@ import { Operation } from './command.ts';
 import { errno } from './errno.ts';
 
 export class Release extends Operation {
-  readonly #left: OwnMemory[] = [...this.mirror.context.device.memories];
-  #unplug: Unplug | undefined;
+  private readonly left: OwnMemory[] = [...this.mirror.context.device.memories];
+  private unplug: Unplug | undefined;
 
   protected turn(run: Run): Progress {
     const { device } = this.mirror.context;
     for (;;) {
-      if (!this.#unplug) {
-        const memory = this.#left.shift();
+      if (!this.unplug) {
+        const memory = this.left.shift();
         if (!memory) return this.succeed(0);
         // The RELEASE of another mirror may have been quicker.
         if (!device.memories.includes(memory)) continue;
-        this.#unplug = device.removeMemoryStep(memory);
+        this.unplug = device.removeMemoryStep(memory);
       }
       try {
         // Its turns are this step's turns, not a call: a chunk that cannot go is an answer here, and no error.
-        const progress = this.#unplug.next(run);
+        const progress = this.unplug.next(run);
         if (progress !== DONE) return progress;
       } catch (error) {
-        this.#unplug.abort(run);
+        this.unplug.abort(run);
         return this.fail(errno(error));
       }
-      this.#unplug = undefined;
+      this.unplug = undefined;
     }
   }
 
   override abort(run: Run): void {
-    this.#unplug?.abort(run);
+    this.unplug?.abort(run);
     super.abort(run);
   }
 }

@@ -52,49 +52,49 @@ export function snapshotByte(high: number, describe: () => FrameDescription): nu
 }
 
 export class Snapshot extends Operation {
-  readonly #bytes = new Uint8Array(this.pages);
-  #next = 0;
-  #notifier: IntervalNotifier | undefined;
-  #look: MirrorRange | undefined;
+  private readonly seen = new Uint8Array(this.pages);
+  private at = 0;
+  private notifier: IntervalNotifier | undefined;
+  private look: MirrorRange | undefined;
 
   protected turn(run: Run): Progress {
     const { hmm } = this.mirror;
-    if (this.#look && this.#notifier) {
-      const notifier = this.#notifier;
-      this.#notifier = undefined;
+    if (this.look && this.notifier) {
+      const notifier = this.notifier;
+      this.notifier = undefined;
       return run.call(hmm.unsubscribe(notifier));
     }
-    if (this.#look) {
+    if (this.look) {
       // Without a request a look has nothing to fail at but collisions.
-      if (this.#look.outcome !== 'done') return this.fail(EBUSY);
-      this.#look = undefined;
-      this.#next += Math.min(SNAPSHOT_PAGES, this.pages - this.#next);
+      if (this.look.outcome !== 'done') return this.fail(EBUSY);
+      this.look = undefined;
+      this.at += Math.min(SNAPSHOT_PAGES, this.pages - this.at);
     }
-    if (this.#next === this.pages) {
-      this.bytes.set(this.#bytes);
+    if (this.at === this.pages) {
+      this.bytes.set(this.seen);
       return this.succeed(this.pages);
     }
-    const vpn = this.vpn + this.#next;
-    const pages = Math.min(SNAPSHOT_PAGES, this.pages - this.#next);
-    this.#notifier = hmm.subscribe(vpn, pages, {
+    const vpn = this.vpn + this.at;
+    const pages = Math.min(SNAPSHOT_PAGES, this.pages - this.at);
+    this.notifier = hmm.subscribe(vpn, pages, {
       invalidate(event, notifier) {
         notifier.setSequence(event.sequence);
         return true;
       },
     });
-    this.#look = hmm.rangeFault({ vpn, pages, notifier: this.#notifier }, this.#install);
-    return run.call(this.#look);
+    this.look = hmm.rangeFault({ vpn, pages, notifier: this.notifier }, this.install);
+    return run.call(this.look);
   }
 
   override abort(run: Run): void {
     // Nobody waits here: a notifier that cannot go now would stay, without harm, since it keeps nothing.
-    if (this.#notifier) this.#notifier.set.remove(this.#notifier);
-    this.#notifier = undefined;
+    if (this.notifier) this.notifier.set.remove(this.notifier);
+    this.notifier = undefined;
     super.abort(run);
   }
 
-  readonly #install = (words: Uint32Array, vpn: number, pages: number): void => {
+  private readonly install = (words: Uint32Array, vpn: number, pages: number): void => {
     const { hmm } = this.mirror;
-    for (let i = 0; i < pages; i++) this.#bytes[vpn - this.vpn + i] = snapshotByte(words[i * 2 + 1]!, () => hmm.describe(words[i * 2]!));
+    for (let i = 0; i < pages; i++) this.seen[vpn - this.vpn + i] = snapshotByte(words[i * 2 + 1]!, () => hmm.describe(words[i * 2]!));
   };
 }

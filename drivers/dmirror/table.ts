@@ -25,17 +25,17 @@ class Leaf {
 
 export class MirrorTable {
   /** By VPN / 512. */
-  readonly #leaves = new Map<number, Leaf>();
+  private readonly leaves = new Map<number, Leaf>();
 
   /** Frame behind a page, or -1. */
   frame(vpn: number): number {
-    const leaf = this.#leaves.get(Math.floor(vpn / LEAF_PAGES));
+    const leaf = this.leaves.get(Math.floor(vpn / LEAF_PAGES));
     return leaf ? leaf.frames[vpn % LEAF_PAGES]! - 1 : -1;
   }
 
   /** Tag of a page that has an entry. */
   tag(vpn: number): number {
-    return this.#leaves.get(Math.floor(vpn / LEAF_PAGES))?.tags[vpn % LEAF_PAGES] ?? TAG_READ;
+    return this.leaves.get(Math.floor(vpn / LEAF_PAGES))?.tags[vpn % LEAF_PAGES] ?? TAG_READ;
   }
 
   /** Frame behind a page if its entry allows the access, else -1. A write needs the very tag: that of an exclusive page is another. */
@@ -46,8 +46,8 @@ export class MirrorTable {
 
   set(vpn: number, frame: number, tag: number): void {
     const block = Math.floor(vpn / LEAF_PAGES);
-    let leaf = this.#leaves.get(block);
-    if (!leaf) this.#leaves.set(block, (leaf = new Leaf()));
+    let leaf = this.leaves.get(block);
+    if (!leaf) this.leaves.set(block, (leaf = new Leaf()));
     const page = vpn % LEAF_PAGES;
     if (leaf.frames[page] === 0) leaf.live++;
     leaf.frames[page] = frame + 1;
@@ -69,22 +69,22 @@ export class MirrorTable {
 
   /** Every entry in these ranges goes. A range may be the whole address space. */
   release(ranges: Ranges): void {
-    ranges.each((vpn, pages) => this.#release(vpn, vpn + pages));
+    ranges.each((vpn, pages) => this.releaseRange(vpn, vpn + pages));
   }
 
   /** The right to write of every entry in these ranges. */
   protect(ranges: Ranges, write: boolean): void {
     ranges.each((vpn, pages) => {
-      this.#eachLeaf(vpn, vpn + pages, (leaf, from, to) => {
+      this.eachLeaf(vpn, vpn + pages, (leaf, from, to) => {
         for (let page = from; page < to; page++) if (leaf.frames[page] !== 0) leaf.tags[page] = write ? TAG_WRITE : TAG_READ;
       });
     });
   }
 
-  #release(start: number, end: number): void {
-    this.#eachLeaf(start, end, (leaf, from, to, block) => {
+  private releaseRange(start: number, end: number): void {
+    this.eachLeaf(start, end, (leaf, from, to, block) => {
       if (to - from === LEAF_PAGES) {
-        this.#leaves.delete(block);
+        this.leaves.delete(block);
         return;
       }
       for (let page = from; page < to; page++) {
@@ -92,12 +92,12 @@ export class MirrorTable {
         leaf.frames[page] = 0;
         leaf.live--;
       }
-      if (leaf.live === 0) this.#leaves.delete(block);
+      if (leaf.live === 0) this.leaves.delete(block);
     });
   }
 
   /** The leaves that `[start, end)` touches, with the pages of each: by what is asked for, or by what is there, whichever is less. */
-  #eachLeaf(start: number, end: number, visit: (leaf: Leaf, from: number, to: number, block: number) => void): void {
+  private eachLeaf(start: number, end: number, visit: (leaf: Leaf, from: number, to: number, block: number) => void): void {
     const first = Math.floor(start / LEAF_PAGES);
     const last = Math.floor((end - 1) / LEAF_PAGES);
     const one = (block: number, leaf: Leaf | undefined): void => {
@@ -105,7 +105,7 @@ export class MirrorTable {
       const base = block * LEAF_PAGES;
       visit(leaf, Math.max(start - base, 0), Math.min(end - base, LEAF_PAGES), block);
     };
-    if (last - first < this.#leaves.size) for (let block = first; block <= last; block++) one(block, this.#leaves.get(block));
-    else for (const [block, leaf] of [...this.#leaves]) if (block >= first && block <= last) one(block, leaf);
+    if (last - first < this.leaves.size) for (let block = first; block <= last; block++) one(block, this.leaves.get(block));
+    else for (const [block, leaf] of [...this.leaves]) if (block >= first && block <= last) one(block, leaf);
   }
 }

@@ -44,25 +44,25 @@ export interface MirrorOptions {
 
 /** The page table of one context, as plain as it gets: from virtual page number to where the page is. */
 class PageTable {
-  readonly #entries = new Map<number, Translation>();
+  private readonly entries = new Map<number, Translation>();
 
   /** Translations to install, in place of older ones. A run of pages that are contiguous on both sides comes as one item. */
   enter(mappings: Mappings): void {
     mappings.each((vpn, pages, page, memory, write) => {
-      for (let i = 0; i < pages; i++) this.#entries.set(vpn + i, { vpn: vpn + i, page: page + i, memory, write });
+      for (let i = 0; i < pages; i++) this.entries.set(vpn + i, { vpn: vpn + i, page: page + i, memory, write });
     });
   }
 
   /** Every translation in these ranges goes. A range can be the whole address space: look at what is there, not at every page. */
   release(ranges: Ranges): void {
     ranges.each((start, pages) => {
-      if (pages <= this.#entries.size) for (let vpn = start; vpn < start + pages; vpn++) this.#entries.delete(vpn);
-      else for (const vpn of this.#entries.keys()) if (vpn >= start && vpn < start + pages) this.#entries.delete(vpn);
+      if (pages <= this.entries.size) for (let vpn = start; vpn < start + pages; vpn++) this.entries.delete(vpn);
+      else for (const vpn of this.entries.keys()) if (vpn >= start && vpn < start + pages) this.entries.delete(vpn);
     });
   }
 
   walk(vpn: number, access: Access): Translation | undefined {
-    const entry = this.#entries.get(vpn);
+    const entry = this.entries.get(vpn);
     return permits(entry, access) ? entry : undefined;
   }
 }

@@ -40,11 +40,11 @@ class CopyEngine {
   submissions = 0;
   pages = 0;
 
-  readonly toDevice = (copies: Copies): void => this.#run(copies);
-  readonly toHost = (copies: Copies): void => this.#run(copies);
-  readonly zero = (copies: Copies): void => this.#run(copies);
+  readonly toDevice = (copies: Copies): void => this.run(copies);
+  readonly toHost = (copies: Copies): void => this.run(copies);
+  readonly zero = (copies: Copies): void => this.run(copies);
 
-  #run(copies: Copies): void {
+  private run(copies: Copies): void {
     this.submissions++;
     this.pages += copies.pages;
     copies.perform();

@@ -26,11 +26,11 @@ export class Vram implements Phys {
   readonly pages: number;
   readonly chunkPages: number;
   readonly chunks: number;
-  readonly #used: Uint8Array;
-  readonly #usedInChunk: Uint32Array;
+  private readonly used: Uint8Array;
+  private readonly usedInChunk: Uint32Array;
   /** Chunk numbers, least recently allocated-into first. */
-  readonly #recency: number[];
-  #current = 0;
+  private readonly recency: number[];
+  private current = 0;
 
   /** `granulePages`: what one fault moves; a chunk is never smaller. */
   constructor(pages: number, granulePages: number) {
@@ -47,33 +47,33 @@ export class Vram implements Phys {
     this.pages = pages;
     this.chunkPages = chunkPages;
     this.chunks = Math.ceil(pages / chunkPages);
-    this.#used = new Uint8Array(pages);
-    this.#usedInChunk = new Uint32Array(this.chunks);
-    this.#recency = Array.from({ length: this.chunks }, (_, chunk) => chunk);
+    this.used = new Uint8Array(pages);
+    this.usedInChunk = new Uint32Array(this.chunks);
+    this.recency = Array.from({ length: this.chunks }, (_, chunk) => chunk);
   }
 
   allocPage(): number | undefined {
-    const chunk = this.#withRoom();
+    const chunk = this.withRoom();
     if (chunk === undefined) return undefined;
-    const page = this.#lowestFree(chunk);
-    this.#used[page] = 1;
-    this.#usedInChunk[chunk]!++;
-    this.#current = chunk;
-    if (this.#recency[this.#recency.length - 1] !== chunk) {
-      this.#recency.splice(this.#recency.indexOf(chunk), 1);
-      this.#recency.push(chunk);
+    const page = this.lowestFree(chunk);
+    this.used[page] = 1;
+    this.usedInChunk[chunk]!++;
+    this.current = chunk;
+    if (this.recency[this.recency.length - 1] !== chunk) {
+      this.recency.splice(this.recency.indexOf(chunk), 1);
+      this.recency.push(chunk);
     }
     return page;
   }
 
   freePage(page: number): void {
-    this.#used[page] = 0;
-    this.#usedInChunk[this.#chunkOf(page)]!--;
+    this.used[page] = 0;
+    this.usedInChunk[this.chunkOf(page)]!--;
   }
 
   /** Every used page of the next chunk to go; empty when the batch needs them all. A chunk with one spared page stays as a whole. */
   victims(spared: (page: number) => boolean): readonly number[] {
-    for (const chunk of this.#recency) {
+    for (const chunk of this.recency) {
       const pages = this.usedPages(chunk);
       if (!pages.some(spared)) return pages;
     }
@@ -83,31 +83,31 @@ export class Vram implements Phys {
   /** Used pages of a chunk, ascending. */
   usedPages(chunk: number): readonly number[] {
     const pages: number[] = [];
-    for (let page = chunk * this.chunkPages; page < this.#endOf(chunk); page++) if (this.#used[page]) pages.push(page);
+    for (let page = chunk * this.chunkPages; page < this.endOf(chunk); page++) if (this.used[page]) pages.push(page);
     return pages;
   }
 
-  #chunkOf(page: number): number {
+  private chunkOf(page: number): number {
     return Math.floor(page / this.chunkPages);
   }
 
-  #endOf(chunk: number): number {
+  private endOf(chunk: number): number {
     return Math.min((chunk + 1) * this.chunkPages, this.pages);
   }
 
-  #hasRoom(chunk: number): boolean {
-    return this.#usedInChunk[chunk]! < this.#endOf(chunk) - chunk * this.chunkPages;
+  private hasRoom(chunk: number): boolean {
+    return this.usedInChunk[chunk]! < this.endOf(chunk) - chunk * this.chunkPages;
   }
 
-  #withRoom(): number | undefined {
-    if (this.#hasRoom(this.#current)) return this.#current;
-    for (let chunk = 0; chunk < this.chunks; chunk++) if (this.#hasRoom(chunk)) return chunk;
+  private withRoom(): number | undefined {
+    if (this.hasRoom(this.current)) return this.current;
+    for (let chunk = 0; chunk < this.chunks; chunk++) if (this.hasRoom(chunk)) return chunk;
     return undefined;
   }
 
-  #lowestFree(chunk: number): number {
+  private lowestFree(chunk: number): number {
     let page = chunk * this.chunkPages;
-    while (this.#used[page]) page++;
+    while (this.used[page]) page++;
     return page;
   }
 }

@@ -240,26 +240,26 @@ export class Core {
     const { u32 } = this;
     const at = table >>> 2;
     // Every home table and most device tables: four levels of nine bits.
-    if (u32[at + (L.TABLE_BITS >>> 2)] !== FOUR_NINES || u32[at + (L.TABLE_LEVELS >>> 2)] !== 4) return this.#entryByLevel(table, vpn);
+    if (u32[at + (L.TABLE_BITS >>> 2)] !== FOUR_NINES || u32[at + (L.TABLE_LEVELS >>> 2)] !== 4) return this.entryByLevel(table, vpn);
     const low = vpn >>> 0;
     let slot = (u32[at]! >>> 2) + ((((vpn / 2 ** 27) | 0) & 511) << 1);
-    if (u32[slot + 1]! < CHILD) return this.#block(slot, low & 0x7ffffff);
+    if (u32[slot + 1]! < CHILD) return this.block(slot, low & 0x7ffffff);
     slot = (u32[slot]! >>> 2) + (((low >>> 18) & 511) << 1);
-    if (u32[slot + 1]! < CHILD) return this.#block(slot, low & 0x3ffff);
+    if (u32[slot + 1]! < CHILD) return this.block(slot, low & 0x3ffff);
     slot = (u32[slot]! >>> 2) + (((low >>> 9) & 511) << 1);
-    if (u32[slot + 1]! < CHILD) return this.#block(slot, low & 511);
+    if (u32[slot + 1]! < CHILD) return this.block(slot, low & 511);
     slot = (u32[slot]! >>> 2) + ((low & 511) << 1);
     this.entryLow = u32[slot]!;
     return u32[slot + 1]!;
   }
 
   /** What a slot above the leaves says of page `page` of its block. */
-  #block(slot: number, page: number): number {
+  private block(slot: number, page: number): number {
     this.entryLow = this.u32[slot]! + page;
     return this.u32[slot + 1]!;
   }
 
-  #entryByLevel(table: number, vpn: number): number {
+  private entryByLevel(table: number, vpn: number): number {
     const { u8, u32 } = this;
     const low = vpn >>> 0;
     const high = (vpn / HIGH) | 0;
@@ -271,7 +271,7 @@ export class Core {
       const width = u8[table + L.TABLE_BITS + level]!;
       const bits = shift === 0 ? low : shift < 32 ? (low >>> shift) | (high << (32 - shift)) : high >>> (shift - 32);
       const slot = (page + ((bits & ((1 << width) - 1)) << 3)) >>> 2;
-      if (u32[slot + 1]! < CHILD) return this.#block(slot, level === 0 ? 0 : low & ((1 << shift) - 1));
+      if (u32[slot + 1]! < CHILD) return this.block(slot, level === 0 ? 0 : low & ((1 << shift) - 1));
       page = u32[slot]!;
     }
     return 0;

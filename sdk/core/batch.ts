@@ -5,53 +5,53 @@
 
 /** Page ranges, ascending in the order they were added; neighbours merge. */
 export class Ranges {
-  readonly #starts: number[] = [];
-  readonly #lengths: number[] = [];
-  #count = 0;
+  private readonly starts: number[] = [];
+  private readonly lengths: number[] = [];
+  private used = 0;
 
   /** How many ranges. */
   get count(): number {
-    return this.#count;
+    return this.used;
   }
 
   /** How many pages, all ranges together. */
   get pages(): number {
     let pages = 0;
-    for (let i = 0; i < this.#count; i++) pages += this.#lengths[i]!;
+    for (let i = 0; i < this.used; i++) pages += this.lengths[i]!;
     return pages;
   }
 
   /** First page of range `i`. */
   start(i: number): number {
-    return this.#starts[i]!;
+    return this.starts[i]!;
   }
 
   /** Pages of range `i`. */
   length(i: number): number {
-    return this.#lengths[i]!;
+    return this.lengths[i]!;
   }
 
   /** Calls `visit` once for every range: first virtual page number, number of pages. */
   each(visit: (vpn: number, pages: number) => void): void {
-    for (let i = 0; i < this.#count; i++) visit(this.#starts[i]!, this.#lengths[i]!);
+    for (let i = 0; i < this.used; i++) visit(this.starts[i]!, this.lengths[i]!);
   }
 
   /** Empties the list; for its owner. */
   clear(): this {
-    this.#count = 0;
+    this.used = 0;
     return this;
   }
 
   /** Adds a range; one that begins where the last one ends makes it longer. For its owner. */
   add(vpn: number, pages: number): void {
-    const last = this.#count - 1;
-    if (last >= 0 && this.#starts[last]! + this.#lengths[last]! === vpn) {
-      this.#lengths[last]! += pages;
+    const last = this.used - 1;
+    if (last >= 0 && this.starts[last]! + this.lengths[last]! === vpn) {
+      this.lengths[last]! += pages;
       return;
     }
-    this.#starts[this.#count] = vpn;
-    this.#lengths[this.#count] = pages;
-    this.#count++;
+    this.starts[this.used] = vpn;
+    this.lengths[this.used] = pages;
+    this.used++;
   }
 }
 
@@ -63,24 +63,24 @@ export interface Locator {
 
 /** Translations to install: contiguous pages of one memory with the same right to write are one item. */
 export class Mappings {
-  readonly #vpns: number[] = [];
-  readonly #lengths: number[] = [];
-  readonly #frames: number[] = [];
-  readonly #writes: boolean[] = [];
-  #count = 0;
-  readonly #locator: Locator;
+  private readonly vpns: number[] = [];
+  private readonly lengths: number[] = [];
+  private readonly frames: number[] = [];
+  private readonly writes: boolean[] = [];
+  private used = 0;
+  private readonly locator: Locator;
 
   constructor(locator: Locator) {
-    this.#locator = locator;
+    this.locator = locator;
   }
 
   get count(): number {
-    return this.#count;
+    return this.used;
   }
 
   get pages(): number {
     let pages = 0;
-    for (let i = 0; i < this.#count; i++) pages += this.#lengths[i]!;
+    for (let i = 0; i < this.used; i++) pages += this.lengths[i]!;
     return pages;
   }
 
@@ -89,49 +89,49 @@ export class Mappings {
    * HOST), and whether writes are allowed.
    */
   each(visit: (vpn: number, pages: number, page: number, memory: number, write: boolean) => void): void {
-    for (let i = 0; i < this.#count; i++) {
-      const frame = this.#frames[i]!;
-      visit(this.#vpns[i]!, this.#lengths[i]!, this.#locator.pageOf(frame), this.#locator.memoryOf(frame), this.#writes[i]!);
+    for (let i = 0; i < this.used; i++) {
+      const frame = this.frames[i]!;
+      visit(this.vpns[i]!, this.lengths[i]!, this.locator.pageOf(frame), this.locator.memoryOf(frame), this.writes[i]!);
     }
   }
 
   /** The same with frame numbers of the machine: for the ready-made table. */
   eachFrame(visit: (vpn: number, pages: number, frame: number, write: boolean) => void): void {
-    for (let i = 0; i < this.#count; i++) visit(this.#vpns[i]!, this.#lengths[i]!, this.#frames[i]!, this.#writes[i]!);
+    for (let i = 0; i < this.used; i++) visit(this.vpns[i]!, this.lengths[i]!, this.frames[i]!, this.writes[i]!);
   }
 
   clear(): this {
-    this.#count = 0;
+    this.used = 0;
     return this;
   }
 
   /** Adds one page; it joins the last item when both page and frame follow on and the right is the same. For its owner. */
   add(vpn: number, frame: number, write: boolean): void {
-    const last = this.#count - 1;
+    const last = this.used - 1;
     if (last >= 0) {
-      const pages = this.#lengths[last]!;
-      if (this.#vpns[last]! + pages === vpn && this.#frames[last]! + pages === frame && this.#writes[last] === write) {
-        this.#lengths[last] = pages + 1;
+      const pages = this.lengths[last]!;
+      if (this.vpns[last]! + pages === vpn && this.frames[last]! + pages === frame && this.writes[last] === write) {
+        this.lengths[last] = pages + 1;
         return;
       }
     }
-    const i = this.#count++;
-    this.#vpns[i] = vpn;
-    this.#lengths[i] = 1;
-    this.#frames[i] = frame;
-    this.#writes[i] = write;
+    const i = this.used++;
+    this.vpns[i] = vpn;
+    this.lengths[i] = 1;
+    this.frames[i] = frame;
+    this.writes[i] = write;
   }
 }
 
 /** Pages to copy, or to clear, between two memories: one submission to a copy engine. */
 export class Copies {
-  readonly #sources: number[] = [];
-  readonly #targets: number[] = [];
-  readonly #lengths: number[] = [];
-  #count = 0;
-  readonly #locator: Locator;
-  readonly #perform: (from: number, to: number, pages: number) => void;
-  readonly #bytes: (frame: number, pages: number) => Uint8Array;
+  private readonly sources: number[] = [];
+  private readonly targets: number[] = [];
+  private readonly lengths: number[] = [];
+  private used = 0;
+  private readonly locator: Locator;
+  private readonly copyRun: (from: number, to: number, pages: number) => void;
+  private readonly bytes: (frame: number, pages: number) => Uint8Array;
 
   /** `perform` moves bytes inside the machine's memory; a source of -1 means: clear the target. `bytes`: a view of frames' bytes, empty when they are elsewhere. */
   constructor(
@@ -139,29 +139,29 @@ export class Copies {
     perform: (from: number, to: number, pages: number) => void,
     bytes: (frame: number, pages: number) => Uint8Array,
   ) {
-    this.#locator = locator;
-    this.#perform = perform;
-    this.#bytes = bytes;
+    this.locator = locator;
+    this.copyRun = perform;
+    this.bytes = bytes;
   }
 
   /** Contiguous pieces. */
   get count(): number {
-    return this.#count;
+    return this.used;
   }
 
   get pages(): number {
     let pages = 0;
-    for (let i = 0; i < this.#count; i++) pages += this.#lengths[i]!;
+    for (let i = 0; i < this.used; i++) pages += this.lengths[i]!;
     return pages;
   }
 
   /** Calls `visit` for every piece that is contiguous on both sides: pages, source memory and page, target memory and page. */
   each(visit: (pages: number, fromMemory: number, fromPage: number, toMemory: number, toPage: number) => void): void {
-    for (let i = 0; i < this.#count; i++) {
-      const from = this.#sources[i]!;
-      const to = this.#targets[i]!;
-      const source = from < 0 ? -1 : this.#locator.pageOf(from);
-      visit(this.#lengths[i]!, from < 0 ? -1 : this.#locator.memoryOf(from), source, this.#locator.memoryOf(to), this.#locator.pageOf(to));
+    for (let i = 0; i < this.used; i++) {
+      const from = this.sources[i]!;
+      const to = this.targets[i]!;
+      const source = from < 0 ? -1 : this.locator.pageOf(from);
+      visit(this.lengths[i]!, from < 0 ? -1 : this.locator.memoryOf(from), source, this.locator.memoryOf(to), this.locator.pageOf(to));
     }
   }
 
@@ -171,50 +171,50 @@ export class Copies {
    * host side. For a memory whose bytes the driver holds.
    */
   eachHost(visit: (page: number, pages: number, bytes: Uint8Array) => void): void {
-    for (let i = 0; i < this.#count; i++) {
-      const from = this.#sources[i]!;
+    for (let i = 0; i < this.used; i++) {
+      const from = this.sources[i]!;
       if (from < 0) continue;
-      const to = this.#targets[i]!;
-      const [host, device] = this.#locator.memoryOf(from) < 0 ? [from, to] : [to, from];
-      visit(this.#locator.pageOf(device), this.#lengths[i]!, this.#bytes(host, this.#lengths[i]!));
+      const to = this.targets[i]!;
+      const [host, device] = this.locator.memoryOf(from) < 0 ? [from, to] : [to, from];
+      visit(this.locator.pageOf(device), this.lengths[i]!, this.bytes(host, this.lengths[i]!));
     }
   }
 
   /** Moves the bytes now, where both sides are in the machine's memory: what a model of a copy engine calls when its copy is done. */
   perform(): void {
-    for (let i = 0; i < this.#count; i++) this.#perform(this.#sources[i]!, this.#targets[i]!, this.#lengths[i]!);
+    for (let i = 0; i < this.used; i++) this.copyRun(this.sources[i]!, this.targets[i]!, this.lengths[i]!);
   }
 
   /** A copy of this list, or of its first `pages` pages, that may be kept: for a copy engine that finishes later and then calls `perform` on it. */
   keep(pages: number = Infinity): Copies {
-    const kept = new Copies(this.#locator, this.#perform, this.#bytes);
+    const kept = new Copies(this.locator, this.copyRun, this.bytes);
     let left = pages;
-    for (let i = 0; i < this.#count; i++) {
-      for (let page = 0; page < this.#lengths[i]! && left > 0; page++, left--)
-        kept.add(this.#sources[i]! < 0 ? -1 : this.#sources[i]! + page, this.#targets[i]! + page);
+    for (let i = 0; i < this.used; i++) {
+      for (let page = 0; page < this.lengths[i]! && left > 0; page++, left--)
+        kept.add(this.sources[i]! < 0 ? -1 : this.sources[i]! + page, this.targets[i]! + page);
     }
     return kept;
   }
 
   clear(): this {
-    this.#count = 0;
+    this.used = 0;
     return this;
   }
 
   /** Adds one page from frame `from` (-1: nothing, clear) to frame `to`. For its owner. */
   add(from: number, to: number): void {
-    const last = this.#count - 1;
+    const last = this.used - 1;
     if (last >= 0) {
-      const pages = this.#lengths[last]!;
-      const follows = from < 0 ? this.#sources[last]! < 0 : this.#sources[last]! >= 0 && this.#sources[last]! + pages === from;
-      if (follows && this.#targets[last]! + pages === to) {
-        this.#lengths[last] = pages + 1;
+      const pages = this.lengths[last]!;
+      const follows = from < 0 ? this.sources[last]! < 0 : this.sources[last]! >= 0 && this.sources[last]! + pages === from;
+      if (follows && this.targets[last]! + pages === to) {
+        this.lengths[last] = pages + 1;
         return;
       }
     }
-    const i = this.#count++;
-    this.#sources[i] = from;
-    this.#targets[i] = to;
-    this.#lengths[i] = 1;
+    const i = this.used++;
+    this.sources[i] = from;
+    this.targets[i] = to;
+    this.lengths[i] = 1;
   }
 }

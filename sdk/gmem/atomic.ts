@@ -45,181 +45,181 @@ const EXCLUSIVE = 2;
 /** The step behind `context.atomic`. */
 export class DeviceAtomic implements Step {
   readonly name = 'atomic';
-  #old = 0n;
-  readonly #platform: Platform;
-  readonly #context: Context;
-  readonly #addr: number;
-  readonly #request: AtomicRequest;
-  readonly #operand: bigint;
-  readonly #expected: bigint;
-  readonly #means: readonly AtomicMeans[];
-  readonly #serve: ServeFault;
-  #exclusive: MakeExclusive | undefined;
-  #next = 0;
-  #attempts = 0;
-  #phase = CHOOSE;
-  #done = false;
+  private old = 0n;
+  private readonly platform: Platform;
+  private readonly context: Context;
+  private readonly addr: number;
+  private readonly request: AtomicRequest;
+  private readonly operand: bigint;
+  private readonly expected: bigint;
+  private readonly means: readonly AtomicMeans[];
+  private readonly serve: ServeFault;
+  private exclusive: MakeExclusive | undefined;
+  private choice = 0;
+  private attempts = 0;
+  private phase = CHOOSE;
+  private done = false;
   /** Somebody held the page; it may work another time. */
-  #busy = false;
+  private busy = false;
 
   /** Throws EINVAL for an address that is not a multiple of `bytes`, and for a request that is none. */
   constructor(platform: Platform, context: Context, addr: number, request: AtomicRequest) {
     checkRequest(addr, request);
-    this.#platform = platform;
-    this.#context = context;
-    this.#addr = addr;
-    this.#request = request;
-    this.#operand = BigInt.asUintN(request.bytes * 8, BigInt(request.operand));
-    this.#expected = BigInt.asUintN(request.bytes * 8, BigInt(request.expected ?? 0));
-    this.#means = context.device.driver.atomics ?? [];
-    this.#serve = new ServeFault(platform, context);
+    this.platform = platform;
+    this.context = context;
+    this.addr = addr;
+    this.request = request;
+    this.operand = BigInt.asUintN(request.bytes * 8, BigInt(request.operand));
+    this.expected = BigInt.asUintN(request.bytes * 8, BigInt(request.expected ?? 0));
+    this.means = context.device.driver.atomics ?? [];
+    this.serve = new ServeFault(platform, context);
   }
 
   /** The old value. Requires: DONE. */
   get result(): number | bigint {
-    return this.#request.bytes === 4 ? Number(this.#old) : this.#old;
+    return this.request.bytes === 4 ? Number(this.old) : this.old;
   }
 
   next(run: Run): Progress {
-    const context = this.#context;
-    const vpn = Math.floor(this.#addr / L.PAGE_BYTES);
+    const context = this.context;
+    const vpn = Math.floor(this.addr / L.PAGE_BYTES);
     context.requireWorking('atomic');
-    switch (this.#phase) {
+    switch (this.phase) {
       case SERVED:
-        this.#phase = CHOOSE;
-        switch (this.#serve.outcome) {
+        this.phase = CHOOSE;
+        switch (this.serve.outcome) {
           case 'served':
           case 'present':
             // What was brought may have been taken again before this turn.
-            if (this.#reaches(vpn) && (this.#means[this.#next] === 'native' || this.#isOwn(vpn))) return this.#perform(this.#bytesOf(vpn));
-            if (this.#means[this.#next] === 'native' && ++this.#attempts < ATTEMPTS_MAX) return AGAIN;
-            if (this.#means[this.#next] === 'migrate' && this.#couldMove(vpn)) {
+            if (this.reaches(vpn) && (this.means[this.choice] === 'native' || this.isOwn(vpn))) return this.perform(this.bytesOf(vpn));
+            if (this.means[this.choice] === 'native' && ++this.attempts < ATTEMPTS_MAX) return AGAIN;
+            if (this.means[this.choice] === 'migrate' && this.couldMove(vpn)) {
               // A page that the fault has made movable (the copy of a file's) and left where it was: asked for explicitly, once.
-              if (this.#reaches(vpn) && this.#attempts === 0) return AGAIN;
-              this.#busy = true;
+              if (this.reaches(vpn) && this.attempts === 0) return AGAIN;
+              this.busy = true;
             }
             break;
           case 'deferred':
-            this.#busy = true;
+            this.busy = true;
             break;
           case 'no mapping':
-            throw fail('EFAULT', 'atomic.addr', this.#addr, 'is not mapped');
+            throw fail('EFAULT', 'atomic.addr', this.addr, 'is not mapped');
           case 'permission':
-            throw fail('EFAULT', 'atomic.addr', this.#addr, 'is mapped without the right to write');
+            throw fail('EFAULT', 'atomic.addr', this.addr, 'is mapped without the right to write');
           case 'no memory':
-            throw fail('ENOMEM', 'atomic.addr', this.#addr, 'needs a page, and host memory is exhausted');
+            throw fail('ENOMEM', 'atomic.addr', this.addr, 'needs a page, and host memory is exhausted');
           case 'bus error':
-            throw fail('EIO', 'atomic.addr', this.#addr, 'has bytes that cannot be had');
+            throw fail('EIO', 'atomic.addr', this.addr, 'has bytes that cannot be had');
         }
-        return this.#nextMeans();
+        return this.nextMeans();
       case EXCLUSIVE:
-        this.#phase = CHOOSE;
-        if (this.#done) return DONE;
-        switch (this.#exclusive!.outcome) {
+        this.phase = CHOOSE;
+        if (this.done) return DONE;
+        switch (this.exclusive!.outcome) {
           case 'no mapping':
-            throw fail('EFAULT', 'atomic.addr', this.#addr, 'is not mapped');
+            throw fail('EFAULT', 'atomic.addr', this.addr, 'is not mapped');
           case 'permission':
-            throw fail('EFAULT', 'atomic.addr', this.#addr, 'is mapped without the right to write');
+            throw fail('EFAULT', 'atomic.addr', this.addr, 'is mapped without the right to write');
           case 'no memory':
-            throw fail('ENOMEM', 'atomic.addr', this.#addr, 'needs a page, and host memory is exhausted');
+            throw fail('ENOMEM', 'atomic.addr', this.addr, 'needs a page, and host memory is exhausted');
           case 'bus error':
-            throw fail('EIO', 'atomic.addr', this.#addr, 'has bytes that cannot be had');
+            throw fail('EIO', 'atomic.addr', this.addr, 'has bytes that cannot be had');
           case 'busy':
-            this.#busy = true;
+            this.busy = true;
             break;
           default:
         }
-        return this.#nextMeans();
+        return this.nextMeans();
       default:
-        return this.#choose(run, vpn);
+        return this.choose(run, vpn);
     }
   }
 
-  #choose(run: Run, vpn: number): Progress {
-    const context = this.#context;
-    const means = this.#means[this.#next];
-    if (means !== undefined && this.#reaches(vpn) && (means === 'native' || this.#isOwn(vpn) || this.#isAlone(vpn)))
-      return this.#perform(this.#bytesOf(vpn));
+  private choose(run: Run, vpn: number): Progress {
+    const context = this.context;
+    const means = this.means[this.choice];
+    if (means !== undefined && this.reaches(vpn) && (means === 'native' || this.isOwn(vpn) || this.isAlone(vpn)))
+      return this.perform(this.bytesOf(vpn));
     switch (means) {
       case undefined:
-        throw this.#busy
-          ? fail('EAGAIN', 'atomic.addr', this.#addr, 'is on a page that is held, or for which no frame is free')
-          : fail('EOPNOTSUPP', 'atomic.addr', this.#addr, `is on a page on which ${context.name} has no atomics`);
+        throw this.busy
+          ? fail('EAGAIN', 'atomic.addr', this.addr, 'is on a page that is held, or for which no frame is free')
+          : fail('EOPNOTSUPP', 'atomic.addr', this.addr, `is on a page on which ${context.name} has no atomics`);
       case 'migrate':
-        if (!context.device.memory) return this.#nextMeans();
-        if (this.#reaches(vpn) && this.#couldMove(vpn)) {
+        if (!context.device.memory) return this.nextMeans();
+        if (this.reaches(vpn) && this.couldMove(vpn)) {
           // The device uses the page where it is, since it once could not move: a fault would find nothing to do.
-          if (this.#attempts++ === 0) return run.call(new MoveRange(this.#platform, context, undefined, vpn, vpn + 1, 'device'));
-          this.#busy = true;
-          return this.#nextMeans();
+          if (this.attempts++ === 0) return run.call(new MoveRange(this.platform, context, undefined, vpn, vpn + 1, 'device'));
+          this.busy = true;
+          return this.nextMeans();
         }
       // falls through
       case 'native':
-        this.#phase = SERVED;
-        return run.call(this.#serve.alone(vpn, true));
+        this.phase = SERVED;
+        return run.call(this.serve.alone(vpn, true));
       case 'exclusive':
-        this.#phase = EXCLUSIVE;
-        this.#exclusive ??= new MakeExclusive(this.#platform);
+        this.phase = EXCLUSIVE;
+        this.exclusive ??= new MakeExclusive(this.platform);
         return run.call(
-          this.#exclusive.of(context.space, vpn, context.device.owner, {}, (frame) => {
+          this.exclusive.of(context.space, vpn, context.device.owner, {}, (frame) => {
             // A device that has left meanwhile does nothing: the next turn says so.
             if (!context.isAttached) return;
             context.installAlone(vpn, frame);
-            this.#perform(this.#platform.core.frameBytes(frame));
+            this.perform(this.platform.core.frameBytes(frame));
           }),
         );
     }
   }
 
-  #nextMeans(): Progress {
-    this.#next++;
-    this.#attempts = 0;
+  private nextMeans(): Progress {
+    this.choice++;
+    this.attempts = 0;
     return AGAIN;
   }
 
-  #reaches(vpn: number): boolean {
-    return this.#context.reaches(vpn, true);
+  private reaches(vpn: number): boolean {
+    return this.context.reaches(vpn, true);
   }
 
-  #isOwn(vpn: number): boolean {
-    return this.#context.ownFrame(vpn) !== L.FRAME_NONE;
+  private isOwn(vpn: number): boolean {
+    return this.context.ownFrame(vpn) !== L.FRAME_NONE;
   }
 
   /** Whether the page is one that moves to the device at other times. */
-  #couldMove(vpn: number): boolean {
-    const { space } = this.#context;
-    const { core } = this.#platform;
+  private couldMove(vpn: number): boolean {
+    const { space } = this.context;
+    const { core } = this.platform;
     const vma = space.vmas.find(vpn);
     const high = core.entry(space.table, vpn);
-    return vma !== undefined && (high & L.ENTRY_KIND) === L.KIND_PRESENT && mayMove(this.#platform, vma, high, core.entryLow);
+    return vma !== undefined && (high & L.ENTRY_KIND) === L.KIND_PRESENT && mayMove(this.platform, vma, high, core.entryLow);
   }
 
   /** Whether the page is nobody else's to write: with a writable translation of this device, it is exclusive to this one. */
-  #isAlone(vpn: number): boolean {
-    const high = this.#platform.core.entry(this.#context.space.table, vpn);
+  private isAlone(vpn: number): boolean {
+    const high = this.platform.core.entry(this.context.space.table, vpn);
     return (high & L.ENTRY_KIND) === L.KIND_EXCLUSIVE || (high & L.ENTRY_CPU_READS) !== 0;
   }
 
   /** Reads, computes, writes: in one turn, at the bytes of the page at `page`. Throws EIO when they are not in the machine's memory. */
-  #perform(page: number): typeof DONE {
-    if (page === 0) throw fail('EIO', 'atomic.addr', this.#addr, 'is on a page whose bytes are not in the memory of this machine');
-    const { core } = this.#platform;
-    const { bytes, op } = this.#request;
-    const at = page + (this.#addr % L.PAGE_BYTES);
+  private perform(page: number): typeof DONE {
+    if (page === 0) throw fail('EIO', 'atomic.addr', this.addr, 'is on a page whose bytes are not in the memory of this machine');
+    const { core } = this.platform;
+    const { bytes, op } = this.request;
+    const at = page + (this.addr % L.PAGE_BYTES);
     const view = new DataView(core.u8.buffer);
-    this.#old = bytes === 4 ? BigInt(view.getUint32(at, true)) : view.getBigUint64(at, true);
-    this.#done = true;
+    this.old = bytes === 4 ? BigInt(view.getUint32(at, true)) : view.getBigUint64(at, true);
+    this.done = true;
     let value: bigint;
     switch (op) {
       case 'add':
-        value = BigInt.asUintN(bytes * 8, this.#old + this.#operand);
+        value = BigInt.asUintN(bytes * 8, this.old + this.operand);
         break;
       case 'exchange':
-        value = this.#operand;
+        value = this.operand;
         break;
       case 'compare-and-swap':
-        if (this.#old !== this.#expected) return DONE;
-        value = this.#operand;
+        if (this.old !== this.expected) return DONE;
+        value = this.operand;
     }
     if (bytes === 4) view.setUint32(at, Number(value), true);
     else view.setBigUint64(at, value, true);
@@ -227,10 +227,10 @@ export class DeviceAtomic implements Step {
   }
 
   /** Where the device's translation leads: the byte address of the page, 0 when its bytes are elsewhere. */
-  #bytesOf(vpn: number): number {
-    const context = this.#context;
-    if (context.mmu.walk) return translated(this.#platform, context, vpn, true) ?? 0;
-    return this.#platform.core.frameBytes(context.frameBehind(vpn));
+  private bytesOf(vpn: number): number {
+    const context = this.context;
+    if (context.mmu.walk) return translated(this.platform, context, vpn, true) ?? 0;
+    return this.platform.core.frameBytes(context.frameBehind(vpn));
   }
 }
 

@@ -72,20 +72,20 @@ export class Context implements SpaceMirror, Locator {
   readonly lock: Lock;
   /** Pages that the driver's own `walk.translate` was asked for by executed accesses. */
   translations = 0;
-  readonly #platform: Platform;
-  readonly #ranges: Ranges = new Ranges();
-  readonly #changed: Ranges = new Ranges();
-  readonly #flushes: Ticket[] = [];
-  readonly #mappings: Mappings = new Mappings(this);
-  #table: DeviceTable | undefined;
-  #hmm: Hmm | undefined;
-  #readyTlb: DeviceTlb | undefined;
-  #failed: FarfaultError | undefined;
-  #full = false;
-  #open = true;
+  private readonly platform: Platform;
+  private readonly ranges: Ranges = new Ranges();
+  private readonly changed: Ranges = new Ranges();
+  private readonly flushes: Ticket[] = [];
+  private readonly mappings: Mappings = new Mappings(this);
+  private table: DeviceTable | undefined;
+  private dialect: Hmm | undefined;
+  private readyTlb: DeviceTlb | undefined;
+  private failed: FarfaultError | undefined;
+  private full = false;
+  private open = true;
 
   constructor(platform: Platform, device: Device, space: AddressSpace) {
-    this.#platform = platform;
+    this.platform = platform;
     this.name = device.name;
     this.device = device;
     this.space = space;
@@ -93,9 +93,9 @@ export class Context implements SpaceMirror, Locator {
     try {
       this.mmu = device.driver.attach(this);
       checkFamilies(device.name, this.mmu);
-      this.pmap = this.mmu.pmap ?? this.#table ?? this.makeTable();
-      this.tlb = this.#chooseTlb();
-      this.slot = this.mmu.walk ? 0 : this.#readyTlb!.slot;
+      this.pmap = this.mmu.pmap ?? this.table ?? this.makeTable();
+      this.tlb = this.chooseTlb();
+      this.slot = this.mmu.walk ? 0 : this.readyTlb!.slot;
       if (device.memory?.node.allocator === 'driver' && !this.mmu.phys) {
         throw fail('EINVAL', `${device.name}.phys`, undefined, 'is required: its memory says that the driver hands the pages out');
       }
@@ -110,11 +110,11 @@ export class Context implements SpaceMirror, Locator {
       }
       if (device.memories.some(({ node }) => node.bytesIn === 'external')) requireEngine(device.name, this.mmu.copy);
     } catch (error) {
-      this.#readyTlb?.destroy();
-      this.#table?.destroy();
+      this.readyTlb?.destroy();
+      this.table?.destroy();
       throw error;
     }
-    this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, { invalidate: (event) => this.#invalidate(event) });
+    this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, { invalidate: (event) => this.invalidate(event) });
     device.contexts.push(this);
     space.mirrors.push(this);
     const { events } = platform;
@@ -126,27 +126,27 @@ export class Context implements SpaceMirror, Locator {
   /** Reads bytes as the device would: through its translations, faulting where they do not suffice. Errors as for `space.read`, and ENODEV once the context has failed. */
   read(addr: number, bytes: number): Uint8Array {
     const step = this.readStep(addr, bytes);
-    this.#platform.scheduler.runSync(step);
-    return this.#checked(step, addr);
+    this.platform.scheduler.runSync(step);
+    return this.checked(step, addr);
   }
 
   async readAsync(addr: number, bytes: number): Promise<Uint8Array> {
     const step = this.readStep(addr, bytes);
-    await this.#platform.scheduler.runAsync(step);
-    return this.#checked(step, addr);
+    await this.platform.scheduler.runAsync(step);
+    return this.checked(step, addr);
   }
 
   /** Writes bytes as the device would. */
   write(addr: number, bytes: Uint8Array): void {
     const step = this.writeStep(addr, bytes);
-    this.#platform.scheduler.runSync(step);
-    this.#checked(step, addr);
+    this.platform.scheduler.runSync(step);
+    this.checked(step, addr);
   }
 
   async writeAsync(addr: number, bytes: Uint8Array): Promise<void> {
     const step = this.writeStep(addr, bytes);
-    await this.#platform.scheduler.runAsync(step);
-    this.#checked(step, addr);
+    await this.platform.scheduler.runAsync(step);
+    this.checked(step, addr);
   }
 
   /**
@@ -155,13 +155,13 @@ export class Context implements SpaceMirror, Locator {
    */
   submit(job: Job): JobReport {
     const step = this.jobStep(job);
-    this.#platform.scheduler.runSync(step);
+    this.platform.scheduler.runSync(step);
     return step.report();
   }
 
   async submitAsync(job: Job): Promise<JobReport> {
     const step = this.jobStep(job);
-    await this.#platform.scheduler.runAsync(step);
+    await this.platform.scheduler.runAsync(step);
     return step.report();
   }
 
@@ -171,13 +171,13 @@ export class Context implements SpaceMirror, Locator {
    */
   migrate(range: AddressRange, options: MigrateOptions): number {
     const step = this.migrateStep(range, options?.to, options?.memory);
-    this.#platform.scheduler.runSync(step);
+    this.platform.scheduler.runSync(step);
     return step.moved;
   }
 
   async migrateAsync(range: AddressRange, options: MigrateOptions): Promise<number> {
     const step = this.migrateStep(range, options?.to, options?.memory);
-    await this.#platform.scheduler.runAsync(step);
+    await this.platform.scheduler.runAsync(step);
     return step.moved;
   }
 
@@ -187,13 +187,13 @@ export class Context implements SpaceMirror, Locator {
    */
   fault(addr: number, access: Access): ServeOutcome {
     const step = this.faultStep(addr, access);
-    this.#platform.scheduler.runSync(step);
+    this.platform.scheduler.runSync(step);
     return step.outcome;
   }
 
   async faultAsync(addr: number, access: Access): Promise<ServeOutcome> {
     const step = this.faultStep(addr, access);
-    await this.#platform.scheduler.runAsync(step);
+    await this.platform.scheduler.runAsync(step);
     return step.outcome;
   }
 
@@ -205,13 +205,13 @@ export class Context implements SpaceMirror, Locator {
   atomic(addr: number, request: AtomicRequest & { readonly bytes: 8 }): bigint;
   atomic(addr: number, request: AtomicRequest): number | bigint {
     const step = this.atomicStep(addr, request);
-    this.#platform.scheduler.runSync(step);
+    this.platform.scheduler.runSync(step);
     return step.result;
   }
 
   async atomicAsync(addr: number, request: AtomicRequest): Promise<number | bigint> {
     const step = this.atomicStep(addr, request);
-    await this.#platform.scheduler.runAsync(step);
+    await this.platform.scheduler.runAsync(step);
     return step.result;
   }
 
@@ -221,40 +221,40 @@ export class Context implements SpaceMirror, Locator {
    */
   command(request: unknown): unknown {
     const step = this.commandStep(request);
-    this.#platform.scheduler.runSync(step);
+    this.platform.scheduler.runSync(step);
     return step.result;
   }
 
   async commandAsync(request: unknown): Promise<unknown> {
     const step = this.commandStep(request);
-    await this.#platform.scheduler.runAsync(step);
+    await this.platform.scheduler.runAsync(step);
     return step.result;
   }
 
   /** Takes the device out of this address space: its pages come home, its translations go. Any later use is EBADF. Models: `gm_dev_detach`. */
   detach(): void {
-    if (!this.#open) return;
-    this.#platform.scheduler.runSync(this.detachStep());
+    if (!this.open) return;
+    this.platform.scheduler.runSync(this.detachStep());
   }
 
   async detachAsync(): Promise<void> {
-    if (!this.#open) return;
-    await this.#platform.scheduler.runAsync(this.detachStep());
+    if (!this.open) return;
+    await this.platform.scheduler.runAsync(this.detachStep());
   }
 
   /** Looked-up pages of the device's TLB; a driver that translates by itself is counted by the translations it was asked for, all as misses. */
   get tlbCounts(): { readonly hit: number; readonly miss: number } {
-    return this.mmu.walk ? { hit: 0, miss: this.translations } : this.#readyTlb!.counts;
+    return this.mmu.walk ? { hit: 0, miss: this.translations } : this.readyTlb!.counts;
   }
 
   /** False once the device has left this address space. */
   get isAttached(): boolean {
-    return this.#open;
+    return this.open;
   }
 
   /** Why this context serves nothing any more: a driver operation threw. */
   get failure(): FarfaultError | undefined {
-    return this.#failed;
+    return this.failed;
   }
 
   // -------------------------------------------------------------------------------------------------------------- steps
@@ -262,18 +262,18 @@ export class Context implements SpaceMirror, Locator {
   readStep(addr: number, bytes: number): DeviceAccess {
     this.requireWorking('read');
     requireLength('read.bytes', bytes);
-    return new DeviceAccess(this.#platform, this, requireAddress('read.addr', addr, bytes), new Uint8Array(bytes), false);
+    return new DeviceAccess(this.platform, this, requireAddress('read.addr', addr, bytes), new Uint8Array(bytes), false);
   }
 
   writeStep(addr: number, bytes: Uint8Array): DeviceAccess {
     this.requireWorking('write');
     if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'write.bytes', bytes, 'is not a Uint8Array');
-    return new DeviceAccess(this.#platform, this, requireAddress('write.addr', addr, bytes.length), bytes, true);
+    return new DeviceAccess(this.platform, this, requireAddress('write.addr', addr, bytes.length), bytes, true);
   }
 
   jobStep(job: Job): JobRun {
     this.requireWorking('submit');
-    return new JobRun(this.#platform, this).of(job);
+    return new JobRun(this.platform, this).of(job);
   }
 
   migrateStep(range: AddressRange, to: 'device' | 'host', index?: MemoryIndex): MoveRange {
@@ -283,7 +283,7 @@ export class Context implements SpaceMirror, Locator {
     if (!this.device.memory) throw fail('EOPNOTSUPP', 'migrate.device', this.name, 'has no memory of its own');
     const memory = index === undefined ? undefined : this.device.memoryAt(index);
     if (index !== undefined && !memory) throw fail('EINVAL', 'migrate.memory', index, `is not the index of a memory of ${this.name}`);
-    return new MoveRange(this.#platform, this, memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to);
+    return new MoveRange(this.platform, this, memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to);
   }
 
   faultStep(addr: number, access: Access): ServeFault {
@@ -294,7 +294,7 @@ export class Context implements SpaceMirror, Locator {
 
   atomicStep(addr: number, request: AtomicRequest): DeviceAtomic {
     this.requireWorking('atomic');
-    return new DeviceAtomic(this.#platform, this, addr, request);
+    return new DeviceAtomic(this.platform, this, addr, request);
   }
 
   /** The driver's step for a command. It throws for a request that the driver does not take. */
@@ -307,24 +307,24 @@ export class Context implements SpaceMirror, Locator {
   }
 
   detachStep(): Detach {
-    return new Detach(this.#platform, this);
+    return new Detach(this.platform, this);
   }
 
   /** The step that serves a batch in an order of the driver's choice: what a fault service returns. */
   batchStep(): ServeBatch {
-    return new ServeBatch(this.#platform, this);
+    return new ServeBatch(this.platform, this);
   }
 
   /** The step that serves one fault of this context, for a fault service that does more than choose an order. */
   serveStep(): ServeFault {
-    return new ServeFault(this.#platform, this);
+    return new ServeFault(this.platform, this);
   }
 
   // -------------------------------------------------------------------------------------------------------------- for drivers
 
   /** The HMM dialect, for drivers that control migration, mirroring and exclusivity themselves. */
   get hmm(): Hmm {
-    return (this.#hmm ??= new Hmm(this.#platform, this));
+    return (this.dialect ??= new Hmm(this.platform, this));
   }
 
   /** Where a page of this space is, if it is in this device's own memory: page within that memory. A query, for fault services and allocators. */
@@ -335,7 +335,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** The frame of a page of this space that is in a memory of this device, private or coherent; FRAME_NONE otherwise. */
   ownFrame(vpn: number): number {
-    const { core } = this.#platform;
+    const { core } = this.platform;
     const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
     const there = kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_PRESENT || kind === L.KIND_EXCLUSIVE;
     return there && this.device.holding(core.entryLow) ? core.entryLow : L.FRAME_NONE;
@@ -343,14 +343,14 @@ export class Context implements SpaceMirror, Locator {
 
   /** A ticket to return from an operation that is not finished. */
   ticket(what: string): Ticket {
-    return this.#platform.tickets.open(`${this.name}: ${what}`);
+    return this.platform.tickets.open(`${this.name}: ${what}`);
   }
 
   /** The ready-made table; made at most once. */
   makeTable(geometry?: TableGeometry): DeviceTable {
-    if (this.#table) {
+    if (this.table) {
       if (geometry) throw fail('EINVAL', 'deviceTable', this.name, 'has made its table for this context already');
-      return this.#table;
+      return this.table;
     }
     const locate = (vpn: number, frame: number, write: boolean): Translation => ({
       vpn,
@@ -358,21 +358,21 @@ export class Context implements SpaceMirror, Locator {
       page: this.pageOf(frame),
       write,
     });
-    this.#table = new DeviceTable(
-      this.#platform.core,
+    this.table = new DeviceTable(
+      this.platform.core,
       geometry ?? this.device.driver.geometry ?? DEFAULT_GEOMETRY,
       this.device.pageBytes,
       this.space.table,
       locate,
     );
-    return this.#table;
+    return this.table;
   }
 
   /** The ready-made TLB; made at most once. */
   makeTlb(sets: number = DEVICE_TLB_SETS): DeviceTlb {
-    if (this.#readyTlb) throw fail('EINVAL', 'deviceTlb', this.name, 'has made its TLB for this context already');
-    this.#readyTlb = new DeviceTlb(this.#platform.core, this.makeTable(), sets);
-    return this.#readyTlb;
+    if (this.readyTlb) throw fail('EINVAL', 'deviceTlb', this.name, 'has made its TLB for this context already');
+    this.readyTlb = new DeviceTlb(this.platform.core, this.makeTable(), sets);
+    return this.readyTlb;
   }
 
   /** Memory index of a frame for this device's driver: an index into its memories, or HOST. */
@@ -382,7 +382,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** Page of a frame within its memory. */
   pageOf(frame: number): number {
-    return this.#platform.nodes.pageOf(frame);
+    return this.platform.nodes.pageOf(frame);
   }
 
   /** Frame behind a translation of this device's driver. */
@@ -390,7 +390,7 @@ export class Context implements SpaceMirror, Locator {
     const { memory, page } = translation;
     const node = this.device.nodeAt(memory);
     // The pages of zeros come first, the host's own pages follow.
-    const pages = memory === HOST ? this.#platform.host.frames + ZERO_FRAMES : (node?.frames ?? 0);
+    const pages = memory === HOST ? this.platform.host.frames + ZERO_FRAMES : (node?.frames ?? 0);
     if (!node || !Number.isInteger(page) || page < 0 || page >= pages) {
       throw fail('EINVAL', `${this.name}.walk.translate result`, page, `is not a page of memory ${memory}`);
     }
@@ -405,11 +405,11 @@ export class Context implements SpaceMirror, Locator {
     if (walk) {
       const access = write ? 'write' : 'read';
       return permits(
-        this.#guard(() => walk.translate(vpn, access)),
+        this.guard(() => walk.translate(vpn, access)),
         access,
       );
     }
-    const high = this.#platform.core.entry(this.#table!.table, vpn);
+    const high = this.platform.core.entry(this.table!.table, vpn);
     return (high & L.ENTRY_KIND) === L.KIND_PRESENT && (!write || (high & L.ENTRY_WRITE) !== 0);
   }
 
@@ -423,76 +423,76 @@ export class Context implements SpaceMirror, Locator {
 
   /** Whether the device's table had no room for the last translations that it was given: some of them are not there. */
   get isFull(): boolean {
-    return this.#full;
+    return this.full;
   }
 
   /** Installs translations of pages that have just moved to this device. */
   readonly install: Install = (_space, vpn, frames, writable) => {
-    if (!this.#open || this.isInvalidating) return;
-    const mappings = this.#mappings.clear();
+    if (!this.open || this.isInvalidating) return;
+    const mappings = this.mappings.clear();
     for (let i = 0; i < frames.length; i++) if (frames[i]! >= 0) mappings.add(vpn + i, frames[i]!, writable(i));
-    this.#enter(mappings);
+    this.enter(mappings);
   };
 
   /** Installs translations of pages with contiguous frames that this device may use as they are. Requires: `isInvalidating` is false. */
   installRun(vpn: number, pages: number, frame: number, write: boolean): void {
-    const mappings = this.#mappings.clear();
+    const mappings = this.mappings.clear();
     for (let page = 0; page < pages; page++) mappings.add(vpn + page, frame + page, write);
-    this.#enter(mappings);
+    this.enter(mappings);
   }
 
   /** Installs the writable translation of a page that is exclusive to this device now; one that allowed less leaves the caches. Nothing, once the device has left. */
   installAlone(vpn: number, frame: number): void {
-    if (!this.#open || this.isInvalidating) return;
+    if (!this.open || this.isInvalidating) return;
     this.installRun(vpn, 1, frame, true);
-    const changed = this.#changed.clear();
+    const changed = this.changed.clear();
     changed.add(vpn, 1);
-    if (this.#works) this.#guard(() => this.#flush(changed));
+    if (this.works) this.guard(() => this.flush(changed));
   }
 
   /** Frame behind a page in the ready-made table. Requires: it has one, and the driver does not translate by itself. */
   frameBehind(vpn: number): number {
-    const { core } = this.#platform;
-    core.entry(this.#table!.table, vpn);
+    const { core } = this.platform;
+    core.entry(this.table!.table, vpn);
     return core.entryLow;
   }
 
   /** Installs the answer of a range fault; translations whose rights changed leave the device's caches. */
   readonly installWords: InstallAnswer = (words, vpn, pages) => {
-    if (!this.#works) return;
-    const mappings = this.#mappings.clear();
-    const changed = this.#changed.clear();
+    if (!this.works) return;
+    const mappings = this.mappings.clear();
+    const changed = this.changed.clear();
     for (let i = 0; i < pages; i++) {
       const high = words[i * 2 + 1]!;
       if (high < HMM_VALID) continue;
       const write = (high & HMM_WRITE) !== 0;
       mappings.add(vpn + i, words[i * 2]!, write);
-      if (this.#table) {
-        const old = this.#platform.core.entry(this.#table.table, vpn + i);
+      if (this.table) {
+        const old = this.platform.core.entry(this.table.table, vpn + i);
         if ((old & L.ENTRY_KIND) === L.KIND_PRESENT && ((old & L.ENTRY_WRITE) !== 0) !== write) changed.add(vpn + i, 1);
       } else changed.add(vpn + i, 1);
     }
-    this.#enter(mappings);
-    if (changed.count > 0) this.#guard(() => this.#flush(changed));
+    this.enter(mappings);
+    if (changed.count > 0) this.guard(() => this.flush(changed));
   };
 
   /** Removes this device's translations of these pages, table first, then caches. A ticket: the flush is unfinished. */
   withdraw(ranges: Ranges): Ticket | undefined {
     try {
       this.pmap.release(ranges);
-      const ticket = this.#flush(this.#withOvershoot(ranges));
-      if (ticket) this.#flushes.push(ticket);
+      const ticket = this.flush(this.withOvershoot(ranges));
+      if (ticket) this.flushes.push(ticket);
       return ticket;
     } catch (error) {
       // Taking away cannot fail: a driver that throws is out of the game, and nothing will be translated through it any more.
-      this.#fail(error);
+      this.fail(error);
       return undefined;
     }
   }
 
   /** The ranges, and what the ready-made table had to let go around them. */
-  #withOvershoot(ranges: Ranges): Ranges {
-    const overshoot = this.#table?.overshoot;
+  private withOvershoot(ranges: Ranges): Ranges {
+    const overshoot = this.table?.overshoot;
     if (!overshoot || overshoot.count === 0) return ranges;
     ranges.each((vpn, pages) => overshoot.add(vpn, pages));
     return overshoot;
@@ -500,57 +500,57 @@ export class Context implements SpaceMirror, Locator {
 
   /** Whether a flush of this device is unfinished: until then it may use what it knew, since nothing has been copied or freed. */
   get flushing(): boolean {
-    while (this.#flushes.length > 0 && this.#flushes[0]!.state !== 'pending') this.#flushes.shift();
-    return this.#flushes.length > 0;
+    while (this.flushes.length > 0 && this.flushes[0]!.state !== 'pending') this.flushes.shift();
+    return this.flushes.length > 0;
   }
 
   /** The driver's own service of a batch. */
   service(batch: FaultBatch): Step | undefined {
     const { fault } = this.mmu;
-    return fault && this.#guard(() => fault.service(batch));
+    return fault && this.guard(() => fault.service(batch));
   }
 
-  get #works(): boolean {
-    return this.#open && !this.#failed;
+  private get works(): boolean {
+    return this.open && !this.failed;
   }
 
   /** Throws EBADF once detached, ENODEV once failed. */
   requireWorking(verb: string): void {
     this.space.requireOpen(verb);
-    if (!this.#open) throw fail('EBADF', verb, this.name, 'has been detached from this address space');
-    if (this.#failed) throw fail('ENODEV', verb, this.name, `has failed: ${this.#failed.message}`);
+    if (!this.open) throw fail('EBADF', verb, this.name, 'has been detached from this address space');
+    if (this.failed) throw fail('ENODEV', verb, this.name, `has failed: ${this.failed.message}`);
   }
 
   /** Marks the context failed when a driver operation throws; the error goes on to the caller. */
-  #guard<T>(operation: () => T): T {
+  private guard<T>(operation: () => T): T {
     try {
       return operation();
     } catch (error) {
-      this.#fail(error);
-      throw this.#failed!;
+      this.fail(error);
+      throw this.failed!;
     }
   }
 
   /** A driver operation threw, or broke its contract: nothing goes through this context from now on. */
   failWith(error: unknown): FarfaultError {
-    this.#fail(error);
-    return this.#failed!;
+    this.fail(error);
+    return this.failed!;
   }
 
   /** The last act of a detach: the notifier is gone, nothing of the device is left in the space. */
   end(): void {
-    this.#open = false;
+    this.open = false;
     remove(this.device.contexts, this);
     remove(this.space.mirrors, this as SpaceMirror);
     try {
       this.mmu.detach?.();
-      if (this.mmu.pmap && this.mmu.pmap !== this.#table) this.mmu.pmap.destroy?.();
+      if (this.mmu.pmap && this.mmu.pmap !== this.table) this.mmu.pmap.destroy?.();
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
     }
-    this.#readyTlb?.destroy();
-    this.#table?.destroy();
-    const { events } = this.#platform;
+    this.readyTlb?.destroy();
+    this.table?.destroy();
+    const { events } = this.platform;
     if (events.heard) events.emit({ type: 'context.detached', space: this.space.id, device: this.name });
   }
 
@@ -559,32 +559,32 @@ export class Context implements SpaceMirror, Locator {
     return new RemoveNotifier(this.notifier);
   }
 
-  #chooseTlb(): Tlb | undefined {
+  private chooseTlb(): Tlb | undefined {
     if (this.mmu.walk) return this.mmu.tlb;
     if (this.mmu.pmap && !(this.mmu.pmap instanceof DeviceTable)) {
       throw fail('EINVAL', `${this.name}.walk`, undefined, 'is required: only the driver can translate through a pmap of its own');
     }
-    if (this.mmu.tlb && this.mmu.tlb !== this.#readyTlb && !this.#readyTlb) {
+    if (this.mmu.tlb && this.mmu.tlb !== this.readyTlb && !this.readyTlb) {
       throw fail('EINVAL', `${this.name}.walk`, undefined, 'is required: only the driver can look up a tlb of its own');
     }
-    if (!this.#readyTlb) return this.makeTlb();
-    return this.mmu.tlb ?? this.#readyTlb;
+    if (!this.readyTlb) return this.makeTlb();
+    return this.mmu.tlb ?? this.readyTlb;
   }
 
   /** A context that has left or failed while the answer was on its way takes nothing in. */
-  #enter(mappings: Mappings): void {
-    if (mappings.count === 0 || !this.#works) return;
-    this.#full = false;
+  private enter(mappings: Mappings): void {
+    if (mappings.count === 0 || !this.works) return;
+    this.full = false;
     try {
       this.pmap.enter(mappings);
     } catch (error) {
       // What has no room in the ready-made table is not entered: the device faults on it again.
       if (!isFarfaultError(error) || error.code !== 'ENOMEM') throw this.failWith(error);
-      this.#full = true;
+      this.full = true;
     }
   }
 
-  #flush(ranges: Ranges): Ticket | undefined {
+  private flush(ranges: Ranges): Ticket | undefined {
     const { tlb } = this;
     if (!tlb) return undefined;
     const answer = ranges.count > 1 && tlb.invalidateCoalesced ? tlb.invalidateCoalesced(ranges) : tlb.invalidate(ranges);
@@ -595,8 +595,8 @@ export class Context implements SpaceMirror, Locator {
    * The notifier callback. Own migrations release nothing here: they withdraw exactly what they move, when it has been collected. Nor do own exclusive pages, whose translation is about to be replaced. But
    * the sequence is stored for them, too: a range fault of this device that has looked at the pages before looks again.
    */
-  #invalidate(event: InvalidateEvent): boolean | Ticket {
-    const { events } = this.#platform;
+  private invalidate(event: InvalidateEvent): boolean | Ticket {
+    const { events } = this.platform;
     events.counters.invalidations++;
     const ignored = (event.reason === 'MIGRATE' || event.reason === 'EXCLUSIVE') && event.owner === this.device.owner;
     if (events.heard) {
@@ -605,25 +605,25 @@ export class Context implements SpaceMirror, Locator {
     }
     this.notifier.setSequence(event.sequence);
     if (ignored) return true;
-    const ranges = this.#ranges.clear();
+    const ranges = this.ranges.clear();
     ranges.add(event.start, event.end - event.start);
     return this.withdraw(ranges) ?? true;
   }
 
-  #fail(error: unknown): void {
-    if (this.#failed) return;
+  private fail(error: unknown): void {
+    if (this.failed) return;
     const message = error instanceof Error ? error.message : String(error);
-    this.#failed = isFarfaultError(error) ? error : fail('ENODEV', `driver ${this.name}`, message, 'threw');
+    this.failed = isFarfaultError(error) ? error : fail('ENODEV', `driver ${this.name}`, message, 'threw');
     // Nothing is translated through it any more, whatever its driver has left behind.
-    const everything = this.#ranges.clear();
+    const everything = this.ranges.clear();
     everything.add(0, VPN_LIMIT);
-    this.#table?.release(everything);
-    this.#readyTlb?.invalidate(everything);
-    const { events } = this.#platform;
+    this.table?.release(everything);
+    this.readyTlb?.invalidate(everything);
+    const { events } = this.platform;
     if (events.heard) events.emit({ type: 'context.failed', space: this.space.id, device: this.name, message });
   }
 
-  #checked(step: DeviceAccess, addr: number): Uint8Array {
+  private checked(step: DeviceAccess, addr: number): Uint8Array {
     if (step.outcome === 'done') return step.bytes;
     throw accessError(step.name, addr + step.done, step.outcome);
   }

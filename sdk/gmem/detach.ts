@@ -20,108 +20,108 @@ const ENDED = 5;
 
 export class Detach implements Step {
   readonly name = 'detach';
-  readonly #platform: Platform;
-  readonly #context: Context;
-  readonly #migration: Migration;
-  readonly #revoke: Revoke;
+  private readonly platform: Platform;
+  private readonly context: Context;
+  private readonly migration: Migration;
+  private readonly revoke: Revoke;
   /** Made for the last context. */
-  #evacuate: Evacuate | undefined;
-  #remove: RemoveNotifier | undefined;
-  #flush: Ticket | undefined;
-  #phase = LOCK;
+  private evacuate: Evacuate | undefined;
+  private remove: RemoveNotifier | undefined;
+  private flush: Ticket | undefined;
+  private phase = LOCK;
   /** Memory whose pages are being brought home, and the page to look at next. */
-  #memory = 0;
-  #vpn = 0;
+  private memory = 0;
+  private vpn = 0;
 
   constructor(platform: Platform, context: Context) {
-    this.#platform = platform;
-    this.#context = context;
-    this.#migration = new Migration(platform);
-    this.#revoke = new Revoke(platform);
+    this.platform = platform;
+    this.context = context;
+    this.migration = new Migration(platform);
+    this.revoke = new Revoke(platform);
   }
 
   next(run: Run): Progress {
-    const { space } = this.#context;
-    switch (this.#phase) {
+    const { space } = this.context;
+    switch (this.phase) {
       case LOCK:
         if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
         // While this one waited, another may have been quicker.
-        if (!this.#context.isAttached) {
+        if (!this.context.isAttached) {
           space.mmapLock.release(run);
           return DONE;
         }
-        this.#phase = HOME;
+        this.phase = HOME;
       // falls through
       case HOME: {
-        const progress = this.#next(run);
+        const progress = this.nextPart(run);
         if (progress !== undefined) return progress;
-        this.#requireEmpty();
-        this.#phase = REST;
-        this.#memory = 0;
+        this.requireEmpty();
+        this.phase = REST;
+        this.memory = 0;
       }
       // falls through
       case REST: {
-        const progress = this.#evacuated(run);
+        const progress = this.evacuated(run);
         if (progress !== undefined) return progress;
-        this.#phase = WITHDRAW;
+        this.phase = WITHDRAW;
       }
       // falls through
       case WITHDRAW: {
         const everything = new Ranges();
         everything.add(0, 2 ** L.VPN_BITS);
-        this.#flush = this.#context.withdraw(everything);
-        this.#phase = FLUSHED;
+        this.flush = this.context.withdraw(everything);
+        this.phase = FLUSHED;
       }
       // falls through
       case FLUSHED:
-        if (this.#flush?.state === 'pending') return run.waitFor(this.#flush);
-        this.#remove = this.#context.removeNotifierStep();
-        this.#phase = ENDED;
-        return run.call(this.#remove);
+        if (this.flush?.state === 'pending') return run.waitFor(this.flush);
+        this.remove = this.context.removeNotifierStep();
+        this.phase = ENDED;
+        return run.call(this.remove);
       default:
         // Held to the end: a fault that came in between would bring pages to a device that is not there any more.
-        this.#context.end();
+        this.context.end();
         space.mmapLock.release(run);
         return DONE;
     }
   }
 
   abort(run: Run): void {
-    const { mmapLock } = this.#context.space;
+    const { mmapLock } = this.context.space;
     if (run.holds(mmapLock)) mmapLock.release(run);
   }
 
   /** Brings the next mapped part that has pages of this device home, or waits for one that is on its way; undefined: there is none. */
-  #next(run: Run): Progress | undefined {
-    const { space, device } = this.#context;
-    const { core, pageLocks } = this.#platform;
+  private nextPart(run: Run): Progress | undefined {
+    const { space, device } = this.context;
+    const { core, pageLocks } = this.platform;
     for (;;) {
-      const memory = device.memories[this.#memory];
+      const memory = device.memories[this.memory];
       if (!memory) return undefined;
-      const found = this.#vpn >= 2 ** L.VPN_BITS ? 2 ** L.VPN_BITS : this.#mapped(this.#vpn);
+      const found = this.vpn >= 2 ** L.VPN_BITS ? 2 ** L.VPN_BITS : this.mapped(this.vpn);
       if (found === 2 ** L.VPN_BITS) {
-        this.#memory++;
-        this.#vpn = 0;
+        this.memory++;
+        this.vpn = 0;
         continue;
       }
-      this.#vpn = found + 1;
+      this.vpn = found + 1;
       const vma = space.vmas.find(found);
       const kind = core.entry(space.table, found) & L.ENTRY_KIND;
       if (!vma || !memory.node.holds(core.entryLow)) continue;
       if (kind === L.KIND_MIGRATION) {
-        this.#vpn = found;
+        this.vpn = found;
         return run.waitFor(pageLocks.wait(core.entryLow));
       }
       if (kind === L.KIND_EXCLUSIVE) {
-        this.#vpn = found;
-        return run.call(this.#revoke.of(space, found));
+        this.vpn = found;
+        return run.call(this.revoke.of(space, found));
       }
       // A present page without rights is not looked at by address.
-      if (kind === L.KIND_PROTNONE) return run.call(this.#migration.framesToHost([core.headOf(core.entryLow)], memory, 'detach'));
+      if (kind === L.KIND_PROTNONE) return run.call(this.migration.framesToHost([core.headOf(core.entryLow)], memory, 'detach'));
       if (!isOn(kind)) continue;
-      const pages = this.#stretch(found, Math.min(vma.end, found + L.WORDS_MAX)) - found;
-      this.#vpn = found + pages;
-      return run.call(this.#migration.toHost(space, found, pages, memory, 'detach', found));
+      const pages = this.stretch(found, Math.min(vma.end, found + L.WORDS_MAX)) - found;
+      this.vpn = found + pages;
+      return run.call(this.migration.toHost(space, found, pages, memory, 'detach', found));
     }
   }
 
@@ -129,11 +129,11 @@ export class Detach implements Step {
    * With the last context everything goes home: a child may have pages on the device without a context of its own. Those that cannot, for want of host memory or because they are pinned, stay, and the CPU
    * finds them there; but not in a memory that only the driver can read, or hands the pages out of.
    */
-  #evacuated(run: Run): Progress | undefined {
-    const { device } = this.#context;
+  private evacuated(run: Run): Progress | undefined {
+    const { device } = this.context;
     if (device.contexts.length > 1) return undefined;
-    const before = device.memories[this.#memory - 1];
-    const left = this.#evacuate && before ? this.#evacuate.left : L.FRAME_NONE;
+    const before = device.memories[this.memory - 1];
+    const left = this.evacuate && before ? this.evacuate.left : L.FRAME_NONE;
     if (left !== L.FRAME_NONE && (before!.node.allocator === 'driver' || before!.node.bytesIn === 'external')) {
       throw fail(
         'EAGAIN',
@@ -142,36 +142,36 @@ export class Detach implements Step {
         'could not be brought home: it is pinned, or host memory is exhausted; another address space has it',
       );
     }
-    const memory = device.memories[this.#memory++];
+    const memory = device.memories[this.memory++];
     if (!memory) return undefined;
-    this.#evacuate ??= new Evacuate(this.#platform);
-    return run.call(this.#evacuate.of(memory, 'detach'));
+    this.evacuate ??= new Evacuate(this.platform);
+    return run.call(this.evacuate.of(memory, 'detach'));
   }
 
   /** The first page from `vpn` on that is exclusive to a device, or `end`: a migration passes over such a page, which has to be revoked first. */
-  #stretch(vpn: number, end: number): number {
-    const { core } = this.#platform;
+  private stretch(vpn: number, end: number): number {
+    const { core } = this.platform;
     let next = vpn;
-    while (next < end && (core.entry(this.#context.space.table, next) & L.ENTRY_KIND) !== L.KIND_EXCLUSIVE) next++;
+    while (next < end && (core.entry(this.context.space.table, next) & L.ENTRY_KIND) !== L.KIND_EXCLUSIVE) next++;
     return next;
   }
 
   /** The next page from `vpn` on with an entry; the end of the address space when there is none. */
-  #mapped(vpn: number): number {
-    const { core } = this.#platform;
+  private mapped(vpn: number): number {
+    const { core } = this.platform;
     for (let from = vpn; from < 2 ** L.VPN_BITS; from += 2 ** 31) {
-      const found = core.exports.rangeNext(this.#context.space.table, from, Math.min(2 ** L.VPN_BITS - from, 2 ** 31));
+      const found = core.exports.rangeNext(this.context.space.table, from, Math.min(2 ** L.VPN_BITS - from, 2 ** 31));
       if (found >= 0) return found;
     }
     return 2 ** L.VPN_BITS;
   }
 
   /** A page that could not come home (no host frame, a pin) keeps the device: nothing is lost, and the detach can be tried again. */
-  #requireEmpty(): void {
-    const { space, device } = this.#context;
-    const { core } = this.#platform;
+  private requireEmpty(): void {
+    const { space, device } = this.context;
+    const { core } = this.platform;
     if (device.memories.length === 0) return;
-    for (let vpn = this.#mapped(0); vpn < 2 ** L.VPN_BITS; vpn = this.#mapped(vpn + 1)) {
+    for (let vpn = this.mapped(0); vpn < 2 ** L.VPN_BITS; vpn = this.mapped(vpn + 1)) {
       if (isOn(core.entry(space.table, vpn) & L.ENTRY_KIND) && device.holding(core.entryLow)) {
         throw fail(
           'EAGAIN',

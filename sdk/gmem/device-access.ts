@@ -17,147 +17,147 @@ export class DeviceAccess implements Step {
   outcome: AccessOutcome = 'done';
   done = 0;
   readonly bytes: Uint8Array;
-  readonly #platform: Platform;
-  readonly #context: Context;
-  readonly #addr: number;
-  readonly #write: boolean;
-  readonly #serve: ServeFault;
-  #batch: FaultBatch | undefined;
-  #vpn = 0;
+  private readonly platform: Platform;
+  private readonly context: Context;
+  private readonly addr: number;
+  private readonly write: boolean;
+  private readonly serve: ServeFault;
+  private batch: FaultBatch | undefined;
+  private vpn = 0;
   /** At a page that does not translate: a fault is to be served. */
-  #stalled = false;
-  #attempts = 0;
+  private stalled = false;
+  private attempts = 0;
 
   constructor(platform: Platform, context: Context, addr: number, bytes: Uint8Array, write: boolean) {
     this.name = write ? 'write' : 'read';
-    this.#platform = platform;
-    this.#context = context;
-    this.#addr = addr;
-    this.#write = write;
+    this.platform = platform;
+    this.context = context;
+    this.addr = addr;
+    this.write = write;
     this.bytes = bytes;
-    this.#serve = new ServeFault(platform, context);
+    this.serve = new ServeFault(platform, context);
   }
 
   next(run: Run): Progress {
-    const context = this.#context;
+    const context = this.context;
     const lock = context.device.batch;
     context.requireWorking(this.name);
-    if (this.#stalled) {
+    if (this.stalled) {
       if (!lock.tryAcquire(run)) return run.waitFor(lock);
-      this.#stalled = false;
-      return run.call(this.#fault());
+      this.stalled = false;
+      return run.call(this.fault());
     }
-    if (this.#batch) {
-      const goesOn = this.#settled();
+    if (this.batch) {
+      const goesOn = this.settled();
       lock.release(run);
       if (!goesOn) return DONE;
     }
     while (this.done < this.bytes.length) {
-      const done = this.#advance();
+      const done = this.advance();
       if (done > 0) {
-        this.#attempts = 0;
+        this.attempts = 0;
         this.done += done;
         continue;
       }
-      if (this.#platform.core.stopReason === L.STOP_BYTES) return this.#end('bus error');
-      if (++this.#attempts > ATTEMPTS_MAX) return this.#end('no progress');
-      this.#stalled = true;
+      if (this.platform.core.stopReason === L.STOP_BYTES) return this.end('bus error');
+      if (++this.attempts > ATTEMPTS_MAX) return this.end('no progress');
+      this.stalled = true;
       return AGAIN;
     }
     return DONE;
   }
 
   abort(run: Run): void {
-    const { device } = this.#context;
+    const { device } = this.context;
     if (!run.holds(device.batch)) return;
     device.endBatch();
     device.batch.release(run);
   }
 
-  #end(outcome: AccessOutcome): typeof DONE {
+  private end(outcome: AccessOutcome): typeof DONE {
     this.outcome = outcome;
     return DONE;
   }
 
   /** Moves bytes up to the first page that does not translate; returns how many. */
-  #advance(): number {
-    const { core } = this.#platform;
-    const addr = this.#addr + this.done;
-    if (this.#context.mmu.walk) return this.#advanceByWalk(addr);
+  private advance(): number {
+    const { core } = this.platform;
+    const addr = this.addr + this.done;
+    if (this.context.mmu.walk) return this.advanceByWalk(addr);
     const length = Math.min(this.bytes.length - this.done, L.AREA_BYTES_LENGTH);
     const buffer = core.area(L.AREA_BYTES);
     const part = this.bytes.subarray(this.done, this.done + length);
-    if (this.#write) core.u8.set(part, buffer);
-    const done = core.exports.copyThrough(this.#context.slot, addr, length, buffer, this.#write ? 1 : 0);
-    if (!this.#write) part.set(core.u8.subarray(buffer, buffer + done));
-    this.#vpn = core.stopVpn;
+    if (this.write) core.u8.set(part, buffer);
+    const done = core.exports.copyThrough(this.context.slot, addr, length, buffer, this.write ? 1 : 0);
+    if (!this.write) part.set(core.u8.subarray(buffer, buffer + done));
+    this.vpn = core.stopVpn;
     return done;
   }
 
-  #advanceByWalk(addr: number): number {
-    const { core } = this.#platform;
+  private advanceByWalk(addr: number): number {
+    const { core } = this.platform;
     const vpn = Math.floor(addr / L.PAGE_BYTES);
-    this.#vpn = vpn;
+    this.vpn = vpn;
     core.setHeader(L.H_STOP_REASON, L.STOP_FAULT);
-    const at = translated(this.#platform, this.#context, vpn, this.#write);
+    const at = translated(this.platform, this.context, vpn, this.write);
     if (at === undefined) return 0;
     if (at === 0) {
       core.setHeader(L.H_STOP_REASON, L.STOP_BYTES);
       return 0;
     }
-    this.#context.translations++;
+    this.context.translations++;
     const offset = addr % L.PAGE_BYTES;
     const part = this.bytes.subarray(this.done, this.done + Math.min(this.bytes.length - this.done, L.PAGE_BYTES - offset));
-    if (this.#write) core.u8.set(part, at + offset);
+    if (this.write) core.u8.set(part, at + offset);
     else part.set(core.u8.subarray(at + offset, at + offset + part.length));
     return part.length;
   }
 
   /** The step that serves the fault, through the driver's own service where it has one. */
-  #fault(): Step {
-    const { counters } = this.#platform.events;
-    const context = this.#context;
-    const record = { vpn: this.#vpn, write: this.#write, lane: 0, spanStart: this.#vpn, spanPages: 1 };
-    this.#batch = new FaultBatch([record], 0);
+  private fault(): Step {
+    const { counters } = this.platform.events;
+    const context = this.context;
+    const record = { vpn: this.vpn, write: this.write, lane: 0, spanStart: this.vpn, spanPages: 1 };
+    this.batch = new FaultBatch([record], 0);
     counters.deviceFaults[context.name] = (counters.deviceFaults[context.name] ?? 0) + 1;
-    this.#platform.events.countBatch(1);
-    if (this.#platform.events.heard)
-      this.#platform.events.emit({
+    this.platform.events.countBatch(1);
+    if (this.platform.events.heard)
+      this.platform.events.emit({
         type: 'fault.device',
         space: context.space.id,
         device: context.name,
-        vpn: this.#vpn,
-        write: this.#write,
+        vpn: this.vpn,
+        write: this.write,
         lane: 0,
       });
-    return context.service(this.#batch) ?? this.#serve.of(this.#vpn, this.#write);
+    return context.service(this.batch) ?? this.serve.of(this.vpn, this.write);
   }
 
   /** Takes note of how the fault ended; false when the access ends with it. */
-  #settled(): boolean {
-    const batch = this.#batch!;
-    const context = this.#context;
-    const { counters } = this.#platform.events;
-    this.#batch = undefined;
+  private settled(): boolean {
+    const batch = this.batch!;
+    const context = this.context;
+    const { counters } = this.platform.events;
+    this.batch = undefined;
     context.device.endBatch();
     if (!context.mmu.fault) {
-      const { outcome } = this.#serve;
+      const { outcome } = this.serve;
       if (outcome === 'no memory' || outcome === 'bus error') {
         this.outcome = outcome;
         return false;
       }
-      settle(batch, { vpn: this.#vpn, write: this.#write }, outcome, context);
+      settle(batch, { vpn: this.vpn, write: this.write }, outcome, context);
     }
-    const { events } = this.#platform;
+    const { events } = this.platform;
     const { coalesced, deferred } = batch;
     counters.coalesced += coalesced;
     counters.deferred += deferred;
     const place = { space: context.space.id, device: context.name };
     if (events.heard) events.emit({ type: 'batch.served', ...place, records: 1, coalesced, deferred, overflow: 0 });
-    const cancelled = batch.cancelled(this.#vpn, this.#write);
+    const cancelled = batch.cancelled(this.vpn, this.write);
     if (!cancelled) return true;
     counters.cancelled++;
-    if (events.heard) events.emit({ type: 'fault.cancelled', ...place, vpn: this.#vpn, reason: cancelled });
+    if (events.heard) events.emit({ type: 'fault.cancelled', ...place, vpn: this.vpn, reason: cancelled });
     this.outcome = cancelled;
     return false;
   }

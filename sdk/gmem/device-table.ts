@@ -21,13 +21,13 @@ export const DEVICE_TLB_SETS = 256;
 export class DeviceTable implements Pmap {
   /** Descriptor address in the core. */
   readonly table: number;
-  readonly #core: Core;
-  readonly #locate: (vpn: number, frame: number, write: boolean) => Translation;
+  private readonly core: Core;
+  private readonly locate: (vpn: number, frame: number, write: boolean) => Translation;
 
   /** Pages around the last `release` that had to go along with it: their caches are to be emptied too. */
   readonly overshoot: Ranges = new Ranges();
   /** Orders of the block entries it may use, largest first. */
-  readonly #orders: readonly number[];
+  private readonly orders: readonly number[];
 
   /** `pageBytes`: the page sizes that its entries may have, 4096 among them. */
   constructor(
@@ -38,40 +38,40 @@ export class DeviceTable implements Pmap {
     locate: (vpn: number, frame: number, write: boolean) => Translation,
   ) {
     checkGeometry(geometry);
-    this.#orders = pageBytes
+    this.orders = pageBytes
       .map((bytes) => Math.log2(bytes / L.PAGE_BYTES))
       .filter((order) => order > 0)
       .sort((a, b) => b - a);
-    this.#core = core;
-    this.#locate = locate;
+    this.core = core;
+    this.locate = locate;
     this.table = core.tableCreate(geometry.bits, false);
     if (this.table === 0) throw fail('ENOMEM', 'device tables', core.plan.tables, 'is all that the machine has room for');
     core.setField(this.table, L.TABLE_HOME, home);
   }
 
   enter(mappings: Mappings): void {
-    const { exports } = this.#core;
+    const { exports } = this.core;
     mappings.eachFrame((vpn, pages, frame, write) => {
       const high = L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0);
       let at = 0;
       while (at < pages) {
-        const order = this.#fitting(vpn + at, frame + at, pages - at);
+        const order = this.fitting(vpn + at, frame + at, pages - at);
         const done =
           order > 0
             ? exports.rangeMapOrder(this.table, vpn + at, frame + at, high, order)
-            : exports.rangeMap(this.table, vpn + at, this.#upToBlock(vpn + at, pages - at), frame + at, high);
+            : exports.rangeMap(this.table, vpn + at, this.upToBlock(vpn + at, pages - at), frame + at, high);
         at += done;
         if (done > 0) continue;
         // A block is in the way: it is cut, and the rest of it stays.
-        const cut = this.#core.stopReason === L.STOP_SPLIT && exports.rangeSplit(this.table, vpn + at) !== 0;
-        if (!cut) throw fail('ENOMEM', 'table pages', this.#core.plan.tablePages, 'are used up: the device table cannot grow');
+        const cut = this.core.stopReason === L.STOP_SPLIT && exports.rangeSplit(this.table, vpn + at) !== 0;
+        if (!cut) throw fail('ENOMEM', 'table pages', this.core.plan.tablePages, 'are used up: the device table cannot grow');
       }
     });
   }
 
   /** Order of the largest entry that can begin here; 0: a base page. */
-  #fitting(vpn: number, frame: number, pages: number): number {
-    for (const order of this.#orders) {
+  private fitting(vpn: number, frame: number, pages: number): number {
+    for (const order of this.orders) {
       const size = 2 ** order;
       if (pages >= size && vpn % size === 0 && frame % size === 0) return order;
     }
@@ -79,8 +79,8 @@ export class DeviceTable implements Pmap {
   }
 
   /** Base pages from here to where a block could begin. */
-  #upToBlock(vpn: number, pages: number): number {
-    const smallest = this.#orders[this.#orders.length - 1];
+  private upToBlock(vpn: number, pages: number): number {
+    const smallest = this.orders[this.orders.length - 1];
     if (smallest === undefined) return pages;
     const size = 2 ** smallest;
     return Math.min(pages, size - (vpn % size));
@@ -90,19 +90,19 @@ export class DeviceTable implements Pmap {
     this.overshoot.clear();
     ranges.each((vpn, pages) => {
       // A range may be the whole address space; counts cross the boundary as 32 bits.
-      for (let done = 0; done < pages; done += 2 ** 30) this.#unmap(vpn + done, Math.min(pages - done, 2 ** 30));
+      for (let done = 0; done < pages; done += 2 ** 30) this.unmap(vpn + done, Math.min(pages - done, 2 ** 30));
     });
   }
 
   /** Taking away cannot fail: where there is no table page to cut a block at a border of the range, the whole block goes, and the device will fault on the rest. */
-  #unmap(vpn: number, pages: number): void {
-    const { exports } = this.#core;
+  private unmap(vpn: number, pages: number): void {
+    const { exports } = this.core;
     const end = vpn + pages;
     for (let at = vpn; at < end;) {
       exports.rangeUnmap(this.table, at, end - at);
-      if (this.#core.stopReason === L.STOP_NONE) return;
-      at += this.#core.stopIndex;
-      const size = 2 ** this.#orders[0]!;
+      if (this.core.stopReason === L.STOP_NONE) return;
+      at += this.core.stopIndex;
+      const size = 2 ** this.orders[0]!;
       const block = at - (at % size);
       exports.rangeUnmap(this.table, block, size);
       this.overshoot.add(block, size);
@@ -111,7 +111,7 @@ export class DeviceTable implements Pmap {
   }
 
   protect(ranges: Ranges, write: boolean): void {
-    const { exports } = this.#core;
+    const { exports } = this.core;
     ranges.each((vpn, pages) => {
       exports.rangeProtect(this.table, vpn, pages, write ? 0 : L.ENTRY_WRITE, write ? L.ENTRY_WRITE : 0);
     });
@@ -119,21 +119,21 @@ export class DeviceTable implements Pmap {
 
   /** The translation of a page if the table allows the access; for a driver's own cache. */
   walk(vpn: number, access: Access): Translation | undefined {
-    const core = this.#core;
+    const core = this.core;
     const high = core.entry(this.table, vpn);
     if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return undefined;
     const write = (high & L.ENTRY_WRITE) !== 0;
     if (access === 'write' && !write) return undefined;
-    return this.#locate(vpn, core.entryLow, write);
+    return this.locate(vpn, core.entryLow, write);
   }
 
   /** Mapped pages. */
   get pages(): number {
-    return this.#core.field(this.table, L.TABLE_PAGES);
+    return this.core.field(this.table, L.TABLE_PAGES);
   }
 
   destroy(): void {
-    this.#core.exports.tableDestroy(this.table);
+    this.core.exports.tableDestroy(this.table);
   }
 }
 
@@ -141,19 +141,19 @@ export class DeviceTable implements Pmap {
 export class DeviceTlb implements Tlb {
   /** Slot address in the core. */
   readonly slot: number;
-  readonly #core: Core;
+  private readonly core: Core;
 
   constructor(core: Core, table: DeviceTable, sets: number) {
     if (!Number.isInteger(sets) || sets < 1 || sets > L.TLB_SETS_MAX || (sets & (sets - 1)) !== 0) {
       throw fail('EINVAL', 'deviceTlb.sets', sets, `is not a power of two between 1 and ${L.TLB_SETS_MAX}`);
     }
-    this.#core = core;
+    this.core = core;
     this.slot = core.tlbCreate(table.table, sets);
     if (this.slot === 0) throw fail('ENOMEM', 'device TLBs', core.plan.tlbs, 'is all that the machine has room for');
   }
 
   invalidate(ranges: Ranges): void {
-    const { exports } = this.#core;
+    const { exports } = this.core;
     ranges.each((vpn, pages) => {
       if (pages >= 2 ** 32) exports.tlbFlush(this.slot);
       else exports.tlbInvalidate(this.slot, vpn, pages);
@@ -162,11 +162,11 @@ export class DeviceTlb implements Tlb {
 
   /** Looked-up pages. */
   get counts(): { readonly hit: number; readonly miss: number } {
-    return { hit: this.#core.counter(this.slot, L.TLB_HITS), miss: this.#core.counter(this.slot, L.TLB_MISSES) };
+    return { hit: this.core.counter(this.slot, L.TLB_HITS), miss: this.core.counter(this.slot, L.TLB_MISSES) };
   }
 
   destroy(): void {
-    this.#core.exports.tlbDestroy(this.slot);
+    this.core.exports.tlbDestroy(this.slot);
   }
 }
 

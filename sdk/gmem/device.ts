@@ -43,12 +43,12 @@ export class Device implements Attachable<Context>, MigrationDevice {
   readonly iommu: Iommu | undefined;
   /** One fault batch at a time: drivers and memories keep what it needs by the device. */
   readonly batch: Lock;
-  readonly #platform: Platform;
-  readonly #memories: OwnMemory[] = [];
+  private readonly platform: Platform;
+  private readonly plugged: OwnMemory[] = [];
 
   constructor(platform: Platform, owner: number, driver: Driver) {
     checkDriver(driver);
-    this.#platform = platform;
+    this.platform = platform;
     this.name = driver.name;
     this.driver = driver;
     this.owner = owner;
@@ -58,29 +58,29 @@ export class Device implements Attachable<Context>, MigrationDevice {
     this.iommu = driver.dma?.iovaBits === 0 ? undefined : new Iommu(driver.dma?.iovaBits ?? L.ADDRESS_BITS);
     this.pageBytes = driver.pageBytes ?? [L.PAGE_BYTES];
     try {
-      for (const description of driver.memory ?? []) this.#plug(description);
+      for (const description of driver.memory ?? []) this.plug(description);
     } catch (error) {
-      for (const memory of [...this.#memories].reverse()) this.drop(memory);
+      for (const memory of [...this.plugged].reverse()) this.drop(memory);
       throw error;
     }
   }
 
   /** The context of this device in a space. Models: `gm_as_attach`. */
   attachTo(space: AddressSpace): Context {
-    if (this.#platform.spaces.get(space.id) !== space) throw fail('EINVAL', 'attach.device', this.name, 'is of another machine');
+    if (this.platform.spaces.get(space.id) !== space) throw fail('EINVAL', 'attach.device', this.name, 'is of another machine');
     if (this.contexts.some((context) => context.space === space))
       throw fail('EINVAL', 'attach.device', this.name, 'is attached to this address space already');
-    return new Context(this.#platform, this, space);
+    return new Context(this.platform, this, space);
   }
 
   /** Its memories, by ascending index: those of `driver.memory`, in that order, then what was added. */
   get memories(): readonly OwnMemory[] {
-    return this.#memories;
+    return this.plugged;
   }
 
   /** The memory that faults bring pages to: its first one. */
   get memory(): OwnMemory | undefined {
-    return this.#memories[0];
+    return this.plugged[0];
   }
 
   /**
@@ -88,12 +88,12 @@ export class Device implements Attachable<Context>, MigrationDevice {
    * name; ENOMEM when it does not fit the machine (bytes, physical addresses, node slots). Models: `memremap_pages`.
    */
   addMemory(description: MemoryDescription): OwnMemory {
-    this.#platform.requireOpen('addMemory');
+    this.platform.requireOpen('addMemory');
     checkMemory(this.name, description);
     if (description.allocator === 'driver')
       throw fail('EINVAL', `${this.name}.memory.${description.name}.allocator`, 'driver', 'is not for a memory that is added later');
     if (description.bytesIn === 'external') for (const { mmu } of this.contexts) requireEngine(this.name, mmu.copy);
-    return this.#plug(description);
+    return this.plug(description);
   }
 
   /**
@@ -102,34 +102,34 @@ export class Device implements Attachable<Context>, MigrationDevice {
    * is what it was; what has come home stays there. Models: `memunmap_pages` after `migrate_device_range`.
    */
   removeMemory(memory: OwnMemory): void {
-    this.#platform.scheduler.runSync(this.removeMemoryStep(memory));
+    this.platform.scheduler.runSync(this.removeMemoryStep(memory));
   }
 
   async removeMemoryAsync(memory: OwnMemory): Promise<void> {
-    await this.#platform.scheduler.runAsync(this.removeMemoryStep(memory));
+    await this.platform.scheduler.runAsync(this.removeMemoryStep(memory));
   }
 
   removeMemoryStep(memory: OwnMemory): Unplug {
-    this.#platform.requireOpen('removeMemory');
-    if (!this.#memories.includes(memory)) throw fail('EINVAL', 'removeMemory.memory', memory, `is not a memory of ${this.name}`);
-    return new Unplug(this.#platform, this, memory);
+    this.platform.requireOpen('removeMemory');
+    if (!this.plugged.includes(memory)) throw fail('EINVAL', 'removeMemory.memory', memory, `is not a memory of ${this.name}`);
+    return new Unplug(this.platform, this, memory);
   }
 
   /** @internal The last act of an unplug. Requires: none of its frames is in use. */
   drop(memory: OwnMemory): void {
-    this.#platform.nodes.drop(memory.node);
-    this.#platform.memories.delete(memory.node.index);
-    this.#memories.splice(this.#memories.indexOf(memory), 1);
+    this.platform.nodes.drop(memory.node);
+    this.platform.memories.delete(memory.node.index);
+    this.plugged.splice(this.plugged.indexOf(memory), 1);
   }
 
   /** @internal The accesses of the batch have run: what it needed may be evicted again. */
   endBatch(): void {
-    for (const { spared } of this.#memories) if (spared.size > 0) spared.clear();
+    for (const { spared } of this.plugged) if (spared.size > 0) spared.clear();
   }
 
   /** The memory that a frame is in, if it is one of this device. */
   holding(frame: number): OwnMemory | undefined {
-    for (const memory of this.#memories) if (memory.node.holds(frame)) return memory;
+    for (const memory of this.plugged) if (memory.node.holds(frame)) return memory;
     return undefined;
   }
 
@@ -137,32 +137,32 @@ export class Device implements Attachable<Context>, MigrationDevice {
   memoryOf(frame: number): MemoryIndex {
     const own = this.holding(frame);
     if (own) return own.index;
-    const node = this.#platform.nodes.of(frame);
+    const node = this.platform.nodes.of(frame);
     return node.owner === 0 ? HOST : HOST - node.index;
   }
 
   /** The node with this memory index. */
   nodeAt(index: MemoryIndex): Node | undefined {
-    const { nodes } = this.#platform;
+    const { nodes } = this.platform;
     if (index >= 0) return this.memoryAt(index)?.node;
     return index === HOST ? nodes.list[0] : nodes.list.find((node) => node.index === HOST - index && node.owner > 0);
   }
 
   /** The memory with this index. */
   memoryAt(index: MemoryIndex): OwnMemory | undefined {
-    return this.#memories.find((memory) => memory.index === index);
+    return this.plugged.find((memory) => memory.index === index);
   }
 
   hasEngine(space: AddressSpace | undefined): boolean {
-    return this.#mover(space)?.mmu.copy !== undefined;
+    return this.mover(space)?.mmu.copy !== undefined;
   }
 
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void {
-    return this.#engine(space, copies, direction === 'to-device' ? 'toDevice' : 'toHost');
+    return this.engine(space, copies, direction === 'to-device' ? 'toDevice' : 'toHost');
   }
 
   zero(space: AddressSpace | undefined, copies: Copies): Ticket | void {
-    return this.#engine(space, copies, 'zero');
+    return this.engine(space, copies, 'zero');
   }
 
   withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void {
@@ -175,23 +175,23 @@ export class Device implements Attachable<Context>, MigrationDevice {
     return undefined;
   }
 
-  #plug(description: MemoryDescription): OwnMemory {
+  private plug(description: MemoryDescription): OwnMemory {
     let index = 0;
     while (this.memoryAt(index)) index++;
-    const memory = new OwnMemory(this.#platform, this, index, description);
-    this.#memories.push(memory);
-    this.#memories.sort((a, b) => a.index - b.index);
+    const memory = new OwnMemory(this.platform, this, index, description);
+    this.plugged.push(memory);
+    this.plugged.sort((a, b) => a.index - b.index);
     return memory;
   }
 
   /** The context in that space; any one when a migration has no space, or one in which the device is not (a child has its parent's pages). */
-  #mover(space: AddressSpace | undefined): Context | undefined {
+  private mover(space: AddressSpace | undefined): Context | undefined {
     return (space && this.contextOf(space)) ?? this.contexts[0];
   }
 
   /** Its copy engine; the core where it has none. */
-  #engine(space: AddressSpace | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
-    const context = this.#mover(space);
+  private engine(space: AddressSpace | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
+    const context = this.mover(space);
     const engine = context?.mmu.copy;
     if (!context || !engine?.[operation]) return copies.perform();
     try {
@@ -216,10 +216,10 @@ export class OwnMemory implements DeviceMemory {
   readonly device: Device;
   /** It is being unplugged: no frame of it is given away. */
   leaving = false;
-  readonly #platform: Platform;
+  private readonly platform: Platform;
 
   constructor(platform: Platform, device: Device, index: number, description: MemoryDescription) {
-    this.#platform = platform;
+    this.platform = platform;
     this.device = device;
     this.index = index;
     this.kind = description.kind;
@@ -241,11 +241,11 @@ export class OwnMemory implements DeviceMemory {
     if (this.node.allocator === 'core') return this.node.take(order);
     // A driver's own allocator has pages.
     if (order > 0) return L.FRAME_NONE;
-    const page = this.#driven((phys) => {
+    const page = this.driven((phys) => {
       const answer = phys.allocPage();
       if (answer === undefined) return undefined;
-      this.#requirePage('allocPage result', answer);
-      if (!this.#platform.core.exports.frameClaim(this.node.base + answer, 0))
+      this.requirePage('allocPage result', answer);
+      if (!this.platform.core.exports.frameClaim(this.node.base + answer, 0))
         throw fail('EINVAL', `${this.device.name}.phys.allocPage result`, answer, 'is in use already');
       return answer;
     });
@@ -254,14 +254,14 @@ export class OwnMemory implements DeviceMemory {
 
   victims(pages: number): readonly number[] {
     if (this.node.allocator === 'driver') {
-      const frames = this.#driven((phys) => {
+      const frames = this.driven((phys) => {
         const chosen = phys.victims?.((page) => this.spared.has(this.node.base + page)) ?? [];
-        for (const page of chosen) this.#requirePage('victims result', page);
+        for (const page of chosen) this.requirePage('victims result', page);
         return chosen.map((page) => this.node.base + page);
       });
       return frames ?? [];
     }
-    const { core } = this.#platform;
+    const { core } = this.platform;
     const spared = core.words(L.AREA_FREED, this.spared.size);
     let i = 0;
     for (const frame of this.spared) spared[i++] = frame;
@@ -289,7 +289,7 @@ export class OwnMemory implements DeviceMemory {
   }
 
   /** Asks the driver's allocator, which is one for all of the device's contexts; undefined when it is in no space. */
-  #driven<T>(ask: (phys: Phys) => T): T | undefined {
+  private driven<T>(ask: (phys: Phys) => T): T | undefined {
     const context = this.device.contexts[0];
     if (!context?.mmu.phys) return undefined;
     try {
@@ -299,7 +299,7 @@ export class OwnMemory implements DeviceMemory {
     }
   }
 
-  #requirePage(what: string, page: number): void {
+  private requirePage(what: string, page: number): void {
     if (!Number.isInteger(page) || page < 0 || page >= this.node.frames)
       throw fail('EINVAL', `${this.device.name}.phys.${what}`, page, `is not a page below ${this.node.frames}`);
   }

@@ -25,73 +25,73 @@ export class Evacuate implements Step {
   moved = 0;
   /** A page that is still mapped there: it is pinned, or host memory is exhausted. FRAME_NONE: all are home. */
   left: number = L.FRAME_NONE;
-  readonly #platform: Platform;
-  readonly #migration: Migration;
-  readonly #revoke: Revoke;
-  #memory!: DeviceMemory;
-  #cause: MigrationCause = 'unplug';
+  private readonly platform: Platform;
+  private readonly migration: Migration;
+  private readonly revoke: Revoke;
+  private memory!: DeviceMemory;
+  private cause: MigrationCause = 'unplug';
   /** Frame of the node to go on from, and the pages that had moved when this pass began. */
-  #from = 0;
-  #before = 0;
-  #called = false;
+  private from = 0;
+  private before = 0;
+  private called = false;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
-    this.#migration = new Migration(platform);
-    this.#revoke = new Revoke(platform);
+    this.platform = platform;
+    this.migration = new Migration(platform);
+    this.revoke = new Revoke(platform);
   }
 
   of(memory: DeviceMemory, cause: MigrationCause): this {
     this.moved = 0;
     this.left = L.FRAME_NONE;
-    this.#memory = memory;
-    this.#cause = cause;
-    this.#from = 0;
-    this.#before = 0;
-    this.#called = false;
+    this.memory = memory;
+    this.cause = cause;
+    this.from = 0;
+    this.before = 0;
+    this.called = false;
     return this;
   }
 
   next(run: Run): Progress {
-    const { core, pageLocks } = this.#platform;
-    const { node } = this.#memory;
-    if (this.#called) this.moved += this.#migration.moved;
-    this.#called = false;
+    const { core, pageLocks } = this.platform;
+    const { node } = this.memory;
+    if (this.called) this.moved += this.migration.moved;
+    this.called = false;
     if (node.used === 0) {
       this.left = L.FRAME_NONE;
       return DONE;
     }
     const locked = pageLocks.anyLocked(node.base, node.frames);
     if (locked !== undefined) return run.waitFor(pageLocks.wait(locked));
-    if (this.#from >= node.frames) {
-      if (this.left === L.FRAME_NONE || this.moved === this.#before) return DONE;
-      this.#before = this.moved;
-      this.#from = 0;
+    if (this.from >= node.frames) {
+      if (this.left === L.FRAME_NONE || this.moved === this.before) return DONE;
+      this.before = this.moved;
+      this.from = 0;
       this.left = L.FRAME_NONE;
     }
-    const found = core.exports.usedFrames(node.index, this.#from, core.area(L.AREA_LIST), L.WORDS_MAX);
+    const found = core.exports.usedFrames(node.index, this.from, core.area(L.AREA_LIST), L.WORDS_MAX);
     const next = core.stopIndex;
     const frames = [...core.words(L.AREA_LIST, found)].filter(
       (frame) => (core.field(core.frameRecord(frame), L.FRAME_MAPS) & L.MAPS_MASK) !== 0,
     );
-    const revoke = this.#exclusive(frames);
+    const revoke = this.exclusive(frames);
     if (revoke) return run.call(revoke);
-    this.#from = next;
+    this.from = next;
     if (frames.length === 0) return AGAIN;
     // Whether it has gone is seen in the next pass.
     this.left = frames[0]!;
-    this.#called = true;
-    return run.call(this.#migration.framesToHost(frames, this.#memory, this.#cause));
+    this.called = true;
+    return run.call(this.migration.framesToHost(frames, this.memory, this.cause));
   }
 
   /** Takes back the first page among these frames that is exclusive to a device, if there is one. */
-  #exclusive(frames: readonly number[]): Revoke | undefined {
-    if (this.#memory.kind !== 'coherent') return undefined;
-    const { core } = this.#platform;
-    for (const [space, ranges] of placesOf(this.#platform, frames)) {
+  private exclusive(frames: readonly number[]): Revoke | undefined {
+    if (this.memory.kind !== 'coherent') return undefined;
+    const { core } = this.platform;
+    for (const [space, ranges] of placesOf(this.platform, frames)) {
       for (let i = 0; i < ranges.count; i++) {
         for (let vpn = ranges.start(i); vpn < ranges.start(i) + ranges.length(i); vpn++) {
-          if ((core.entry(space.table, vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) return this.#revoke.of(space, vpn);
+          if ((core.entry(space.table, vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) return this.revoke.of(space, vpn);
         }
       }
     }

@@ -9,46 +9,46 @@ export class Evict implements Step {
   readonly name = 'evict';
   /** Pages that came home. */
   freed = 0;
-  readonly #platform: Platform;
+  private readonly platform: Platform;
   /** Made at the first eviction. */
-  #migration: Migration | undefined;
-  #memory!: DeviceMemory;
-  #frames: readonly number[] = [];
-  #next = 0;
-  #called = false;
+  private migration: Migration | undefined;
+  private memory!: DeviceMemory;
+  private victims: readonly number[] = [];
+  private at = 0;
+  private called = false;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
+    this.platform = platform;
   }
 
   /** Chooses the memory. */
   from(memory: DeviceMemory): this {
-    this.#memory = memory;
+    this.memory = memory;
     return this;
   }
 
   /** These frames of it go, whoever maps them; counted as one eviction. */
   frames(frames: readonly number[]): this {
     this.freed = 0;
-    this.#frames = frames;
-    this.#next = 0;
-    this.#called = false;
+    this.victims = frames;
+    this.at = 0;
+    this.called = false;
     return this;
   }
 
   next(run: Run): Progress {
-    const { events } = this.#platform;
-    if (this.#called) this.freed += this.#migration!.moved;
-    if (this.#next < this.#frames.length) {
-      this.#called = true;
-      const part = this.#frames.slice(this.#next, this.#next + L.WORDS_MAX);
-      this.#next += part.length;
-      this.#migration ??= new Migration(this.#platform);
-      return run.call(this.#migration.framesToHost(part, this.#memory, 'evict'));
+    const { events } = this.platform;
+    if (this.called) this.freed += this.migration!.moved;
+    if (this.at < this.victims.length) {
+      this.called = true;
+      const part = this.victims.slice(this.at, this.at + L.WORDS_MAX);
+      this.at += part.length;
+      this.migration ??= new Migration(this.platform);
+      return run.call(this.migration.framesToHost(part, this.memory, 'evict'));
     }
     if (this.freed > 0) {
       events.counters.evictions++;
-      if (events.heard) events.emit({ type: 'frames.evicted', node: this.#memory.node.name, pages: this.freed });
+      if (events.heard) events.emit({ type: 'frames.evicted', node: this.memory.node.name, pages: this.freed });
     }
     return DONE;
   }

@@ -32,8 +32,8 @@ export class FaultBatch {
   coalesced = 0;
   /** Records put off: their lanes will fault again. */
   deferred = 0;
-  readonly #cancelled: Map<number, 'no mapping' | 'permission'> = new Map();
-  readonly #cancelledWrites: Map<number, 'no mapping' | 'permission'> = new Map();
+  private readonly givenUp: Map<number, 'no mapping' | 'permission'> = new Map();
+  private readonly cancelledWrites: Map<number, 'no mapping' | 'permission'> = new Map();
 
   constructor(records: readonly DeviceFaultRecord[], overflow: number) {
     this.records = records;
@@ -42,16 +42,16 @@ export class FaultBatch {
 
   /** Gives accesses to a page up, `write`: only those that write. Their lanes drop them and go on. For pages that have no mapping, or not the right. */
   cancel(vpn: number, write: boolean, reason: 'no mapping' | 'permission'): void {
-    (write ? this.#cancelledWrites : this.#cancelled).set(vpn, reason);
+    (write ? this.cancelledWrites : this.givenUp).set(vpn, reason);
   }
 
   /** Why such an access to a page is given up, if it is. */
   cancelled(vpn: number, write: boolean): 'no mapping' | 'permission' | undefined {
-    return this.#cancelled.get(vpn) ?? (write ? this.#cancelledWrites.get(vpn) : undefined);
+    return this.givenUp.get(vpn) ?? (write ? this.cancelledWrites.get(vpn) : undefined);
   }
 
   get cancels(): number {
-    return this.#cancelled.size + this.#cancelledWrites.size;
+    return this.givenUp.size + this.cancelledWrites.size;
   }
 }
 

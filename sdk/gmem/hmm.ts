@@ -101,17 +101,17 @@ export function hmmOrder(high: number): number {
 
 /** The HMM dialect of one context: `context.hmm`. */
 export class Hmm {
-  readonly #platform: Platform;
-  readonly #context: Context;
+  private readonly platform: Platform;
+  private readonly context: Context;
 
   constructor(platform: Platform, context: Context) {
-    this.#platform = platform;
-    this.#context = context;
+    this.platform = platform;
+    this.context = context;
   }
 
   /** The mmap lock of the space: shared to look and migrate. */
   get mmapLock(): RwLock {
-    return this.#context.space.mmapLock;
+    return this.context.space.mmapLock;
   }
 
   /**
@@ -119,7 +119,7 @@ export class Hmm {
    * they are still true; it begins again until they are. `step.outcome` says how that ended, `step.retries` how often it began again. Models: `hmm_range_fault`.
    */
   rangeFault(request: HmmRequest, install: InstallAnswer): MirrorRange {
-    const { space, notifier, device, lock } = this.#context;
+    const { space, notifier, device, lock } = this.context;
     const asked = {
       notifier: request.notifier ?? notifier,
       vpn: request.vpn,
@@ -127,13 +127,13 @@ export class Hmm {
       request: request.request ?? ((): number => 0),
       owner: request.owner ?? device.owner,
     };
-    return new MirrorRange(this.#platform).of(space, asked, lock, install);
+    return new MirrorRange(this.platform).of(space, asked, lock, install);
   }
 
   /** HMM words of a range as they are now, nothing faulted in: two u32 a page. They may be wrong after the next step of anybody; `rangeFault` installs what is true. */
   snapshot(vpn: number, pages: number): Uint32Array {
-    const { space, device } = this.#context;
-    return snapshotHmm(this.#platform, space, vpn, pages, device.owner);
+    const { space, device } = this.context;
+    return snapshotHmm(this.platform, space, vpn, pages, device.owner);
   }
 
   /**
@@ -141,15 +141,15 @@ export class Hmm {
    * synchronisation. Models: `hmm_dma_map_alloc`.
    */
   dmaMap(entries: number): DmaMap {
-    const { device } = this.#context;
-    return new DmaMap(this.#platform, { ...device.driver.dma, name: device.name, owner: device.owner }, entries, device.iommu);
+    const { device } = this.context;
+    return new DmaMap(this.platform, { ...device.driver.dma, name: device.name, owner: device.owner }, entries, device.iommu);
   }
 
   /** Where the frame of an HMM or migration word is. */
   describe(frame: number): FrameDescription {
-    const { nodes } = this.#platform;
+    const { nodes } = this.platform;
     const node = nodes.of(frame);
-    const { device } = this.#context;
+    const { device } = this.context;
     return {
       owner: node.owner === 0 ? 'host' : node.owner === device.owner ? 'own' : 'foreign',
       kind: node.kind,
@@ -164,24 +164,24 @@ export class Hmm {
    * Requires: the mmap lock, held by the caller to the end. Throws EINVAL as `migrate_vma_setup` does: no VMA, hugetlb or special memory, a range that leaves the VMA.
    */
   migrate(vpn: number, pages: number, plan: HmmPlan): Migration {
-    const { space, device } = this.#context;
-    const install = plan.install ?? this.#context.install;
-    return new Migration(this.#platform).vma(space, vpn, pages, {
+    const { space, device } = this.context;
+    const install = plan.install ?? this.context.install;
+    return new Migration(this.platform).vma(space, vpn, pages, {
       select: plan.select ?? 0,
       owner: plan.owner ?? device.owner,
       device,
       cause: plan.cause ?? 'user',
       allocate: plan.allocate,
       install: (...moved) => {
-        if (!this.#context.isInvalidating) install(...moved);
+        if (!this.context.isInvalidating) install(...moved);
       },
     });
   }
 
   /** The same by frames of this device's memories, whoever maps them; one word for each listed frame. There is no VMA, so nothing is installed. Models: `migrate_device_pfns`. */
   migrateFrames(frames: readonly number[], plan: HmmPlan): Migration {
-    const { device } = this.#context;
-    return new Migration(this.#platform).frames(frames, {
+    const { device } = this.context;
+    return new Migration(this.platform).frames(frames, {
       select: 0,
       owner: plan.owner ?? device.owner,
       device,
@@ -196,13 +196,13 @@ export class Hmm {
    * Default: this device, whose translation `install` replaces. Models: `make_device_exclusive`.
    */
   makeExclusive(vpn: number, options: ExclusiveOptions & { readonly owner?: number }, install: InstallExclusive): MakeExclusive {
-    const { space, device } = this.#context;
-    return new MakeExclusive(this.#platform).of(space, vpn, options.owner ?? device.owner, options, install);
+    const { space, device } = this.context;
+    return new MakeExclusive(this.platform).of(space, vpn, options.owner ?? device.owner, options, install);
   }
 
   /** Subscribes to pages of the space. End it with the step of `unsubscribe`. */
   subscribe(vpn: number, pages: number, ops: NotifierOps): IntervalNotifier {
-    return this.#context.space.notifiers.insert({ start: vpn, end: vpn + pages }, ops);
+    return this.context.space.notifiers.insert({ start: vpn, end: vpn + pages }, ops);
   }
 
   /** A step: a running invalidation has to end first. */
@@ -219,30 +219,30 @@ export class Hmm {
   /** A frame of the host's memory with one reference and stale bytes, or -1. Order 0 or 9. */
   hostFrame(order = 0): number {
     requireOrder('hostFrame.order', order);
-    return this.#platform.host.take(order);
+    return this.platform.host.take(order);
   }
 
   /** Gives a reference up. */
   putFrame(frame: number): void {
-    this.#platform.core.exports.framePut(frame);
-    this.#platform.settleFreed();
+    this.platform.core.exports.framePut(frame);
+    this.platform.settleFreed();
   }
 
   /** Reads bytes of a frame into `into`. Throws EIO when they are not in the machine's memory. */
   readFrame(frame: number, offset: number, into: Uint8Array): void {
-    const at = this.#bytesOf('readFrame', frame, offset, into.length);
-    into.set(this.#platform.core.u8.subarray(at, at + into.length));
+    const at = this.bytesOf('readFrame', frame, offset, into.length);
+    into.set(this.platform.core.u8.subarray(at, at + into.length));
   }
 
   /** Writes bytes into a frame. */
   writeFrame(frame: number, offset: number, bytes: Uint8Array): void {
-    this.#platform.core.u8.set(bytes, this.#bytesOf('writeFrame', frame, offset, bytes.length));
+    this.platform.core.u8.set(bytes, this.bytesOf('writeFrame', frame, offset, bytes.length));
   }
 
-  #bytesOf(verb: string, frame: number, offset: number, length: number): number {
+  private bytesOf(verb: string, frame: number, offset: number, length: number): number {
     if (!Number.isInteger(offset) || offset < 0 || offset + length > L.PAGE_BYTES)
       throw fail('EINVAL', `${verb}.offset`, offset, `begins ${length} bytes that are not of one page`);
-    const at = this.#platform.core.frameBytes(frame);
+    const at = this.platform.core.frameBytes(frame);
     if (at === 0) throw fail('EIO', `${verb}.frame`, frame, 'has no bytes in the memory of this machine');
     return at + offset;
   }

@@ -79,103 +79,103 @@ const IDLE_ROUNDS_MAX = 64;
 
 export class JobRun implements Step {
   readonly name = 'job';
-  readonly #platform: Platform;
-  readonly #context: Context;
+  private readonly platform: Platform;
+  private readonly context: Context;
   /** Made when the driver has no service of its own. */
-  #default: ServeBatch | undefined;
-  #words: Uint32Array | undefined;
-  #values: Uint32Array | undefined;
-  #n = 0;
-  #lanes = LANES_DEFAULT;
-  #accessesAt = 0;
-  #valuesAt = 0;
-  #phase = LOCK;
-  #rounds = 0;
-  #executed = 0;
+  private default: ServeBatch | undefined;
+  private words: Uint32Array | undefined;
+  private values: Uint32Array | undefined;
+  private n = 0;
+  private lanes = LANES_DEFAULT;
+  private accessesAt = 0;
+  private valuesAt = 0;
+  private phase = LOCK;
+  private rounds = 0;
+  private executedNow = 0;
   /** Whether the last batch served and cancelled nothing. */
-  #idle = false;
-  #idleRounds = 0;
-  #batch: FaultBatch | undefined;
-  #walk: WalkLanes | undefined;
-  #cancelled: number[] = [];
-  #order: Uint32Array = new Uint32Array(0);
+  private idle = false;
+  private idleRounds = 0;
+  private batch: FaultBatch | undefined;
+  private walk: WalkLanes | undefined;
+  private cancelled: number[] = [];
+  private order: Uint32Array = new Uint32Array(0);
 
   constructor(platform: Platform, context: Context) {
-    this.#platform = platform;
-    this.#context = context;
+    this.platform = platform;
+    this.context = context;
   }
 
   /** A program's job: checked, packed, and kept by this step until it has the job area. */
   of(job: Job): this {
     const { accesses, lanes } = checkJob(job);
-    this.#words = new Uint32Array(accesses.length * 2);
-    this.#values = new Uint32Array(accesses.length * 2);
+    this.words = new Uint32Array(accesses.length * 2);
+    this.values = new Uint32Array(accesses.length * 2);
     accesses.forEach(({ op, addr, bytes, value = 0 }, i) => {
       const high = (addr / 2 ** 32) | ((bytes - 1) << L.ACCESS_LENGTH_SHIFT) | (op === 'write' ? L.ACCESS_WRITE : 0) | L.ACCESS_DEVICE;
-      this.#words![i * 2] = addr;
-      this.#words![i * 2 + 1] = high;
-      this.#values![i * 2] = value;
-      this.#values![i * 2 + 1] = value / 2 ** 32;
+      this.words![i * 2] = addr;
+      this.words![i * 2 + 1] = high;
+      this.values![i * 2] = value;
+      this.values![i * 2 + 1] = value / 2 ** 32;
     });
-    return this.#begin(accesses.length, lanes, this.#platform.core.area(L.AREA_ACCESSES), this.#platform.core.area(L.AREA_VALUES));
+    return this.begin(accesses.length, lanes, this.platform.core.area(L.AREA_ACCESSES), this.platform.core.area(L.AREA_VALUES));
   }
 
   /** A job that stands in the batch areas already: `n` packed accesses and their values. For the replay. */
   inPlace(n: number, lanes: number, accessesAt: number, valuesAt: number): this {
-    this.#words = undefined;
-    this.#values = undefined;
-    return this.#begin(n, lanes, accessesAt, valuesAt);
+    this.words = undefined;
+    this.values = undefined;
+    return this.begin(n, lanes, accessesAt, valuesAt);
   }
 
-  #begin(n: number, lanes: number, accessesAt: number, valuesAt: number): this {
-    this.#n = n;
-    this.#lanes = lanes;
-    this.#accessesAt = accessesAt;
-    this.#valuesAt = valuesAt;
-    this.#phase = LOCK;
-    this.#rounds = 0;
-    this.#executed = 0;
-    this.#idle = false;
-    this.#idleRounds = 0;
-    this.#cancelled = [];
+  private begin(n: number, lanes: number, accessesAt: number, valuesAt: number): this {
+    this.n = n;
+    this.lanes = lanes;
+    this.accessesAt = accessesAt;
+    this.valuesAt = valuesAt;
+    this.phase = LOCK;
+    this.rounds = 0;
+    this.executedNow = 0;
+    this.idle = false;
+    this.idleRounds = 0;
+    this.cancelled = [];
     return this;
   }
 
   /** Executed accesses, their indices being in the order area. */
   get executed(): number {
-    return this.#executed;
+    return this.executedNow;
   }
 
   next(run: Run): Progress {
-    const lock = jobLock(this.#platform);
-    const { batch } = this.#context.device;
-    switch (this.#phase) {
+    const lock = jobLock(this.platform);
+    const { batch } = this.context.device;
+    switch (this.phase) {
       case LOCK:
         if (!lock.tryAcquire(run)) return run.waitFor(lock);
-        this.#start();
-        this.#phase = ROUND;
+        this.start();
+        this.phase = ROUND;
       // falls through
       case ROUND: {
-        const stalled = this.#round();
-        if (stalled === 0) return this.#finish(run);
-        this.#phase = STALLED;
+        const stalled = this.round();
+        if (stalled === 0) return this.finish(run);
+        this.phase = STALLED;
       }
       // falls through
       case STALLED:
         if (!batch.tryAcquire(run)) return run.waitFor(batch);
-        this.#phase = SERVED;
-        return run.call(this.#service());
+        this.phase = SERVED;
+        return run.call(this.service());
       default:
-        this.#served();
+        this.served();
         batch.release(run);
-        this.#phase = ROUND;
+        this.phase = ROUND;
         return AGAIN;
     }
   }
 
   abort(run: Run): void {
-    const lock = jobLock(this.#platform);
-    const { device } = this.#context;
+    const lock = jobLock(this.platform);
+    const { device } = this.context;
     if (run.holds(device.batch)) {
       device.endBatch();
       device.batch.release(run);
@@ -184,56 +184,49 @@ export class JobRun implements Step {
   }
 
   report(): JobReport {
-    return { rounds: this.#rounds, observed: this.#values!, order: this.#order, cancelled: this.#cancelled };
+    return { rounds: this.rounds, observed: this.values!, order: this.order, cancelled: this.cancelled };
   }
 
-  #start(): void {
-    const { core } = this.#platform;
-    if (this.#words && this.#values) {
-      core.words(L.AREA_ACCESSES, this.#n * 2).set(this.#words);
-      core.words(L.AREA_VALUES, this.#n * 2).set(this.#values);
+  private start(): void {
+    const { core } = this.platform;
+    if (this.words && this.values) {
+      core.words(L.AREA_ACCESSES, this.n * 2).set(this.words);
+      core.words(L.AREA_VALUES, this.n * 2).set(this.values);
     }
-    core.exports.jobBegin(core.area(L.AREA_JOB), this.#n, this.#lanes, this.#context.device.faultEntries);
-    this.#walk = this.#context.mmu.walk ? new WalkLanes(this.#platform, this.#context, this.#accessesAt, this.#valuesAt) : undefined;
+    core.exports.jobBegin(core.area(L.AREA_JOB), this.n, this.lanes, this.context.device.faultEntries);
+    this.walk = this.context.mmu.walk ? new WalkLanes(this.platform, this.context, this.accessesAt, this.valuesAt) : undefined;
   }
 
-  #round(): number {
-    const { core } = this.#platform;
+  private round(): number {
+    const { core } = this.platform;
     const job = core.area(L.AREA_JOB);
-    this.#context.requireWorking('submit');
-    this.#rounds++;
+    this.context.requireWorking('submit');
+    this.rounds++;
     const before = core.field(job, L.JOB_EXECUTED);
-    const stalled = this.#walk
-      ? this.#walk.round()
-      : core.exports.laneRound(
-          this.#context.slot,
-          job,
-          this.#accessesAt,
-          this.#valuesAt,
-          core.area(L.AREA_ORDER),
-          core.area(L.AREA_FAULTS),
-        );
-    if (core.stopReason === L.STOP_BYTES && !this.#walk) {
+    const stalled = this.walk
+      ? this.walk.round()
+      : core.exports.laneRound(this.context.slot, job, this.accessesAt, this.valuesAt, core.area(L.AREA_ORDER), core.area(L.AREA_FAULTS));
+    if (core.stopReason === L.STOP_BYTES && !this.walk) {
       throw fail('EIO', 'job access', core.stopVpn * L.PAGE_BYTES, 'is on a page whose bytes are not in this memory');
     }
-    this.#executed = core.field(job, L.JOB_EXECUTED);
-    this.#idleRounds = this.#executed === before ? this.#idleRounds + 1 : 0;
-    if (this.#idleRounds > IDLE_ROUNDS_MAX)
-      throw fail('ETIME', 'job', this.#context.name, `makes no progress: ${IDLE_ROUNDS_MAX} rounds one after the other executed nothing`);
-    if (this.#idleRounds > 0 && this.#idle)
-      throw fail('ETIME', 'job', this.#context.name, 'makes no progress: a batch served nothing and the replay executed nothing');
-    this.#idle = false;
+    this.executedNow = core.field(job, L.JOB_EXECUTED);
+    this.idleRounds = this.executedNow === before ? this.idleRounds + 1 : 0;
+    if (this.idleRounds > IDLE_ROUNDS_MAX)
+      throw fail('ETIME', 'job', this.context.name, `makes no progress: ${IDLE_ROUNDS_MAX} rounds one after the other executed nothing`);
+    if (this.idleRounds > 0 && this.idle)
+      throw fail('ETIME', 'job', this.context.name, 'makes no progress: a batch served nothing and the replay executed nothing');
+    this.idle = false;
     return stalled;
   }
 
-  #service(): Step {
-    const { core, events } = this.#platform;
-    const context = this.#context;
+  private service(): Step {
+    const { core, events } = this.platform;
+    const context = this.context;
     const job = core.area(L.AREA_JOB);
     const count = core.field(job, L.JOB_FAULTS);
     const records = readRecords(core.words(L.AREA_FAULTS, (count * L.FAULT_BYTES) >>> 2), count);
     const batch = new FaultBatch(records, core.field(job, L.JOB_OVERFLOW));
-    this.#batch = batch;
+    this.batch = batch;
     const { counters } = events;
     counters.deviceFaults[context.name] = (counters.deviceFaults[context.name] ?? 0) + count;
     counters.overflow += batch.overflow;
@@ -242,21 +235,21 @@ export class JobRun implements Step {
       for (const { vpn, write, lane } of records)
         events.emit({ type: 'fault.device', space: context.space.id, device: context.name, vpn, write, lane });
     }
-    return context.service(batch) ?? (this.#default ??= new ServeBatch(this.#platform, context)).of(batch);
+    return context.service(batch) ?? (this.default ??= new ServeBatch(this.platform, context)).of(batch);
   }
 
-  #served(): void {
-    const { core, events } = this.#platform;
+  private served(): void {
+    const { core, events } = this.platform;
     const { counters } = events;
-    const context = this.#context;
-    const batch = this.#batch!;
+    const context = this.context;
+    const batch = this.batch!;
     const job = core.area(L.AREA_JOB);
     context.device.endBatch();
     counters.coalesced += batch.coalesced;
     counters.deferred += batch.deferred;
-    if (batch.cancels > 0) this.#cancel(batch, job);
+    if (batch.cancels > 0) this.cancel(batch, job);
     // A batch that served nothing, before a round that executes nothing: nobody would ever get on.
-    this.#idle = batch.served === 0 && batch.cancels === 0;
+    this.idle = batch.served === 0 && batch.cancels === 0;
     if (events.heard) {
       const { coalesced, deferred, overflow } = batch;
       events.emit({
@@ -272,27 +265,27 @@ export class JobRun implements Step {
   }
 
   /** Drops the accesses of cancelled pages, once for each stalled lane. */
-  #cancel(batch: FaultBatch, job: number): void {
-    const { core, events } = this.#platform;
+  private cancel(batch: FaultBatch, job: number): void {
+    const { core, events } = this.platform;
     const lanes = new Set<number>();
     for (const { vpn, write, lane } of batch.records) {
       const reason = batch.cancelled(vpn, write);
       if (!reason || lanes.has(lane)) continue;
       lanes.add(lane);
-      this.#cancelled.push(core.field(job + lane * 4, L.JOB_LANE_NEXT));
+      this.cancelled.push(core.field(job + lane * 4, L.JOB_LANE_NEXT));
       core.exports.laneCancel(job, lane);
       events.counters.cancelled++;
-      if (events.heard) events.emit({ type: 'fault.cancelled', space: this.#context.space.id, device: this.#context.name, vpn, reason });
+      if (events.heard) events.emit({ type: 'fault.cancelled', space: this.context.space.id, device: this.context.name, vpn, reason });
     }
   }
 
-  #finish(run: Run): typeof DONE {
-    const { core } = this.#platform;
-    if (this.#values) {
-      this.#values.set(core.words(L.AREA_VALUES, this.#n * 2));
-      this.#order = core.words(L.AREA_ORDER, this.#executed).slice();
+  private finish(run: Run): typeof DONE {
+    const { core } = this.platform;
+    if (this.values) {
+      this.values.set(core.words(L.AREA_VALUES, this.n * 2));
+      this.order = core.words(L.AREA_ORDER, this.executedNow).slice();
     }
-    jobLock(this.#platform).release(run);
+    jobLock(this.platform).release(run);
     return DONE;
   }
 }

@@ -22,81 +22,81 @@ export class MoveRange implements Step {
   readonly name = 'move range';
   /** Pages that moved. */
   moved = 0;
-  readonly #platform: Platform;
-  readonly #context: Context;
-  readonly #end: number;
-  readonly #to: 'device' | 'host';
+  private readonly platform: Platform;
+  private readonly context: Context;
+  private readonly end: number;
+  private readonly to: 'device' | 'host';
   /** Where pages go to; undefined when they go home. */
-  readonly #memory: OwnMemory | undefined;
+  private readonly memory: OwnMemory | undefined;
   /** What pages are brought home from: all of it, part by part. */
-  readonly #sources: readonly OwnMemory[];
-  readonly #migration: Migration;
-  readonly #evict: Evict;
-  #phase = BATCH;
+  private readonly sources: readonly OwnMemory[];
+  private readonly migration: Migration;
+  private readonly evict: Evict;
+  private phase = BATCH;
   /** Next page to look at, and the part under way. */
-  #vpn: number;
-  #start = 0;
+  private vpn: number;
+  private start = 0;
   /** Sources that are still to be asked for their pages of the part. */
-  #left: OwnMemory[] = [];
+  private left: OwnMemory[] = [];
   /** Pages of the part that are to move, the first ones of huge pages among them, and their frames so far. */
-  #need: number[] = [];
-  readonly #huge: Set<number> = new Set();
-  #picks: number[] = [];
-  #full = false;
+  private need: number[] = [];
+  private readonly huge: Set<number> = new Set();
+  private picks: number[] = [];
+  private full = false;
 
   /** For the pages `[start, end)`; `memory`: to or from this one, else to the first, from all. */
   constructor(platform: Platform, context: Context, memory: OwnMemory | undefined, start: number, end: number, to: 'device' | 'host') {
     const { device } = context;
-    this.#platform = platform;
-    this.#context = context;
-    this.#vpn = start;
-    this.#end = end;
-    this.#to = to;
-    this.#memory = to === 'device' ? (memory ?? device.memory) : undefined;
+    this.platform = platform;
+    this.context = context;
+    this.vpn = start;
+    this.end = end;
+    this.to = to;
+    this.memory = to === 'device' ? (memory ?? device.memory) : undefined;
     // A memory that is asked for by name gets what is in the others, too, by way of the host.
-    if (to === 'device') this.#sources = memory ? device.memories.filter((each) => each !== memory) : [];
-    else this.#sources = memory ? [memory] : [...device.memories];
-    this.#migration = new Migration(platform);
-    this.#evict = new Evict(platform);
-    if (this.#memory) this.#evict.from(this.#memory);
+    if (to === 'device') this.sources = memory ? device.memories.filter((each) => each !== memory) : [];
+    else this.sources = memory ? [memory] : [...device.memories];
+    this.migration = new Migration(platform);
+    this.evict = new Evict(platform);
+    if (this.memory) this.evict.from(this.memory);
   }
 
   next(run: Run): Progress {
-    const { mmapLock } = this.#context.space;
-    const { batch } = this.#context.device;
-    switch (this.#phase) {
+    const { mmapLock } = this.context.space;
+    const { batch } = this.context.device;
+    switch (this.phase) {
       case BATCH:
         if (!batch.tryAcquire(run)) return run.waitFor(batch);
-        this.#phase = LOCK;
+        this.phase = LOCK;
       // falls through
       case LOCK:
         if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
-        this.#requireThere();
-        this.#phase = PART;
+        this.requireThere();
+        this.phase = PART;
       // falls through
       case PART:
-        return this.#part(run);
+        return this.part(run);
       case EVICTED:
-        if (this.#evict.freed === 0) this.#full = true;
-        return this.#reserve(run);
+        if (this.evict.freed === 0) this.full = true;
+        return this.reserve(run);
       case HOME:
-        if (this.#to === 'host') this.moved += this.#migration.moved;
-        return this.#bringHome(run);
+        if (this.to === 'host') this.moved += this.migration.moved;
+        return this.bringHome(run);
       default:
-        this.moved += this.#migration.moved;
-        this.#phase = PART;
-        return this.#part(run);
+        this.moved += this.migration.moved;
+        this.phase = PART;
+        return this.part(run);
     }
   }
 
   abort(run: Run): void {
-    for (const frame of this.#picks) if (frame >= 0) this.#platform.core.exports.framePut(frame);
-    this.#platform.settleFreed();
-    this.#unlock(run);
+    for (const frame of this.picks) if (frame >= 0) this.platform.core.exports.framePut(frame);
+    this.platform.settleFreed();
+    this.unlock(run);
   }
 
-  #unlock(run: Run): void {
-    const { space, device } = this.#context;
+  private unlock(run: Run): void {
+    const { space, device } = this.context;
     if (run.holds(space.mmapLock)) space.mmapLock.release(run);
     if (!run.holds(device.batch)) return;
     device.endBatch();
@@ -104,98 +104,98 @@ export class MoveRange implements Step {
   }
 
   /** While this one waited, the device may have left, or its memory. */
-  #requireThere(): void {
-    const { device } = this.#context;
-    this.#context.requireWorking('migrate');
-    for (const memory of this.#memory ? [this.#memory, ...this.#sources] : this.#sources) {
+  private requireThere(): void {
+    const { device } = this.context;
+    this.context.requireWorking('migrate');
+    for (const memory of this.memory ? [this.memory, ...this.sources] : this.sources) {
       if (!device.memories.includes(memory)) throw fail('ENODEV', 'migrate.memory', memory.node.name, 'has been removed');
     }
   }
 
   /** The next part of one VMA, at most one batch of words long. */
-  #part(run: Run): Progress {
-    const { space } = this.#context;
-    const vma = this.#full || this.#vpn >= this.#end ? undefined : space.vmas.next(this.#vpn);
-    if (!vma || vma.start >= this.#end) return this.#finish(run);
-    this.#start = Math.max(vma.start, this.#vpn);
-    this.#vpn = Math.min(vma.end, this.#end, this.#start + L.WORDS_MAX);
-    this.#left = [...this.#sources];
-    return this.#bringHome(run);
+  private part(run: Run): Progress {
+    const { space } = this.context;
+    const vma = this.full || this.vpn >= this.end ? undefined : space.vmas.next(this.vpn);
+    if (!vma || vma.start >= this.end) return this.finish(run);
+    this.start = Math.max(vma.start, this.vpn);
+    this.vpn = Math.min(vma.end, this.end, this.start + L.WORDS_MAX);
+    this.left = [...this.sources];
+    return this.bringHome(run);
   }
 
   /** What of the part is in a source comes home; then the part goes to the device, if that is the way. */
-  #bringHome(run: Run): Progress {
-    const { space } = this.#context;
-    const source = this.#left.shift();
+  private bringHome(run: Run): Progress {
+    const { space } = this.context;
+    const source = this.left.shift();
     if (source) {
-      this.#phase = HOME;
-      return run.call(this.#migration.toHost(space, this.#start, this.#vpn - this.#start, source, 'user', this.#start));
+      this.phase = HOME;
+      return run.call(this.migration.toHost(space, this.start, this.vpn - this.start, source, 'user', this.start));
     }
-    this.#phase = PART;
-    if (!this.#memory) return this.#part(run);
-    this.#list(space.vmas.find(this.#start)!);
-    if (this.#need.length === 0) return this.#part(run);
-    this.#picks = [];
-    return this.#reserve(run);
+    this.phase = PART;
+    if (!this.memory) return this.part(run);
+    this.list(space.vmas.find(this.start)!);
+    if (this.need.length === 0) return this.part(run);
+    this.picks = [];
+    return this.reserve(run);
   }
 
   /** Lists the pages of the part that are to go to the device. */
-  #list(vma: Vma): void {
-    const { space, device } = this.#context;
-    const { core } = this.#platform;
+  private list(vma: Vma): void {
+    const { space, device } = this.context;
+    const { core } = this.platform;
     const holes = isAnonymous(vma);
-    this.#need = [];
-    this.#huge.clear();
+    this.need = [];
+    this.huge.clear();
     // Whoever may not even read a page has no use for it on the device.
     if (!(vma.prot & PROT_READ)) return;
-    for (let vpn = this.#start; vpn < this.#vpn; vpn++) {
+    for (let vpn = this.start; vpn < this.vpn; vpn++) {
       const high = core.entry(space.table, vpn);
       const kind = high & L.ENTRY_KIND;
-      if (kind === L.KIND_PRESENT ? !mayMove(this.#platform, vma, high, core.entryLow) : kind !== L.KIND_NONE || !holes) continue;
-      this.#need.push(vpn);
-      if (device.granulePages < HUGE_PAGES || vpn + HUGE_PAGES > this.#vpn) continue;
-      if (!isWholeBlock(this.#platform, space, vma, vpn, high)) continue;
-      this.#huge.add(vpn);
+      if (kind === L.KIND_PRESENT ? !mayMove(this.platform, vma, high, core.entryLow) : kind !== L.KIND_NONE || !holes) continue;
+      this.need.push(vpn);
+      if (device.granulePages < HUGE_PAGES || vpn + HUGE_PAGES > this.vpn) continue;
+      if (!isWholeBlock(this.platform, space, vma, vpn, high)) continue;
+      this.huge.add(vpn);
       vpn += HUGE_PAGES - 1;
     }
   }
 
-  #reserve(run: Run): Progress {
-    const memory = this.#memory!;
-    while (this.#picks.length < this.#need.length && !this.#full) {
-      const vpn = this.#need[this.#picks.length]!;
-      const huge = this.#huge.has(vpn);
+  private reserve(run: Run): Progress {
+    const memory = this.memory!;
+    while (this.picks.length < this.need.length && !this.full) {
+      const vpn = this.need[this.picks.length]!;
+      const huge = this.huge.has(vpn);
       const frame = memory.takeFrame(huge ? L.HUGE_ORDER : 0);
       if (frame !== L.FRAME_NONE) {
         memory.spared.add(frame);
-        this.#picks.push(frame);
+        this.picks.push(frame);
         continue;
       }
       if (huge) {
         // There may be room for its pages, one by one.
-        this.#huge.delete(vpn);
-        this.#need.splice(this.#picks.length, 1, ...Array.from({ length: HUGE_PAGES }, (_, page) => vpn + page));
+        this.huge.delete(vpn);
+        this.need.splice(this.picks.length, 1, ...Array.from({ length: HUGE_PAGES }, (_, page) => vpn + page));
         continue;
       }
-      const victims = memory.victims(this.#need.length - this.#picks.length);
+      const victims = memory.victims(this.need.length - this.picks.length);
       if (victims.length > 0) {
-        this.#phase = EVICTED;
-        return run.call(this.#evict.frames(victims));
+        this.phase = EVICTED;
+        return run.call(this.evict.frames(victims));
       }
-      this.#full = true;
+      this.full = true;
     }
-    if (this.#picks.length === 0) return this.#finish(run);
-    const first = this.#need[0]!;
-    const last = this.#need[this.#need.length - 1]!;
-    const picks = new Array<number>(last - first + (this.#huge.has(last) ? HUGE_PAGES : 1)).fill(L.FRAME_NONE);
-    this.#picks.forEach((frame, i) => (picks[this.#need[i]! - first] = frame));
-    this.#picks = [];
-    this.#phase = MOVED;
-    return run.call(this.#migration.toDevice(this.#context.space, first, picks, memory, 'user', this.#context.install));
+    if (this.picks.length === 0) return this.finish(run);
+    const first = this.need[0]!;
+    const last = this.need[this.need.length - 1]!;
+    const picks = new Array<number>(last - first + (this.huge.has(last) ? HUGE_PAGES : 1)).fill(L.FRAME_NONE);
+    this.picks.forEach((frame, i) => (picks[this.need[i]! - first] = frame));
+    this.picks = [];
+    this.phase = MOVED;
+    return run.call(this.migration.toDevice(this.context.space, first, picks, memory, 'user', this.context.install));
   }
 
-  #finish(run: Run): typeof DONE {
-    this.#unlock(run);
+  private finish(run: Run): typeof DONE {
+    this.unlock(run);
     return DONE;
   }
 }

@@ -9,55 +9,55 @@ import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts
 
 export class Revoke implements Step {
   readonly name = 'revoke';
-  readonly #platform: Platform;
-  readonly #clear: Invalidation = new Invalidation();
-  #space!: AddressSpace;
-  #vpn = 0;
-  #announced = false;
+  private readonly platform: Platform;
+  private readonly clear: Invalidation = new Invalidation();
+  private space!: AddressSpace;
+  private vpn = 0;
+  private announced = false;
   /** The page lock that keeps out whoever makes the page exclusive just now. */
-  #locked = L.FRAME_NONE;
+  private locked = L.FRAME_NONE;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
+    this.platform = platform;
   }
 
   /** For a page that is exclusive; if it is not any more when devices have flushed, nothing is changed. */
   of(space: AddressSpace, vpn: number): this {
-    this.#space = space;
-    this.#vpn = vpn;
-    this.#announced = false;
+    this.space = space;
+    this.vpn = vpn;
+    this.announced = false;
     return this;
   }
 
   next(run: Run): Progress {
-    const { core, pageLocks } = this.#platform;
-    const space = this.#space;
-    if (!this.#announced) {
-      if ((core.entry(space.table, this.#vpn) & L.ENTRY_KIND) !== L.KIND_EXCLUSIVE) return DONE;
+    const { core, pageLocks } = this.platform;
+    const space = this.space;
+    if (!this.announced) {
+      if ((core.entry(space.table, this.vpn) & L.ENTRY_KIND) !== L.KIND_EXCLUSIVE) return DONE;
       const frame = core.entryLow;
       if (!pageLocks.tryLock(frame)) return run.waitFor(pageLocks.wait(frame));
-      this.#locked = frame;
-      this.#announced = true;
-      space.announce(this.#clear.set(this.#vpn, this.#vpn + 1, 'CLEAR'));
+      this.locked = frame;
+      this.announced = true;
+      space.announce(this.clear.set(this.vpn, this.vpn + 1, 'CLEAR'));
       return AGAIN;
     }
-    const { unfinished } = this.#clear;
+    const { unfinished } = this.clear;
     if (unfinished) return run.waitFor(unfinished);
-    const vma = space.vmas.find(this.#vpn);
-    core.exports.exclusiveClear(space.table, this.#vpn, vma ? rightsOf(vma) : 0);
-    endInvalidation(this.#clear);
-    this.#unlockPage();
+    const vma = space.vmas.find(this.vpn);
+    core.exports.exclusiveClear(space.table, this.vpn, vma ? rightsOf(vma) : 0);
+    endInvalidation(this.clear);
+    this.unlockPage();
     return DONE;
   }
 
   abort(): void {
-    endInvalidation(this.#clear);
-    this.#unlockPage();
+    endInvalidation(this.clear);
+    this.unlockPage();
   }
 
-  #unlockPage(): void {
-    if (this.#locked === L.FRAME_NONE) return;
-    this.#platform.pageLocks.unlock(this.#locked);
-    this.#locked = L.FRAME_NONE;
+  private unlockPage(): void {
+    if (this.locked === L.FRAME_NONE) return;
+    this.platform.pageLocks.unlock(this.locked);
+    this.locked = L.FRAME_NONE;
   }
 }

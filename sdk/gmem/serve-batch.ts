@@ -13,62 +13,62 @@ import { ServeFault, type ServeOutcome } from './serve.ts';
 /** The step that serves a batch. Made by `context.batchStep()`; reused by its owner. */
 export class ServeBatch implements Step {
   readonly name = 'serve batch';
-  readonly #platform: Platform;
-  readonly #context: Context;
-  readonly #serve: ServeFault;
-  #batch!: FaultBatch;
-  #faults: readonly BatchFault[] = [];
-  #next = 0;
-  #called = false;
+  private readonly platform: Platform;
+  private readonly context: Context;
+  private readonly serve: ServeFault;
+  private batch!: FaultBatch;
+  private faults: readonly BatchFault[] = [];
+  private at = 0;
+  private called = false;
   /** A write that is not allowed was cancelled; those who only read the page may still be served. */
-  #readsOnly = false;
+  private readsOnly = false;
 
   constructor(platform: Platform, context: Context) {
-    this.#platform = platform;
-    this.#context = context;
-    this.#serve = new ServeFault(platform, context);
+    this.platform = platform;
+    this.context = context;
+    this.serve = new ServeFault(platform, context);
   }
 
   /** The faults of `batch`, in this order: its records by themselves, or what the driver has made of them. */
   of(batch: FaultBatch, faults: readonly BatchFault[] = batch.records): this {
-    this.#batch = batch;
-    this.#faults = faults;
-    this.#next = 0;
-    this.#called = false;
-    this.#readsOnly = false;
+    this.batch = batch;
+    this.faults = faults;
+    this.at = 0;
+    this.called = false;
+    this.readsOnly = false;
     return this;
   }
 
   next(run: Run): Progress {
-    if (this.#called && !this.#settled()) return DONE;
-    const fault = this.#faults[this.#next];
+    if (this.called && !this.settled()) return DONE;
+    const fault = this.faults[this.at];
     if (!fault) return DONE;
-    this.#spare(fault);
-    this.#called = true;
-    return run.call(this.#serve.of(fault.vpn, fault.write && !this.#readsOnly));
+    this.spare(fault);
+    this.called = true;
+    return run.call(this.serve.of(fault.vpn, fault.write && !this.readsOnly));
   }
 
   /** Enters how the last fault ended; false when the batch ends with it. */
-  #settled(): boolean {
-    const { vpn, write, reads = false } = this.#faults[this.#next]!;
-    const { outcome } = this.#serve;
-    this.#called = false;
-    if (!settle(this.#batch, { vpn, write: write && !this.#readsOnly }, outcome, this.#context)) {
-      this.#batch.deferred += this.#faults.length - this.#next;
+  private settled(): boolean {
+    const { vpn, write, reads = false } = this.faults[this.at]!;
+    const { outcome } = this.serve;
+    this.called = false;
+    if (!settle(this.batch, { vpn, write: write && !this.readsOnly }, outcome, this.context)) {
+      this.batch.deferred += this.faults.length - this.at;
       return false;
     }
-    this.#readsOnly = outcome === 'permission' && write && reads && !this.#readsOnly;
-    if (!this.#readsOnly) this.#next++;
+    this.readsOnly = outcome === 'permission' && write && reads && !this.readsOnly;
+    if (!this.readsOnly) this.at++;
     return true;
   }
 
   /** What the access also touches and is there must not be evicted before its lane has run. */
-  #spare({ spanStart, spanPages }: BatchFault): void {
-    const { device } = this.#context;
+  private spare({ spanStart, spanPages }: BatchFault): void {
+    const { device } = this.context;
     if (!device.memory) return;
     for (let vpn = spanStart; vpn < spanStart + spanPages; vpn++) {
-      const frame = this.#context.ownFrame(vpn);
-      if (frame !== L.FRAME_NONE) device.holding(frame)!.spared.add(this.#platform.core.headOf(frame));
+      const frame = this.context.ownFrame(vpn);
+      if (frame !== L.FRAME_NONE) device.holding(frame)!.spared.add(this.platform.core.headOf(frame));
     }
   }
 }

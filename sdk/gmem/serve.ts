@@ -53,311 +53,310 @@ const LOOKS_MAX = 64;
 export class ServeFault implements Step {
   readonly name = 'serve device fault';
   outcome: ServeOutcome = 'served';
-  readonly #platform: Platform;
-  readonly #context: Context;
-  readonly #fault: CpuFault;
-  readonly #migration: Migration;
-  readonly #mirror: MirrorRange;
-  readonly #evict: Evict;
-  #vpn = 0;
-  #write = false;
-  #phase = LOCK;
-  #looks = 0;
+  private readonly platform: Platform;
+  private readonly context: Context;
+  private readonly fault: CpuFault;
+  private readonly migration: Migration;
+  private readonly mirror: MirrorRange;
+  private readonly evict: Evict;
+  private vpn = 0;
+  private write = false;
+  private phase = LOCK;
+  private looks = 0;
   /** Pages of the granule that are not on the device, the faulting one first, and how many of them have a frame. */
-  readonly #need: number[] = [];
-  #reserved = 0;
+  private readonly need: number[] = [];
+  private reserved = 0;
   /** The granule is to move as one huge page; a victim has been looked for; that it could not has been seen. */
-  #huge = false;
-  #evicted = false;
-  #small = false;
-  #alone = false;
-  #first = 0;
-  #last = 0;
-  readonly #frames: number[] = [];
+  private huge = false;
+  private evicted = false;
+  private small = false;
+  private ownBatch = false;
+  private first = 0;
+  private last = 0;
+  private readonly frames: number[] = [];
 
   constructor(platform: Platform, context: Context) {
-    this.#platform = platform;
-    this.#context = context;
-    this.#fault = new CpuFault(platform);
-    this.#migration = new Migration(platform);
-    this.#mirror = new MirrorRange(platform);
-    this.#evict = new Evict(platform);
+    this.platform = platform;
+    this.context = context;
+    this.fault = new CpuFault(platform);
+    this.migration = new Migration(platform);
+    this.mirror = new MirrorRange(platform);
+    this.evict = new Evict(platform);
   }
 
   /** For an access of the context to page `vpn`, as part of a batch: the caller holds the device's batch lock, and says when nothing is spared any more. */
   of(vpn: number, write: boolean): this {
     this.outcome = 'served';
-    this.#vpn = vpn;
-    this.#write = write;
-    this.#phase = LOCK;
-    this.#looks = 0;
-    this.#small = false;
-    this.#alone = false;
+    this.vpn = vpn;
+    this.write = write;
+    this.phase = LOCK;
+    this.looks = 0;
+    this.small = false;
+    this.ownBatch = false;
     return this;
   }
 
   /** The same for a fault that comes by itself. */
   alone(vpn: number, write: boolean): this {
     this.of(vpn, write);
-    this.#phase = BATCH;
-    this.#alone = true;
+    this.phase = BATCH;
+    this.ownBatch = true;
     return this;
   }
 
   next(run: Run): Progress {
-    const { mmapLock } = this.#context.space;
-    const { batch } = this.#context.device;
-    switch (this.#phase) {
+    const { mmapLock } = this.context.space;
+    const { batch } = this.context.device;
+    switch (this.phase) {
       case BATCH:
         if (!batch.tryAcquire(run)) return run.waitFor(batch);
-        this.#phase = LOCK;
+        this.phase = LOCK;
       // falls through
       case LOCK:
         if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
-        this.#phase = LOOK;
+        this.phase = LOOK;
       // falls through
       case LOOK:
-        return this.#look(run);
+        return this.look(run);
       case FAULTED:
-        if (this.#fault.outcome !== 'served') return this.#end(run, this.#fault.outcome);
-        this.#phase = LOOK;
+        if (this.fault.outcome !== 'served') return this.end(run, this.fault.outcome);
+        this.phase = LOOK;
         return AGAIN;
       case EVICTED:
-        if (this.#evict.freed === 0 && !this.#huge) return this.#fruitless(run);
-        this.#phase = RESERVE;
+        if (this.evict.freed === 0 && !this.huge) return this.fruitless(run);
+        this.phase = RESERVE;
       // falls through
       case RESERVE:
-        return this.#reserve(run);
+        return this.reserve(run);
       case MIGRATED:
-        if (this.#context.reaches(this.#vpn, this.#write)) return this.#end(run, 'served');
-        if (this.#huge) {
+        if (this.context.reaches(this.vpn, this.write)) return this.end(run, 'served');
+        if (this.huge) {
           // Somebody has cut the huge page, or filled a part of the hole.
-          this.#small = true;
-          this.#phase = LOOK;
+          this.small = true;
+          this.phase = LOOK;
           return AGAIN;
         }
         // The page could not move (pinned, or somebody else had it): the device uses it where it is.
-        return this.#mapHost(run, 1);
+        return this.mapHost(run, 1);
       default:
-        return this.#mirrored(run);
+        return this.mirrored(run);
     }
   }
 
   abort(run: Run): void {
-    this.#release();
-    this.#unlock(run);
+    this.release();
+    this.unlock(run);
   }
 
-  #end(run: Run, outcome: ServeOutcome): typeof DONE {
-    const context = this.#context;
-    this.outcome = outcome === 'served' && context.isFull && !context.reaches(this.#vpn, this.#write) ? 'no memory' : outcome;
-    this.#unlock(run);
+  private end(run: Run, outcome: ServeOutcome): typeof DONE {
+    const context = this.context;
+    this.outcome = outcome === 'served' && context.isFull && !context.reaches(this.vpn, this.write) ? 'no memory' : outcome;
+    this.unlock(run);
     return DONE;
   }
 
-  #unlock(run: Run): void {
-    const { space, device } = this.#context;
+  private unlock(run: Run): void {
+    const { space, device } = this.context;
     if (run.holds(space.mmapLock)) space.mmapLock.release(run);
-    if (this.#alone && run.holds(device.batch)) {
+    if (this.ownBatch && run.holds(device.batch)) {
       device.endBatch();
       device.batch.release(run);
     }
   }
 
-  #look(run: Run): Progress {
-    const context = this.#context;
+  private look(run: Run): Progress {
+    const context = this.context;
     const { space, device } = context;
-    const { core } = this.#platform;
+    const { core } = this.platform;
     // While this one waited, the context may have failed, or left.
     context.requireWorking('fault');
-    const vma = space.vmas.find(this.#vpn);
-    if (!vma) return this.#end(run, 'no mapping');
-    if (!(vma.prot & PROT_READ) || (this.#write && !(vma.prot & PROT_WRITE))) return this.#end(run, 'permission');
-    if (context.reaches(this.#vpn, this.#write)) return this.#end(run, this.#looks === 0 ? 'present' : 'served');
-    if (++this.#looks > LOOKS_MAX) return this.#end(run, 'bus error');
-    const high = core.entry(space.table, this.#vpn);
+    const vma = space.vmas.find(this.vpn);
+    if (!vma) return this.end(run, 'no mapping');
+    if (!(vma.prot & PROT_READ) || (this.write && !(vma.prot & PROT_WRITE))) return this.end(run, 'permission');
+    if (context.reaches(this.vpn, this.write)) return this.end(run, this.looks === 0 ? 'present' : 'served');
+    if (++this.looks > LOOKS_MAX) return this.end(run, 'bus error');
+    const high = core.entry(space.table, this.vpn);
     const frame = core.entryLow;
     const writable = (high & L.ENTRY_WRITE) !== 0;
     switch (high & L.ENTRY_KIND) {
       case L.KIND_MIGRATION:
-        return run.waitFor(this.#platform.pageLocks.wait(frame));
+        return run.waitFor(this.platform.pageLocks.wait(frame));
       case L.KIND_EXCLUSIVE:
       case L.KIND_PROTNONE:
-        return this.#callFault(run);
+        return this.callFault(run);
       case L.KIND_DEVICE_PRIVATE:
-        if (this.#platform.nodes.of(frame).owner !== device.owner || (this.#write && !writable)) return this.#callFault(run);
-        return this.#enterOwn(run, frame, high, vma);
+        if (this.platform.nodes.of(frame).owner !== device.owner || (this.write && !writable)) return this.callFault(run);
+        return this.enterOwn(run, frame, high, vma);
       case L.KIND_PRESENT:
         if (!device.memory) break;
         // Read-only though the VMA allows writing: the right comes back before the page moves, since a migration keeps what it finds.
-        if (this.#write && !writable && !(high & L.ENTRY_ZERO)) return this.#callFault(run);
-        if (device.holding(frame)) return this.#enterOwn(run, frame, high, vma);
-        if (!mayMove(this.#platform, vma, high, frame)) break;
-        return this.#plan(run, device.memory, vma, high);
+        if (this.write && !writable && !(high & L.ENTRY_ZERO)) return this.callFault(run);
+        if (device.holding(frame)) return this.enterOwn(run, frame, high, vma);
+        if (!mayMove(this.platform, vma, high, frame)) break;
+        return this.plan(run, device.memory, vma, high);
       case L.KIND_NONE:
-        if (device.memory && isAnonymous(vma)) return this.#plan(run, device.memory, vma, high);
+        if (device.memory && isAnonymous(vma)) return this.plan(run, device.memory, vma, high);
         break;
       default:
-        return this.#end(run, 'bus error');
+        return this.end(run, 'bus error');
     }
-    return this.#mapHost(run, device.granulePages);
+    return this.mapHost(run, device.granulePages);
   }
 
   /** The page is in a memory of this device already; of a huge one as much as its granule has. */
-  #enterOwn(run: Run, frame: number, high: number, vma: Vma): Progress {
-    const { device, space } = this.#context;
-    if (this.#context.isInvalidating) return run.waitFor(space.notifiers.idle);
-    let start = this.#vpn;
+  private enterOwn(run: Run, frame: number, high: number, vma: Vma): Progress {
+    const { device, space } = this.context;
+    if (this.context.isInvalidating) return run.waitFor(space.notifiers.idle);
+    let start = this.vpn;
     let end = start + 1;
     if (high & L.ENTRY_ORDER) {
       const block = start - (start % device.granulePages);
       start = Math.max(block, vma.start);
       end = Math.min(block + device.granulePages, vma.end);
     }
-    this.#context.installRun(start, end - start, frame - (this.#vpn - start), (high & L.ENTRY_WRITE) !== 0);
-    return this.#end(run, 'served');
+    this.context.installRun(start, end - start, frame - (this.vpn - start), (high & L.ENTRY_WRITE) !== 0);
+    return this.end(run, 'served');
   }
 
-  #callFault(run: Run): Progress {
-    this.#phase = FAULTED;
-    return run.call(this.#fault.of(this.#context.space, this.#vpn, this.#write, true));
+  private callFault(run: Run): Progress {
+    this.phase = FAULTED;
+    return run.call(this.fault.of(this.context.space, this.vpn, this.write, true));
   }
 
   /** Lists the pages of the granule that are to move, the faulting one first, then ascending. */
-  #plan(run: Run, memory: OwnMemory, vma: Vma, high: number): Progress {
-    const { space, device } = this.#context;
-    const { core } = this.#platform;
-    const { start, end } = space.granule(this.#vpn, device.granulePages);
-    this.#need.length = 0;
-    this.#reserved = 0;
-    this.#evict.from(memory);
-    this.#phase = RESERVE;
-    this.#huge = end - start === HUGE_PAGES && !this.#small && isWholeBlock(this.#platform, space, vma, start, high);
-    if (this.#huge) {
-      this.#evicted = false;
-      this.#first = start;
-      return this.#reserveHuge(run, memory);
+  private plan(run: Run, memory: OwnMemory, vma: Vma, high: number): Progress {
+    const { space, device } = this.context;
+    const { core } = this.platform;
+    const { start, end } = space.granule(this.vpn, device.granulePages);
+    this.need.length = 0;
+    this.reserved = 0;
+    this.evict.from(memory);
+    this.phase = RESERVE;
+    this.huge = end - start === HUGE_PAGES && !this.small && isWholeBlock(this.platform, space, vma, start, high);
+    if (this.huge) {
+      this.evicted = false;
+      this.first = start;
+      return this.reserveHuge(run, memory);
     }
-    this.#need.push(this.#vpn);
-    let last = this.#vpn;
-    let first = this.#vpn;
+    this.need.push(this.vpn);
+    let last = this.vpn;
+    let first = this.vpn;
     for (let vpn = start; vpn < end; vpn++) {
-      if (vpn === this.#vpn) continue;
+      if (vpn === this.vpn) continue;
       const bits = core.entry(space.table, vpn);
       const kind = bits & L.ENTRY_KIND;
-      if (kind === L.KIND_PRESENT ? !mayMove(this.#platform, vma, bits, core.entryLow) : kind !== L.KIND_NONE || !isAnonymous(vma))
-        continue;
+      if (kind === L.KIND_PRESENT ? !mayMove(this.platform, vma, bits, core.entryLow) : kind !== L.KIND_NONE || !isAnonymous(vma)) continue;
       if (vpn < first) first = vpn;
       if (vpn > last) last = vpn;
-      this.#need.push(vpn);
+      this.need.push(vpn);
     }
-    this.#first = first;
-    this.#last = last;
-    return this.#reserve(run);
+    this.first = first;
+    this.last = last;
+    return this.reserve(run);
   }
 
   /** A frame for the whole block; where there is room for none, it moves as small pages. */
-  #reserveHuge(run: Run, memory: OwnMemory): Progress {
+  private reserveHuge(run: Run, memory: OwnMemory): Progress {
     const frame = memory.takeFrame(L.HUGE_ORDER);
     if (frame === L.FRAME_NONE) {
-      const victims = this.#evicted || memory.node.free >= HUGE_PAGES ? [] : memory.victims(HUGE_PAGES);
+      const victims = this.evicted || memory.node.free >= HUGE_PAGES ? [] : memory.victims(HUGE_PAGES);
       if (victims.length > 0) {
-        this.#evicted = true;
-        this.#phase = EVICTED;
-        return run.call(this.#evict.frames(victims));
+        this.evicted = true;
+        this.phase = EVICTED;
+        return run.call(this.evict.frames(victims));
       }
-      this.#small = true;
-      this.#huge = false;
-      this.#phase = LOOK;
+      this.small = true;
+      this.huge = false;
+      this.phase = LOOK;
       return AGAIN;
     }
     memory.spared.add(frame);
     const picks = new Array<number>(HUGE_PAGES).fill(L.FRAME_NONE);
     picks[0] = frame;
-    this.#phase = MIGRATED;
-    return run.call(this.#migration.toDevice(this.#context.space, this.#first, picks, memory, 'fault', this.#context.install));
+    this.phase = MIGRATED;
+    return run.call(this.migration.toDevice(this.context.space, this.first, picks, memory, 'fault', this.context.install));
   }
 
-  #reserve(run: Run): Progress {
-    const memory = this.#context.device.memory!;
-    if (this.#huge) return this.#reserveHuge(run, memory);
-    while (this.#reserved < this.#need.length) {
+  private reserve(run: Run): Progress {
+    const memory = this.context.device.memory!;
+    if (this.huge) return this.reserveHuge(run, memory);
+    while (this.reserved < this.need.length) {
       const frame = memory.takeFrame();
       if (frame === L.FRAME_NONE) {
-        const victims = memory.victims(this.#need.length - this.#reserved);
+        const victims = memory.victims(this.need.length - this.reserved);
         if (victims.length > 0) {
-          this.#phase = EVICTED;
-          return run.call(this.#evict.frames(victims));
+          this.phase = EVICTED;
+          return run.call(this.evict.frames(victims));
         }
-        if (this.#reserved === 0) return this.#waitForRoom(run) ?? this.#stop(run, 'deferred');
+        if (this.reserved === 0) return this.waitForRoom(run) ?? this.stop(run, 'deferred');
         break;
       }
       memory.spared.add(frame);
-      this.#frames[this.#reserved++] = frame;
+      this.frames[this.reserved++] = frame;
     }
-    this.#phase = MIGRATED;
+    this.phase = MIGRATED;
     // Who gets a frame was decided by need; which one, by address: neighbours lie together where they can.
-    const pages = this.#need.slice(0, this.#reserved).sort((a, b) => a - b);
-    const picks = new Array<number>(this.#last - this.#first + 1).fill(L.FRAME_NONE);
-    pages.forEach((vpn, i) => (picks[vpn - this.#first] = this.#frames[i]!));
-    this.#reserved = 0;
-    return run.call(this.#migration.toDevice(this.#context.space, this.#first, picks, memory, 'fault', this.#context.install));
+    const pages = this.need.slice(0, this.reserved).sort((a, b) => a - b);
+    const picks = new Array<number>(this.last - this.first + 1).fill(L.FRAME_NONE);
+    pages.forEach((vpn, i) => (picks[vpn - this.first] = this.frames[i]!));
+    this.reserved = 0;
+    return run.call(this.migration.toDevice(this.context.space, this.first, picks, memory, 'fault', this.context.install));
   }
 
   /** No victim moved: they are on their way already, host memory is exhausted, or they are pinned. */
-  #fruitless(run: Run): Progress {
-    const waits = this.#waitForRoom(run);
+  private fruitless(run: Run): Progress {
+    const waits = this.waitForRoom(run);
     if (waits !== undefined) return waits;
-    if (this.#platform.host.free === 0) return this.#stop(run, 'no memory');
-    this.#release();
-    return this.#mapHost(run, 1);
+    if (this.platform.host.free === 0) return this.stop(run, 'no memory');
+    this.release();
+    return this.mapHost(run, 1);
   }
 
   /** Waits for a frame of the memory that somebody else is moving; undefined when there is none. */
-  #waitForRoom(run: Run): Progress | undefined {
-    const { node } = this.#context.device.memory!;
-    const frame = this.#platform.pageLocks.anyLocked(node.base, node.frames);
+  private waitForRoom(run: Run): Progress | undefined {
+    const { node } = this.context.device.memory!;
+    const frame = this.platform.pageLocks.anyLocked(node.base, node.frames);
     if (frame === undefined) return undefined;
-    this.#phase = RESERVE;
-    return run.waitFor(this.#platform.pageLocks.wait(frame));
+    this.phase = RESERVE;
+    return run.waitFor(this.platform.pageLocks.wait(frame));
   }
 
   /** Gives up with what was reserved put back. */
-  #stop(run: Run, outcome: ServeOutcome): typeof DONE {
-    this.#release();
-    return this.#end(run, outcome);
+  private stop(run: Run, outcome: ServeOutcome): typeof DONE {
+    this.release();
+    return this.end(run, outcome);
   }
 
-  #release(): void {
-    for (let i = 0; i < this.#reserved; i++) this.#platform.core.exports.framePut(this.#frames[i]!);
-    this.#reserved = 0;
-    this.#platform.settleFreed();
+  private release(): void {
+    for (let i = 0; i < this.reserved; i++) this.platform.core.exports.framePut(this.frames[i]!);
+    this.reserved = 0;
+    this.platform.settleFreed();
   }
 
   /** Maps the CPU's page for the device, and what is there of the `pages` pages around it. */
-  #mapHost(run: Run, pages: number): Progress {
-    const { space, device, notifier, lock } = this.#context;
-    const { start, end } = space.granule(this.#vpn, pages);
+  private mapHost(run: Run, pages: number): Progress {
+    const { space, device, notifier, lock } = this.context;
+    const { start, end } = space.granule(this.vpn, pages);
     space.mmapLock.release(run);
-    const wanted = this.#vpn - start;
-    const bits = this.#write ? HMM_VALID + HMM_WRITE : HMM_VALID;
-    this.#phase = MIRRORED;
+    const wanted = this.vpn - start;
+    const bits = this.write ? HMM_VALID + HMM_WRITE : HMM_VALID;
+    this.phase = MIRRORED;
     const request = (i: number): number => (i === wanted ? bits : 0);
     return run.call(
-      this.#mirror.of(space, { notifier, vpn: start, pages: end - start, request, owner: device.owner }, lock, this.#context.installWords),
+      this.mirror.of(space, { notifier, vpn: start, pages: end - start, request, owner: device.owner }, lock, this.context.installWords),
     );
   }
 
-  #mirrored(run: Run): Progress {
-    switch (this.#mirror.outcome) {
+  private mirrored(run: Run): Progress {
+    switch (this.mirror.outcome) {
       case 'done':
-        return this.#end(run, 'served');
+        return this.end(run, 'served');
       case 'busy':
-        return this.#end(run, 'deferred');
+        return this.end(run, 'deferred');
       case 'fault':
-        return this.#end(run, this.#context.space.vmas.find(this.#vpn) ? 'bus error' : 'no mapping');
+        return this.end(run, this.context.space.vmas.find(this.vpn) ? 'bus error' : 'no mapping');
       default:
-        return this.#end(run, this.#mirror.outcome);
+        return this.end(run, this.mirror.outcome);
     }
   }
 }

@@ -15,44 +15,44 @@ const EVACUATED = 1;
 /** The step behind `device.removeMemory`. */
 export class Unplug implements Step {
   readonly name = 'unplug';
-  readonly #device: Device;
-  readonly #memory: OwnMemory;
-  readonly #evacuate: Evacuate;
-  #phase = BATCH;
+  private readonly device: Device;
+  private readonly memory: OwnMemory;
+  private readonly evacuate: Evacuate;
+  private phase = BATCH;
 
   constructor(platform: Platform, device: Device, memory: OwnMemory) {
-    this.#device = device;
-    this.#memory = memory;
-    this.#evacuate = new Evacuate(platform);
+    this.device = device;
+    this.memory = memory;
+    this.evacuate = new Evacuate(platform);
   }
 
   /** Pages that came home. */
   get moved(): number {
-    return this.#evacuate.moved;
+    return this.evacuate.moved;
   }
 
   next(run: Run): Progress {
-    const { batch, memories } = this.#device;
-    const { node } = this.#memory;
-    if (this.#phase === BATCH) {
+    const { batch, memories } = this.device;
+    const { node } = this.memory;
+    if (this.phase === BATCH) {
       if (!batch.tryAcquire(run)) return run.waitFor(batch);
       // While this one waited, another may have been quicker.
-      if (!memories.includes(this.#memory)) throw fail('EINVAL', 'removeMemory.memory', node.name, 'has been removed already');
-      this.#memory.leaving = true;
-      this.#phase = EVACUATED;
-      return run.call(this.#evacuate.of(this.#memory, 'unplug'));
+      if (!memories.includes(this.memory)) throw fail('EINVAL', 'removeMemory.memory', node.name, 'has been removed already');
+      this.memory.leaving = true;
+      this.phase = EVACUATED;
+      return run.call(this.evacuate.of(this.memory, 'unplug'));
     }
     if (node.used > 0) {
       const why = 'pages that could not be brought home: they are pinned, or host memory is exhausted';
       throw fail('EBUSY', 'removeMemory', node.name, `keeps ${node.used} ${why}`);
     }
-    this.#device.drop(this.#memory);
+    this.device.drop(this.memory);
     batch.release(run);
     return DONE;
   }
 
   abort(run: Run): void {
-    this.#memory.leaving = false;
-    if (run.holds(this.#device.batch)) this.#device.batch.release(run);
+    this.memory.leaving = false;
+    if (run.holds(this.device.batch)) this.device.batch.release(run);
   }
 }

@@ -37,21 +37,21 @@ export function translated(platform: Platform, context: Context, vpn: number, wr
 }
 
 export class WalkLanes {
-  readonly #platform: Platform;
-  readonly #context: Context;
-  readonly #accesses: number;
-  readonly #values: number;
+  private readonly platform: Platform;
+  private readonly context: Context;
+  private readonly accesses: number;
+  private readonly values: number;
 
   constructor(platform: Platform, context: Context, accessesAt: number, valuesAt: number) {
-    this.#platform = platform;
-    this.#context = context;
-    this.#accesses = accessesAt >>> 2;
-    this.#values = valuesAt;
+    this.platform = platform;
+    this.context = context;
+    this.accesses = accessesAt >>> 2;
+    this.values = valuesAt;
   }
 
   /** One round; returns the lanes that stalled. */
   round(): number {
-    const { core } = this.#platform;
+    const { core } = this.platform;
     const { u32 } = core;
     const job = core.area(L.AREA_JOB);
     const n = core.field(job, L.JOB_ACCESSES);
@@ -68,8 +68,8 @@ export class WalkLanes {
       const kept: number[] = [];
       for (const lane of going) {
         const index = u32[cells + lane]!;
-        if (!this.#execute(index)) {
-          this.#record(job, lane, index);
+        if (!this.execute(index)) {
+          this.record(job, lane, index);
           stalled++;
           continue;
         }
@@ -84,30 +84,30 @@ export class WalkLanes {
     return stalled;
   }
 
-  #decode(index: number): { vpn: number; offset: number; bytes: number; write: boolean; crosses: boolean } {
-    const { u32 } = this.#platform.core;
-    const low = u32[this.#accesses + index * 2]!;
-    const high = u32[this.#accesses + index * 2 + 1]!;
+  private decode(index: number): { vpn: number; offset: number; bytes: number; write: boolean; crosses: boolean } {
+    const { u32 } = this.platform.core;
+    const low = u32[this.accesses + index * 2]!;
+    const high = u32[this.accesses + index * 2 + 1]!;
     const vpn = Math.floor(((high & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + low) / L.PAGE_BYTES);
     const offset = low & (L.PAGE_BYTES - 1);
     const bytes = ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH) + 1;
     return { vpn, offset, bytes, write: (high & L.ACCESS_WRITE) !== 0, crosses: offset + bytes > L.PAGE_BYTES };
   }
 
-  #at(vpn: number, write: boolean): number | undefined {
-    const at = translated(this.#platform, this.#context, vpn, write);
+  private at(vpn: number, write: boolean): number | undefined {
+    const at = translated(this.platform, this.context, vpn, write);
     if (at === 0) throw fail('EIO', 'job access', vpn * L.PAGE_BYTES, 'is on a page whose bytes are not in this memory');
     return at;
   }
 
-  #execute(index: number): boolean {
-    const { vpn, offset, bytes, write, crosses } = this.#decode(index);
-    const first = this.#at(vpn, write);
-    const second = crosses ? this.#at(vpn + 1, write) : 0;
+  private execute(index: number): boolean {
+    const { vpn, offset, bytes, write, crosses } = this.decode(index);
+    const first = this.at(vpn, write);
+    const second = crosses ? this.at(vpn + 1, write) : 0;
     if (first === undefined || second === undefined) return false;
-    this.#context.translations += crosses ? 2 : 1;
-    const { u8, u32 } = this.#platform.core;
-    const value = this.#values + index * 8;
+    this.context.translations += crosses ? 2 : 1;
+    const { u8, u32 } = this.platform.core;
+    const value = this.values + index * 8;
     const at = (i: number): number => (offset + i < L.PAGE_BYTES ? first + offset + i : second + offset + i - L.PAGE_BYTES);
     if (write) {
       const low = u32[value >>> 2]!;
@@ -135,15 +135,15 @@ export class WalkLanes {
     return true;
   }
 
-  #record(job: number, lane: number, index: number): void {
-    const { vpn, write, crosses } = this.#decode(index);
-    const missing = (page: number): boolean => translated(this.#platform, this.#context, page, write) === undefined;
-    if (missing(vpn)) this.#push(job, vpn, (write ? L.FAULT_WRITE : 0) | (crosses ? L.FAULT_SPAN_AFTER : 0), lane, index);
-    if (crosses && missing(vpn + 1)) this.#push(job, vpn + 1, (write ? L.FAULT_WRITE : 0) | L.FAULT_SPAN_BEFORE, lane, index);
+  private record(job: number, lane: number, index: number): void {
+    const { vpn, write, crosses } = this.decode(index);
+    const missing = (page: number): boolean => translated(this.platform, this.context, page, write) === undefined;
+    if (missing(vpn)) this.push(job, vpn, (write ? L.FAULT_WRITE : 0) | (crosses ? L.FAULT_SPAN_AFTER : 0), lane, index);
+    if (crosses && missing(vpn + 1)) this.push(job, vpn + 1, (write ? L.FAULT_WRITE : 0) | L.FAULT_SPAN_BEFORE, lane, index);
   }
 
-  #push(job: number, vpn: number, flags: number, lane: number, index: number): void {
-    const { core } = this.#platform;
+  private push(job: number, vpn: number, flags: number, lane: number, index: number): void {
+    const { core } = this.platform;
     const count = core.field(job, L.JOB_FAULTS);
     if (count >= core.field(job, L.JOB_FAULTS_MAX)) {
       core.setField(job, L.JOB_OVERFLOW, core.field(job, L.JOB_OVERFLOW) + 1);

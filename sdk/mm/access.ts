@@ -21,50 +21,50 @@ export class CpuAccess implements Step {
   /** Bytes done. */
   done = 0;
   readonly bytes: Uint8Array;
-  readonly #platform: Platform;
-  readonly #space: AddressSpace;
-  readonly #addr: number;
-  readonly #write: boolean;
-  readonly #fault: CpuFault;
-  #attempts = 0;
-  #faulted = false;
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly addr: number;
+  private readonly write: boolean;
+  private readonly fault: CpuFault;
+  private attempts = 0;
+  private faulted = false;
 
   constructor(platform: Platform, space: AddressSpace, addr: number, bytes: Uint8Array, write: boolean) {
     this.name = write ? 'write' : 'read';
-    this.#platform = platform;
-    this.#space = space;
-    this.#addr = addr;
-    this.#write = write;
+    this.platform = platform;
+    this.space = space;
+    this.addr = addr;
+    this.write = write;
     this.bytes = bytes;
-    this.#fault = new CpuFault(platform);
+    this.fault = new CpuFault(platform);
   }
 
   next(run: Run): Progress {
-    if (this.#faulted) {
-      this.#faulted = false;
-      const { outcome } = this.#fault;
-      if (outcome !== 'served') return this.#end(outcome);
+    if (this.faulted) {
+      this.faulted = false;
+      const { outcome } = this.fault;
+      if (outcome !== 'served') return this.end(outcome);
     }
-    const { core } = this.#platform;
+    const { core } = this.platform;
     const buffer = core.area(L.AREA_BYTES);
     while (this.done < this.bytes.length) {
       const length = Math.min(this.bytes.length - this.done, L.AREA_BYTES_LENGTH);
       const part = this.bytes.subarray(this.done, this.done + length);
-      if (this.#write) core.u8.set(part, buffer);
-      const done = core.exports.copyThrough(this.#space.tlb, this.#addr + this.done, length, buffer, this.#write ? 1 : 0);
-      if (!this.#write) part.set(core.u8.subarray(buffer, buffer + done));
-      if (done > 0) this.#attempts = 0;
+      if (this.write) core.u8.set(part, buffer);
+      const done = core.exports.copyThrough(this.space.tlb, this.addr + this.done, length, buffer, this.write ? 1 : 0);
+      if (!this.write) part.set(core.u8.subarray(buffer, buffer + done));
+      if (done > 0) this.attempts = 0;
       this.done += done;
       if (done === length) continue;
-      if (core.stopReason !== L.STOP_FAULT) return this.#end('bus error');
-      if (++this.#attempts > FAULT_ATTEMPTS_MAX) return this.#end('no progress');
-      this.#faulted = true;
-      return run.call(this.#fault.of(this.#space, core.stopVpn, this.#write));
+      if (core.stopReason !== L.STOP_FAULT) return this.end('bus error');
+      if (++this.attempts > FAULT_ATTEMPTS_MAX) return this.end('no progress');
+      this.faulted = true;
+      return run.call(this.fault.of(this.space, core.stopVpn, this.write));
     }
-    return this.#end('done');
+    return this.end('done');
   }
 
-  #end(outcome: AccessOutcome): typeof DONE {
+  private end(outcome: AccessOutcome): typeof DONE {
     this.outcome = outcome;
     return DONE;
   }

@@ -74,13 +74,13 @@ export class AddressSpace {
   readonly mmapLock: RwLock;
   /** Attached contexts, oldest first. */
   readonly mirrors: SpaceMirror[] = [];
-  readonly #platform: Platform;
-  #open = true;
+  private readonly platform: Platform;
+  private open = true;
   /** It has begun to end: nothing new comes to be in it. */
-  #exiting = false;
+  private exiting = false;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
+    this.platform = platform;
     const { core } = platform;
     this.table = core.tableCreate(HOME_GEOMETRY, true);
     if (this.table === 0) throw fail('ENOMEM', 'address spaces', platform.spaces.size, 'is all that the machine has tables for');
@@ -104,38 +104,38 @@ export class AddressSpace {
    */
   mmap(options: MmapOptions): AddressRange {
     this.requireOpen('mmap');
-    return mmap(this.#platform, this, options);
+    return mmap(this.platform, this, options);
   }
 
   /** A driver puts a page of the host into its mixed mapping: zeros, or `bytes` and zeros behind. Errors: EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vm_insert_page`. */
   insertPage(addr: number, bytes?: Uint8Array): void {
     this.requireOpen('insertPage');
-    insertPage(this.#platform, this, addr, bytes);
+    insertPage(this.platform, this, addr, bytes);
   }
 
   /** A driver puts the number of something that is not the machine's memory into its special mapping. Errors: EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vmf_insert_pfn`. */
   insertPfn(addr: number, pfn: number): void {
     this.requireOpen('insertPfn');
-    insertPfn(this.#platform, this, addr, pfn);
+    insertPfn(this.platform, this, addr, pfn);
   }
 
   /** Takes a range away: device translations, pages, promise. Whatever of it is not mapped is passed over. Models: `munmap`. */
   munmap(range: AddressRange): void {
-    this.#runSync(this.unmapStep(range));
+    this.runSync(this.unmapStep(range));
   }
 
   /** The same, waiting for devices that flush asynchronously. */
   async munmapAsync(range: AddressRange): Promise<void> {
-    await this.#runAsync(this.unmapStep(range));
+    await this.runAsync(this.unmapStep(range));
   }
 
   /** Changes the rights of a range, which must be mapped from end to end (EINVAL, nothing changed). Models: `mprotect`. */
   mprotect(range: AddressRange, prot: Prot): void {
-    this.#runSync(this.protectStep(range, prot));
+    this.runSync(this.protectStep(range, prot));
   }
 
   async mprotectAsync(range: AddressRange, prot: Prot): Promise<void> {
-    await this.#runAsync(this.protectStep(range, prot));
+    await this.runAsync(this.protectStep(range, prot));
   }
 
   /**
@@ -143,11 +143,11 @@ export class AddressSpace {
    * when somebody holds or shares a page. Models: `madvise`.
    */
   madvise(range: AddressRange, advice: Advice): void {
-    this.#runSync(this.adviseStep(range, advice));
+    this.runSync(this.adviseStep(range, advice));
   }
 
   async madviseAsync(range: AddressRange, advice: Advice): Promise<void> {
-    await this.#runAsync(this.adviseStep(range, advice));
+    await this.runAsync(this.adviseStep(range, advice));
   }
 
   /**
@@ -156,23 +156,23 @@ export class AddressSpace {
    */
   mremap(range: AddressRange, options: MremapOptions): AddressRange {
     const step = this.mremapStep(range, options);
-    this.#runSync(step);
+    this.runSync(step);
     return step.result;
   }
 
   async mremapAsync(range: AddressRange, options: MremapOptions): Promise<AddressRange> {
     const step = this.mremapStep(range, options);
-    await this.#runAsync(step);
+    await this.runAsync(step);
     return step.result;
   }
 
   /** Writes the dirty pages of the files that are mapped shared in a range back. Models: `msync(MS_SYNC)`. */
   msync(range: AddressRange): void {
-    this.#runSync(this.msyncStep(range));
+    this.runSync(this.msyncStep(range));
   }
 
   async msyncAsync(range: AddressRange): Promise<void> {
-    await this.#runAsync(this.msyncStep(range));
+    await this.runAsync(this.msyncStep(range));
   }
 
   /**
@@ -181,13 +181,13 @@ export class AddressSpace {
    */
   fork(options: ForkOptions = {}): AddressSpace {
     const step = this.forkStep(options);
-    this.#runHere(step);
+    this.runHere(step);
     return forked(step);
   }
 
   async forkAsync(options: ForkOptions = {}): Promise<AddressSpace> {
     const step = this.forkStep(options);
-    await this.#runAsync(step);
+    await this.runAsync(step);
     return forked(step);
   }
 
@@ -197,13 +197,13 @@ export class AddressSpace {
    */
   pin(range: AddressRange, options: PinOptions = {}): Pin {
     const step = this.pinStep(range, options);
-    this.#runHere(step);
+    this.runHere(step);
     return pinned(step, range);
   }
 
   async pinAsync(range: AddressRange, options: PinOptions = {}): Promise<Pin> {
     const step = this.pinStep(range, options);
-    await this.#runAsync(step);
+    await this.runAsync(step);
     return pinned(step, range);
   }
 
@@ -212,41 +212,41 @@ export class AddressSpace {
   /** Reads `bytes` bytes as the CPU would. Throws EFAULT where there is no right to read, ENOMEM, EIO; EBUSY when a device has not finished. */
   read(addr: number, bytes: number): Uint8Array {
     const step = this.readStep(addr, bytes);
-    this.#runSync(step);
-    return this.#checked(step, addr);
+    this.runSync(step);
+    return this.checked(step, addr);
   }
 
   async readAsync(addr: number, bytes: number): Promise<Uint8Array> {
     const step = this.readStep(addr, bytes);
-    await this.#runAsync(step);
-    return this.#checked(step, addr);
+    await this.runAsync(step);
+    return this.checked(step, addr);
   }
 
   /** Writes bytes as the CPU would. Throws as `read` does; what was written before the failing page stays written. */
   write(addr: number, bytes: Uint8Array): void {
     const step = this.writeStep(addr, bytes);
-    this.#runSync(step);
-    this.#checked(step, addr);
+    this.runSync(step);
+    this.checked(step, addr);
   }
 
   async writeAsync(addr: number, bytes: Uint8Array): Promise<void> {
     const step = this.writeStep(addr, bytes);
-    await this.#runAsync(step);
-    this.#checked(step, addr);
+    await this.runAsync(step);
+    this.checked(step, addr);
   }
 
   /** Reads into `bytes` and says how far it came, instead of throwing where there is no right to. */
   tryRead(addr: number, bytes: Uint8Array): AccessResult {
     requireBytes('tryRead.bytes', bytes);
-    const step = new CpuAccess(this.#platform, this, this.#address('tryRead.addr', addr, bytes.length), bytes, false);
-    this.#runSync(step);
+    const step = new CpuAccess(this.platform, this, this.address('tryRead.addr', addr, bytes.length), bytes, false);
+    this.runSync(step);
     return { status: step.outcome, bytes: step.done };
   }
 
   /** Writes and says how far it came, instead of throwing where there is no right to. */
   tryWrite(addr: number, bytes: Uint8Array): AccessResult {
     const step = this.writeStep(addr, bytes);
-    this.#runSync(step);
+    this.runSync(step);
     return { status: step.outcome, bytes: step.done };
   }
 
@@ -266,25 +266,25 @@ export class AddressSpace {
   dump(range?: AddressRange): string {
     this.requireOpen('dump');
     if (range) requireRange('dump.range', range);
-    return dumpRange(this.#platform, this, range);
+    return dumpRange(this.platform, this, range);
   }
 
   /** The entries of a range as they are: frame and ENTRY_* bits, two u32 a page. */
   snapshot(range: AddressRange): Uint32Array {
-    const { start, end } = this.#pages('snapshot.range', range);
-    return snapshotNative(this.#platform, this, start, end - start);
+    const { start, end } = this.pages('snapshot.range', range);
+    return snapshotNative(this.platform, this, start, end - start);
   }
 
   /** The same as `hmm_range_fault` answers without a request; `owner`: whose device-private pages count as readable (device.owner). */
   snapshotHmm(range: AddressRange, owner = 0): Uint32Array {
-    const { start, end } = this.#pages('snapshotHmm.range', range);
-    return snapshotHmm(this.#platform, this, start, end - start, owner);
+    const { start, end } = this.pages('snapshotHmm.range', range);
+    return snapshotHmm(this.platform, this, start, end - start, owner);
   }
 
   /** The same as runs of pages with contiguous frames and the same rights; holes are left out. */
   snapshotExtents(range: AddressRange): Extent[] {
-    const { start, end } = this.#pages('snapshotExtents.range', range);
-    return snapshotExtents(this.#platform, this, start, end - start);
+    const { start, end } = this.pages('snapshotExtents.range', range);
+    return snapshotExtents(this.platform, this, start, end - start);
   }
 
   /**
@@ -292,18 +292,18 @@ export class AddressSpace {
    * Models: `mmu_interval_notifier_insert`.
    */
   subscribe(range: AddressRange, ops: NotifierOps): IntervalNotifier {
-    const { start, end } = this.#pages('subscribe.range', range);
+    const { start, end } = this.pages('subscribe.range', range);
     return this.notifiers.insert({ start, end }, ops);
   }
 
   /** Ends a subscription; no callback comes afterwards. Models: `mmu_interval_notifier_remove`. */
   unsubscribe(notifier: IntervalNotifier): void {
-    this.#runSync(new RemoveNotifier(notifier));
+    this.runSync(new RemoveNotifier(notifier));
   }
 
   /** Looked-up pages of the CPU's TLB. */
   get tlbCounts(): { readonly hit: number; readonly miss: number } {
-    const { core } = this.#platform;
+    const { core } = this.platform;
     return { hit: core.counter(this.tlb, L.TLB_HITS), miss: core.counter(this.tlb, L.TLB_MISSES) };
   }
 
@@ -312,60 +312,60 @@ export class AddressSpace {
   /** The steps behind the verbs, for the simulator and for whoever schedules operations himself. */
   readStep(addr: number, bytes: number): CpuAccess {
     requireLength('read.bytes', bytes);
-    return new CpuAccess(this.#platform, this, this.#address('read.addr', addr, bytes), new Uint8Array(bytes), false);
+    return new CpuAccess(this.platform, this, this.address('read.addr', addr, bytes), new Uint8Array(bytes), false);
   }
 
   writeStep(addr: number, bytes: Uint8Array): CpuAccess {
     requireBytes('write.bytes', bytes);
-    return new CpuAccess(this.#platform, this, this.#address('write.addr', addr, bytes.length), bytes, true);
+    return new CpuAccess(this.platform, this, this.address('write.addr', addr, bytes.length), bytes, true);
   }
 
   unmapStep(range: AddressRange): TakeDown {
-    const { start, end } = this.#pages('munmap.range', range);
+    const { start, end } = this.pages('munmap.range', range);
     this.requireChangeable('munmap.range', start, end, false);
-    return new TakeDown(this.#platform, this, start, end, { verb: 'unmap' });
+    return new TakeDown(this.platform, this, start, end, { verb: 'unmap' });
   }
 
   protectStep(range: AddressRange, prot: Prot): TakeDown {
-    const { start, end } = this.#pages('mprotect.range', range);
+    const { start, end } = this.pages('mprotect.range', range);
     const bits = protBits('mprotect.prot', prot);
     this.requireChangeable('mprotect.range', start, end, true);
-    return new TakeDown(this.#platform, this, start, end, { verb: 'protect', prot: bits });
+    return new TakeDown(this.platform, this, start, end, { verb: 'protect', prot: bits });
   }
 
   adviseStep(range: AddressRange, advice: Advice): Step {
-    const { start, end } = this.#pages('madvise.range', range);
+    const { start, end } = this.pages('madvise.range', range);
     this.requireChangeable('madvise.range', start, end, true);
-    return adviseStep(this.#platform, this, start, end, advice);
+    return adviseStep(this.platform, this, start, end, advice);
   }
 
   mremapStep(range: AddressRange, options: MremapOptions): Mremap {
-    this.#pages('mremap.range', range);
-    return new Mremap(this.#platform, this, range, options);
+    this.pages('mremap.range', range);
+    return new Mremap(this.platform, this, range, options);
   }
 
   msyncStep(range: AddressRange): WriteBack {
-    const { start, end } = this.#pages('msync.range', range);
-    this.#requireMapped('msync.range', start, end);
+    const { start, end } = this.pages('msync.range', range);
+    this.requireMapped('msync.range', start, end);
     const parts: FilePart[] = [];
     this.vmas.each(start, end, ({ start: first, flags, object, offset }, from, to) => {
       if (object instanceof MemoryFile && !(flags & VMA_PRIVATE))
         parts.push({ file: object, first: offset + from - first, end: offset + to - first });
     });
-    return new WriteBack(this.#platform, parts);
+    return new WriteBack(this.platform, parts);
   }
 
   forkStep(options: ForkOptions = {}): Fork {
     this.requireOpen('fork');
     requireOptions('fork', options);
     if (options.device !== undefined) requireWord('fork.device', options.device, ['share', 'home', 'omit']);
-    return new Fork(this.#platform, this, options);
+    return new Fork(this.platform, this, options);
   }
 
   pinStep(range: AddressRange, options: PinOptions = {}): PinRange {
-    const { start, end } = this.#pages('pin.range', range);
+    const { start, end } = this.pages('pin.range', range);
     requireOptions('pin', options);
-    return new PinRange(this.#platform, this, start, end, options);
+    return new PinRange(this.platform, this, start, end, options);
   }
 
   // -------------------------------------------------------------------------------------------------------------- for steps and devices
@@ -374,7 +374,7 @@ export class AddressSpace {
   announce(event: Invalidation): void {
     this.notifiers.invalidateStart(event);
     // A subscriber that throws does not stop what is announced; contexts have marked themselves failed already.
-    for (const { error } of event.failures) this.#platform.stray.push(error);
+    for (const { error } of event.failures) this.platform.stray.push(error);
   }
 
   /** The block of `pages` pages around a page, aligned to its length and clipped to the VMA. Requires: the page is in a VMA. */
@@ -399,7 +399,7 @@ export class AddressSpace {
   /** Tells every subscriber that the space ends. */
   release(event: Invalidation): void {
     this.notifiers.release(event);
-    for (const { error } of event.failures) this.#platform.stray.push(error);
+    for (const { error } of event.failures) this.platform.stray.push(error);
   }
 
   /**
@@ -407,67 +407,67 @@ export class AddressSpace {
    * it is done, and `close` has to be called again. Models: `exit_mmap`.
    */
   close(): void {
-    if (!this.#open) return;
-    this.#platform.requireOpen('exit');
+    if (!this.open) return;
+    this.platform.requireOpen('exit');
     // First the pages, so that those on devices need no room at home any more: a detach could fail for want of it.
-    this.#platform.scheduler.runSync(this.#exit());
+    this.platform.scheduler.runSync(this.exit());
     for (const mirror of [...this.mirrors]) mirror.detach();
-    this.#end();
+    this.end();
   }
 
   /** The same, waiting for devices that flush asynchronously. */
   async closeAsync(): Promise<void> {
-    if (!this.#open) return;
-    this.#platform.requireOpen('exit');
-    await this.#platform.scheduler.runAsync(this.#exit());
+    if (!this.open) return;
+    this.platform.requireOpen('exit');
+    await this.platform.scheduler.runAsync(this.exit());
     for (const mirror of [...this.mirrors]) await mirror.detachAsync();
-    this.#end();
+    this.end();
   }
 
   /** Takes everything down; the second time, it waits for the first to have done so. */
-  #exit(): Step {
-    if (this.#exiting) return new Exited(this.mmapLock);
-    this.#exiting = true;
-    return new TakeDown(this.#platform, this, 0, ADDRESS_LIMIT / L.PAGE_BYTES, { verb: 'exit' });
+  private exit(): Step {
+    if (this.exiting) return new Exited(this.mmapLock);
+    this.exiting = true;
+    return new TakeDown(this.platform, this, 0, ADDRESS_LIMIT / L.PAGE_BYTES, { verb: 'exit' });
   }
 
-  #end(): void {
+  private end(): void {
     // Whoever closed it as well was quicker.
-    if (!this.#open) return;
-    this.#open = false;
-    const { core } = this.#platform;
+    if (!this.open) return;
+    this.open = false;
+    const { core } = this.platform;
     core.exports.tlbDestroy(this.tlb);
     core.exports.tableDestroy(this.table);
-    this.#platform.spaces.delete(this.id);
+    this.platform.spaces.delete(this.id);
   }
 
   requireOpen(verb: string): void {
-    this.#platform.requireOpen(verb);
+    this.platform.requireOpen(verb);
     // What came to be after the pages have gone, nobody would take away any more.
-    if (this.#exiting) throw fail('EBADF', verb, 'address space', 'has been closed');
+    if (this.exiting) throw fail('EBADF', verb, 'address space', 'has been closed');
   }
 
-  #runSync(step: Step): void {
+  private runSync(step: Step): void {
     this.requireOpen(step.name);
-    this.#platform.scheduler.runSync(step);
+    this.platform.scheduler.runSync(step);
   }
 
   /** Runs a step whose result nobody else could have: one that has to be left unfinished comes to nothing. */
-  #runHere(step: Step & { abandon(): void }): void {
+  private runHere(step: Step & { abandon(): void }): void {
     try {
-      this.#runSync(step);
+      this.runSync(step);
     } catch (error) {
       step.abandon();
       throw error;
     }
   }
 
-  #runAsync(step: Step): Promise<void> {
+  private runAsync(step: Step): Promise<void> {
     this.requireOpen(step.name);
-    return this.#platform.scheduler.runAsync(step);
+    return this.platform.scheduler.runAsync(step);
   }
 
-  #address(argument: string, addr: number, bytes: number): number {
+  private address(argument: string, addr: number, bytes: number): number {
     this.requireOpen(argument);
     if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
       throw fail('EINVAL', argument, addr, 'is not a byte address below 2^48');
@@ -476,7 +476,7 @@ export class AddressSpace {
     return addr;
   }
 
-  #pages(argument: string, range: AddressRange): { start: number; end: number } {
+  private pages(argument: string, range: AddressRange): { start: number; end: number } {
     this.requireOpen(argument);
     requireRange(argument, range);
     return { start: range.start / L.PAGE_BYTES, end: range.end / L.PAGE_BYTES };
@@ -487,18 +487,18 @@ export class AddressSpace {
    * waited, another may have been quicker.
    */
   requireChangeable(argument: string, start: number, end: number, mapped: boolean): void {
-    if (mapped) this.#requireMapped(argument, start, end);
-    this.#requireWholeHugePages(argument, start, end);
+    if (mapped) this.requireMapped(argument, start, end);
+    this.requireWholeHugePages(argument, start, end);
   }
 
-  #requireMapped(argument: string, start: number, end: number): void {
+  private requireMapped(argument: string, start: number, end: number): void {
     const next = this.vmas.covered(start, end);
     if (next < end)
       throw fail('EINVAL', `${argument}.start`, start * L.PAGE_BYTES, `has no mapping at 0x${(next * L.PAGE_BYTES).toString(16)}`);
   }
 
   /** Throws EINVAL for a range that cuts a huge page that is never split. */
-  #requireWholeHugePages(argument: string, start: number, end: number): void {
+  private requireWholeHugePages(argument: string, start: number, end: number): void {
     this.vmas.each(start, end, (vma, from, to) => {
       if (!isHugetlb(vma)) return;
       const pages = 2 ** hugetlbOrder(vma);
@@ -507,7 +507,7 @@ export class AddressSpace {
     });
   }
 
-  #checked(step: CpuAccess, addr: number): Uint8Array {
+  private checked(step: CpuAccess, addr: number): Uint8Array {
     if (step.outcome === 'done') return step.bytes;
     throw accessError(step.name, addr + step.done, step.outcome);
   }
@@ -516,15 +516,15 @@ export class AddressSpace {
 /** Waits until a space that ends has given everything up. */
 class Exited implements Step {
   readonly name = 'exit';
-  readonly #lock: RwLock;
+  private readonly lock: RwLock;
 
   constructor(lock: RwLock) {
-    this.#lock = lock;
+    this.lock = lock;
   }
 
   next(run: Run): Progress {
-    if (!this.#lock.tryAcquire(run)) return run.waitFor(this.#lock);
-    this.#lock.release(run);
+    if (!this.lock.tryAcquire(run)) return run.waitFor(this.lock);
+    this.lock.release(run);
     return DONE;
   }
 }

@@ -8,14 +8,14 @@ import type { AddressSpace } from './address-space.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
 
 export class Announced {
-  readonly #events: Map<AddressSpace, Invalidation[]> = new Map();
+  private readonly events: Map<AddressSpace, Invalidation[]> = new Map();
 
   /** Tells what has not been told yet, one event for each run of pages. Returns whether there was any. */
   tell(places: ReadonlyMap<AddressSpace, Ranges>, reason: InvalidateReason, owner?: number): boolean {
     let any = false;
     for (const [space, ranges] of places) {
-      let events = this.#events.get(space);
-      if (!events) this.#events.set(space, (events = []));
+      let events = this.events.get(space);
+      if (!events) this.events.set(space, (events = []));
       const told = events.length;
       // Both ascend by their ends: what ends before a run can be passed over for all that follow.
       let at = 0;
@@ -38,14 +38,14 @@ export class Announced {
 
   /** Ticket of a flush that is not finished. */
   get unfinished(): Ticket | undefined {
-    for (const events of this.#events.values()) for (const { unfinished } of events) if (unfinished) return unfinished;
+    for (const events of this.events.values()) for (const { unfinished } of events) if (unfinished) return unfinished;
     return undefined;
   }
 
   /** The change is over, or will not come. */
   end(): void {
-    if (this.#events.size === 0) return;
-    for (const events of this.#events.values()) for (const event of events) event.running?.invalidateEnd(event);
-    this.#events.clear();
+    if (this.events.size === 0) return;
+    for (const events of this.events.values()) for (const event of events) event.running?.invalidateEnd(event);
+    this.events.clear();
   }
 }

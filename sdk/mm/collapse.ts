@@ -23,98 +23,97 @@ const HOMECOMINGS_MAX = 64;
 /** The step behind `madvise(range, 'collapse')`. Throws EINVAL, ENOMEM or EBUSY at the first window that cannot be; those before it are huge. */
 export class Collapse implements Step {
   readonly name = 'collapse';
-  readonly #platform: Platform;
-  readonly #space: AddressSpace;
-  readonly #end: number;
-  readonly #event: Invalidation = new Invalidation();
-  #migration: Migration | undefined;
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly end: number;
+  private readonly event: Invalidation = new Invalidation();
+  private migration: Migration | undefined;
   /** First page of the window under way. */
-  #vpn: number;
-  #homecomings = 0;
-  #phase = LOCK;
+  private vpn: number;
+  private homecomings = 0;
+  private phase = LOCK;
 
   /** For the pages `[start, end)`. */
   constructor(platform: Platform, space: AddressSpace, start: number, end: number) {
-    this.#platform = platform;
-    this.#space = space;
-    this.#vpn = Math.ceil(start / HUGE_PAGES) * HUGE_PAGES;
-    this.#end = end - (end % HUGE_PAGES);
-    if (this.#vpn >= this.#end) throw fail('EINVAL', 'madvise.range', start * L.PAGE_BYTES, 'has no whole 2 MiB to collapse');
+    this.platform = platform;
+    this.space = space;
+    this.vpn = Math.ceil(start / HUGE_PAGES) * HUGE_PAGES;
+    this.end = end - (end % HUGE_PAGES);
+    if (this.vpn >= this.end) throw fail('EINVAL', 'madvise.range', start * L.PAGE_BYTES, 'has no whole 2 MiB to collapse');
   }
 
   next(run: Run): Progress {
-    const { mmapLock } = this.#space;
-    switch (this.#phase) {
+    const { mmapLock } = this.space;
+    switch (this.phase) {
       case LOCK:
         if (!mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
-        this.#phase = LOOK;
+        this.phase = LOOK;
       // falls through
       case LOOK:
-        return this.#look(run);
+        return this.look(run);
       default: {
-        const { unfinished } = this.#event;
+        const { unfinished } = this.event;
         if (unfinished) return run.waitFor(unfinished);
-        return this.#collapse(run);
+        return this.collapse(run);
       }
     }
   }
 
   abort(run: Run): void {
-    endInvalidation(this.#event);
-    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+    endInvalidation(this.event);
+    if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 
-  #look(run: Run): Progress {
-    const { core, memories, nodes, pageLocks } = this.#platform;
-    const space = this.#space;
-    if (this.#vpn >= this.#end) {
+  private look(run: Run): Progress {
+    const { core, memories, nodes, pageLocks } = this.platform;
+    const space = this.space;
+    if (this.vpn >= this.end) {
       space.mmapLock.release(run);
       return DONE;
     }
-    const vma = space.vmas.find(this.#vpn);
-    if (!vma || vma.end < this.#vpn + HUGE_PAGES || !isAnonymous(vma) || vma.flags & VMA_NOHUGEPAGE)
-      throw fail('EINVAL', 'madvise.range', this.#vpn * L.PAGE_BYTES, 'begins 2 MiB that may not be one huge page');
-    for (let vpn = this.#vpn; vpn < this.#vpn + HUGE_PAGES; vpn++) {
+    const vma = space.vmas.find(this.vpn);
+    if (!vma || vma.end < this.vpn + HUGE_PAGES || !isAnonymous(vma) || vma.flags & VMA_NOHUGEPAGE)
+      throw fail('EINVAL', 'madvise.range', this.vpn * L.PAGE_BYTES, 'begins 2 MiB that may not be one huge page');
+    for (let vpn = this.vpn; vpn < this.vpn + HUGE_PAGES; vpn++) {
       const kind = core.entry(space.table, vpn) & L.ENTRY_KIND;
       const frame = core.entryLow;
       if ((kind === L.KIND_MIGRATION || kind === L.KIND_EXCLUSIVE) && pageLocks.locked(frame)) return run.waitFor(pageLocks.wait(frame));
       if (kind !== L.KIND_DEVICE_PRIVATE) continue;
-      if (++this.#homecomings > HOMECOMINGS_MAX) throw this.#busy(vpn);
-      this.#migration ??= new Migration(this.#platform);
-      return run.call(this.#migration.toHost(space, this.#vpn, HUGE_PAGES, memories.get(nodes.of(frame).index)!, 'user', vpn));
+      if (++this.homecomings > HOMECOMINGS_MAX) throw this.busy(vpn);
+      this.migration ??= new Migration(this.platform);
+      return run.call(this.migration.toHost(space, this.vpn, HUGE_PAGES, memories.get(nodes.of(frame).index)!, 'user', vpn));
     }
-    space.announce(this.#event.set(this.#vpn, this.#vpn + HUGE_PAGES, 'CLEAR'));
-    this.#phase = FLUSHED;
+    space.announce(this.event.set(this.vpn, this.vpn + HUGE_PAGES, 'CLEAR'));
+    this.phase = FLUSHED;
     return AGAIN;
   }
 
-  #collapse(run: Run): Progress {
-    const { core, host, pageLocks } = this.#platform;
-    const space = this.#space;
-    const rights = rightsOf(space.vmas.find(this.#vpn)!);
-    for (let vpn = this.#vpn; vpn < this.#vpn + HUGE_PAGES; vpn++)
+  private collapse(run: Run): Progress {
+    const { core, host, pageLocks } = this.platform;
+    const space = this.space;
+    const rights = rightsOf(space.vmas.find(this.vpn)!);
+    for (let vpn = this.vpn; vpn < this.vpn + HUGE_PAGES; vpn++)
       if ((core.entry(space.table, vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) core.exports.exclusiveClear(space.table, vpn, rights);
-    if (!core.exports.collapseHuge(space.table, this.#vpn, host.index, rights)) {
+    if (!core.exports.collapseHuge(space.table, this.vpn, host.index, rights)) {
       const reason = core.stopReason;
       if (reason === L.STOP_LOCKED) {
         const { stopFrame } = core;
-        endInvalidation(this.#event);
-        this.#phase = LOOK;
+        endInvalidation(this.event);
+        this.phase = LOOK;
         return run.waitFor(pageLocks.wait(stopFrame));
       }
-      if (reason === L.STOP_FRAMES) throw fail('ENOMEM', 'madvise.range', this.#vpn * L.PAGE_BYTES, 'needs a free 2 MiB of host memory');
-      if (reason === L.STOP_TABLES)
-        throw fail('ENOMEM', 'madvise.range', this.#vpn * L.PAGE_BYTES, 'needs a table page, and there is none');
-      throw this.#busy(this.#vpn);
+      if (reason === L.STOP_FRAMES) throw fail('ENOMEM', 'madvise.range', this.vpn * L.PAGE_BYTES, 'needs a free 2 MiB of host memory');
+      if (reason === L.STOP_TABLES) throw fail('ENOMEM', 'madvise.range', this.vpn * L.PAGE_BYTES, 'needs a table page, and there is none');
+      throw this.busy(this.vpn);
     }
-    endInvalidation(this.#event);
-    this.#vpn += HUGE_PAGES;
-    this.#homecomings = 0;
-    this.#phase = LOOK;
+    endInvalidation(this.event);
+    this.vpn += HUGE_PAGES;
+    this.homecomings = 0;
+    this.phase = LOOK;
     return AGAIN;
   }
 
-  #busy(vpn: number): Error {
+  private busy(vpn: number): Error {
     return fail('EBUSY', 'madvise.range', vpn * L.PAGE_BYTES, 'has a page that somebody holds or shares');
   }
 }

@@ -40,51 +40,51 @@ export interface DmaDevice {
 
 /** The I/O page table in front of one device. */
 export class Iommu {
-  readonly #frames: Map<number, { readonly frame: number; readonly write: boolean }> = new Map();
-  readonly #pages: number;
-  #next = 1;
+  private readonly frames: Map<number, { readonly frame: number; readonly write: boolean }> = new Map();
+  private readonly pages: number;
+  private next = 1;
 
   /** `bits`: width of an address. */
   constructor(bits: number) {
     if (!Number.isInteger(bits) || bits < 13 || bits > 52) throw fail('EINVAL', 'dma.iovaBits', bits, 'is not between 13 and 52');
-    this.#pages = 2 ** (bits - L.PAGE_SHIFT);
+    this.pages = 2 ** (bits - L.PAGE_SHIFT);
   }
 
   /** Pages mapped now. */
   get mapped(): number {
-    return this.#frames.size;
+    return this.frames.size;
   }
 
   /** First page of `pages` consecutive free ones, or -1. Page 0 is never handed out. */
   take(pages: number): number {
-    if (this.#next + pages > this.#pages) return -1;
-    const page = this.#next;
-    this.#next += pages;
+    if (this.next + pages > this.pages) return -1;
+    const page = this.next;
+    this.next += pages;
     return page;
   }
 
   map(page: number, frame: number, write: boolean): void {
-    this.#frames.set(page, { frame, write });
+    this.frames.set(page, { frame, write });
   }
 
   unmap(page: number): void {
-    this.#frames.delete(page);
+    this.frames.delete(page);
   }
 
   /** What the device reaches at an address; undefined: the access is blocked. */
   translate(address: number): { readonly frame: number; readonly write: boolean } | undefined {
-    return this.#frames.get(Math.floor(address / L.PAGE_BYTES));
+    return this.frames.get(Math.floor(address / L.PAGE_BYTES));
   }
 }
 
 /** Addresses for the words of one range. */
 export class DmaMap {
-  readonly #platform: Platform;
-  readonly #device: DmaDevice;
-  readonly #iommu: Iommu | undefined;
+  private readonly platform: Platform;
+  private readonly device: DmaDevice;
+  private readonly iommu: Iommu | undefined;
   /** First page of one I/O virtual range for all words; -1: each word has an address of its own. */
-  readonly #range: number;
-  readonly #addresses: Float64Array;
+  private readonly range: number;
+  private readonly addresses: Float64Array;
 
   /**
    * For `entries` words. One I/O virtual range is taken for all of them if there is one, else each gets its own when it is mapped. Throws EOPNOTSUPP for a device that needs bounce
@@ -95,16 +95,16 @@ export class DmaMap {
       throw fail('EOPNOTSUPP', 'dma.device', device.name, 'needs bounce buffers or synchronisation, which HMM cannot do');
     if (!Number.isInteger(entries) || entries < 1 || entries > L.WORDS_MAX)
       throw fail('EINVAL', 'dma.entries', entries, `is not a count between 1 and ${L.WORDS_MAX}`);
-    this.#platform = platform;
-    this.#device = device;
-    this.#iommu = iommu;
-    this.#range = iommu ? iommu.take(entries) : -1;
-    this.#addresses = new Float64Array(entries).fill(-1);
+    this.platform = platform;
+    this.device = device;
+    this.iommu = iommu;
+    this.range = iommu ? iommu.take(entries) : -1;
+    this.addresses = new Float64Array(entries).fill(-1);
   }
 
   /** First address of the one range, or undefined when each word has its own. */
   get iova(): number | undefined {
-    return this.#range < 0 ? undefined : this.#range * L.PAGE_BYTES;
+    return this.range < 0 ? undefined : this.range * L.PAGE_BYTES;
   }
 
   /**
@@ -112,58 +112,58 @@ export class DmaMap {
    * fault answers. Throws EINVAL for a word that is not VALID or has no place here, EOPNOTSUPP for a peer that cannot be reached, ENOMEM without an address. Models: `hmm_dma_map_pfn`.
    */
   map(words: Uint32Array, i: number): number {
-    const bits = this.#bits('map', words, i);
+    const bits = this.bits('map', words, i);
     const frame = words[i * 2]!;
     const write = (bits & HMM_WRITE) !== 0;
-    if (bits & HMM_DMA_MAPPED && this.#addresses[i]! >= 0) {
-      this.#iommu?.map(this.#addresses[i]! / L.PAGE_BYTES, frame, write);
-      return this.#addresses[i]!;
+    if (bits & HMM_DMA_MAPPED && this.addresses[i]! >= 0) {
+      this.iommu?.map(this.addresses[i]! / L.PAGE_BYTES, frame, write);
+      return this.addresses[i]!;
     }
-    const node = this.#platform.nodes.of(frame);
-    const via = node.owner === 0 ? 'host' : node.owner === this.#device.owner ? 'bus' : (this.#device.peer?.(node.owner) ?? 'bridge');
-    if (via === 'none') throw fail('EOPNOTSUPP', 'dma.map frame', frame, `is in ${node.name}, which ${this.#device.name} cannot reach`);
+    const node = this.platform.nodes.of(frame);
+    const via = node.owner === 0 ? 'host' : node.owner === this.device.owner ? 'bus' : (this.device.peer?.(node.owner) ?? 'bridge');
+    if (via === 'none') throw fail('EOPNOTSUPP', 'dma.map frame', frame, `is in ${node.name}, which ${this.device.name} cannot reach`);
     if (via === 'bus') {
       words[i * 2 + 1] = bits | HMM_P2PDMA_BUS;
       return (frame - node.base) * L.PAGE_BYTES;
     }
-    const page = this.#pageFor(i, frame);
-    this.#iommu?.map(page, frame, write);
-    this.#addresses[i] = page * L.PAGE_BYTES;
+    const page = this.pageFor(i, frame);
+    this.iommu?.map(page, frame, write);
+    this.addresses[i] = page * L.PAGE_BYTES;
     words[i * 2 + 1] = bits | HMM_DMA_MAPPED | (via === 'bridge' ? HMM_P2PDMA : 0);
-    return this.#addresses[i]!;
+    return this.addresses[i]!;
   }
 
   /** Ends the mapping of word `i` and clears its sticky bits. False, and nothing changed, unless it is VALID and DMA_MAPPED. Models: `hmm_dma_unmap_pfn`. */
   unmap(words: Uint32Array, i: number): boolean {
     const bits = words[i * 2 + 1]!;
-    if (bits < HMM_VALID || !(bits & HMM_DMA_MAPPED) || i < 0 || i >= this.#addresses.length) return false;
-    this.#iommu?.unmap(this.#addresses[i]! / L.PAGE_BYTES);
-    this.#addresses[i] = -1;
+    if (bits < HMM_VALID || !(bits & HMM_DMA_MAPPED) || i < 0 || i >= this.addresses.length) return false;
+    this.iommu?.unmap(this.addresses[i]! / L.PAGE_BYTES);
+    this.addresses[i] = -1;
     words[i * 2 + 1] = bits & ~(HMM_DMA_MAPPED | HMM_P2PDMA | HMM_P2PDMA_BUS);
     return true;
   }
 
   /** Ends every mapping. Models: `hmm_dma_map_free`. */
   free(): void {
-    for (let i = 0; i < this.#addresses.length; i++) {
-      if (this.#addresses[i]! >= 0) this.#iommu?.unmap(this.#addresses[i]! / L.PAGE_BYTES);
-      this.#addresses[i] = -1;
+    for (let i = 0; i < this.addresses.length; i++) {
+      if (this.addresses[i]! >= 0) this.iommu?.unmap(this.addresses[i]! / L.PAGE_BYTES);
+      this.addresses[i] = -1;
     }
   }
 
-  #bits(verb: string, words: Uint32Array, i: number): number {
-    if (!Number.isInteger(i) || i < 0 || i >= this.#addresses.length || i * 2 + 1 >= words.length)
-      throw fail('EINVAL', `dma.${verb} index`, i, `is not one of the ${this.#addresses.length} words`);
+  private bits(verb: string, words: Uint32Array, i: number): number {
+    if (!Number.isInteger(i) || i < 0 || i >= this.addresses.length || i * 2 + 1 >= words.length)
+      throw fail('EINVAL', `dma.${verb} index`, i, `is not one of the ${this.addresses.length} words`);
     const bits = words[i * 2 + 1]!;
     if (bits < HMM_VALID) throw fail('EINVAL', `dma.${verb} word`, bits, 'is not VALID');
     return bits;
   }
 
   /** Without an IOMMU the page is the frame itself. */
-  #pageFor(i: number, frame: number): number {
-    if (!this.#iommu) return frame;
-    if (this.#range >= 0) return this.#range + i;
-    const page = this.#iommu.take(1);
+  private pageFor(i: number, frame: number): number {
+    if (!this.iommu) return frame;
+    if (this.range >= 0) return this.range + i;
+    const page = this.iommu.take(1);
     if (page < 0) throw fail('ENOMEM', 'dma.map index', i, 'needs an I/O virtual address, and there is none');
     return page;
   }

@@ -49,23 +49,23 @@ const FLUSHED = 3;
 export class MakeExclusive implements Step {
   readonly name = 'make exclusive';
   outcome: ExclusiveOutcome = 'done';
-  readonly #platform: Platform;
-  readonly #fault: CpuFault;
-  readonly #event: Invalidation = new Invalidation();
-  #space!: AddressSpace;
-  #vpn = 0;
-  #owner = 0;
-  #cpuReads = false;
-  #install!: InstallExclusive;
+  private readonly platform: Platform;
+  private readonly fault: CpuFault;
+  private readonly event: Invalidation = new Invalidation();
+  private space!: AddressSpace;
+  private vpn = 0;
+  private owner = 0;
+  private cpuReads = false;
+  private install!: InstallExclusive;
   /** The mmap lock is this step's, not its caller's. */
-  #isLocker = false;
-  #frame = L.FRAME_NONE;
-  #attempts = 0;
-  #phase = LOCK;
+  private isLocker = false;
+  private frame = L.FRAME_NONE;
+  private attempts = 0;
+  private phase = LOCK;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
-    this.#fault = new CpuFault(platform);
+    this.platform = platform;
+    this.fault = new CpuFault(platform);
   }
 
   /**
@@ -74,108 +74,108 @@ export class MakeExclusive implements Step {
    */
   of(space: AddressSpace, vpn: number, owner: number, { cpuReads = false }: ExclusiveOptions, install: InstallExclusive): this {
     this.outcome = 'done';
-    this.#space = space;
-    this.#vpn = vpn;
-    this.#owner = owner;
-    this.#cpuReads = cpuReads;
-    this.#install = install;
-    this.#isLocker = false;
-    this.#attempts = 0;
-    this.#phase = LOCK;
+    this.space = space;
+    this.vpn = vpn;
+    this.owner = owner;
+    this.cpuReads = cpuReads;
+    this.install = install;
+    this.isLocker = false;
+    this.attempts = 0;
+    this.phase = LOCK;
     return this;
   }
 
   next(run: Run): Progress {
-    const { mmapLock } = this.#space;
-    switch (this.#phase) {
+    const { mmapLock } = this.space;
+    switch (this.phase) {
       case LOCK:
         if (!run.holds(mmapLock)) {
           if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
-          this.#isLocker = true;
+          this.isLocker = true;
         }
-        this.#phase = LOOK;
+        this.phase = LOOK;
       // falls through
       case LOOK:
-        return this.#look(run);
+        return this.look(run);
       case FAULTED:
-        if (this.#fault.outcome !== 'served') return this.#end(run, this.#fault.outcome);
-        this.#phase = LOOK;
-        return this.#look(run);
+        if (this.fault.outcome !== 'served') return this.end(run, this.fault.outcome);
+        this.phase = LOOK;
+        return this.look(run);
       default: {
-        const { unfinished } = this.#event;
+        const { unfinished } = this.event;
         if (unfinished) return run.waitFor(unfinished);
-        return this.#make(run);
+        return this.make(run);
       }
     }
   }
 
   abort(run: Run): void {
-    endInvalidation(this.#event);
-    this.#unlockPage();
-    this.#unlock(run);
+    endInvalidation(this.event);
+    this.unlockPage();
+    this.unlock(run);
   }
 
-  #end(run: Run, outcome: ExclusiveOutcome): typeof DONE {
+  private end(run: Run, outcome: ExclusiveOutcome): typeof DONE {
     this.outcome = outcome;
-    this.#unlock(run);
+    this.unlock(run);
     return DONE;
   }
 
-  #unlock(run: Run): void {
-    if (!this.#isLocker) return;
-    this.#isLocker = false;
-    this.#space.mmapLock.release(run);
+  private unlock(run: Run): void {
+    if (!this.isLocker) return;
+    this.isLocker = false;
+    this.space.mmapLock.release(run);
   }
 
-  #unlockPage(): void {
-    if (this.#frame === L.FRAME_NONE) return;
-    this.#platform.pageLocks.unlock(this.#frame);
-    this.#frame = L.FRAME_NONE;
+  private unlockPage(): void {
+    if (this.frame === L.FRAME_NONE) return;
+    this.platform.pageLocks.unlock(this.frame);
+    this.frame = L.FRAME_NONE;
   }
 
-  #look(run: Run): Progress {
-    const { core, pageLocks } = this.#platform;
-    const space = this.#space;
-    const vma = space.vmas.find(this.#vpn);
-    if (!vma || vma.flags & (VMA_IO | VMA_PFNMAP)) return this.#end(run, 'no mapping');
-    if (!(vma.prot & PROT_READ) || !(vma.prot & PROT_WRITE)) return this.#end(run, 'permission');
-    if (!(vma.flags & VMA_PRIVATE) || isHugetlb(vma)) return this.#end(run, 'not supported');
-    if (++this.#attempts > EXCLUSIVE_ATTEMPTS_MAX) return this.#end(run, 'busy');
-    const high = core.entry(space.table, this.#vpn);
+  private look(run: Run): Progress {
+    const { core, pageLocks } = this.platform;
+    const space = this.space;
+    const vma = space.vmas.find(this.vpn);
+    if (!vma || vma.flags & (VMA_IO | VMA_PFNMAP)) return this.end(run, 'no mapping');
+    if (!(vma.prot & PROT_READ) || !(vma.prot & PROT_WRITE)) return this.end(run, 'permission');
+    if (!(vma.flags & VMA_PRIVATE) || isHugetlb(vma)) return this.end(run, 'not supported');
+    if (++this.attempts > EXCLUSIVE_ATTEMPTS_MAX) return this.end(run, 'busy');
+    const high = core.entry(space.table, this.vpn);
     if (!isOwn(high)) {
-      this.#phase = FAULTED;
-      return run.call(this.#fault.of(space, this.#vpn, true, true));
+      this.phase = FAULTED;
+      return run.call(this.fault.of(space, this.vpn, true, true));
     }
-    if (high & L.ENTRY_ORDER && !core.exports.splitHuge(space.table, this.#vpn)) {
-      if (core.stopReason !== L.STOP_LOCKED) return this.#end(run, 'not supported');
+    if (high & L.ENTRY_ORDER && !core.exports.splitHuge(space.table, this.vpn)) {
+      if (core.stopReason !== L.STOP_LOCKED) return this.end(run, 'not supported');
       return run.waitFor(pageLocks.wait(core.stopFrame));
     }
-    core.entry(space.table, this.#vpn);
+    core.entry(space.table, this.vpn);
     const frame = core.entryLow;
     if (!pageLocks.tryLock(frame)) return run.waitFor(pageLocks.wait(frame));
-    this.#frame = frame;
-    this.#phase = FLUSHED;
-    space.announce(this.#event.set(this.#vpn, this.#vpn + 1, 'EXCLUSIVE', this.#owner));
-    return this.#event.unfinished ? run.waitFor(this.#event.unfinished) : this.#make(run);
+    this.frame = frame;
+    this.phase = FLUSHED;
+    space.announce(this.event.set(this.vpn, this.vpn + 1, 'EXCLUSIVE', this.owner));
+    return this.event.unfinished ? run.waitFor(this.event.unfinished) : this.make(run);
   }
 
   /** Every other device has flushed. The page may have been forked, or taken by a write to it, meanwhile: then it all begins again. */
-  #make(run: Run): Progress {
-    const { core, events } = this.#platform;
-    const { table, id } = this.#space;
-    const high = core.entry(table, this.#vpn);
-    const isSame = isOwn(high) && core.entryLow === this.#frame;
-    const made = isSame && (this.#cpuReads ? core.exports.cpuReadsSet(table, this.#vpn) : core.exports.exclusiveSet(table, this.#vpn));
-    endInvalidation(this.#event);
+  private make(run: Run): Progress {
+    const { core, events } = this.platform;
+    const { table, id } = this.space;
+    const high = core.entry(table, this.vpn);
+    const isSame = isOwn(high) && core.entryLow === this.frame;
+    const made = isSame && (this.cpuReads ? core.exports.cpuReadsSet(table, this.vpn) : core.exports.exclusiveSet(table, this.vpn));
+    endInvalidation(this.event);
     if (!made) {
-      this.#unlockPage();
-      this.#phase = LOOK;
-      return this.#look(run);
+      this.unlockPage();
+      this.phase = LOOK;
+      return this.look(run);
     }
-    this.#install(this.#frame);
-    this.#unlockPage();
-    if (events.heard) events.emit({ type: 'page.exclusive', space: id, vpn: this.#vpn, owner: this.#owner });
-    return this.#end(run, 'done');
+    this.install(this.frame);
+    this.unlockPage();
+    if (events.heard) events.emit({ type: 'page.exclusive', space: id, vpn: this.vpn, owner: this.owner });
+    return this.end(run, 'done');
   }
 }
 

@@ -72,23 +72,23 @@ export class CpuFault implements Step {
   outcome: FaultOutcome = 'served';
   /** Whether pages came home for it, neighbours too. */
   broughtHome = false;
-  readonly #platform: Platform;
-  #space!: AddressSpace;
-  #vpn = 0;
-  #write = false;
+  private readonly platform: Platform;
+  private space!: AddressSpace;
+  private vpn = 0;
+  private write = false;
   /** A page that others have too is copied without the right to write. */
-  #unshare = false;
-  #forDevice = false;
-  #owner = 0;
-  #phase = LOCK;
+  private unsharing = false;
+  private forDevice = false;
+  private owner = 0;
+  private phase = LOCK;
   /** The exclusive page whose lock this fault holds. */
-  #locked = L.FRAME_NONE;
-  readonly #clear: Invalidation = new Invalidation();
+  private locked = L.FRAME_NONE;
+  private readonly clear: Invalidation = new Invalidation();
   /** Made when a page first has to come home: most faults need none. */
-  #home: Migration | undefined;
+  private home: Migration | undefined;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
+    this.platform = platform;
   }
 
   /**
@@ -98,13 +98,13 @@ export class CpuFault implements Step {
   of(space: AddressSpace, vpn: number, write: boolean, forDevice = false, owner = 0): this {
     this.outcome = 'served';
     this.broughtHome = false;
-    this.#space = space;
-    this.#vpn = vpn;
-    this.#write = write;
-    this.#unshare = false;
-    this.#forDevice = forDevice;
-    this.#owner = owner;
-    this.#phase = forDevice ? LOOK : LOCK;
+    this.space = space;
+    this.vpn = vpn;
+    this.write = write;
+    this.unsharing = false;
+    this.forDevice = forDevice;
+    this.owner = owner;
+    this.phase = forDevice ? LOOK : LOCK;
     return this;
   }
 
@@ -114,209 +114,209 @@ export class CpuFault implements Step {
    */
   unshare(space: AddressSpace, vpn: number): this {
     this.of(space, vpn, false, true);
-    this.#unshare = true;
+    this.unsharing = true;
     return this;
   }
 
   next(run: Run): Progress {
-    switch (this.#phase) {
+    switch (this.phase) {
       case LOCK:
-        if (!this.#space.mmapLock.tryAcquireShared(run)) return run.waitFor(this.#space.mmapLock);
-        this.#phase = LOOK;
+        if (!this.space.mmapLock.tryAcquireShared(run)) return run.waitFor(this.space.mmapLock);
+        this.phase = LOOK;
       // falls through
       case LOOK:
-        return this.#look(run);
+        return this.look(run);
       case HOME:
-        return this.#cameHome(run);
+        return this.cameHome(run);
       default: {
-        const { unfinished } = this.#clear;
+        const { unfinished } = this.clear;
         if (unfinished) return run.waitFor(unfinished);
-        this.#flushed(this.#phase);
-        endInvalidation(this.#clear);
-        this.#unlockPage();
-        this.#platform.settleFreed();
-        return this.#end(run, this.outcome);
+        this.flushed(this.phase);
+        endInvalidation(this.clear);
+        this.unlockPage();
+        this.platform.settleFreed();
+        return this.end(run, this.outcome);
       }
     }
   }
 
   abort(run: Run): void {
-    endInvalidation(this.#clear);
-    this.#unlockPage();
-    this.#unlock(run);
+    endInvalidation(this.clear);
+    this.unlockPage();
+    this.unlock(run);
   }
 
-  #end(run: Run, outcome: FaultOutcome): typeof DONE {
+  private end(run: Run, outcome: FaultOutcome): typeof DONE {
     this.outcome = outcome;
-    this.#unlock(run);
+    this.unlock(run);
     return DONE;
   }
 
-  #unlock(run: Run): void {
-    if (!this.#forDevice && run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+  private unlock(run: Run): void {
+    if (!this.forDevice && run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 
-  #unlockPage(): void {
-    if (this.#locked === L.FRAME_NONE) return;
-    this.#platform.pageLocks.unlock(this.#locked);
-    this.#locked = L.FRAME_NONE;
+  private unlockPage(): void {
+    if (this.locked === L.FRAME_NONE) return;
+    this.platform.pageLocks.unlock(this.locked);
+    this.locked = L.FRAME_NONE;
   }
 
-  #look(run: Run): Progress {
-    const space = this.#space;
-    const { core } = this.#platform;
-    const vma = space.vmas.find(this.#vpn);
-    if (!vma) return this.#end(run, 'no mapping');
-    if (!(vma.prot & PROT_READ) || (this.#write && !(vma.prot & PROT_WRITE))) return this.#end(run, 'permission');
-    const high = core.entry(space.table, this.#vpn);
+  private look(run: Run): Progress {
+    const space = this.space;
+    const { core } = this.platform;
+    const vma = space.vmas.find(this.vpn);
+    if (!vma) return this.end(run, 'no mapping');
+    if (!(vma.prot & PROT_READ) || (this.write && !(vma.prot & PROT_WRITE))) return this.end(run, 'permission');
+    const high = core.entry(space.table, this.vpn);
     switch (high & L.ENTRY_KIND) {
       case L.KIND_NONE:
-        return this.#end(run, this.#hole(vma));
+        return this.end(run, this.hole(vma));
       case L.KIND_PRESENT:
-        return this.#present(run, vma, high);
+        return this.present(run, vma, high);
       case L.KIND_DEVICE_PRIVATE:
-        if (this.#reaches(core.entryLow, high)) return this.#end(run, 'served');
-        return this.#callHome(run, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
+        if (this.reaches(core.entryLow, high)) return this.end(run, 'served');
+        return this.callHome(run, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
       case L.KIND_EXCLUSIVE:
-        return this.#revoke(run, core.entryLow, REVOKE);
+        return this.revoke(run, core.entryLow, REVOKE);
       case L.KIND_MIGRATION:
-        return run.waitFor(this.#platform.pageLocks.wait(core.entryLow));
+        return run.waitFor(this.platform.pageLocks.wait(core.entryLow));
       case L.KIND_PROTNONE: {
-        this.#count('reuse');
-        core.exports.reprotect(space.table, windowStart(this.#vpn, high), windowPages(high), rightsOf(vma));
-        return this.#end(run, 'served');
+        this.count('reuse');
+        core.exports.reprotect(space.table, windowStart(this.vpn, high), windowPages(high), rightsOf(vma));
+        return this.end(run, 'served');
       }
       default:
-        return this.#end(run, 'bus error');
+        return this.end(run, 'bus error');
     }
   }
 
   // -------------------------------------------------------------------------------------------------------------- holes
 
-  #hole(vma: Vma): FaultOutcome {
+  private hole(vma: Vma): FaultOutcome {
     // The common sort of memory has no other mark.
-    return (vma.flags === ANONYMOUS ? undefined : this.#unlikeOthers(vma)) ?? this.#anonymous();
+    return (vma.flags === ANONYMOUS ? undefined : this.unlikeOthers(vma)) ?? this.anonymous();
   }
 
   /** What memory of its own sort has in a hole; undefined: what all anonymous memory has. */
-  #unlikeOthers(vma: Vma): FaultOutcome | undefined {
-    if (vma.object) return this.#ofObject(vma, vma.object);
+  private unlikeOthers(vma: Vma): FaultOutcome | undefined {
+    if (vma.object) return this.ofObject(vma, vma.object);
     if (isSpecial(vma)) return 'bus error';
     if (isHugetlb(vma)) {
-      this.#count('huge');
-      return this.#hugetlb(vma);
+      this.count('huge');
+      return this.hugetlb(vma);
     }
-    const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.#vpn) : -1;
-    const { core, host } = this.#platform;
-    if (start < 0 || !core.exports.mapHuge(this.#space.table, start, host.index, rightsOf(vma), this.#write ? 0 : 1)) return undefined;
-    this.#count('huge');
+    const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.vpn) : -1;
+    const { core, host } = this.platform;
+    if (start < 0 || !core.exports.mapHuge(this.space.table, start, host.index, rightsOf(vma), this.write ? 0 : 1)) return undefined;
+    this.count('huge');
     return 'served';
   }
 
-  #anonymous(): FaultOutcome {
-    this.#count(this.#write ? 'demand' : 'zero');
-    if (this.#write) this.#fresh();
-    else if (!this.#platform.core.exports.mapZero(this.#space.table, this.#vpn)) this.outcome = 'no memory';
+  private anonymous(): FaultOutcome {
+    this.count(this.write ? 'demand' : 'zero');
+    if (this.write) this.fresh();
+    else if (!this.platform.core.exports.mapZero(this.space.table, this.vpn)) this.outcome = 'no memory';
     return this.outcome;
   }
 
   /** The page of a file, or of shared memory, behind this one. */
-  #ofObject(vma: Vma, object: SharedObject): FaultOutcome {
-    const { core, host } = this.#platform;
-    const { table } = this.#space;
-    const page = vma.offset + (this.#vpn - vma.start);
+  private ofObject(vma: Vma, object: SharedObject): FaultOutcome {
+    const { core, host } = this.platform;
+    const { table } = this.space;
+    const page = vma.offset + (this.vpn - vma.start);
     if (page >= object.pagesLimit) return 'bus error';
     const frame = object.frameOf(page) ?? object.take(page);
     if (frame === L.FRAME_NONE) return 'no memory';
-    const isCopied = this.#write && (vma.flags & VMA_PRIVATE) !== 0;
-    this.#count(isCopied ? 'copy' : 'share');
+    const isCopied = this.write && (vma.flags & VMA_PRIVATE) !== 0;
+    this.count(isCopied ? 'copy' : 'share');
     let high = L.KIND_PRESENT | L.ENTRY_ACCESSED;
-    if (this.#write && !isCopied) {
+    if (this.write && !isCopied) {
       high |= L.ENTRY_WRITE | L.ENTRY_DIRTY;
       object.markDirty(page);
     }
-    if (!core.exports.mapFrame(table, this.#vpn, frame, high)) return 'no memory';
+    if (!core.exports.mapFrame(table, this.vpn, frame, high)) return 'no memory';
     // Nobody has seen the hole filled: no device is told.
-    if (isCopied && core.exports.mapCopy(table, this.#vpn, host.index, 1) === L.FRAME_NONE) return 'no memory';
+    if (isCopied && core.exports.mapCopy(table, this.vpn, host.index, 1) === L.FRAME_NONE) return 'no memory';
     return 'served';
   }
 
-  #hugetlb(vma: Vma): FaultOutcome {
-    const { core, host } = this.#platform;
+  private hugetlb(vma: Vma): FaultOutcome {
+    const { core, host } = this.platform;
     const order = hugetlbOrder(vma);
-    const start = this.#vpn - (this.#vpn % 2 ** order);
-    const rights = this.#write ? rightsOf(vma) : L.RIGHT_READ;
-    if (core.exports.mapHugetlb(this.#space.table, start, host.index, order, rights)) return 'served';
+    const start = this.vpn - (this.vpn % 2 ** order);
+    const rights = this.write ? rightsOf(vma) : L.RIGHT_READ;
+    if (core.exports.mapHugetlb(this.space.table, start, host.index, order, rights)) return 'served';
     return core.stopReason === L.STOP_FRAMES ? 'bus error' : 'no memory';
   }
 
-  #fresh(): void {
-    const { core, host } = this.#platform;
-    if (core.exports.mapFresh(this.#space.table, this.#vpn, host.index) === L.FRAME_NONE) this.outcome = 'no memory';
+  private fresh(): void {
+    const { core, host } = this.platform;
+    if (core.exports.mapFresh(this.space.table, this.vpn, host.index) === L.FRAME_NONE) this.outcome = 'no memory';
   }
 
   // -------------------------------------------------------------------------------------------------------------- write to a present page
 
-  #present(run: Run, vma: Vma, high: number): Progress {
-    const { core, host } = this.#platform;
+  private present(run: Run, vma: Vma, high: number): Progress {
+    const { core, host } = this.platform;
     const { exports } = core;
-    const { table } = this.#space;
+    const { table } = this.space;
     const frame = core.entryLow;
     const isOwn = (high & (L.ENTRY_ANON_EXCLUSIVE | L.ENTRY_ZERO)) === L.ENTRY_ANON_EXCLUSIVE;
     // Somebody else served it meanwhile.
-    if (this.#unshare ? isOwn : !this.#write || high & L.ENTRY_WRITE) return this.#end(run, 'served');
+    if (this.unsharing ? isOwn : !this.write || high & L.ENTRY_WRITE) return this.end(run, 'served');
     const isHuge = (high & L.ENTRY_ORDER) !== 0;
     if (high & L.ENTRY_ZERO) {
-      this.#count('cow');
+      this.count('cow');
       // Before anybody is told: without a frame nothing changes.
-      if (host.free === 0) return this.#end(run, 'no memory');
-      if (isHuge && !this.#unshare) return this.#announce(windowStart(this.#vpn, high), windowPages(high), HUGE);
-      if (isHuge) exports.splitHuge(table, this.#vpn);
-      return this.#announce(this.#vpn, 1, this.#unshare ? COPY : FRESH);
+      if (host.free === 0) return this.end(run, 'no memory');
+      if (isHuge && !this.unsharing) return this.announce(windowStart(this.vpn, high), windowPages(high), HUGE);
+      if (isHuge) exports.splitHuge(table, this.vpn);
+      return this.announce(this.vpn, 1, this.unsharing ? COPY : FRESH);
     }
     if (!(vma.flags & VMA_PRIVATE)) {
-      if (this.#unshare) return this.#end(run, 'served');
-      this.#count('share');
-      exports.mapShared(table, this.#vpn);
-      vma.object?.markDirty(vma.offset + (this.#vpn - vma.start));
-      return this.#end(run, 'served');
+      if (this.unsharing) return this.end(run, 'served');
+      this.count('share');
+      exports.mapShared(table, this.vpn);
+      vma.object?.markDirty(vma.offset + (this.vpn - vma.start));
+      return this.end(run, 'served');
     }
-    if (exports.canReuse(table, this.#vpn)) {
-      if (high & L.ENTRY_CPU_READS) return this.#revoke(run, frame, REUSE);
-      this.#count('reuse');
-      if (this.#unshare) exports.mapOwn(table, this.#vpn);
-      else exports.mapReuse(table, this.#vpn);
-      return this.#end(run, 'served');
+    if (exports.canReuse(table, this.vpn)) {
+      if (high & L.ENTRY_CPU_READS) return this.revoke(run, frame, REUSE);
+      this.count('reuse');
+      if (this.unsharing) exports.mapOwn(table, this.vpn);
+      else exports.mapReuse(table, this.vpn);
+      return this.end(run, 'served');
     }
     if (!isHuge) {
-      this.#count('copy');
-      if (host.free === 0) return this.#end(run, 'no memory');
-      return this.#announce(this.#vpn, 1, COPY);
+      this.count('copy');
+      if (host.free === 0) return this.end(run, 'no memory');
+      return this.announce(this.vpn, 1, COPY);
     }
     if (isHugetlb(vma)) {
-      this.#count('copy');
-      return this.#announce(windowStart(this.#vpn, high), windowPages(high), HUGETLB);
+      this.count('copy');
+      return this.announce(windowStart(this.vpn, high), windowPages(high), HUGETLB);
     }
     // Each page has holders of its own then: look again.
-    if (exports.splitHuge(table, this.#vpn)) return AGAIN;
-    return core.stopReason === L.STOP_LOCKED ? run.waitFor(this.#platform.pageLocks.wait(core.stopFrame)) : this.#end(run, 'bus error');
+    if (exports.splitHuge(table, this.vpn)) return AGAIN;
+    return core.stopReason === L.STOP_LOCKED ? run.waitFor(this.platform.pageLocks.wait(core.stopFrame)) : this.end(run, 'bus error');
   }
 
-  #announce(start: number, pages: number, then: number): typeof AGAIN {
-    this.#space.announce(this.#clear.set(start, start + pages, 'CLEAR'));
-    this.#phase = then;
+  private announce(start: number, pages: number, then: number): typeof AGAIN {
+    this.space.announce(this.clear.set(start, start + pages, 'CLEAR'));
+    this.phase = then;
     return AGAIN;
   }
 
   /** Does what was announced, if it is still to be done: while devices flushed, another fault may have been quicker, or the page may have gone to a device. */
-  #flushed(then: number): void {
-    const { core, host } = this.#platform;
+  private flushed(then: number): void {
+    const { core, host } = this.platform;
     const { exports } = core;
-    const { table } = this.#space;
-    const high = core.entry(table, this.#vpn);
+    const { table } = this.space;
+    const high = core.entry(table, this.vpn);
     if (then === REVOKE) {
-      const vma = this.#space.vmas.find(this.#vpn);
-      if ((high & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) exports.exclusiveClear(table, this.#vpn, vma ? rightsOf(vma) : 0);
+      const vma = this.space.vmas.find(this.vpn);
+      if ((high & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) exports.exclusiveClear(table, this.vpn, vma ? rightsOf(vma) : 0);
       return;
     }
     if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return;
@@ -324,21 +324,21 @@ export class CpuFault implements Step {
     const isHuge = (high & L.ENTRY_ORDER) !== 0;
     switch (then) {
       case FRESH:
-        if (isZero && !isHuge) this.#fresh();
+        if (isZero && !isHuge) this.fresh();
         return;
       case HUGE:
         if (!isZero) return;
-        if (isHuge && exports.mapHuge(table, windowStart(this.#vpn, high), host.index, L.RIGHT_READ | L.RIGHT_WRITE, 0)) return;
-        if (exports.splitHuge(table, this.#vpn)) this.#fresh();
+        if (isHuge && exports.mapHuge(table, windowStart(this.vpn, high), host.index, L.RIGHT_READ | L.RIGHT_WRITE, 0)) return;
+        if (exports.splitHuge(table, this.vpn)) this.fresh();
         else this.outcome = 'no memory';
         return;
       case REUSE:
-        if (high & L.ENTRY_CPU_READS && exports.canReuse(table, this.#vpn)) exports.mapReuse(table, this.#vpn);
+        if (high & L.ENTRY_CPU_READS && exports.canReuse(table, this.vpn)) exports.mapReuse(table, this.vpn);
         return;
       default:
-        if (high & L.ENTRY_WRITE || exports.canReuse(table, this.#vpn)) return;
-        if (then === HUGETLB) this.outcome = this.#hugetlb(this.#space.vmas.find(this.#vpn)!);
-        else if (!isHuge && exports.mapCopy(table, this.#vpn, host.index, this.#unshare ? 0 : 1) === L.FRAME_NONE)
+        if (high & L.ENTRY_WRITE || exports.canReuse(table, this.vpn)) return;
+        if (then === HUGETLB) this.outcome = this.hugetlb(this.space.vmas.find(this.vpn)!);
+        else if (!isHuge && exports.mapCopy(table, this.vpn, host.index, this.unsharing ? 0 : 1) === L.FRAME_NONE)
           this.outcome = 'no memory';
     }
   }
@@ -346,62 +346,62 @@ export class CpuFault implements Step {
   // -------------------------------------------------------------------------------------------------------------- exclusive pages
 
   /** The page lock keeps out whoever makes this page exclusive just now: until he lets go, the page is his. */
-  #revoke(run: Run, frame: number, then: number): Progress {
-    const { pageLocks } = this.#platform;
+  private revoke(run: Run, frame: number, then: number): Progress {
+    const { pageLocks } = this.platform;
     if (!pageLocks.tryLock(frame)) return run.waitFor(pageLocks.wait(frame));
-    this.#locked = frame;
-    this.#count('exclusive');
-    return this.#announce(this.#vpn, 1, then);
+    this.locked = frame;
+    this.count('exclusive');
+    return this.announce(this.vpn, 1, then);
   }
 
   // -------------------------------------------------------------------------------------------------------------- pages on devices
 
   /** Whether the device for which this is served reaches the page where it is. */
-  #reaches(frame: number, high: number): boolean {
-    if (this.#owner === 0 || (this.#write && !(high & L.ENTRY_WRITE))) return false;
-    return this.#platform.nodes.of(frame).owner === this.#owner;
+  private reaches(frame: number, high: number): boolean {
+    if (this.owner === 0 || (this.write && !(high & L.ENTRY_WRITE))) return false;
+    return this.platform.nodes.of(frame).owner === this.owner;
   }
 
   /**
    * `migrate_to_ram`: the device's whole granule comes home, a huge page as one, the faulting page first. No reference is taken meanwhile: two faults on one page would each
    * be a holder that the other's migration does not know. Whoever collects the page first has it, the other one then waits for its page lock.
    */
-  #callHome(run: Run, node: number, isHuge: boolean): Progress {
-    const space = this.#space;
-    const memory = this.#platform.memories.get(node)!;
-    this.#count('home');
-    const { start, end } = space.granule(this.#vpn, isHuge ? Math.max(memory.granulePages, HUGE_PAGES) : memory.granulePages);
-    this.#phase = HOME;
-    this.#home ??= new Migration(this.#platform);
-    return run.call(this.#home.toHost(space, start, end - start, memory, 'home', this.#vpn));
+  private callHome(run: Run, node: number, isHuge: boolean): Progress {
+    const space = this.space;
+    const memory = this.platform.memories.get(node)!;
+    this.count('home');
+    const { start, end } = space.granule(this.vpn, isHuge ? Math.max(memory.granulePages, HUGE_PAGES) : memory.granulePages);
+    this.phase = HOME;
+    this.home ??= new Migration(this.platform);
+    return run.call(this.home.toHost(space, start, end - start, memory, 'home', this.vpn));
   }
 
-  #cameHome(run: Run): Progress {
+  private cameHome(run: Run): Progress {
     this.broughtHome = true;
-    switch (this.#home!.verdict(this.#vpn)) {
+    switch (this.home!.verdict(this.vpn)) {
       case 'moved':
-        return this.#end(run, 'served');
+        return this.end(run, 'served');
       case 'refused':
-        return this.#end(run, this.#platform.host.free === 0 ? 'no memory' : 'bus error');
+        return this.end(run, this.platform.host.free === 0 ? 'no memory' : 'bus error');
       case 'not collected':
         // Somebody else had it: look again. Unless somebody holds it.
-        return this.#end(run, this.#isHeld() ? 'bus error' : 'served');
+        return this.end(run, this.isHeld() ? 'bus error' : 'served');
     }
   }
 
   /** Whether the page is on a device, and has a holder that is neither a mapping nor a migration. */
-  #isHeld(): boolean {
-    const { core } = this.#platform;
-    if ((core.entry(this.#space.table, this.#vpn) & L.ENTRY_KIND) !== L.KIND_DEVICE_PRIVATE) return false;
+  private isHeld(): boolean {
+    const { core } = this.platform;
+    if ((core.entry(this.space.table, this.vpn) & L.ENTRY_KIND) !== L.KIND_DEVICE_PRIVATE) return false;
     const record = core.frameRecord(core.headOf(core.entryLow));
     return core.field(record, L.FRAME_REFS) !== (core.field(record, L.FRAME_MAPS) & L.MAPS_MASK);
   }
 
-  #count(cause: CpuFaultCause): void {
-    const { events } = this.#platform;
-    if (!this.#forDevice) events.countCpuFault(cause);
+  private count(cause: CpuFaultCause): void {
+    const { events } = this.platform;
+    if (!this.forDevice) events.countCpuFault(cause);
     if (events.heard) {
-      events.emit({ type: 'fault.cpu', space: this.#space.id, vpn: this.#vpn, write: this.#write, cause, forDevice: this.#forDevice });
+      events.emit({ type: 'fault.cpu', space: this.space.id, vpn: this.vpn, write: this.write, cause, forDevice: this.forDevice });
     }
   }
 }

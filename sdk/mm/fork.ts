@@ -55,67 +55,67 @@ export class Fork implements Step {
   outcome: ForkOutcome = 'done';
   /** The child, when `done`. */
   result: AddressSpace | undefined;
-  readonly #platform: Platform;
-  readonly #space: AddressSpace;
-  readonly #device: ForkDevice;
-  readonly #event: Invalidation = new Invalidation();
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly device: ForkDevice;
+  private readonly event: Invalidation = new Invalidation();
   /** Made when a page first has to come home. */
-  #migration: Migration | undefined;
-  #child: AddressSpace | undefined;
+  private migration: Migration | undefined;
+  private child: AddressSpace | undefined;
   /** VMAs up to here are done. */
-  #done = 0;
-  #vma!: Vma;
+  private done = 0;
+  private vma!: Vma;
   /** Pages of the VMA up to here are done. */
-  #vpn = 0;
+  private vpn = 0;
   /** Up to here what could come home from this node has come. */
-  #tried = 0;
-  #triedNode = 0;
-  #isAbandoned = false;
-  #phase = LOCK;
+  private tried = 0;
+  private triedNode = 0;
+  private isAbandoned = false;
+  private phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, { device = 'share' }: ForkOptions) {
-    this.#platform = platform;
-    this.#space = space;
-    this.#device = device;
+    this.platform = platform;
+    this.space = space;
+    this.device = device;
   }
 
   next(run: Run): Progress {
-    const { mmapLock } = this.#space;
-    switch (this.#phase) {
+    const { mmapLock } = this.space;
+    switch (this.phase) {
       case LOCK:
         if (!mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
-        if (!this.#begin()) return this.#end(run, 'no memory');
-        this.#phase = VMA;
+        if (!this.begin()) return this.end(run, 'no memory');
+        this.phase = VMA;
       // falls through
       case VMA:
-        return this.#nextVma(run);
+        return this.nextVma(run);
       case HOME:
-        return this.#home(run);
+        return this.home(run);
       case FLUSHED: {
-        const { unfinished } = this.#event;
+        const { unfinished } = this.event;
         if (unfinished) return run.waitFor(unfinished);
-        this.#phase = INHERIT;
+        this.phase = INHERIT;
       }
       // falls through
       default:
-        return this.#inherit(run);
+        return this.inherit(run);
     }
   }
 
   /** Nobody waits for the child any more: it is taken down when the step ends. */
   abandon(): void {
-    this.#isAbandoned = true;
+    this.isAbandoned = true;
   }
 
   abort(run: Run): void {
-    endInvalidation(this.#event);
-    this.#takeDown();
-    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+    endInvalidation(this.event);
+    this.takeDown();
+    if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 
-  #begin(): boolean {
+  private begin(): boolean {
     try {
-      this.#child = new AddressSpace(this.#platform);
+      this.child = new AddressSpace(this.platform);
       return true;
     } catch (error) {
       if (isFarfaultError(error) && error.code === 'ENOMEM') return false;
@@ -123,26 +123,26 @@ export class Fork implements Step {
     }
   }
 
-  #end(run: Run, outcome: ForkOutcome): typeof DONE {
-    const { events } = this.#platform;
+  private end(run: Run, outcome: ForkOutcome): typeof DONE {
+    const { events } = this.platform;
     this.outcome = outcome;
-    if (outcome === 'done' && !this.#isAbandoned) {
-      this.result = this.#child!;
-      if (events.heard) events.emit({ type: 'space.forked', space: this.#space.id, child: this.result.id });
-    } else this.#takeDown();
-    this.#space.mmapLock.release(run);
+    if (outcome === 'done' && !this.isAbandoned) {
+      this.result = this.child!;
+      if (events.heard) events.emit({ type: 'space.forked', space: this.space.id, child: this.result.id });
+    } else this.takeDown();
+    this.space.mmapLock.release(run);
     return DONE;
   }
 
   /** Nobody has seen the child: no device and no subscriber is to be told. */
-  #takeDown(): void {
-    const child = this.#child;
-    this.#child = undefined;
+  private takeDown(): void {
+    const child = this.child;
+    this.child = undefined;
     if (!child) return;
-    const { core, spaces } = this.#platform;
+    const { core, spaces } = this.platform;
     child.vmas.each(0, VPN_LIMIT, (_, start, end) => {
       // Stops early when its list of freed frames is full: their owners are told, and it goes on.
-      for (let vpn = start; vpn < end; this.#platform.settleFreed())
+      for (let vpn = start; vpn < end; this.platform.settleFreed())
         vpn += core.exports.zap(child.table, vpn, Math.min(end - vpn, PAGES_PER_CALL));
     });
     child.vmas.remove(0, VPN_LIMIT);
@@ -152,88 +152,88 @@ export class Fork implements Step {
   }
 
   /** Gives the child the next promise, and begins on its pages if they are inherited. */
-  #nextVma(run: Run): Progress {
-    for (let vma = this.#space.vmas.next(this.#done); vma; vma = this.#space.vmas.next(this.#done)) {
-      this.#done = vma.end;
+  private nextVma(run: Run): Progress {
+    for (let vma = this.space.vmas.next(this.done); vma; vma = this.space.vmas.next(this.done)) {
+      this.done = vma.end;
       if (vma.flags & VMA_DONTFORK) continue;
-      this.#child!.vmas.insert({ ...vma });
+      this.child!.vmas.insert({ ...vma });
       if (!(vma.flags & VMA_PRIVATE) && !isSpecial(vma)) continue;
-      this.#vma = vma;
-      this.#vpn = vma.start;
-      this.#tried = 0;
-      if (this.#next() === undefined) continue;
-      this.#phase = this.#device === 'home' ? HOME : FLUSHED;
-      if (this.#device !== 'home') this.#announce();
+      this.vma = vma;
+      this.vpn = vma.start;
+      this.tried = 0;
+      if (this.nextEntry() === undefined) continue;
+      this.phase = this.device === 'home' ? HOME : FLUSHED;
+      if (this.device !== 'home') this.announce();
       return AGAIN;
     }
-    return this.#end(run, 'done');
+    return this.end(run, 'done');
   }
 
   /** The next page of the VMA that has an entry. */
-  #next(): number | undefined {
-    const { core } = this.#platform;
-    const { end } = this.#vma;
-    for (let vpn = this.#vpn; vpn < end; vpn += PAGES_PER_CALL) {
-      const next = core.exports.rangeNext(this.#space.table, vpn, Math.min(end - vpn, PAGES_PER_CALL));
+  private nextEntry(): number | undefined {
+    const { core } = this.platform;
+    const { end } = this.vma;
+    for (let vpn = this.vpn; vpn < end; vpn += PAGES_PER_CALL) {
+      const next = core.exports.rangeNext(this.space.table, vpn, Math.min(end - vpn, PAGES_PER_CALL));
       if (next >= 0) return next;
     }
     return undefined;
   }
 
-  #announce(): void {
-    const { start, end } = this.#vma;
-    this.#vpn = start;
-    this.#space.announce(this.#event.set(start, end, 'PROTECTION_PAGE'));
+  private announce(): void {
+    const { start, end } = this.vma;
+    this.vpn = start;
+    this.space.announce(this.event.set(start, end, 'PROTECTION_PAGE'));
   }
 
   /** Brings the next stretch of device-private pages home. What is held there is shared; without a host frame the fork fails. */
-  #home(run: Run): Progress {
-    const { core, host, memories, pageLocks } = this.#platform;
-    const { table } = this.#space;
-    for (let vpn = this.#next(); vpn !== undefined; vpn = this.#next()) {
+  private home(run: Run): Progress {
+    const { core, host, memories, pageLocks } = this.platform;
+    const { table } = this.space;
+    for (let vpn = this.nextEntry(); vpn !== undefined; vpn = this.nextEntry()) {
       const high = core.entry(table, vpn);
       const frame = core.entryLow;
       const kind = high & L.ENTRY_KIND;
       if (kind === L.KIND_MIGRATION && pageLocks.locked(frame)) return run.waitFor(pageLocks.wait(frame));
       if (kind !== L.KIND_DEVICE_PRIVATE) {
-        this.#vpn = windowStart(vpn, high) + windowPages(high);
+        this.vpn = windowStart(vpn, high) + windowPages(high);
         continue;
       }
       const node = core.nodeOf(frame);
-      if (vpn < this.#tried && node === this.#triedNode) {
-        if (host.free === 0) return this.#end(run, 'no memory');
-        this.#vpn = windowStart(vpn, high) + windowPages(high);
+      if (vpn < this.tried && node === this.triedNode) {
+        if (host.free === 0) return this.end(run, 'no memory');
+        this.vpn = windowStart(vpn, high) + windowPages(high);
         continue;
       }
       // Blocks are not cut: the stretch ends where a huge page may.
       const start = windowStart(vpn, high);
       const limit = start - (start % HUGE_PAGES) + MIGRATION_PAGES_MAX - HUGE_PAGES;
-      this.#tried = Math.min(this.#vma.end, limit);
-      this.#triedNode = node;
-      this.#vpn = start;
-      this.#migration ??= new Migration(this.#platform);
-      return run.call(this.#migration.toHost(this.#space, start, this.#tried - start, memories.get(node)!, 'fork', start));
+      this.tried = Math.min(this.vma.end, limit);
+      this.triedNode = node;
+      this.vpn = start;
+      this.migration ??= new Migration(this.platform);
+      return run.call(this.migration.toHost(this.space, start, this.tried - start, memories.get(node)!, 'fork', start));
     }
-    this.#phase = FLUSHED;
-    this.#announce();
+    this.phase = FLUSHED;
+    this.announce();
     return AGAIN;
   }
 
-  #inherit(run: Run): Progress {
-    const { core, host, pageLocks } = this.#platform;
-    const { end } = this.#vma;
-    const flags = this.#device === 'omit' ? L.FORK_OMIT_DEVICE : 0;
-    while (this.#vpn < end) {
-      const pages = Math.min(end - this.#vpn, PAGES_PER_CALL);
-      const done = core.exports.forkRange(this.#space.table, this.#child!.table, this.#vpn, pages, host.index, flags);
-      this.#vpn += done;
+  private inherit(run: Run): Progress {
+    const { core, host, pageLocks } = this.platform;
+    const { end } = this.vma;
+    const flags = this.device === 'omit' ? L.FORK_OMIT_DEVICE : 0;
+    while (this.vpn < end) {
+      const pages = Math.min(end - this.vpn, PAGES_PER_CALL);
+      const done = core.exports.forkRange(this.space.table, this.child!.table, this.vpn, pages, host.index, flags);
+      this.vpn += done;
       if (done === pages) continue;
       if (core.stopReason === L.STOP_LOCKED) return run.waitFor(pageLocks.wait(core.stopFrame));
-      endInvalidation(this.#event);
-      return this.#end(run, 'no memory');
+      endInvalidation(this.event);
+      return this.end(run, 'no memory');
     }
-    endInvalidation(this.#event);
-    this.#phase = VMA;
+    endInvalidation(this.event);
+    this.phase = VMA;
     return AGAIN;
   }
 }

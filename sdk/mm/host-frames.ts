@@ -9,28 +9,28 @@ import type { MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
 
 export class HostFrames {
-  readonly #platform: Platform;
+  private readonly platform: Platform;
   /** Huge frames got before anything moves, by the frame that is to come home. */
-  readonly #huge: Map<number, number> = new Map();
-  #words!: MigrationWords;
+  private readonly huge: Map<number, number> = new Map();
+  private words!: MigrationWords;
   /** First page of the range; undefined: by frame. */
-  #vpn: number | undefined;
-  #first = 0;
+  private vpn: number | undefined;
+  private first = 0;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
+    this.platform = platform;
   }
 
   /** Before frames are collected: each huge one gets a huge host frame, or is split. Returns the frames with the pages of those that were split, `most` of them. */
   prepare(frames: readonly number[], most: number): readonly number[] {
-    const { core, host } = this.#platform;
+    const { core, host } = this.platform;
     let list: number[] | undefined;
     frames.forEach((frame, i) => {
       const flags = core.field(core.frameRecord(frame), L.FRAME_FLAGS);
       if ((flags & L.FRAME_ORDER) !== 0 && (flags & L.FRAME_STATE) === L.STATE_USED) {
         const target = host.take(L.HUGE_ORDER);
-        const place = target < 0 ? onePlaceOf(this.#platform, frame) : undefined;
-        if (target >= 0) this.#huge.set(frame, target);
+        const place = target < 0 ? onePlaceOf(this.platform, frame) : undefined;
+        if (target >= 0) this.huge.set(frame, target);
         else if (place && core.exports.splitHuge(place.table, place.vpn)) {
           list ??= frames.slice(0, i);
           for (let page = 0; page < HUGE_PAGES; page++) list.push(frame + page);
@@ -46,60 +46,60 @@ export class HostFrames {
 
   /** Gives targets to the words of a range from page `vpn` on, word `first` before all others, or to those of frames. */
   give(words: MigrationWords, vpn: number | undefined, first: number): void {
-    this.#words = words;
-    this.#vpn = vpn;
-    this.#first = first;
-    if (this.#want(first)) for (let i = 0; i < words.count; i++) if (!this.#want(i)) break;
+    this.words = words;
+    this.vpn = vpn;
+    this.first = first;
+    if (this.want(first)) for (let i = 0; i < words.count; i++) if (!this.want(i)) break;
     this.putBack();
   }
 
   /** Gives up what was got and is not needed. */
   putBack(): void {
-    if (this.#huge.size === 0) return;
-    for (const frame of this.#huge.values()) this.#platform.core.exports.framePut(frame);
-    this.#huge.clear();
+    if (this.huge.size === 0) return;
+    for (const frame of this.huge.values()) this.platform.core.exports.framePut(frame);
+    this.huge.clear();
   }
 
   /** Gives word `i` its frame, if it is to come home and has none; false: there is none left. */
-  #want(i: number): boolean {
-    const words = this.#words;
+  private want(i: number): boolean {
+    const words = this.words;
     const bits = words.bits(i);
-    if (!(bits & L.MIGRATE_VALID)) return this.#wantHead(i);
+    if (!(bits & L.MIGRATE_VALID)) return this.wantHead(i);
     if (words.hasTarget(i)) return true;
-    return bits & L.MIGRATE_COMPOUND ? this.#wantHuge(i) : this.#wantSmall(i);
+    return bits & L.MIGRATE_COMPOUND ? this.wantHuge(i) : this.wantSmall(i);
   }
 
   /** Behind the word of a huge page: the page that was touched comes first there, too. */
-  #wantHead(i: number): boolean {
-    if (this.#vpn === undefined || i !== this.#first) return true;
-    const head = i - ((this.#vpn + i) % HUGE_PAGES);
-    return head < 0 || head === i || this.#words.span(head) === 1 || this.#want(head);
+  private wantHead(i: number): boolean {
+    if (this.vpn === undefined || i !== this.first) return true;
+    const head = i - ((this.vpn + i) % HUGE_PAGES);
+    return head < 0 || head === i || this.words.span(head) === 1 || this.want(head);
   }
 
-  #wantHuge(i: number): boolean {
-    const words = this.#words;
-    if (this.#vpn === undefined) {
-      const prepared = this.#huge.get(words.frame(i));
+  private wantHuge(i: number): boolean {
+    const words = this.words;
+    if (this.vpn === undefined) {
+      const prepared = this.huge.get(words.frame(i));
       // One that has become huge since the list was made stays.
       if (prepared !== undefined) words.aim(i, prepared, true);
-      this.#huge.delete(words.frame(i));
+      this.huge.delete(words.frame(i));
       return true;
     }
-    const frame = this.#platform.host.take(L.HUGE_ORDER);
+    const frame = this.platform.host.take(L.HUGE_ORDER);
     if (frame !== L.FRAME_NONE) {
       words.aim(i, frame, true);
       return true;
     }
-    const touched = this.#first > i && this.#first < i + HUGE_PAGES;
-    if (touched && !this.#wantSmall(this.#first)) return false;
-    for (let page = i; page < i + HUGE_PAGES; page++) if (!words.hasTarget(page) && !this.#wantSmall(page)) return false;
+    const touched = this.first > i && this.first < i + HUGE_PAGES;
+    if (touched && !this.wantSmall(this.first)) return false;
+    for (let page = i; page < i + HUGE_PAGES; page++) if (!words.hasTarget(page) && !this.wantSmall(page)) return false;
     return true;
   }
 
-  #wantSmall(i: number): boolean {
-    const frame = this.#platform.host.take();
+  private wantSmall(i: number): boolean {
+    const frame = this.platform.host.take();
     if (frame === L.FRAME_NONE) return false;
-    this.#words.aim(i, frame, false);
+    this.words.aim(i, frame, false);
     return true;
   }
 }

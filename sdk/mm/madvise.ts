@@ -67,11 +67,11 @@ function refusal(vma: Vma, advice: Advice): string | undefined {
 /** Sets and clears marks of VMAs. A huge page across a border of the range is split, as any that two VMAs would share. Models: `vma_adjust_trans_huge`. */
 class Mark implements Step {
   readonly name = 'madvise';
-  readonly #platform: Platform;
-  readonly #space: AddressSpace;
-  readonly #start: number;
-  readonly #end: number;
-  readonly #marks: { readonly set?: number; readonly clear?: number };
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly start: number;
+  private readonly end: number;
+  private readonly marks: { readonly set?: number; readonly clear?: number };
 
   constructor(
     platform: Platform,
@@ -80,27 +80,27 @@ class Mark implements Step {
     end: number,
     marks: { readonly set?: number; readonly clear?: number },
   ) {
-    this.#platform = platform;
-    this.#space = space;
-    this.#start = start;
-    this.#end = end;
-    this.#marks = marks;
+    this.platform = platform;
+    this.space = space;
+    this.start = start;
+    this.end = end;
+    this.marks = marks;
   }
 
   next(run: Run): Progress {
-    const { mmapLock, vmas, table } = this.#space;
-    const { core, pageLocks } = this.#platform;
+    const { mmapLock, vmas, table } = this.space;
+    const { core, pageLocks } = this.platform;
     if (!run.holds(mmapLock) && !mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
-    for (const border of [this.#start, this.#end]) {
+    for (const border of [this.start, this.end]) {
       if (border % HUGE_PAGES === 0 || core.exports.splitHuge(table, border)) continue;
       if (core.stopReason === L.STOP_LOCKED) return run.waitFor(pageLocks.wait(core.stopFrame));
     }
-    vmas.flag(this.#start, this.#end, this.#marks);
+    vmas.flag(this.start, this.end, this.marks);
     mmapLock.release(run);
     return DONE;
   }
 
   abort(run: Run): void {
-    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+    if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 }

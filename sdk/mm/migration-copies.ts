@@ -8,17 +8,17 @@ import type { MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
 
 export class MigrationCopies {
-  readonly #platform: Platform;
-  readonly #toDevice: Copies;
-  readonly #toHost: Copies;
-  readonly #zeros: Copies;
-  #device!: MigrationDevice;
+  private readonly platform: Platform;
+  private readonly toDevice: Copies;
+  private readonly toHost: Copies;
+  private readonly zeros: Copies;
+  private device!: MigrationDevice;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
+    this.platform = platform;
     const { core, nodes } = platform;
     const locator = {
-      memoryOf: (frame: number): number => this.#device.memoryOf(frame),
+      memoryOf: (frame: number): number => this.device.memoryOf(frame),
       pageOf: (frame: number): number => nodes.pageOf(frame),
     };
     const perform = (from: number, to: number, pages: number): void => void core.exports.frameCopy(from, to, pages);
@@ -26,23 +26,23 @@ export class MigrationCopies {
       const at = core.frameBytes(frame);
       return core.u8.subarray(at, at === 0 ? 0 : at + pages * L.PAGE_BYTES);
     };
-    this.#toDevice = new Copies(locator, perform, bytes);
-    this.#toHost = new Copies(locator, perform, bytes);
-    this.#zeros = new Copies(locator, perform, bytes);
+    this.toDevice = new Copies(locator, perform, bytes);
+    this.toHost = new Copies(locator, perform, bytes);
+    this.zeros = new Copies(locator, perform, bytes);
   }
 
   /** Lists what is to be copied and cleared; what goes to a device's frame is the business of `toDevice`. */
   of(words: MigrationWords, device: MigrationDevice): this {
-    const { nodes } = this.#platform;
-    this.#device = device;
-    this.#toDevice.clear();
-    this.#toHost.clear();
-    this.#zeros.clear();
+    const { nodes } = this.platform;
+    this.device = device;
+    this.toDevice.clear();
+    this.toHost.clear();
+    this.zeros.clear();
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
       const to = words.targetFrame(i);
       const valid = (words.bits(i) & L.MIGRATE_VALID) !== 0;
-      const list = valid ? (nodes.of(to).owner > 0 ? this.#toDevice : this.#toHost) : this.#zeros;
+      const list = valid ? (nodes.of(to).owner > 0 ? this.toDevice : this.toHost) : this.zeros;
       for (let page = 0; page < words.span(i); page++) list.add(valid ? words.frame(i) + page : -1, to + page);
     }
     return this;
@@ -50,13 +50,13 @@ export class MigrationCopies {
 
   /** Hands the copies to the engine; tickets of unfinished ones are appended. */
   copy(space: AddressSpace | undefined, tickets: Ticket[]): void {
-    if (this.#toDevice.count > 0) append(tickets, this.#device.copy('to-device', space, this.#toDevice));
-    if (this.#toHost.count > 0) append(tickets, this.#device.copy('to-host', space, this.#toHost));
+    if (this.toDevice.count > 0) append(tickets, this.device.copy('to-device', space, this.toDevice));
+    if (this.toHost.count > 0) append(tickets, this.device.copy('to-host', space, this.toHost));
   }
 
   /** Then the targets to be cleared. */
   zero(space: AddressSpace | undefined, tickets: Ticket[]): void {
-    if (this.#zeros.count > 0) append(tickets, this.#device.zero(space, this.#zeros));
+    if (this.zeros.count > 0) append(tickets, this.device.zero(space, this.zeros));
   }
 }
 

@@ -81,44 +81,44 @@ export class Migration implements Step {
   /** Collected, but not moved: no target frame, a late pin, a failed copy. */
   refused = 0;
 
-  readonly #platform: Platform;
-  readonly #words: MigrationWords = new MigrationWords();
-  #space: AddressSpace | undefined;
-  #vpn = 0;
-  #select = 0;
-  #owner = 0;
+  private readonly platform: Platform;
+  private readonly words: MigrationWords = new MigrationWords();
+  private space: AddressSpace | undefined;
+  private vpn = 0;
+  private select = 0;
+  private owner = 0;
   /** Pages that were collected, and holes that got a target: what did not move, in the end, was refused. */
-  #collected = 0;
-  #cause: MigrationCause = 'user';
-  #device!: MigrationDevice;
+  private collected = 0;
+  private cause: MigrationCause = 'user';
+  private device!: MigrationDevice;
   /** It is somebody's plan: between which nodes pages move has to be asked of each. Else all of them move between the host and this node. */
-  #isPlanned = false;
-  #node = '';
-  #first = 0;
+  private isPlanned = false;
+  private node = '';
+  private first = 0;
   /** Only pages on this memory are collected. */
-  #only: DeviceMemory | undefined;
-  #frames: readonly number[] | undefined;
+  private only: DeviceMemory | undefined;
+  private listed: readonly number[] | undefined;
   /** Made when something first comes home. */
-  #hostFrames: HostFrames | undefined;
-  #allocate!: (migration: Migration) => void;
-  #install: Install | undefined;
-  #phase = ANNOUNCE;
-  #failed = false;
-  readonly #invalidation: Invalidation = new Invalidation();
-  readonly #second: Invalidation = new Invalidation();
+  private hostFrames: HostFrames | undefined;
+  private allocate!: (migration: Migration) => void;
+  private install: Install | undefined;
+  private phase = ANNOUNCE;
+  private failed = false;
+  private readonly invalidation: Invalidation = new Invalidation();
+  private readonly second: Invalidation = new Invalidation();
   /** What other spaces have been told: those that share pages of the range, or all that map the frames. */
-  #others: Announced | undefined;
+  private others: Announced | undefined;
   /** Where the frames of a migration by frame were mapped when they were collected. */
-  #places: Map<AddressSpace, Ranges> | undefined;
-  readonly #withdrawn: Ranges = new Ranges();
-  readonly #tickets: Ticket[] = [];
+  private places: Map<AddressSpace, Ranges> | undefined;
+  private readonly withdrawn: Ranges = new Ranges();
+  private readonly tickets: Ticket[] = [];
   /** Made at the first use of a copy engine. */
-  #copies: MigrationCopies | undefined;
+  private copies: MigrationCopies | undefined;
   /** The engine has this migration's copies. */
-  #engine = false;
+  private engine = false;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
+    this.platform = platform;
   }
 
   /**
@@ -133,17 +133,17 @@ export class Migration implements Step {
     cause: MigrationCause,
     install?: Install,
   ): this {
-    this.#begin(picks.length, memory.device, cause);
-    this.#space = space;
-    this.#vpn = vpn;
-    this.#select = L.SELECT_SYSTEM;
+    this.begin(picks.length, memory.device, cause);
+    this.space = space;
+    this.vpn = vpn;
+    this.select = L.SELECT_SYSTEM;
     for (let i = 0; i < picks.length; i++) {
       if (picks[i]! < 0) continue;
-      if (this.aim(i, picks[i]!)) this.#select |= L.SELECT_COMPOUND;
+      if (this.aim(i, picks[i]!)) this.select |= L.SELECT_COMPOUND;
     }
-    this.#node = memory.node.name;
-    this.#allocate = nothing;
-    this.#install = install;
+    this.node = memory.node.name;
+    this.allocate = nothing;
+    this.install = install;
     return this;
   }
 
@@ -152,24 +152,24 @@ export class Migration implements Step {
    * ones as there are.
    */
   toHost(space: AddressSpace, vpn: number, pages: number, memory: DeviceMemory, cause: MigrationCause, first: number): this {
-    this.#begin(pages, memory.device, cause);
-    this.#space = space;
-    this.#vpn = vpn;
-    this.#select = (memory.kind === 'coherent' ? L.SELECT_COHERENT : L.SELECT_PRIVATE) | L.SELECT_COMPOUND;
+    this.begin(pages, memory.device, cause);
+    this.space = space;
+    this.vpn = vpn;
+    this.select = (memory.kind === 'coherent' ? L.SELECT_COHERENT : L.SELECT_PRIVATE) | L.SELECT_COMPOUND;
     // Selectors know devices, not memories.
-    if (memory.device.memories.some((other) => other !== memory && other.kind === memory.kind)) this.#only = memory;
-    this.#first = first - vpn;
-    this.#node = memory.node.name;
-    this.#home();
+    if (memory.device.memories.some((other) => other !== memory && other.kind === memory.kind)) this.only = memory;
+    this.first = first - vpn;
+    this.node = memory.node.name;
+    this.home();
     return this;
   }
 
   /** These frames of `memory` come home, whoever maps them. Reads only physical structures: address spaces may be many. A huge frame that finds no huge host frame is split first. */
   framesToHost(frames: readonly number[], memory: DeviceMemory, cause: MigrationCause): this {
-    this.#begin(frames.length, memory.device, cause);
-    this.#frames = frames;
-    this.#node = memory.node.name;
-    this.#home();
+    this.begin(frames.length, memory.device, cause);
+    this.listed = frames;
+    this.node = memory.node.name;
+    this.home();
     return this;
   }
 
@@ -184,10 +184,10 @@ export class Migration implements Step {
     if (isHugetlb(vma) || isSpecial(vma))
       throw fail('EINVAL', 'migration start', at, 'is hugetlb or special memory, which does not migrate');
     if (vpn + pages > vma.end) throw fail('EINVAL', 'migration end', at + pages * L.PAGE_BYTES, 'is outside the mapping of its start');
-    this.#plan(pages, plan);
-    this.#space = space;
-    this.#vpn = vpn;
-    this.#select = plan.select;
+    this.plan(pages, plan);
+    this.space = space;
+    this.vpn = vpn;
+    this.select = plan.select;
     return this;
   }
 
@@ -196,66 +196,66 @@ export class Migration implements Step {
    * Models: `migrate_device_pfns`.
    */
   frames(frames: readonly number[], plan: MigrationPlan): this {
-    this.#plan(frames.length, plan);
-    this.#frames = [...frames];
+    this.plan(frames.length, plan);
+    this.listed = [...frames];
     return this;
   }
 
-  #home(): void {
-    this.#hostFrames ??= new HostFrames(this.#platform);
-    this.#allocate = this.#giveHostFrames;
+  private home(): void {
+    this.hostFrames ??= new HostFrames(this.platform);
+    this.allocate = this.giveHostFrames;
   }
 
-  #plan(pages: number, plan: MigrationPlan): void {
-    this.#begin(pages, plan.device, plan.cause);
-    this.#owner = plan.owner;
-    this.#isPlanned = true;
-    this.#allocate = (migration): void => plan.allocate(migration);
-    this.#install = plan.install;
+  private plan(pages: number, plan: MigrationPlan): void {
+    this.begin(pages, plan.device, plan.cause);
+    this.owner = plan.owner;
+    this.isPlanned = true;
+    this.allocate = (migration): void => plan.allocate(migration);
+    this.install = plan.install;
   }
 
-  #begin(pages: number, device: MigrationDevice, cause: MigrationCause): void {
+  private begin(pages: number, device: MigrationDevice, cause: MigrationCause): void {
     if (!Number.isInteger(pages) || pages < 1 || pages > MIGRATION_PAGES_MAX)
       throw fail('EINVAL', 'migration pages', pages, `is not a count between 1 and ${MIGRATION_PAGES_MAX}`);
     this.moved = 0;
     this.copied = 0;
     this.cleared = 0;
     this.refused = 0;
-    this.#space = undefined;
-    this.#vpn = 0;
-    this.#select = 0;
-    this.#owner = device.owner;
-    this.#collected = 0;
-    this.#cause = cause;
-    this.#device = device;
-    this.#isPlanned = false;
-    this.#first = 0;
-    this.#only = undefined;
-    this.#frames = undefined;
-    this.#places = undefined;
-    this.#install = undefined;
-    this.#phase = ANNOUNCE;
-    this.#failed = false;
-    this.#engine = false;
-    this.#tickets.length = 0;
-    this.#words.begin(pages);
+    this.space = undefined;
+    this.vpn = 0;
+    this.select = 0;
+    this.owner = device.owner;
+    this.collected = 0;
+    this.cause = cause;
+    this.device = device;
+    this.isPlanned = false;
+    this.first = 0;
+    this.only = undefined;
+    this.listed = undefined;
+    this.places = undefined;
+    this.install = undefined;
+    this.phase = ANNOUNCE;
+    this.failed = false;
+    this.engine = false;
+    this.tickets.length = 0;
+    this.words.begin(pages);
   }
 
   // -------------------------------------------------------------------------------------------------------------- for `allocate`
 
   /** Words of the range, or of the list of frames: how many. */
   get pages(): number {
-    return this.#words.count;
+    return this.words.count;
   }
 
   /** Source words (u32 pairs: frame, MIGRATE_* bits), after the last phase with the verdict on each page: MIGRATE_MOVE. */
   get source(): Uint32Array {
-    return this.#words.source;
+    return this.words.source;
   }
 
   /** Target words. */
   get target(): Uint32Array {
-    return this.#words.target;
+    return this.words.target;
   }
 
   /**
@@ -263,16 +263,16 @@ export class Migration implements Step {
    * pages. Returns whether it is huge.
    */
   aim(i: number, frame: number): boolean {
-    const { core } = this.#platform;
+    const { core } = this.platform;
     const huge = (core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_ORDER) !== 0;
-    this.#words.aim(i, frame, huge);
+    this.words.aim(i, frame, huge);
     return huge;
   }
 
   /** What became of one page of the range. Requires: DONE. */
   verdict(vpn: number): 'moved' | 'refused' | 'not collected' {
-    const words = this.#words;
-    let i = vpn - this.#vpn;
+    const words = this.words;
+    let i = vpn - this.vpn;
     const head = i - (vpn % HUGE_PAGES);
     if (words.bits(i) === 0 && head >= 0 && words.span(head) > 1) i = head;
     const bits = words.bits(i);
@@ -283,53 +283,53 @@ export class Migration implements Step {
   // -------------------------------------------------------------------------------------------------------------- the phases
 
   next(run: Run): Progress {
-    switch (this.#phase) {
+    switch (this.phase) {
       case ANNOUNCE:
-        this.#announce();
-        this.#phase = COLLECT;
-        if (this.#flushing()) return AGAIN;
+        this.announce();
+        this.phase = COLLECT;
+        if (this.flushing()) return AGAIN;
       // falls through
       case COLLECT: {
-        const pending = this.#flushing();
+        const pending = this.flushing();
         if (pending) return run.waitFor(pending);
-        if (this.#tellOthers()) return AGAIN;
-        this.#collect();
-        this.#platform.pageLocks.moving++;
-        this.#phase = ALLOCATE;
+        if (this.tellOthers()) return AGAIN;
+        this.collect();
+        this.platform.pageLocks.moving++;
+        this.phase = ALLOCATE;
         return AGAIN;
       }
       case ALLOCATE: {
-        const pending = this.#nextTicket();
+        const pending = this.nextTicket();
         if (pending) return run.waitFor(pending);
-        this.#allocate(this);
-        this.#split();
-        this.#collected = this.#words.offered;
-        this.#phase = COPY;
-        this.#copy();
-        if (this.#tickets.length > 0) return AGAIN;
+        this.allocate(this);
+        this.split();
+        this.collected = this.words.offered;
+        this.phase = COPY;
+        this.copy();
+        if (this.tickets.length > 0) return AGAIN;
       }
       // falls through
       case COPY: {
-        const pending = this.#nextTicket();
+        const pending = this.nextTicket();
         if (pending) return run.waitFor(pending);
-        this.#phase = ZERO;
-        if (this.#engine) this.#copies!.zero(this.#space, this.#tickets);
+        this.phase = ZERO;
+        if (this.engine) this.copies!.zero(this.space, this.tickets);
       }
       // falls through
       case ZERO: {
-        const pending = this.#nextTicket();
+        const pending = this.nextTicket();
         if (pending) return run.waitFor(pending);
-        this.#phase = HOLES;
+        this.phase = HOLES;
         return AGAIN;
       }
       case HOLES:
-        this.#announceHoles();
-        this.#phase = COMMIT;
+        this.announceHoles();
+        this.phase = COMMIT;
       // falls through
       default: {
-        const pending = this.#second.unfinished;
+        const pending = this.second.unfinished;
         if (pending) return run.waitFor(pending);
-        this.#finish();
+        this.finish();
         return DONE;
       }
     }
@@ -337,62 +337,62 @@ export class Migration implements Step {
 
   /** A migration that is broken off puts every page back where it was. */
   abort(): void {
-    const { core, pageLocks } = this.#platform;
-    const words = this.#words;
-    endInvalidation(this.#invalidation);
-    endInvalidation(this.#second);
-    this.#others?.end();
-    this.#hostFrames?.putBack();
-    if (this.#phase <= COLLECT) {
-      if (this.#allocate === nothing)
+    const { core, pageLocks } = this.platform;
+    const words = this.words;
+    endInvalidation(this.invalidation);
+    endInvalidation(this.second);
+    this.others?.end();
+    this.hostFrames?.putBack();
+    if (this.phase <= COLLECT) {
+      if (this.allocate === nothing)
         for (let i = 0; i < words.count; i++) if (words.hasTarget(i)) core.exports.framePut(words.targetFrame(i));
-    } else if (this.#phase <= INSTALL) {
+    } else if (this.phase <= INSTALL) {
       // Holes that the commit has filled have their page, and keep it.
-      const refused = this.#phase === INSTALL ? L.MIGRATE_VALID : 0;
+      const refused = this.phase === INSTALL ? L.MIGRATE_VALID : 0;
       for (let i = 0; i < words.count; i++) if ((words.bits(i) & refused) === refused) words.refuse(i);
       words.lend(core);
       core.exports.migrateFinalize(words.count, core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET));
       pageLocks.moving--;
-      this.#phase = ENDED;
+      this.phase = ENDED;
     }
-    this.#platform.settleFreed();
+    this.platform.settleFreed();
     pageLocks.released();
   }
 
-  #announce(): void {
-    if (this.#space) {
-      this.#space.announce(this.#invalidation.set(this.#vpn, this.#vpn + this.#words.count, 'MIGRATE', this.#owner));
+  private announce(): void {
+    if (this.space) {
+      this.space.announce(this.invalidation.set(this.vpn, this.vpn + this.words.count, 'MIGRATE', this.owner));
       return;
     }
-    if (this.#allocate === this.#giveHostFrames) {
-      const frames = this.#hostFrames!.prepare(this.#frames!, MIGRATION_PAGES_MAX);
-      if (frames !== this.#frames) this.#words.begin(frames.length);
-      this.#frames = frames;
+    if (this.allocate === this.giveHostFrames) {
+      const frames = this.hostFrames!.prepare(this.listed!, MIGRATION_PAGES_MAX);
+      if (frames !== this.listed) this.words.begin(frames.length);
+      this.listed = frames;
     }
-    this.#tellOthers();
+    this.tellOthers();
   }
 
   /** Tells every space that maps what is to move and has not been told. Returns whether there was one. */
-  #tellOthers(): boolean {
-    if (!this.#space) {
-      this.#places = placesOf(this.#platform, this.#frames!);
-      return (this.#others ??= new Announced()).tell(this.#places, 'MIGRATE', this.#owner);
+  private tellOthers(): boolean {
+    if (!this.space) {
+      this.places = placesOf(this.platform, this.listed!);
+      return (this.others ??= new Announced()).tell(this.places, 'MIGRATE', this.owner);
     }
     // Nothing is shared in a machine without reverse-map records.
-    if (this.#platform.core.header(L.H_CHAIN_USED) === 0) return false;
-    const shared = this.#shared(this.#space);
+    if (this.platform.core.header(L.H_CHAIN_USED) === 0) return false;
+    const shared = this.shared(this.space);
     if (shared.length === 0) return false;
-    const places = placesOf(this.#platform, shared);
-    places.delete(this.#space);
-    return (this.#others ??= new Announced()).tell(places, 'CLEAR');
+    const places = placesOf(this.platform, shared);
+    places.delete(this.space);
+    return (this.others ??= new Announced()).tell(places, 'CLEAR');
   }
 
   /** Frames of the range that other entries map, too: by the reverse map they go along, whichever space it is. Models: the events of `try_to_migrate`. */
-  #shared(space: AddressSpace): number[] {
-    const { core } = this.#platform;
+  private shared(space: AddressSpace): number[] {
+    const { core } = this.platform;
     const frames: number[] = [];
-    for (let i = 0; i < this.#words.count; i++) {
-      const high = core.entry(space.table, this.#vpn + i);
+    for (let i = 0; i < this.words.count; i++) {
+      const high = core.entry(space.table, this.vpn + i);
       const kind = high & L.ENTRY_KIND;
       if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || high & L.ENTRY_ZERO) continue;
       const frame = core.headOf(core.entryLow);
@@ -402,181 +402,181 @@ export class Migration implements Step {
     return frames;
   }
 
-  #flushing(): Ticket | undefined {
-    return this.#invalidation.unfinished ?? this.#others?.unfinished;
+  private flushing(): Ticket | undefined {
+    return this.invalidation.unfinished ?? this.others?.unfinished;
   }
 
   /** The first ticket still open; a failed one makes every page of this migration stay. */
-  #nextTicket(): Ticket | undefined {
-    while (this.#tickets.length > 0) {
-      const ticket = this.#tickets[0]!;
+  private nextTicket(): Ticket | undefined {
+    while (this.tickets.length > 0) {
+      const ticket = this.tickets[0]!;
       if (ticket.state === 'pending') return ticket;
-      if (ticket.state === 'failed') this.#failed = true;
-      this.#tickets.shift();
+      if (ticket.state === 'failed') this.failed = true;
+      this.tickets.shift();
     }
     return undefined;
   }
 
-  #collect(): void {
-    const { core } = this.#platform;
+  private collect(): void {
+    const { core } = this.platform;
     const { exports } = core;
-    const words = this.#words;
+    const words = this.words;
     const sourceAt = core.area(L.AREA_SOURCE);
-    const space = this.#space;
+    const space = this.space;
     if (space) {
-      const aimed = this.#allocate === nothing;
-      if (this.#only) this.#wantFrom(space, this.#only);
-      if (aimed || this.#only) words.lendTarget(core);
-      const vma = space.vmas.find(this.#vpn);
-      const select = vma && !isAnonymous(vma) ? this.#select | L.SELECT_NO_HOLES : this.#select;
-      const wanted = aimed || this.#only ? core.area(L.AREA_TARGET) : 0;
-      exports.migrateCollect(space.table, this.#vpn, words.count, select, this.#owner, L.FRAME_NONE, sourceAt, wanted);
+      const aimed = this.allocate === nothing;
+      if (this.only) this.wantFrom(space, this.only);
+      if (aimed || this.only) words.lendTarget(core);
+      const vma = space.vmas.find(this.vpn);
+      const select = vma && !isAnonymous(vma) ? this.select | L.SELECT_NO_HOLES : this.select;
+      const wanted = aimed || this.only ? core.area(L.AREA_TARGET) : 0;
+      exports.migrateCollect(space.table, this.vpn, words.count, select, this.owner, L.FRAME_NONE, sourceAt, wanted);
       words.keep(core);
-      if (this.#only) words.target.fill(0, 0, words.count * 2);
-      endInvalidation(this.#invalidation);
-      this.#others?.end();
-      this.#withdraw(space);
+      if (this.only) words.target.fill(0, 0, words.count * 2);
+      endInvalidation(this.invalidation);
+      this.others?.end();
+      this.withdraw(space);
     } else {
-      core.words(L.AREA_LIST, words.count).set(this.#frames!);
+      core.words(L.AREA_LIST, words.count).set(this.listed!);
       exports.migrateCollectFrames(core.area(L.AREA_LIST), words.count, sourceAt);
       words.keep(core);
-      this.#others?.end();
-      for (const [each, ranges] of this.#places!) this.#device.withdraw(each, ranges, this.#tickets);
+      this.others?.end();
+      for (const [each, ranges] of this.places!) this.device.withdraw(each, ranges, this.tickets);
     }
   }
 
   /** Marks the pages on this memory: the others are not looked at. */
-  #wantFrom(space: AddressSpace, memory: DeviceMemory): void {
-    const { core } = this.#platform;
-    const words = this.#words;
+  private wantFrom(space: AddressSpace, memory: DeviceMemory): void {
+    const { core } = this.platform;
+    const words = this.words;
     for (let i = 0; i < words.count; i++) {
-      const high = core.entry(space.table, this.#vpn + i);
+      const high = core.entry(space.table, this.vpn + i);
       const kind = high & L.ENTRY_KIND;
       if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || !memory.node.holds(core.entryLow)) continue;
-      const huge = (high & L.ENTRY_ORDER) !== 0 && (this.#vpn + i) % HUGE_PAGES === 0 && i + HUGE_PAGES <= words.count;
+      const huge = (high & L.ENTRY_ORDER) !== 0 && (this.vpn + i) % HUGE_PAGES === 0 && i + HUGE_PAGES <= words.count;
       words.aim(i, core.entryLow, huge);
     }
   }
 
   /** The owner's own contexts ignored the event: now they lose exactly the pages that were collected. */
-  #withdraw(space: AddressSpace): void {
-    const words = this.#words;
-    const ranges = this.#withdrawn.clear();
-    for (let i = 0; i < words.count; i++) if (words.moves(i)) ranges.add(this.#vpn + i, words.span(i));
-    if (ranges.count > 0) this.#device.withdraw(space, ranges, this.#tickets);
+  private withdraw(space: AddressSpace): void {
+    const words = this.words;
+    const ranges = this.withdrawn.clear();
+    for (let i = 0; i < words.count; i++) if (words.moves(i)) ranges.add(this.vpn + i, words.span(i));
+    if (ranges.count > 0) this.device.withdraw(space, ranges, this.tickets);
   }
 
   /** Host frames for what comes home, the first page's before all others. */
-  readonly #giveHostFrames = (): void => this.#hostFrames!.give(this.#words, this.#space ? this.#vpn : undefined, this.#first);
+  private readonly giveHostFrames = (): void => this.hostFrames!.give(this.words, this.space ? this.vpn : undefined, this.first);
 
   /** A huge page that goes to small frames is split now, while nobody can touch it. */
-  #split(): void {
-    const words = this.#words;
-    if (!this.#space || !words.mustSplit) return;
-    const { core } = this.#platform;
+  private split(): void {
+    const words = this.words;
+    if (!this.space || !words.mustSplit) return;
+    const { core } = this.platform;
     words.lend(core);
     core.exports.migrateSplit(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), words.count);
     words.keep(core);
   }
 
-  #copy(): void {
-    if (this.#device.hasEngine(this.#space)) {
-      this.#engine = true;
-      this.#copies ??= new MigrationCopies(this.#platform);
-      this.#copies.of(this.#words, this.#device).copy(this.#space, this.#tickets);
+  private copy(): void {
+    if (this.device.hasEngine(this.space)) {
+      this.engine = true;
+      this.copies ??= new MigrationCopies(this.platform);
+      this.copies.of(this.words, this.device).copy(this.space, this.tickets);
       return;
     }
-    const { core } = this.#platform;
-    this.#words.lend(core);
-    core.exports.migrateCopy(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), this.#words.count);
+    const { core } = this.platform;
+    this.words.lend(core);
+    core.exports.migrateCopy(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), this.words.count);
   }
 
   /** A second event surrounds the insertion of holes, from the first of them to the end of the range. */
-  #announceHoles(): void {
-    if (!this.#space || this.#failed) return;
-    const words = this.#words;
+  private announceHoles(): void {
+    if (!this.space || this.failed) return;
+    const words = this.words;
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || words.bits(i) & L.MIGRATE_VALID || !words.hasTarget(i)) continue;
-      this.#space.announce(this.#second.set(this.#vpn + i, this.#vpn + words.count, 'MIGRATE', this.#owner));
+      this.space.announce(this.second.set(this.vpn + i, this.vpn + words.count, 'MIGRATE', this.owner));
       return;
     }
   }
 
-  #finish(): void {
-    const { core, pageLocks } = this.#platform;
+  private finish(): void {
+    const { core, pageLocks } = this.platform;
     const { exports } = core;
-    const words = this.#words;
-    const space = this.#space;
+    const words = this.words;
+    const space = this.space;
     const sourceAt = core.area(L.AREA_SOURCE);
     const targetAt = core.area(L.AREA_TARGET);
-    if (this.#failed) for (let i = 0; i < words.count; i++) words.refuse(i);
+    if (this.failed) for (let i = 0; i < words.count; i++) words.refuse(i);
     words.lend(core);
-    const writable = space?.writable(this.#vpn) ? 1 : 0;
-    exports.migrateCommit(space ? space.table : 0, this.#vpn, words.count, sourceAt, targetAt, writable, L.FRAME_NONE);
+    const writable = space?.writable(this.vpn) ? 1 : 0;
+    exports.migrateCommit(space ? space.table : 0, this.vpn, words.count, sourceAt, targetAt, writable, L.FRAME_NONE);
     words.keep(core);
-    this.#phase = INSTALL;
-    endInvalidation(this.#second);
+    this.phase = INSTALL;
+    endInvalidation(this.second);
     this.copied = words.pages(true);
     this.cleared = words.pages(false);
     this.moved = this.copied + this.cleared;
-    this.refused = this.#collected - this.moved;
-    if (space && this.#install) this.#installMoved(space, this.#install);
+    this.refused = this.collected - this.moved;
+    if (space && this.install) this.installMoved(space, this.install);
     words.lend(core);
     exports.migrateFinalize(words.count, sourceAt, targetAt);
-    if (space && this.cleared > 0) this.#withhold(space);
+    if (space && this.cleared > 0) this.withhold(space);
     pageLocks.moving--;
-    this.#phase = ENDED;
-    this.#platform.settleFreed();
+    this.phase = ENDED;
+    this.platform.settleFreed();
     pageLocks.released();
-    this.#report();
+    this.report();
   }
 
   /** Counts what moved, by the nodes it moved between. */
-  #report(): void {
-    this.#platform.events.counters.cleared += this.cleared;
-    if (this.#isPlanned) {
+  private report(): void {
+    this.platform.events.counters.cleared += this.cleared;
+    if (this.isPlanned) {
       let { refused } = this;
-      for (const { from, to, way, copied, cleared } of routesOf(this.#platform, this.#words)) {
-        this.#count(from, to, way, copied, cleared, refused);
+      for (const { from, to, way, copied, cleared } of routesOf(this.platform, this.words)) {
+        this.count(from, to, way, copied, cleared, refused);
         refused = 0;
       }
       return;
     }
-    const host = this.#platform.host.name;
-    if (this.#allocate === nothing) this.#count(host, this.#node, 'toDevice', this.copied, this.cleared, this.refused);
-    else this.#count(this.#node, host, 'toHost', this.copied, this.cleared, this.refused);
+    const host = this.platform.host.name;
+    if (this.allocate === nothing) this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
+    else this.count(this.node, host, 'toHost', this.copied, this.cleared, this.refused);
   }
 
-  #count(from: string, to: string, way: Way, copied: number, cleared: number, refused: number): void {
-    const { events } = this.#platform;
-    events.countMigrated(from, to, copied, copied * L.PAGE_BYTES, way, this.#cause);
+  private count(from: string, to: string, way: Way, copied: number, cleared: number, refused: number): void {
+    const { events } = this.platform;
+    events.countMigrated(from, to, copied, copied * L.PAGE_BYTES, way, this.cause);
     if (!events.heard) return;
-    const space = this.#space?.id ?? -1;
-    events.emit({ type: 'pages.migrated', space, vpn: this.#vpn, from, to, pages: copied, cleared, refused, cause: this.#cause });
+    const space = this.space?.id ?? -1;
+    events.emit({ type: 'pages.migrated', space, vpn: this.vpn, from, to, pages: copied, cleared, refused, cause: this.cause });
   }
 
   /** A hole that was filled where the VMA gives no right at all must not be open to the CPU: the core knows entries, not VMAs. */
-  #withhold(space: AddressSpace): void {
-    const vma = space.vmas.find(this.#vpn);
+  private withhold(space: AddressSpace): void {
+    const vma = space.vmas.find(this.vpn);
     if (!vma || vma.prot & PROT_READ) return;
-    const words = this.#words;
+    const words = this.words;
     for (let i = 0; i < words.count; i++) {
       if (words.moves(i) && !(words.bits(i) & L.MIGRATE_VALID))
-        this.#platform.core.exports.reprotect(space.table, this.#vpn + i, words.span(i), 0);
+        this.platform.core.exports.reprotect(space.table, this.vpn + i, words.span(i), 0);
     }
   }
 
   /** Between commit and finalize the device gets its translations: the write right is the migration entry's, or for a hole the VMA's. */
-  #installMoved(space: AddressSpace, install: Install): void {
-    const words = this.#words;
+  private installMoved(space: AddressSpace, install: Install): void {
+    const words = this.words;
     const frames: number[] = new Array<number>(words.count).fill(L.FRAME_NONE);
     for (let i = 0; i < words.count; i++) {
       if (words.moves(i)) for (let page = 0; page < words.span(i); page++) frames[i + page] = words.targetFrame(i) + page;
     }
-    const writable = space.writable(this.#vpn);
-    install(space, this.#vpn, frames, (page) => {
+    const writable = space.writable(this.vpn);
+    install(space, this.vpn, frames, (page) => {
       let bits = words.bits(page);
-      if (bits === 0) bits = words.bits(page - ((this.#vpn + page) % HUGE_PAGES));
+      if (bits === 0) bits = words.bits(page - ((this.vpn + page) % HUGE_PAGES));
       return bits & L.MIGRATE_VALID ? (bits & L.MIGRATE_WRITE) !== 0 : writable;
     });
   }

@@ -53,23 +53,23 @@ export class Mremap implements Step {
   readonly name = 'mremap';
   /** Where the mapping is now. */
   result!: AddressRange;
-  readonly #platform: Platform;
-  readonly #space: AddressSpace;
-  readonly #start: number;
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly start: number;
   /** Pages of the old range, and of the new one. */
-  readonly #oldPages: number;
-  readonly #newPages: number;
-  readonly #mayMove: boolean;
-  readonly #dontUnmap: boolean;
-  readonly #fixed: boolean;
-  readonly #event: Invalidation = new Invalidation();
-  #to: number;
+  private readonly oldPages: number;
+  private readonly newPages: number;
+  private readonly mayMove: boolean;
+  private readonly dontUnmap: boolean;
+  private readonly fixed: boolean;
+  private readonly event: Invalidation = new Invalidation();
+  private to: number;
   /** Pages that are to move, and those that have. */
-  #pages = 0;
-  #moved = 0;
+  private pages = 0;
+  private moved = 0;
   /** The new range is promised, and the entries are not there yet. */
-  #isPromised = false;
-  #phase = LOCK;
+  private isPromised = false;
+  private phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, range: AddressRange, options: MremapOptions) {
     requireOptions('mremap', options);
@@ -80,174 +80,173 @@ export class Mremap implements Step {
       requireAligned('mremap.to', to);
       if (!mayMove) throw fail('EINVAL', 'mremap.to', to, 'needs mayMove');
     }
-    this.#platform = platform;
-    this.#space = space;
-    this.#start = range.start / L.PAGE_BYTES;
-    this.#oldPages = (range.end - range.start) / L.PAGE_BYTES;
-    this.#newPages = Math.ceil(bytes / L.PAGE_BYTES);
-    this.#mayMove = mayMove;
-    this.#dontUnmap = dontUnmap;
-    this.#fixed = to !== undefined;
-    this.#to = (to ?? 0) / L.PAGE_BYTES;
-    if (dontUnmap && (!mayMove || this.#newPages !== this.#oldPages))
+    this.platform = platform;
+    this.space = space;
+    this.start = range.start / L.PAGE_BYTES;
+    this.oldPages = (range.end - range.start) / L.PAGE_BYTES;
+    this.newPages = Math.ceil(bytes / L.PAGE_BYTES);
+    this.mayMove = mayMove;
+    this.dontUnmap = dontUnmap;
+    this.fixed = to !== undefined;
+    this.to = (to ?? 0) / L.PAGE_BYTES;
+    if (dontUnmap && (!mayMove || this.newPages !== this.oldPages))
       throw fail('EINVAL', 'mremap.dontUnmap', bytes, 'needs mayMove, and the length that the range has');
     if (to === undefined) return;
-    if (to + this.#newPages * L.PAGE_BYTES > ADDRESS_LIMIT)
+    if (to + this.newPages * L.PAGE_BYTES > ADDRESS_LIMIT)
       throw fail('EINVAL', 'mremap.to', to, `leaves no room for 0x${bytes.toString(16)} bytes below 2^48`);
-    if (this.#to < this.#start + this.#oldPages && this.#start < this.#to + this.#newPages)
+    if (this.to < this.start + this.oldPages && this.start < this.to + this.newPages)
       throw fail('EINVAL', 'mremap.to', to, 'overlaps the range that is to move');
   }
 
   next(run: Run): Progress {
-    const { mmapLock } = this.#space;
-    switch (this.#phase) {
+    const { mmapLock } = this.space;
+    switch (this.phase) {
       case LOCK:
         if (!mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
-        this.#requireMovable();
-        this.#phase = SHRUNK;
-        if (this.#newPages < this.#oldPages) return run.call(this.#unmap(this.#start + this.#newPages, this.#start + this.#oldPages));
+        this.requireMovable();
+        this.phase = SHRUNK;
+        if (this.newPages < this.oldPages) return run.call(this.unmap(this.start + this.newPages, this.start + this.oldPages));
       // falls through
       case SHRUNK:
-        this.#pages = Math.min(this.#oldPages, this.#newPages);
-        if (!this.#fixed && !this.#dontUnmap && (this.#newPages <= this.#oldPages || this.#growInPlace()))
-          return this.#end(run, this.#start);
-        if (!this.#fixed) this.#to = this.#place();
-        this.#phase = CLEARED;
+        this.pages = Math.min(this.oldPages, this.newPages);
+        if (!this.fixed && !this.dontUnmap && (this.newPages <= this.oldPages || this.growInPlace())) return this.end(run, this.start);
+        if (!this.fixed) this.to = this.place();
+        this.phase = CLEARED;
       // falls through
       case CLEARED:
         // Again, for what was mapped in a hole there while devices flushed.
-        if (!this.#space.vmas.isFree(this.#to, this.#to + this.#newPages)) {
-          this.#requireWhole();
-          return run.call(this.#unmap(this.#to, this.#to + this.#newPages));
+        if (!this.space.vmas.isFree(this.to, this.to + this.newPages)) {
+          this.requireWhole();
+          return run.call(this.unmap(this.to, this.to + this.newPages));
         }
-        this.#promise();
-        this.#space.announce(this.#event.set(this.#start, this.#start + this.#pages, 'UNMAP'));
-        this.#phase = MOVE;
+        this.promise();
+        this.space.announce(this.event.set(this.start, this.start + this.pages, 'UNMAP'));
+        this.phase = MOVE;
       // falls through
       default: {
-        const { unfinished } = this.#event;
+        const { unfinished } = this.event;
         if (unfinished) return run.waitFor(unfinished);
-        return this.#move(run);
+        return this.move(run);
       }
     }
   }
 
   abort(run: Run): void {
-    endInvalidation(this.#event);
-    if (this.#isPromised) this.#space.vmas.remove(this.#to, this.#to + this.#newPages);
-    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+    endInvalidation(this.event);
+    if (this.isPromised) this.space.vmas.remove(this.to, this.to + this.newPages);
+    if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 
-  #unmap(start: number, end: number): TakeDown {
-    return new TakeDown(this.#platform, this.#space, start, end, { verb: 'unmap' });
+  private unmap(start: number, end: number): TakeDown {
+    return new TakeDown(this.platform, this.space, start, end, { verb: 'unmap' });
   }
 
-  #end(run: Run, start: number): typeof DONE {
-    this.result = { start: start * L.PAGE_BYTES, end: (start + this.#newPages) * L.PAGE_BYTES };
-    this.#space.mmapLock.release(run);
+  private end(run: Run, start: number): typeof DONE {
+    this.result = { start: start * L.PAGE_BYTES, end: (start + this.newPages) * L.PAGE_BYTES };
+    this.space.mmapLock.release(run);
     return DONE;
   }
 
   /** The VMA that the range lies in. */
-  get #vma(): Vma | undefined {
-    return this.#space.vmas.find(this.#start);
+  private get vma(): Vma | undefined {
+    return this.space.vmas.find(this.start);
   }
 
-  #requireMovable(): void {
-    const vma = this.#vma;
-    const addr = this.#start * L.PAGE_BYTES;
-    if (!vma || vma.end < this.#start + this.#oldPages) throw fail('EFAULT', 'mremap.range', addr, 'is not inside one mapping');
-    const grows = this.#newPages > this.#oldPages;
+  private requireMovable(): void {
+    const vma = this.vma;
+    const addr = this.start * L.PAGE_BYTES;
+    if (!vma || vma.end < this.start + this.oldPages) throw fail('EFAULT', 'mremap.range', addr, 'is not inside one mapping');
+    const grows = this.newPages > this.oldPages;
     if (grows && vma.flags & (VMA_DONTEXPAND | VMA_PFNMAP))
-      throw fail('EFAULT', 'mremap.bytes', this.#newPages * L.PAGE_BYTES, 'make a special mapping longer');
-    if (this.#dontUnmap && isSpecial(vma)) throw fail('EINVAL', 'mremap.dontUnmap', addr, 'is in a special mapping');
-    if (this.#fixed) this.#requireWhole();
+      throw fail('EFAULT', 'mremap.bytes', this.newPages * L.PAGE_BYTES, 'make a special mapping longer');
+    if (this.dontUnmap && isSpecial(vma)) throw fail('EINVAL', 'mremap.dontUnmap', addr, 'is in a special mapping');
+    if (this.fixed) this.requireWhole();
     if (!isHugetlb(vma)) return;
     const unit = 2 ** hugetlbOrder(vma);
-    if (grows || this.#start % unit !== 0 || this.#oldPages % unit !== 0 || this.#newPages % unit !== 0 || this.#to % unit !== 0)
+    if (grows || this.start % unit !== 0 || this.oldPages % unit !== 0 || this.newPages % unit !== 0 || this.to % unit !== 0)
       throw fail('EINVAL', 'mremap.range', addr, 'is of huge pages, and can only move or shrink by whole ones');
   }
 
   /** What is unmapped at the new place may not be a part of a huge page that is never split. */
-  #requireWhole(): void {
-    this.#space.vmas.each(this.#to, this.#to + this.#newPages, (vma, from, to) => {
+  private requireWhole(): void {
+    this.space.vmas.each(this.to, this.to + this.newPages, (vma, from, to) => {
       const unit = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : 1;
       if (from % unit !== 0 || to % unit !== 0)
-        throw fail('EINVAL', 'mremap.to', this.#to * L.PAGE_BYTES, 'cuts a huge page that is never split');
+        throw fail('EINVAL', 'mremap.to', this.to * L.PAGE_BYTES, 'cuts a huge page that is never split');
     });
   }
 
   /** Promises the pages behind the range as well, if they are free. */
-  #growInPlace(): boolean {
-    const { vmas } = this.#space;
-    const { start, end, prot, flags, object, offset } = this.#vma!;
-    const from = this.#start + this.#oldPages;
-    const to = this.#start + this.#newPages;
+  private growInPlace(): boolean {
+    const { vmas } = this.space;
+    const { start, end, prot, flags, object, offset } = this.vma!;
+    const from = this.start + this.oldPages;
+    const to = this.start + this.newPages;
     if (end !== from || to > ADDRESS_LIMIT / L.PAGE_BYTES || !vmas.isFree(from, to)) return false;
     vmas.insert({ start: from, end: to, prot, flags, object, offset: object ? offset + (from - start) : 0 });
     return true;
   }
 
   /** The first free place that is long enough; huge pages stay aligned. */
-  #place(): number {
-    const vma = this.#vma!;
-    const bytes = this.#newPages * L.PAGE_BYTES;
-    if (!this.#mayMove) throw fail('ENOMEM', 'mremap.bytes', bytes, 'has no room where the mapping is, and it may not move');
+  private place(): number {
+    const vma = this.vma!;
+    const bytes = this.newPages * L.PAGE_BYTES;
+    if (!this.mayMove) throw fail('ENOMEM', 'mremap.bytes', bytes, 'has no room where the mapping is, and it may not move');
     const huge = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : HUGE_PAGES;
-    const alignPages = this.#start % huge === 0 && this.#newPages >= huge ? huge : 1;
-    const place = this.#space.vmas.gap({ pages: this.#newPages, alignPages });
+    const alignPages = this.start % huge === 0 && this.newPages >= huge ? huge : 1;
+    const place = this.space.vmas.gap({ pages: this.newPages, alignPages });
     if (place === undefined) throw fail('ENOMEM', 'mremap.bytes', bytes, 'has no gap in the address space');
     return place;
   }
 
   /** Promises the new range as the old one is; an object is never without a promise. */
-  #promise(): void {
-    const { start, prot, flags, object, offset } = this.#vma!;
-    this.#space.vmas.insert({
-      start: this.#to,
-      end: this.#to + this.#newPages,
+  private promise(): void {
+    const { start, prot, flags, object, offset } = this.vma!;
+    this.space.vmas.insert({
+      start: this.to,
+      end: this.to + this.newPages,
       prot,
       flags,
       object,
-      offset: object ? offset + (this.#start - start) : 0,
+      offset: object ? offset + (this.start - start) : 0,
     });
-    this.#isPromised = true;
+    this.isPromised = true;
   }
 
-  #move(run: Run): Progress {
-    const { core, pageLocks } = this.#platform;
-    const { table, vmas } = this.#space;
-    while (this.#moved < this.#pages) {
-      const pages = Math.min(this.#pages - this.#moved, PAGES_PER_CALL);
-      const done = core.exports.moveEntries(table, this.#start + this.#moved, this.#to + this.#moved, pages);
-      this.#moved += done;
+  private move(run: Run): Progress {
+    const { core, pageLocks } = this.platform;
+    const { table, vmas } = this.space;
+    while (this.moved < this.pages) {
+      const pages = Math.min(this.pages - this.moved, PAGES_PER_CALL);
+      const done = core.exports.moveEntries(table, this.start + this.moved, this.to + this.moved, pages);
+      this.moved += done;
       if (done === pages) continue;
       const locked = core.stopReason === L.STOP_LOCKED ? core.stopFrame : undefined;
       // Also before waiting: meanwhile others could take the table pages that the way back needs.
-      this.#moveBack();
+      this.moveBack();
       if (locked !== undefined) return run.waitFor(pageLocks.wait(locked));
-      throw fail('ENOMEM', 'mremap.range', this.#start * L.PAGE_BYTES, 'needs a table page at its new place, and there is none');
+      throw fail('ENOMEM', 'mremap.range', this.start * L.PAGE_BYTES, 'needs a table page at its new place, and there is none');
     }
-    this.#isPromised = false;
-    if (!this.#dontUnmap) vmas.remove(this.#start, this.#start + this.#pages);
-    endInvalidation(this.#event);
-    const { events } = this.#platform;
+    this.isPromised = false;
+    if (!this.dontUnmap) vmas.remove(this.start, this.start + this.pages);
+    endInvalidation(this.event);
+    const { events } = this.platform;
     if (events.heard) {
-      if (!this.#dontUnmap) events.emit({ type: 'space.unmapped', space: this.#space.id, vpn: this.#start, pages: this.#pages });
-      events.emit({ type: 'space.mapped', space: this.#space.id, vpn: this.#to, pages: this.#newPages });
+      if (!this.dontUnmap) events.emit({ type: 'space.unmapped', space: this.space.id, vpn: this.start, pages: this.pages });
+      events.emit({ type: 'space.mapped', space: this.space.id, vpn: this.to, pages: this.newPages });
     }
-    return this.#end(run, this.#to);
+    return this.end(run, this.to);
   }
 
   /** The table pages that the entries came from are free again: this cannot fail. */
-  #moveBack(): void {
-    for (let done = 0; done < this.#moved;)
-      done += this.#platform.core.exports.moveEntries(
-        this.#space.table,
-        this.#to + done,
-        this.#start + done,
-        Math.min(this.#moved - done, PAGES_PER_CALL),
+  private moveBack(): void {
+    for (let done = 0; done < this.moved;)
+      done += this.platform.core.exports.moveEntries(
+        this.space.table,
+        this.to + done,
+        this.start + done,
+        Math.min(this.moved - done, PAGES_PER_CALL),
       );
-    this.#moved = 0;
+    this.moved = 0;
   }
 }

@@ -42,10 +42,10 @@ export class Node {
   readonly allocator: Allocator;
   /** Byte address of its first frame's bytes, 0 when they are not in the machine's memory. */
   readonly bytesAt: number;
-  readonly #core: Core;
+  private readonly core: Core;
 
   constructor(core: Core, index: number, base: number, bytesAt: number, description: NodeDescription) {
-    this.#core = core;
+    this.core = core;
     this.bytesAt = bytesAt;
     this.index = index;
     this.base = base;
@@ -70,21 +70,21 @@ export class Node {
 
   /** Frames in use. */
   get used(): number {
-    return this.#core.field(this.#core.nodeRecord(this.index), L.NODE_USED);
+    return this.core.field(this.core.nodeRecord(this.index), L.NODE_USED);
   }
 
   /** Most frames that were in use at one time. */
   get peak(): number {
-    return this.#core.field(this.#core.nodeRecord(this.index), L.NODE_USED_PEAK);
+    return this.core.field(this.core.nodeRecord(this.index), L.NODE_USED_PEAK);
   }
 
   get free(): number {
-    return this.#core.field(this.#core.nodeRecord(this.index), L.NODE_FREE);
+    return this.core.field(this.core.nodeRecord(this.index), L.NODE_FREE);
   }
 
   /** A frame of 2^order pages with one reference and stale bytes, or -1 when none is free. Requires: the core is the allocator. */
   take(order = 0): number {
-    return this.#core.exports.frameTake(this.index, order);
+    return this.core.exports.frameTake(this.index, order);
   }
 
   holds(frame: number): boolean {
@@ -106,12 +106,12 @@ export class Nodes {
   readonly list: Node[] = [];
   /** Page numbers that the machine's physical addresses can have. */
   readonly framesMax: number;
-  readonly #core: Core;
-  readonly #byIndex: (Node | undefined)[] = [];
+  private readonly core: Core;
+  private readonly byIndex: (Node | undefined)[] = [];
 
   /** `framesMax`: frame numbers are below it, and below the number of frame records. */
   constructor(core: Core, framesMax: number = Number.MAX_SAFE_INTEGER) {
-    this.#core = core;
+    this.core = core;
     this.framesMax = framesMax;
   }
 
@@ -120,17 +120,17 @@ export class Nodes {
    * node slots run out, EINVAL for a name that is taken; nothing has changed then. Models: `request_free_mem_region`, `add_pages`.
    */
   add(description: NodeDescription): Node {
-    const { plan } = this.#core;
+    const { plan } = this.core;
     const { name, frames } = description;
     if (this.list.length >= L.NODES_MAX) throw fail('ENOMEM', 'nodes', this.list.length, `is the limit, reached before ${name}`);
     if (this.list.some((node) => node.name === name)) throw fail('EINVAL', 'node name', name, 'is taken');
     const begin = description.owner > 0 ? behind : next;
-    const records = gaps(this.#frames(description.owner), 0, Math.min(plan.frames, this.framesMax));
+    const records = gaps(this.frames(description.owner), 0, Math.min(plan.frames, this.framesMax));
     const base = firstFit(records, frames, begin);
     if (base === undefined) {
       // Would the records do? Then it is the addresses that do not.
       const roomy =
-        this.framesMax < plan.frames && firstFit(gaps(this.#frames(description.owner), 0, plan.frames), frames, begin) !== undefined;
+        this.framesMax < plan.frames && firstFit(gaps(this.frames(description.owner), 0, plan.frames), frames, begin) !== undefined;
       const cure = roomy ? 'physicalBits' : 'deviceMemory';
       const left = longest(records, begin);
       throw fail(
@@ -159,9 +159,9 @@ export class Nodes {
       bytesAt = found;
     }
     let index = 0;
-    while (this.#byIndex[index]) index++;
-    const node = new Node(this.#core, index, base, bytesAt, description);
-    this.#byIndex[index] = node;
+    while (this.byIndex[index]) index++;
+    const node = new Node(this.core, index, base, bytesAt, description);
+    this.byIndex[index] = node;
     this.list.push(node);
     this.list.sort((a, b) => a.index - b.index);
     return node;
@@ -169,14 +169,14 @@ export class Nodes {
 
   /** Takes a node away. Requires: none of its frames is in use. Throws EBUSY otherwise; nothing has changed then. */
   drop(node: Node): void {
-    const used = this.#core.exports.nodeDestroy(node.index);
+    const used = this.core.exports.nodeDestroy(node.index);
     if (used !== 0) throw fail('EBUSY', `${node.name} frames`, used, 'are still in use');
-    this.#byIndex[node.index] = undefined;
+    this.byIndex[node.index] = undefined;
     this.list.splice(this.list.indexOf(node), 1);
   }
 
   /** Frame numbers that are taken. A device's memory ends one frame before the next, if not earlier. */
-  #frames(owner: number): Stretch[] {
+  private frames(owner: number): Stretch[] {
     return this.list.map(({ base, frames }) => ({ start: owner > 0 ? base - 1 : base, end: base + frames }));
   }
 
@@ -188,7 +188,7 @@ export class Nodes {
 
   /** The node that a frame is on. */
   of(frame: number): Node {
-    return this.#byIndex[this.#core.nodeOf(frame)]!;
+    return this.byIndex[this.core.nodeOf(frame)]!;
   }
 }
 

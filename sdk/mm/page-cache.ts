@@ -105,48 +105,48 @@ export class SharedObject {
 
 /** A file. Made by `machine.createFile`; map it with `space.mmap({ file, ... })`. */
 export class MemoryFile extends SharedObject {
-  #bytes = 0;
-  #open = true;
+  private length = 0;
+  private open = true;
   /** What write-back has stored, by page; a page that is not here is zeros. */
-  readonly #store: Map<number, Uint8Array> = new Map();
-  readonly #dirty: Set<number> = new Set();
+  private readonly disk: Map<number, Uint8Array> = new Map();
+  private readonly unwritten: Set<number> = new Set();
 
   /** @internal Use `machine.createFile`. */
   constructor(platform: Platform, bytes: number, content: Uint8Array | undefined) {
     super(platform, 'file');
     requireLength('createFile.bytes', bytes);
-    this.#bytes = bytes;
+    this.length = bytes;
     for (let at = 0; content && at < content.length; at += L.PAGE_BYTES) {
       const page = new Uint8Array(L.PAGE_BYTES);
       page.set(content.subarray(at, at + L.PAGE_BYTES));
-      this.#store.set(at / L.PAGE_BYTES, page);
+      this.disk.set(at / L.PAGE_BYTES, page);
     }
   }
 
   /** Length in bytes. */
   get bytes(): number {
-    return this.#bytes;
+    return this.length;
   }
 
   override get pagesLimit(): number {
-    return Math.ceil(this.#bytes / L.PAGE_BYTES);
+    return Math.ceil(this.length / L.PAGE_BYTES);
   }
 
   /** Pages that write-back has to store. */
   get dirty(): number {
-    return this.#dirty.size;
+    return this.unwritten.size;
   }
 
   override take(page: number): number {
     this.requireOpen('page of the file');
     const frame = super.take(page);
-    const stored = this.#store.get(page);
+    const stored = this.disk.get(page);
     if (frame >= 0 && stored) this.bytesOf(frame).set(stored);
     return frame;
   }
 
   override markDirty(page: number): void {
-    this.#dirty.add(page);
+    this.unwritten.add(page);
   }
 
   /** Reads up to `bytes` bytes from byte `offset` on, as every mapping sees them; fewer at the end of the file. Models: `pread`. */
@@ -154,10 +154,10 @@ export class MemoryFile extends SharedObject {
     this.requireOpen('read');
     requireLength('read.offset', offset);
     requireLength('read.bytes', bytes);
-    const into = new Uint8Array(Math.max(0, Math.min(bytes, this.#bytes - offset)));
-    this.#each(offset, into.length, (page, at, done, length) => {
+    const into = new Uint8Array(Math.max(0, Math.min(bytes, this.length - offset)));
+    this.each(offset, into.length, (page, at, done, length) => {
       const frame = this.frames.get(page);
-      const source = frame === undefined ? this.#store.get(page) : this.bytesOf(frame);
+      const source = frame === undefined ? this.disk.get(page) : this.bytesOf(frame);
       if (source) into.set(source.subarray(at, at + length), done);
     });
     return into;
@@ -169,7 +169,7 @@ export class MemoryFile extends SharedObject {
     requireLength('write.offset', offset);
     if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'write.bytes', bytes, 'is not a Uint8Array');
     requireLength('write end', offset + bytes.length);
-    this.#each(offset, bytes.length, (page, at, done, length) => {
+    this.each(offset, bytes.length, (page, at, done, length) => {
       const frame = this.frames.get(page) ?? this.take(page);
       if (frame < 0) throw fail('ENOMEM', 'write.offset', offset + done, 'needs a page of the cache, and host memory is exhausted');
       this.growTo(page * L.PAGE_BYTES + at + length);
@@ -215,8 +215,8 @@ export class MemoryFile extends SharedObject {
     requireLength('stored.offset', offset);
     requireLength('stored.bytes', bytes);
     const into = new Uint8Array(bytes);
-    this.#each(offset, bytes, (page, at, done, length) => {
-      const source = this.#store.get(page);
+    this.each(offset, bytes, (page, at, done, length) => {
+      const source = this.disk.get(page);
       if (source) into.set(source.subarray(at, at + length), done);
     });
     return into;
@@ -224,17 +224,17 @@ export class MemoryFile extends SharedObject {
 
   /** Ends the file: its cache is dropped, written back or not. Throws EBUSY while it is mapped. Any later use is EBADF; twice is fine. */
   close(): void {
-    if (!this.#open) return;
+    if (!this.open) return;
     this.platform.requireOpen('close');
     if (this.promised > 0) throw fail('EBUSY', 'close', 'file', `is mapped: ${this.promised} pages`);
     this.drop(0);
-    this.#open = false;
-    this.#dirty.clear();
+    this.open = false;
+    this.unwritten.clear();
   }
 
   requireOpen(verb: string): void {
     this.platform.requireOpen(verb);
-    if (!this.#open) throw fail('EBADF', verb, 'file', 'has been closed');
+    if (!this.open) throw fail('EBADF', verb, 'file', 'has been closed');
   }
 
   // ------------------------------------------------------------------------------------------------------------ for the steps
@@ -242,45 +242,45 @@ export class MemoryFile extends SharedObject {
   /** Dirty pages of `[first, end)` that are cached, ascending. */
   dirtyPages(first: number, end: number): number[] {
     const pages: number[] = [];
-    for (const page of this.#dirty) if (page >= first && page < end && this.frames.has(page)) pages.push(page);
+    for (const page of this.unwritten) if (page >= first && page < end && this.frames.has(page)) pages.push(page);
     return pages.sort((a, b) => a - b);
   }
 
   /** Stores a cached page. Requires: nobody may write to it now. */
   store(page: number): void {
     const frame = this.frames.get(page);
-    this.#dirty.delete(page);
+    this.unwritten.delete(page);
     if (frame === undefined) return;
     const bytes = this.bytesOf(frame).slice();
     // What mappings wrote behind the end is not the file's.
-    if (page === this.pagesLimit - 1 && this.#bytes % L.PAGE_BYTES !== 0) bytes.fill(0, this.#bytes % L.PAGE_BYTES);
-    this.#store.set(page, bytes);
+    if (page === this.pagesLimit - 1 && this.length % L.PAGE_BYTES !== 0) bytes.fill(0, this.length % L.PAGE_BYTES);
+    this.disk.set(page, bytes);
   }
 
   /** Makes the file longer; what mappings wrote behind its end is zeros. */
   growTo(bytes: number): void {
-    if (bytes <= this.#bytes) return;
+    if (bytes <= this.length) return;
     const last = this.frames.get(this.pagesLimit - 1);
-    const rest = this.#bytes % L.PAGE_BYTES;
+    const rest = this.length % L.PAGE_BYTES;
     if (last !== undefined && rest !== 0) this.bytesOf(last).fill(0, rest);
-    this.#bytes = bytes;
+    this.length = bytes;
   }
 
   /** Makes the file shorter: what lies behind the end is no longer its own, though mappings may still have it. */
   shrinkTo(bytes: number): void {
-    this.#bytes = bytes;
+    this.length = bytes;
     const { pagesLimit } = this;
     this.drop(pagesLimit);
-    for (const page of this.#dirty) if (page >= pagesLimit) this.#dirty.delete(page);
-    for (const page of this.#store.keys()) if (page >= pagesLimit) this.#store.delete(page);
-    const rest = this.#bytes % L.PAGE_BYTES;
+    for (const page of this.unwritten) if (page >= pagesLimit) this.unwritten.delete(page);
+    for (const page of this.disk.keys()) if (page >= pagesLimit) this.disk.delete(page);
+    const rest = this.length % L.PAGE_BYTES;
     if (rest === 0) return;
-    this.#store.get(pagesLimit - 1)?.fill(0, rest);
+    this.disk.get(pagesLimit - 1)?.fill(0, rest);
     const last = this.frames.get(pagesLimit - 1);
     if (last !== undefined) this.bytesOf(last).fill(0, rest);
   }
 
-  #each(offset: number, bytes: number, visit: (page: number, at: number, done: number, length: number) => void): void {
+  private each(offset: number, bytes: number, visit: (page: number, at: number, done: number, length: number) => void): void {
     for (let done = 0; done < bytes;) {
       const page = Math.floor((offset + done) / L.PAGE_BYTES);
       const at = offset + done - page * L.PAGE_BYTES;

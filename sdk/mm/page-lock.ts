@@ -11,17 +11,17 @@ import { type Run, type Waitable, WaitQueue } from '../step/step.ts';
 class PageLockWait implements Waitable {
   readonly label: string;
   readonly queue: WaitQueue = new WaitQueue();
-  readonly #locks: PageLocks;
-  readonly #frame: number;
+  private readonly locks: PageLocks;
+  private readonly frame: number;
 
   constructor(locks: PageLocks, frame: number) {
-    this.#locks = locks;
-    this.#frame = frame;
+    this.locks = locks;
+    this.frame = frame;
     this.label = `page lock of frame ${frame}`;
   }
 
   enqueue(run: Run): boolean {
-    if (!this.#locks.locked(this.#frame)) return false;
+    if (!this.locks.locked(this.frame)) return false;
     this.queue.add(run);
     return true;
   }
@@ -34,29 +34,29 @@ class PageLockWait implements Waitable {
 export class PageLocks {
   /** Operations that hold page locks. */
   moving = 0;
-  readonly #core: Core;
-  readonly #waits: Map<number, PageLockWait> = new Map();
+  private readonly core: Core;
+  private readonly waits: Map<number, PageLockWait> = new Map();
 
   constructor(core: Core) {
-    this.#core = core;
+    this.core = core;
   }
 
   /** Whether a frame, or the huge frame that it is part of, is locked. */
   locked(frame: number): boolean {
-    const core = this.#core;
+    const core = this.core;
     return (core.field(core.frameRecord(core.headOf(frame)), L.FRAME_FLAGS) & L.FRAME_LOCKED) !== 0;
   }
 
   /** Takes the page lock of one frame if it is free. Never waits. */
   tryLock(frame: number): boolean {
-    if (!this.#core.exports.frameTryLock(this.#core.headOf(frame))) return false;
+    if (!this.core.exports.frameTryLock(this.core.headOf(frame))) return false;
     this.moving++;
     return true;
   }
 
   /** Releases the page lock of one frame, and lets those go on that wait for it. Requires: the frame was not split meanwhile. */
   unlock(frame: number): void {
-    this.#core.exports.frameUnlock(this.#core.headOf(frame));
+    this.core.exports.frameUnlock(this.core.headOf(frame));
     this.moving--;
     this.released();
   }
@@ -70,20 +70,20 @@ export class PageLocks {
 
   /** What a step waits for when it met a locked frame. */
   wait(frame: number): Waitable {
-    let wait = this.#waits.get(frame);
+    let wait = this.waits.get(frame);
     if (!wait) {
       wait = new PageLockWait(this, frame);
-      this.#waits.set(frame, wait);
+      this.waits.set(frame, wait);
     }
     return wait;
   }
 
   /** Page locks have been released: lets those go on whose frame is unlocked now. Costs nothing when nobody waits. */
   released(): void {
-    if (this.#waits.size === 0) return;
-    for (const [frame, wait] of [...this.#waits]) {
+    if (this.waits.size === 0) return;
+    for (const [frame, wait] of [...this.waits]) {
       if (this.locked(frame)) continue;
-      this.#waits.delete(frame);
+      this.waits.delete(frame);
       wait.queue.wakeAll();
     }
   }

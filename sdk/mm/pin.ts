@@ -56,14 +56,14 @@ export class Pin {
   readonly frames: readonly number[];
   readonly isWritable: boolean;
   readonly isLongTerm: boolean;
-  readonly #platform: Platform;
-  readonly #objects: ReadonlyMap<number, ObjectPage>;
-  #held = true;
+  private readonly platform: Platform;
+  private readonly objects: ReadonlyMap<number, ObjectPage>;
+  private holding = true;
 
   /** Takes over the pins of `frames`: one each, none on the page of zeros. `objects`: what stands behind the pages of shared objects, by page of the pin. */
   constructor(platform: Platform, frames: readonly number[], objects: ReadonlyMap<number, ObjectPage>, write: boolean, longTerm: boolean) {
-    this.#platform = platform;
-    this.#objects = objects;
+    this.platform = platform;
+    this.objects = objects;
     this.frames = frames;
     this.isWritable = write;
     this.isLongTerm = longTerm;
@@ -75,24 +75,24 @@ export class Pin {
 
   /** False after `unpin`. */
   get held(): boolean {
-    return this.#held;
+    return this.holding;
   }
 
   /** Reads `bytes` bytes from byte `offset` of the pinned range on, as the holder's DMA would: past all page tables. Throws EINVAL outside of it, EIO where the bytes are not in the machine's memory. */
   read(offset: number, bytes: number): Uint8Array {
-    const into = new Uint8Array(this.#length('pin.read.bytes', offset, bytes));
-    this.#each('pin.read', offset, bytes, (at, done, length) => into.set(this.#platform.core.u8.subarray(at, at + length), done));
+    const into = new Uint8Array(this.length('pin.read.bytes', offset, bytes));
+    this.each('pin.read', offset, bytes, (at, done, length) => into.set(this.platform.core.u8.subarray(at, at + length), done));
     return into;
   }
 
   /** Writes bytes from byte `offset` on. Throws as `read` does, and EPERM for a pin that only reads. */
   write(offset: number, bytes: Uint8Array): void {
     if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'pin.write.bytes', bytes, 'is not a Uint8Array');
-    this.#length('pin.write.bytes', offset, bytes.length);
+    this.length('pin.write.bytes', offset, bytes.length);
     if (!this.isWritable) throw fail('EPERM', 'pin.write', offset, 'is in a range that was pinned for reading');
-    this.#each('pin.write', offset, bytes.length, (at, done, length, page) => {
-      this.#platform.core.u8.set(bytes.subarray(done, done + length), at);
-      const behind = this.#objects.get(page);
+    this.each('pin.write', offset, bytes.length, (at, done, length, page) => {
+      this.platform.core.u8.set(bytes.subarray(done, done + length), at);
+      const behind = this.objects.get(page);
       // Unless it was truncated away meanwhile: then it is the holder's alone.
       if (behind?.object.frameOf(behind.page) === this.frames[page]) behind!.object.markDirty(behind!.page);
     });
@@ -100,26 +100,26 @@ export class Pin {
 
   /** Ends the pin; pages that nobody else holds any more go back. Throws EBADF the second time. Models: `unpin_user_pages`. */
   unpin(): void {
-    this.#requireHeld('unpin');
-    this.#held = false;
-    release(this.#platform, this.frames);
+    this.requireHeld('unpin');
+    this.holding = false;
+    release(this.platform, this.frames);
   }
 
   /** Calls `visit` with the byte address, the bytes done before the length and the page of each part. */
-  #each(verb: string, offset: number, bytes: number, visit: (at: number, done: number, length: number, page: number) => void): void {
+  private each(verb: string, offset: number, bytes: number, visit: (at: number, done: number, length: number, page: number) => void): void {
     for (let done = 0; done < bytes;) {
       const inPage = (offset + done) % L.PAGE_BYTES;
       const length = Math.min(bytes - done, L.PAGE_BYTES - inPage);
       const page = Math.floor((offset + done) / L.PAGE_BYTES);
-      const at = this.#platform.core.frameBytes(this.frames[page]!);
+      const at = this.platform.core.frameBytes(this.frames[page]!);
       if (at === 0) throw fail('EIO', `${verb}.offset`, offset + done, 'is in a frame that has no bytes in the memory of this machine');
       visit(at + inPage, done, length, page);
       done += length;
     }
   }
 
-  #length(argument: string, offset: number, bytes: number): number {
-    this.#requireHeld(argument);
+  private length(argument: string, offset: number, bytes: number): number {
+    this.requireHeld(argument);
     if (!Number.isSafeInteger(offset) || offset < 0)
       throw fail('EINVAL', argument.replace('bytes', 'offset'), offset, 'is not a byte of the pinned range');
     if (!Number.isSafeInteger(bytes) || bytes < 0 || offset + bytes > this.frames.length * L.PAGE_BYTES)
@@ -127,9 +127,9 @@ export class Pin {
     return bytes;
   }
 
-  #requireHeld(verb: string): void {
-    this.#platform.requireOpen(verb);
-    if (!this.#held) throw fail('EBADF', verb, 'pin', 'has been unpinned');
+  private requireHeld(verb: string): void {
+    this.platform.requireOpen(verb);
+    if (!this.holding) throw fail('EBADF', verb, 'pin', 'has been unpinned');
   }
 }
 
@@ -154,163 +154,163 @@ export class PinRange implements Step {
   pin: Pin | undefined;
   /** The page that it could not pin. */
   at = 0;
-  readonly #platform: Platform;
-  readonly #space: AddressSpace;
-  readonly #end: number;
-  readonly #write: boolean;
-  readonly #longTerm: boolean;
-  readonly #fault: CpuFault;
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly end: number;
+  private readonly write: boolean;
+  private readonly longTerm: boolean;
+  private readonly fault: CpuFault;
   /** Made when a page first has to leave a coherent memory. */
-  #migration: Migration | undefined;
-  readonly #frames: number[] = [];
-  readonly #objects: Map<number, ObjectPage> = new Map();
-  #vpn: number;
-  #attempts = 0;
-  #isLocker = false;
-  #isAbandoned = false;
-  #phase = LOCK;
+  private migration: Migration | undefined;
+  private readonly frames: number[] = [];
+  private readonly objects: Map<number, ObjectPage> = new Map();
+  private vpn: number;
+  private attempts = 0;
+  private isLocker = false;
+  private isAbandoned = false;
+  private phase = LOCK;
 
   /** For the pages `[start, end)`. Takes the mmap lock shared, unless the caller holds it. */
   constructor(platform: Platform, space: AddressSpace, start: number, end: number, { write = false, longTerm = false }: PinOptions) {
-    this.#platform = platform;
-    this.#space = space;
-    this.#end = end;
-    this.#write = write;
-    this.#longTerm = longTerm;
-    this.#fault = new CpuFault(platform);
-    this.#vpn = start;
+    this.platform = platform;
+    this.space = space;
+    this.end = end;
+    this.write = write;
+    this.longTerm = longTerm;
+    this.fault = new CpuFault(platform);
+    this.vpn = start;
   }
 
   next(run: Run): Progress {
-    const { mmapLock } = this.#space;
-    switch (this.#phase) {
+    const { mmapLock } = this.space;
+    switch (this.phase) {
       case LOCK:
         if (!run.holds(mmapLock)) {
           if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
-          this.#isLocker = true;
+          this.isLocker = true;
         }
-        this.#phase = PAGE;
+        this.phase = PAGE;
       // falls through
       case PAGE:
-        return this.#pages(run);
+        return this.pages(run);
       case FAULTED:
-        this.#phase = PAGE;
-        return this.#fault.outcome === 'served' ? AGAIN : this.#stop(run, this.#fault.outcome);
+        this.phase = PAGE;
+        return this.fault.outcome === 'served' ? AGAIN : this.stop(run, this.fault.outcome);
       default:
-        return this.#moved(run);
+        return this.moved(run);
     }
   }
 
   /** Nobody waits for the pin any more: what is pinned is given back when the step ends. */
   abandon(): void {
-    this.#isAbandoned = true;
+    this.isAbandoned = true;
   }
 
   abort(run: Run): void {
-    this.#giveBack();
-    this.#unlock(run);
+    this.giveBack();
+    this.unlock(run);
   }
 
   /** Pins pages until one needs more than a look. */
-  #pages(run: Run): Progress {
-    const { core } = this.#platform;
-    while (this.#vpn < this.#end) {
-      const vma = this.#space.vmas.find(this.#vpn);
-      const refused = this.#refuses(vma);
-      if (refused) return this.#stop(run, refused);
-      const high = core.entry(this.#space.table, this.#vpn);
+  private pages(run: Run): Progress {
+    const { core } = this.platform;
+    while (this.vpn < this.end) {
+      const vma = this.space.vmas.find(this.vpn);
+      const refused = this.refuses(vma);
+      if (refused) return this.stop(run, refused);
+      const high = core.entry(this.space.table, this.vpn);
       const frame = core.entryLow;
-      switch (this.#needs(vma!, high, frame)) {
+      switch (this.needs(vma!, high, frame)) {
         case 'nothing':
           // The page of zeros goes nowhere and is nobody's.
-          if (!(high & L.ENTRY_ZERO) && !core.exports.framePin(frame, this.#longTerm ? 1 : 0)) return this.#stop(run, 'too many');
-          if (this.#write && vma!.object && !(vma!.flags & VMA_PRIVATE))
-            this.#objects.set(this.#frames.length, { object: vma!.object, page: vma!.offset + (this.#vpn - vma!.start) });
-          this.#frames.push(frame);
-          this.#vpn++;
-          this.#attempts = 0;
+          if (!(high & L.ENTRY_ZERO) && !core.exports.framePin(frame, this.longTerm ? 1 : 0)) return this.stop(run, 'too many');
+          if (this.write && vma!.object && !(vma!.flags & VMA_PRIVATE))
+            this.objects.set(this.frames.length, { object: vma!.object, page: vma!.offset + (this.vpn - vma!.start) });
+          this.frames.push(frame);
+          this.vpn++;
+          this.attempts = 0;
           continue;
         case 'fault':
-          return this.#call(run, this.#fault.of(this.#space, this.#vpn, this.#write, true), FAULTED);
+          return this.call(run, this.fault.of(this.space, this.vpn, this.write, true), FAULTED);
         case 'unshare':
-          return this.#call(run, this.#fault.unshare(this.#space, this.#vpn), FAULTED);
+          return this.call(run, this.fault.unshare(this.space, this.vpn), FAULTED);
         case 'host':
-          return this.#toHost(run, high, frame);
+          return this.toHost(run, high, frame);
         case 'no mapping':
-          return this.#stop(run, 'no mapping');
+          return this.stop(run, 'no mapping');
       }
     }
-    if (this.#isAbandoned) this.#giveBack();
-    else this.pin = new Pin(this.#platform, this.#frames, this.#objects, this.#write, this.#longTerm);
-    this.#unlock(run);
+    if (this.isAbandoned) this.giveBack();
+    else this.pin = new Pin(this.platform, this.frames, this.objects, this.write, this.longTerm);
+    this.unlock(run);
     return DONE;
   }
 
   /** Why no page of this VMA can be pinned. */
-  #refuses(vma: Vma | undefined): PinOutcome | undefined {
+  private refuses(vma: Vma | undefined): PinOutcome | undefined {
     if (!vma || vma.flags & (VMA_IO | VMA_PFNMAP)) return 'no mapping';
-    if (!(vma.prot & PROT_READ) || (this.#write && !(vma.prot & PROT_WRITE))) return 'permission';
+    if (!(vma.prot & PROT_READ) || (this.write && !(vma.prot & PROT_WRITE))) return 'permission';
     // Write-back takes the right to write away, and the holder would not notice: for long, that loses what it writes.
-    if (this.#write && this.#longTerm && !(vma.flags & VMA_PRIVATE) && vma.object?.kind === 'file') return 'permission';
+    if (this.write && this.longTerm && !(vma.flags & VMA_PRIVATE) && vma.object?.kind === 'file') return 'permission';
     return undefined;
   }
 
-  #needs(vma: Vma, high: number, frame: number): 'nothing' | 'fault' | 'unshare' | 'host' | 'no mapping' {
-    const { core } = this.#platform;
+  private needs(vma: Vma, high: number, frame: number): 'nothing' | 'fault' | 'unshare' | 'host' | 'no mapping' {
+    const { core } = this.platform;
     const kind = high & L.ENTRY_KIND;
     if (kind === L.KIND_SPECIAL) return 'no mapping';
-    if (kind !== L.KIND_PRESENT || (this.#write && !(high & L.ENTRY_WRITE))) return 'fault';
+    if (kind !== L.KIND_PRESENT || (this.write && !(high & L.ENTRY_WRITE))) return 'fault';
     const isPrivate = (vma.flags & VMA_PRIVATE) !== 0;
     if (isPrivate && !(high & L.ENTRY_ANON_EXCLUSIVE)) {
       const isAnonymous = !(high & L.ENTRY_ZERO) && !(core.field(core.frameRecord(core.headOf(frame)), L.FRAME_FLAGS) & L.FRAME_FILE);
-      if (isAnonymous || this.#longTerm) return 'unshare';
+      if (isAnonymous || this.longTerm) return 'unshare';
     }
     if (high & L.ENTRY_ZERO) return 'nothing';
-    return this.#longTerm && this.#platform.nodes.of(frame).kind === 'coherent' ? 'host' : 'nothing';
+    return this.longTerm && this.platform.nodes.of(frame).kind === 'coherent' ? 'host' : 'nothing';
   }
 
-  #call(run: Run, step: Step, then: number): Progress {
-    if (++this.#attempts > PIN_ATTEMPTS_MAX) return this.#stop(run, 'no progress');
-    this.#phase = then;
+  private call(run: Run, step: Step, then: number): Progress {
+    if (++this.attempts > PIN_ATTEMPTS_MAX) return this.stop(run, 'no progress');
+    this.phase = then;
     return run.call(step);
   }
 
   /** A long-term pin may not keep device memory: the page, and a huge page as one, moves to the host first. */
-  #toHost(run: Run, high: number, frame: number): Progress {
-    const { core, memories } = this.#platform;
+  private toHost(run: Run, high: number, frame: number): Progress {
+    const { core, memories } = this.platform;
     const memory = memories.get(core.nodeOf(frame))!;
     const pages = 2 ** ((high & L.ENTRY_ORDER) >>> L.ENTRY_ORDER_SHIFT);
-    const start = this.#vpn - (this.#vpn % pages);
-    this.#migration ??= new Migration(this.#platform);
-    return this.#call(run, this.#migration.toHost(this.#space, start, pages, memory, 'pin', this.#vpn), MOVED);
+    const start = this.vpn - (this.vpn % pages);
+    this.migration ??= new Migration(this.platform);
+    return this.call(run, this.migration.toHost(this.space, start, pages, memory, 'pin', this.vpn), MOVED);
   }
 
-  #moved(run: Run): Progress {
-    this.#phase = PAGE;
-    if (this.#migration!.verdict(this.#vpn) === 'moved') return AGAIN;
+  private moved(run: Run): Progress {
+    this.phase = PAGE;
+    if (this.migration!.verdict(this.vpn) === 'moved') return AGAIN;
     // Gone on its way already, or held: the next look says which.
-    const { core } = this.#platform;
-    const high = core.entry(this.#space.table, this.#vpn);
-    const isThere = (high & L.ENTRY_KIND) === L.KIND_PRESENT && this.#platform.nodes.of(core.entryLow).kind === 'coherent';
-    return isThere ? this.#stop(run, 'held') : AGAIN;
+    const { core } = this.platform;
+    const high = core.entry(this.space.table, this.vpn);
+    const isThere = (high & L.ENTRY_KIND) === L.KIND_PRESENT && this.platform.nodes.of(core.entryLow).kind === 'coherent';
+    return isThere ? this.stop(run, 'held') : AGAIN;
   }
 
-  #stop(run: Run, outcome: PinOutcome): typeof DONE {
+  private stop(run: Run, outcome: PinOutcome): typeof DONE {
     this.outcome = outcome;
-    this.at = this.#vpn;
-    this.#giveBack();
-    this.#unlock(run);
+    this.at = this.vpn;
+    this.giveBack();
+    this.unlock(run);
     return DONE;
   }
 
-  #giveBack(): void {
-    release(this.#platform, this.#frames);
-    this.#frames.length = 0;
+  private giveBack(): void {
+    release(this.platform, this.frames);
+    this.frames.length = 0;
   }
 
-  #unlock(run: Run): void {
-    if (!this.#isLocker) return;
-    this.#isLocker = false;
-    this.#space.mmapLock.release(run);
+  private unlock(run: Run): void {
+    if (!this.isLocker) return;
+    this.isLocker = false;
+    this.space.mmapLock.release(run);
   }
 }

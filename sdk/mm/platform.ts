@@ -31,7 +31,7 @@ export class Platform {
   readonly spaces: Map<number, AddressSpace> = new Map();
   /** Device memories by node index. */
   readonly memories: Map<number, DeviceMemory> = new Map();
-  #open = true;
+  private running = true;
 
   /** `framesMax`: frame numbers that its physical addresses can have. */
   constructor(core: Core, dramFrames: number, checked: boolean, framesMax?: number) {
@@ -46,24 +46,24 @@ export class Platform {
   }
 
   get open(): boolean {
-    return this.#open;
+    return this.running;
   }
 
   /** Throws EBADF once the machine is closed. */
   requireOpen(what: string): void {
-    if (!this.#open) throw fail('EBADF', what, 'machine', 'has been closed');
+    if (!this.running) throw fail('EBADF', what, 'machine', 'has been closed');
   }
 
   /** Ends everything, leaving the memory to its next use. */
   retire(): void {
-    if (!this.#open) return;
-    this.#open = false;
+    if (!this.running) return;
+    this.running = false;
     this.scheduler.close();
   }
 
   /** Ends everything: unfinished operations are aborted, the memory is let go. */
   close(): void {
-    if (!this.#open) return;
+    if (!this.running) return;
     this.retire();
     this.core.close();
   }

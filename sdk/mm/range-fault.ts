@@ -77,73 +77,73 @@ export class RangeFault implements Step {
   words: Uint32Array = new Uint32Array(0);
   /** Page (counted from the start) at which it ended early. */
   at = 0;
-  readonly #platform: Platform;
-  readonly #fault: CpuFault;
-  #space!: AddressSpace;
-  #asked!: RangeRequest;
-  #sequence = 0;
-  #faulted = false;
+  private readonly platform: Platform;
+  private readonly fault: CpuFault;
+  private space!: AddressSpace;
+  private asked!: RangeRequest;
+  private sequence = 0;
+  private faulted = false;
   /** Pages before this one have their answer. */
-  #from = 0;
+  private from = 0;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
-    this.#fault = new CpuFault(platform);
+    this.platform = platform;
+    this.fault = new CpuFault(platform);
   }
 
   of(space: AddressSpace, asked: RangeRequest, sequence: number): this {
     requireRequest(space, asked);
     this.outcome = 'done';
     this.at = 0;
-    this.#space = space;
-    this.#asked = asked;
-    this.#sequence = sequence;
-    this.#faulted = false;
-    this.#from = 0;
+    this.space = space;
+    this.asked = asked;
+    this.sequence = sequence;
+    this.faulted = false;
+    this.from = 0;
     if (this.words.length < asked.pages * 2) this.words = new Uint32Array(asked.pages * 2);
     return this;
   }
 
   next(run: Run): Progress {
-    if (this.#faulted) {
-      this.#faulted = false;
-      const { outcome } = this.#fault;
-      if (outcome === 'no memory') return this.#end('no memory');
-      if (outcome === 'permission') return this.#end('permission');
-      if (outcome !== 'served') return this.#end('fault');
+    if (this.faulted) {
+      this.faulted = false;
+      const { outcome } = this.fault;
+      if (outcome === 'no memory') return this.end('no memory');
+      if (outcome === 'permission') return this.end('permission');
+      if (outcome !== 'served') return this.end('fault');
       // Of a page that came home its own device was not told: it is looked at again, wherever it is.
-      this.#from = this.#fault.broughtHome ? 0 : this.at;
+      this.from = this.fault.broughtHome ? 0 : this.at;
     }
-    const { notifier, vpn, pages, owner } = this.#asked;
-    if (notifier.checkRetry(this.#sequence)) return this.#end('busy');
-    const { core } = this.#platform;
-    const from = this.#from;
-    core.exports.snapshotHmm(this.#space.table, vpn + from, pages - from, core.area(L.AREA_SOURCE), owner);
+    const { notifier, vpn, pages, owner } = this.asked;
+    if (notifier.checkRetry(this.sequence)) return this.end('busy');
+    const { core } = this.platform;
+    const from = this.from;
+    core.exports.snapshotHmm(this.space.table, vpn + from, pages - from, core.area(L.AREA_SOURCE), owner);
     this.words.set(core.words(L.AREA_SOURCE, (pages - from) * 2), from * 2);
     // The page that faulted is looked at again.
     for (let i = from; i < pages; i++) {
-      const need = this.#need(i);
+      const need = this.need(i);
       if (need === 'nothing') continue;
       this.at = i;
-      if (need !== 'read' && need !== 'write') return this.#end(need);
-      this.#faulted = true;
-      return run.call(this.#fault.of(this.#space, vpn + i, need === 'write', true, owner));
+      if (need !== 'read' && need !== 'write') return this.end(need);
+      this.faulted = true;
+      return run.call(this.fault.of(this.space, vpn + i, need === 'write', true, owner));
     }
-    return this.#end('done');
+    return this.end('done');
   }
 
-  #end(outcome: RangeFaultOutcome): typeof DONE {
+  private end(outcome: RangeFaultOutcome): typeof DONE {
     this.outcome = outcome;
     return DONE;
   }
 
   /** What page `i` still lacks; an ERROR page gets its word here. */
-  #need(i: number): 'nothing' | 'read' | 'write' | 'fault' | 'permission' {
-    const request = this.#asked.request(i) >>> 0;
+  private need(i: number): 'nothing' | 'read' | 'write' | 'fault' | 'permission' {
+    const request = this.asked.request(i) >>> 0;
     if (request & STICKY) this.words[i * 2 + 1]! |= request & STICKY;
     const asksFault = request >= HMM_VALID;
     const asksWrite = asksFault && (request & HMM_WRITE) !== 0;
-    const vma = this.#space.vmas.find(this.#asked.vpn + i);
+    const vma = this.space.vmas.find(this.asked.vpn + i);
     if (!vma || !(vma.prot & PROT_READ) || vma.flags & (VMA_IO | VMA_PFNMAP)) {
       this.words[i * 2] = 0;
       this.words[i * 2 + 1] = HMM_ERROR | (request & STICKY);
@@ -152,14 +152,14 @@ export class RangeFault implements Step {
     const high = this.words[i * 2 + 1]!;
     if (!asksFault) return 'nothing';
     // A huge page on a foreign device is ERROR to who only looks; it can be had.
-    if (high & HMM_ERROR && !this.#isForeign(i)) return 'fault';
+    if (high & HMM_ERROR && !this.isForeign(i)) return 'fault';
     if (high < HMM_VALID) return asksWrite ? (vma.prot & PROT_WRITE ? 'write' : 'permission') : 'read';
     if (!asksWrite || high & HMM_WRITE) return 'nothing';
     return vma.prot & PROT_WRITE ? 'write' : 'permission';
   }
 
-  #isForeign(i: number): boolean {
-    const high = this.#platform.core.entry(this.#space.table, this.#asked.vpn + i);
+  private isForeign(i: number): boolean {
+    const high = this.platform.core.entry(this.space.table, this.asked.vpn + i);
     return (high & L.ENTRY_KIND) === L.KIND_DEVICE_PRIVATE;
   }
 }
@@ -189,77 +189,77 @@ export class MirrorRange implements Step {
   outcome: RangeFaultOutcome = 'done';
   /** Times it had to begin again. */
   retries = 0;
-  readonly #platform: Platform;
-  readonly #fault: RangeFault;
-  #space!: AddressSpace;
-  #asked!: RangeRequest;
-  #lock!: Lock;
-  #install!: InstallAnswer;
-  #sequence = 0;
-  #phase = BEGIN;
+  private readonly platform: Platform;
+  private readonly fault: RangeFault;
+  private space!: AddressSpace;
+  private asked!: RangeRequest;
+  private lock!: Lock;
+  private install!: InstallAnswer;
+  private sequence = 0;
+  private phase = BEGIN;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
-    this.#fault = new RangeFault(platform);
+    this.platform = platform;
+    this.fault = new RangeFault(platform);
   }
 
   of(space: AddressSpace, asked: RangeRequest, lock: Lock, install: InstallAnswer): this {
     requireRequest(space, asked);
     this.outcome = 'done';
     this.retries = 0;
-    this.#space = space;
-    this.#asked = asked;
-    this.#lock = lock;
-    this.#install = install;
-    this.#phase = BEGIN;
+    this.space = space;
+    this.asked = asked;
+    this.lock = lock;
+    this.install = install;
+    this.phase = BEGIN;
     return this;
   }
 
   next(run: Run): Progress {
-    const { mmapLock, notifiers } = this.#space;
-    switch (this.#phase) {
+    const { mmapLock, notifiers } = this.space;
+    switch (this.phase) {
       case BEGIN: {
-        const begun = this.#asked.notifier.readBegin();
+        const begun = this.asked.notifier.readBegin();
         if (begun === 'wait') return run.waitFor(notifiers.idle);
-        this.#sequence = begun;
-        this.#phase = LOOK;
+        this.sequence = begun;
+        this.phase = LOOK;
       }
       // falls through
       case LOOK:
         if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
-        this.#phase = INSTALL;
-        return run.call(this.#fault.of(this.#space, this.#asked, this.#sequence));
+        this.phase = INSTALL;
+        return run.call(this.fault.of(this.space, this.asked, this.sequence));
       default:
-        return this.#finish(run);
+        return this.finish(run);
     }
   }
 
-  #finish(run: Run): Progress {
-    const { mmapLock } = this.#space;
+  private finish(run: Run): Progress {
+    const { mmapLock } = this.space;
     if (run.holds(mmapLock)) mmapLock.release(run);
-    const { outcome } = this.#fault;
+    const { outcome } = this.fault;
     if (outcome === 'done') {
-      if (!this.#lock.tryAcquire(run)) return run.waitFor(this.#lock);
-      const stale = this.#asked.notifier.readRetry(this.#sequence) || !this.#stands();
+      if (!this.lock.tryAcquire(run)) return run.waitFor(this.lock);
+      const stale = this.asked.notifier.readRetry(this.sequence) || !this.stands();
       try {
-        if (!stale) this.#install(this.#fault.words, this.#asked.vpn, this.#asked.pages);
+        if (!stale) this.install(this.fault.words, this.asked.vpn, this.asked.pages);
       } finally {
-        this.#lock.release(run);
+        this.lock.release(run);
       }
-      if (!stale) return this.#end('done');
-    } else if (outcome !== 'busy') return this.#end(outcome);
-    if (++this.retries >= MIRROR_ATTEMPTS_MAX) return this.#end('busy');
-    this.#phase = BEGIN;
+      if (!stale) return this.end('done');
+    } else if (outcome !== 'busy') return this.end(outcome);
+    if (++this.retries >= MIRROR_ATTEMPTS_MAX) return this.end('busy');
+    this.phase = BEGIN;
     return AGAIN;
   }
 
   /** Whether what was read of the owner's device pages is still so: its notifier ignores its own migrations, and a CPU fault is one of them. */
-  #stands(): boolean {
-    const { owner, vpn, pages } = this.#asked;
+  private stands(): boolean {
+    const { owner, vpn, pages } = this.asked;
     if (owner === 0) return true;
-    const { core } = this.#platform;
-    const { words } = this.#fault;
-    core.exports.snapshotHmm(this.#space.table, vpn, pages, core.area(L.AREA_TARGET), owner);
+    const { core } = this.platform;
+    const { words } = this.fault;
+    core.exports.snapshotHmm(this.space.table, vpn, pages, core.area(L.AREA_TARGET), owner);
     const now = core.words(L.AREA_TARGET, pages * 2);
     for (let i = 0; i < pages * 2; i += 2) {
       const lost = words[i + 1]! & ~now[i + 1]! & (HMM_WRITE | (1 << L.HMM_VALID_SHIFT));
@@ -268,12 +268,12 @@ export class MirrorRange implements Step {
     return true;
   }
 
-  #end(outcome: RangeFaultOutcome): typeof DONE {
+  private end(outcome: RangeFaultOutcome): typeof DONE {
     this.outcome = outcome;
     return DONE;
   }
 
   abort(run: Run): void {
-    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+    if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 }

@@ -72,102 +72,101 @@ export class TakeDown implements Step {
   readonly name: string;
   /** Whether any page of a VMA was in the range. */
   touched = false;
-  readonly #platform: Platform;
-  readonly #space: AddressSpace;
-  readonly #start: number;
-  readonly #end: number;
-  readonly #what: TakeDownVerb;
-  readonly #invalidation: Invalidation = new Invalidation();
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly start: number;
+  private readonly end: number;
+  private readonly what: TakeDownVerb;
+  private readonly invalidation: Invalidation = new Invalidation();
   /** The parts of the range that had a mapping when it was announced, `[start, end)` each: what is mapped in a hole while devices flush is not touched. */
-  readonly #parts: number[] = [];
+  private readonly parts: number[] = [];
   /** What is left to do of them. */
-  #left: number[] = [];
+  private left: number[] = [];
   /** The mmap lock is this step's, not its caller's. */
-  #isLocker = false;
-  #phase = LOCK;
+  private isLocker = false;
+  private phase = LOCK;
 
   /** For the pages `[start, end)`. Takes the mmap lock, unless the caller holds it exclusively. */
   constructor(platform: Platform, space: AddressSpace, start: number, end: number, what: TakeDownVerb) {
     this.name = what.verb;
-    this.#platform = platform;
-    this.#space = space;
-    this.#start = start;
-    this.#end = end;
-    this.#what = what;
+    this.platform = platform;
+    this.space = space;
+    this.start = start;
+    this.end = end;
+    this.what = what;
   }
 
   next(run: Run): Progress {
-    const space = this.#space;
-    switch (this.#phase) {
+    const space = this.space;
+    switch (this.phase) {
       case LOCK:
         if (!run.holds(space.mmapLock)) {
           if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
-          this.#isLocker = true;
-          this.#requireChangeable();
+          this.isLocker = true;
+          this.requireChangeable();
         }
-        this.#phase = ANNOUNCE;
+        this.phase = ANNOUNCE;
       // falls through
       case ANNOUNCE:
-        this.touched = this.#changes();
-        if (this.#what.verb === 'exit') space.release(this.#invalidation);
-        else if (!this.touched) return this.#finish(run);
-        else space.announce(this.#invalidation.set(this.#start, this.#end, REASONS[this.#what.verb]));
-        this.#left = [...this.#parts];
-        this.#phase = CHANGE;
+        this.touched = this.changes();
+        if (this.what.verb === 'exit') space.release(this.invalidation);
+        else if (!this.touched) return this.finish(run);
+        else space.announce(this.invalidation.set(this.start, this.end, REASONS[this.what.verb]));
+        this.left = [...this.parts];
+        this.phase = CHANGE;
       // falls through
       default: {
-        const { unfinished } = this.#invalidation;
+        const { unfinished } = this.invalidation;
         if (unfinished) return run.waitFor(unfinished);
-        const locked = this.#change();
+        const locked = this.change();
         if (locked) return run.waitFor(locked);
-        endInvalidation(this.#invalidation);
-        this.#report();
-        return this.#finish(run);
+        endInvalidation(this.invalidation);
+        this.report();
+        return this.finish(run);
       }
     }
   }
 
   abort(run: Run): void {
-    endInvalidation(this.#invalidation);
-    if (this.#isLocker && run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
+    endInvalidation(this.invalidation);
+    if (this.isLocker && run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 
-  #finish(run: Run): typeof DONE {
-    if (this.#isLocker) this.#space.mmapLock.release(run);
+  private finish(run: Run): typeof DONE {
+    if (this.isLocker) this.space.mmapLock.release(run);
     return DONE;
   }
 
   /** While it waited for the lock, another may have been quicker. Throws EINVAL as the verb does. */
-  #requireChangeable(): void {
-    const { verb } = this.#what;
-    if (verb !== 'exit') this.#space.requireChangeable(ARGUMENTS[verb], this.#start, this.#end, verb !== 'unmap');
+  private requireChangeable(): void {
+    const { verb } = this.what;
+    if (verb !== 'exit') this.space.requireChangeable(ARGUMENTS[verb], this.start, this.end, verb !== 'unmap');
   }
 
   /** Notes what of the range this verb changes; false when there is nothing. */
-  #changes(): boolean {
-    const what = this.#what;
-    this.#space.vmas.each(this.#start, this.#end, (vma, first, last) => {
-      if (what.verb !== 'protect' || vma.prot !== what.prot) this.#parts.push(first, last);
+  private changes(): boolean {
+    const what = this.what;
+    this.space.vmas.each(this.start, this.end, (vma, first, last) => {
+      if (what.verb !== 'protect' || vma.prot !== what.prot) this.parts.push(first, last);
     });
-    return this.#parts.length > 0;
+    return this.parts.length > 0;
   }
 
   /** Changes the table, and then the promises; resumable. Returns what to wait for. */
-  #change(): Waitable | undefined {
-    const { vmas } = this.#space;
-    const what = this.#what;
-    const locked =
-      what.verb === 'protect' ? this.#protect(what.prot) : zapPages(this.#platform, this.#space, this.#left, what.verb === 'free');
+  private change(): Waitable | undefined {
+    const { vmas } = this.space;
+    const what = this.what;
+    const locked = what.verb === 'protect' ? this.protect(what.prot) : zapPages(this.platform, this.space, this.left, what.verb === 'free');
     if (locked) return locked;
     if (what.verb === 'unmap' || what.verb === 'exit')
-      for (let i = 0; i < this.#parts.length; i += 2) vmas.remove(this.#parts[i]!, this.#parts[i + 1]!);
+      for (let i = 0; i < this.parts.length; i += 2) vmas.remove(this.parts[i]!, this.parts[i + 1]!);
     return undefined;
   }
 
-  #protect(prot: number): Waitable | undefined {
-    const { core, pageLocks } = this.#platform;
-    const { table, vmas } = this.#space;
-    const left = this.#left;
+  private protect(prot: number): Waitable | undefined {
+    const { core, pageLocks } = this.platform;
+    const { table, vmas } = this.space;
+    const left = this.left;
     for (let i = 0; i < left.length; i += 2) {
       const rights = rightsOf({ prot });
       for (; left[i]! < left[i + 1]!; left[i] = Math.min(left[i + 1]!, left[i]! + PAGES_PER_CALL)) {
@@ -175,15 +174,15 @@ export class TakeDown implements Step {
         if (core.exports.reprotect(table, left[i]!, pages, rights) < 0) return pageLocks.wait(core.stopFrame);
       }
     }
-    for (let i = 0; i < this.#parts.length; i += 2) vmas.protect(this.#parts[i]!, this.#parts[i + 1]!, prot);
+    for (let i = 0; i < this.parts.length; i += 2) vmas.protect(this.parts[i]!, this.parts[i + 1]!, prot);
     return undefined;
   }
 
-  #report(): void {
-    const { events } = this.#platform;
+  private report(): void {
+    const { events } = this.platform;
     if (!events.heard) return;
-    const what = this.#what;
-    const range = { space: this.#space.id, vpn: this.#start, pages: this.#end - this.#start };
+    const what = this.what;
+    const range = { space: this.space.id, vpn: this.start, pages: this.end - this.start };
     if (what.verb === 'protect') events.emit({ type: 'space.protected', ...range, rights: printedRights(what.prot) });
     else events.emit({ type: 'space.unmapped', ...range });
   }

@@ -20,79 +20,79 @@ const FLUSHED = 2;
 /** Makes a file shorter, or longer. */
 export class Truncate implements Step {
   readonly name = 'truncate';
-  readonly #platform: Platform;
-  readonly #file: MemoryFile;
-  readonly #bytes: number;
-  readonly #event: Invalidation = new Invalidation();
+  private readonly platform: Platform;
+  private readonly file: MemoryFile;
+  private readonly bytes: number;
+  private readonly event: Invalidation = new Invalidation();
   /** The spaces that are done: a child that is born of one that is not has to be looked at as well. */
-  readonly #done: Set<AddressSpace> = new Set();
-  #space: AddressSpace | undefined;
+  private readonly done: Set<AddressSpace> = new Set();
+  private space: AddressSpace | undefined;
   /** Pages of the current space that go, `[start, end)` each. */
-  #parts: number[] = [];
-  #phase = BEGIN;
+  private parts: number[] = [];
+  private phase = BEGIN;
 
   constructor(platform: Platform, file: MemoryFile, bytes: number) {
-    this.#platform = platform;
-    this.#file = file;
-    this.#bytes = bytes;
+    this.platform = platform;
+    this.file = file;
+    this.bytes = bytes;
   }
 
   next(run: Run): Progress {
-    switch (this.#phase) {
+    switch (this.phase) {
       case BEGIN: {
-        if (this.#bytes >= this.#file.bytes) {
-          this.#file.growTo(this.#bytes);
+        if (this.bytes >= this.file.bytes) {
+          this.file.growTo(this.bytes);
           return DONE;
         }
-        this.#file.shrinkTo(this.#bytes);
-        this.#phase = SPACE;
+        this.file.shrinkTo(this.bytes);
+        this.phase = SPACE;
       }
       // falls through
       case SPACE:
-        return this.#nextSpace(run);
+        return this.nextSpace(run);
       default:
-        return this.#zap(run);
+        return this.zap(run);
     }
   }
 
   abort(run: Run): void {
-    endInvalidation(this.#event);
-    const space = this.#space;
+    endInvalidation(this.event);
+    const space = this.space;
     if (space && run.holds(space.mmapLock)) space.mmapLock.release(run);
   }
 
-  #nextSpace(run: Run): Progress {
-    const space = [...this.#platform.spaces.values()].find((each) => !this.#done.has(each));
-    this.#space = space;
+  private nextSpace(run: Run): Progress {
+    const space = [...this.platform.spaces.values()].find((each) => !this.done.has(each));
+    this.space = space;
     if (!space) return DONE;
     if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
-    const limit = Math.ceil(this.#bytes / L.PAGE_BYTES);
-    this.#parts = [];
+    const limit = Math.ceil(this.bytes / L.PAGE_BYTES);
+    this.parts = [];
     space.vmas.each(0, 2 ** L.VPN_BITS, (vma, start, end) => {
-      if (vma.object !== this.#file) return;
+      if (vma.object !== this.file) return;
       const first = Math.max(start, start + limit - vma.offset);
-      if (first < end) this.#parts.push(first, end);
+      if (first < end) this.parts.push(first, end);
     });
-    if (this.#parts.length === 0) return this.#leave(run, space);
-    space.announce(this.#event.set(this.#parts[0]!, this.#parts.at(-1)!, 'CLEAR'));
-    this.#phase = FLUSHED;
+    if (this.parts.length === 0) return this.leave(run, space);
+    space.announce(this.event.set(this.parts[0]!, this.parts.at(-1)!, 'CLEAR'));
+    this.phase = FLUSHED;
     return AGAIN;
   }
 
-  #zap(run: Run): Progress {
-    const space = this.#space!;
-    const { unfinished } = this.#event;
+  private zap(run: Run): Progress {
+    const space = this.space!;
+    const { unfinished } = this.event;
     if (unfinished) return run.waitFor(unfinished);
-    const locked = zapPages(this.#platform, space, this.#parts);
+    const locked = zapPages(this.platform, space, this.parts);
     if (locked) return run.waitFor(locked);
-    endInvalidation(this.#event);
-    return this.#leave(run, space);
+    endInvalidation(this.event);
+    return this.leave(run, space);
   }
 
-  #leave(run: Run, space: AddressSpace): typeof AGAIN {
+  private leave(run: Run, space: AddressSpace): typeof AGAIN {
     if (run.holds(space.mmapLock)) space.mmapLock.release(run);
-    this.#done.add(space);
-    this.#phase = SPACE;
+    this.done.add(space);
+    this.phase = SPACE;
     return AGAIN;
   }
 }

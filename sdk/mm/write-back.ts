@@ -24,53 +24,53 @@ export class WriteBack implements Step {
   readonly name = 'write back';
   /** Pages stored. */
   stored = 0;
-  readonly #platform: Platform;
-  readonly #parts: readonly FilePart[];
-  readonly #events: Invalidation[] = [];
+  private readonly platform: Platform;
+  private readonly parts: readonly FilePart[];
+  private readonly events: Invalidation[] = [];
   /** The places announced, as `space:page`. */
-  readonly #announced: Set<string> = new Set();
-  #part = 0;
-  #pages: readonly number[] | undefined;
+  private readonly announced: Set<string> = new Set();
+  private part = 0;
+  private pages: readonly number[] | undefined;
 
   constructor(platform: Platform, parts: readonly FilePart[]) {
-    this.#platform = platform;
-    this.#parts = parts;
+    this.platform = platform;
+    this.parts = parts;
   }
 
   next(run: Run): Progress {
-    const part = this.#parts[this.#part];
+    const part = this.parts[this.part];
     if (!part) return DONE;
-    this.#pages ??= part.file.dirtyPages(part.first, part.end);
-    for (const { unfinished } of this.#events) if (unfinished) return run.waitFor(unfinished);
+    this.pages ??= part.file.dirtyPages(part.first, part.end);
+    for (const { unfinished } of this.events) if (unfinished) return run.waitFor(unfinished);
     // While devices flushed, somebody else may have mapped a page: it is announced as well.
-    if (this.#announce(part.file, this.#pages)) return AGAIN;
-    const { core } = this.#platform;
-    for (const page of this.#pages) {
+    if (this.announce(part.file, this.pages)) return AGAIN;
+    const { core } = this.platform;
+    for (const page of this.pages) {
       const frame = part.file.frameOf(page);
       if (frame === undefined) continue;
       core.exports.frameClean(frame);
       part.file.store(page);
       this.stored++;
     }
-    this.#end();
-    this.#pages = undefined;
-    this.#part++;
+    this.end();
+    this.pages = undefined;
+    this.part++;
     return AGAIN;
   }
 
   abort(): void {
-    this.#end();
+    this.end();
   }
 
-  #end(): void {
-    for (const event of this.#events) endInvalidation(event);
-    this.#events.length = 0;
-    this.#announced.clear();
+  private end(): void {
+    for (const event of this.events) endInvalidation(event);
+    this.events.length = 0;
+    this.announced.clear();
   }
 
   /** Announces every place of the pages that has not been; false when there is none. */
-  #announce(file: MemoryFile, pages: readonly number[]): boolean {
-    const { core, spaces } = this.#platform;
+  private announce(file: MemoryFile, pages: readonly number[]): boolean {
+    const { core, spaces } = this.platform;
     let found = false;
     for (const page of pages) {
       const frame = file.frameOf(page);
@@ -82,12 +82,12 @@ export class WriteBack implements Step {
         const vpn = words[i + 2]! * 2 ** 32 + words[i + 1]!;
         const place = `${words[i]!}:${vpn}`;
         // Private mappings only read it.
-        if (!space || this.#announced.has(place) || (space.vmas.find(vpn)?.flags ?? VMA_PRIVATE) & VMA_PRIVATE) continue;
-        this.#announced.add(place);
+        if (!space || this.announced.has(place) || (space.vmas.find(vpn)?.flags ?? VMA_PRIVATE) & VMA_PRIVATE) continue;
+        this.announced.add(place);
         found = true;
         const event = new Invalidation();
         space.announce(event.set(vpn, vpn + 1, 'PROTECTION_PAGE'));
-        this.#events.push(event);
+        this.events.push(event);
       }
     }
     return found;

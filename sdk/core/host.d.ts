@@ -33,3 +33,5 @@ declare class TextEncoder {
 
 declare function atob(text: string): string;
 declare function btoa(text: string): string;
+/** Timers, which Node and browsers have. */
+declare function setTimeout(callback: () => void, milliseconds: number): unknown;

@@ -20,3 +20,22 @@ export { lackeyAccesses, type OffloadRange, type TraceAccess } from './model/lac
 export { ModelMachine } from './model/machine.ts';
 export { modelReplay, type ModelReplayOptions, type ModelReport } from './model/replay.ts';
 export { exploreAll, type Exploration, exploreSeeded, type Finding, printFinding, type Race, replaySchedule } from './simulator.ts';
+export {
+  type AnyFactory,
+  Bench,
+  type CaseGroup,
+  type CaseReport,
+  CONTRACT,
+  type ContractCase,
+  ContractFailure,
+  driverContract,
+  type Expectations,
+  gradeDriver,
+  type GradeReport,
+  GROUPS,
+  printFailure,
+  printReport,
+  type Profile,
+  type Runner,
+  type Verdict,
+} from './contract/index.ts';

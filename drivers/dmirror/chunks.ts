@@ -18,7 +18,7 @@ export class Chunks {
   readonly kind: MemoryDescription['kind'];
   private readonly bytes: number;
   /** How a chunk that was added is cut; the first chunk is in no list and is small. */
-  private readonly cuts = new WeakMap<OwnMemory, Cut>();
+  private readonly cuts = new Map<OwnMemory, Cut>();
   /** Chunks made so far: names the next one. */
   private made = 1;
 
@@ -49,6 +49,7 @@ export class Chunks {
       throw error;
     }
     this.made++;
+    for (const gone of this.cuts.keys()) if (!device.memories.includes(gone)) this.cuts.delete(gone);
     this.cuts.set(memory, cut);
     return hmm.takeFrame(memory, order);
   }

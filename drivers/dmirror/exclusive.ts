@@ -6,7 +6,7 @@
  *
  * Models: `dmirror_exclusive`, `dmirror_atomic_map`, `dmirror_check_atomic`.
  */
-import { DONE, type MakeExclusive, type Progress, type Run } from '../../sdk/gmem/index.ts';
+import { method, DONE, type MakeExclusive, type Progress, type Run } from '../../sdk/gmem/index.ts';
 import { Operation } from './command.ts';
 import { EBUSY, EFAULT, EIO, ENOENT, ENOMEM, EOPNOTSUPP, EPERM } from './errno.ts';
 import { TAG_ATOMIC } from './table.ts';
@@ -39,7 +39,7 @@ export class MakeRangeExclusive extends Operation {
         }
         if (this.done < this.pages) {
           const vpn = this.vpn + this.done;
-          this.exclusive = hmm.makeExclusive(vpn, { owner: 0 }, (frame) => this.mirror.table.set(vpn, frame, TAG_ATOMIC));
+          this.exclusive = hmm.makeExclusive(vpn, { owner: 0 }, method<MakeRangeExclusive, 'install'>(this, 'install'));
           return run.call(this.exclusive);
         }
         hmm.mmapLock.release(run);
@@ -55,6 +55,11 @@ export class MakeRangeExclusive extends Operation {
         return this.succeed(this.pages);
       }
     }
+  }
+
+  /** @internal The page is the device's alone. */
+  install(frame: number): void {
+    this.mirror.table.set(this.vpn + this.done, frame, TAG_ATOMIC);
   }
 
   private ret({ outcome }: MakeExclusive): number {

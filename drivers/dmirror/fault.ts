@@ -3,7 +3,7 @@
  *
  * Models: `dmirror_fault`, `dmirror_range_fault`, `dmirror_do_fault`.
  */
-import { DONE, HMM_VALID, HMM_WRITE, type MirrorRange, type Progress, type Run, type Step } from '../../sdk/gmem/index.ts';
+import { method, DONE, HMM_VALID, HMM_WRITE, type MirrorRange, type Progress, type Run, type Step } from '../../sdk/gmem/index.ts';
 import { EBUSY, EFAULT, ENOMEM, EPERM } from './errno.ts';
 import type { Mirror } from './mirror.ts';
 import { TAG_READ, TAG_WRITE } from './table.ts';
@@ -46,7 +46,7 @@ export class FaultRange implements Step {
     if (this.vpn >= this.end) return DONE;
     const bits = this.write ? HMM_VALID + HMM_WRITE : HMM_VALID;
     const pages = Math.min(FAULT_PAGES, this.end - this.vpn);
-    this.look = this.mirror.hmm.rangeFault({ vpn: this.vpn, pages, request: () => bits }, this.install);
+    this.look = this.mirror.hmm.rangeFault({ vpn: this.vpn, pages, request: bits }, method<FaultRange, 'install'>(this, 'install'));
     return run.call(this.look);
   }
 
@@ -65,7 +65,8 @@ export class FaultRange implements Step {
     }
   }
 
-  private readonly install = (words: Uint32Array, vpn: number, pages: number): void => {
+  /** @internal */
+  install(words: Uint32Array, vpn: number, pages: number): void {
     const { table } = this.mirror;
     for (let i = 0; i < pages; i++) {
       const write = (words[i * 2 + 1]! & HMM_WRITE) !== 0;
@@ -75,5 +76,5 @@ export class FaultRange implements Step {
       }
       table.set(vpn + i, words[i * 2]!, write ? TAG_WRITE : TAG_READ);
     }
-  };
+  }
 }

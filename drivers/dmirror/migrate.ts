@@ -11,6 +11,7 @@
  * Models: `dmirror_migrate_to_device`, `dmirror_migrate_to_system`.
  */
 import {
+  method,
   type Install,
   type Migration,
   MIGRATE_COMPOUND,
@@ -105,12 +106,11 @@ export class MigrateToDevice extends MoveRange {
   private bounce = new Uint8Array(this.bytes.length);
 
   protected begin(vpn: number, pages: number): Migration {
-    const migration = this.mirror.hmm.migrate(vpn, pages, {
+    return this.mirror.hmm.migrate(vpn, pages, {
       select: SELECT_SYSTEM | SELECT_COMPOUND,
-      allocate: (it) => this.allocate(it),
-      install: (space, first, frames, writable) => this.install(migration, space, first, frames, writable),
+      allocate: method<MigrateToDevice, 'allocate'>(this, 'allocate'),
+      install: method<MigrateToDevice, 'install'>(this, 'install'),
     });
-    return migration;
   }
 
   protected moved(): number {
@@ -127,7 +127,8 @@ export class MigrateToDevice extends MoveRange {
     return this.succeed(this.pages);
   }
 
-  private allocate(migration: Migration): void {
+  /** @internal */
+  allocate(migration: Migration): void {
     const { source, pages } = migration;
     for (let i = 0; i < pages; i++) {
       const bits = source[i * 2 + 1]!;
@@ -151,8 +152,8 @@ export class MigrateToDevice extends MoveRange {
   }
 
   /** The device may write what the source entry allowed; a page that came of a hole it may read, whatever the VMA says: a write comes back through a fault. */
-  private install(migration: Migration, ...[, vpn, frames]: Parameters<Install>): void {
-    const { source } = migration;
+  install(...[, vpn, frames]: Parameters<Install>): void {
+    const { source } = this.migration!;
     const { table } = this.mirror;
     let bits = 0;
     let left = 0;
@@ -174,7 +175,10 @@ export class MigrateToSystem extends MoveRange {
 
   protected begin(vpn: number, pages: number): Migration {
     const select = this.mirror.chunks.kind === 'coherent' ? SELECT_COHERENT : SELECT_PRIVATE;
-    return this.mirror.hmm.migrate(vpn, pages, { select: select | SELECT_COMPOUND, allocate: (it) => this.allocate(it) });
+    return this.mirror.hmm.migrate(vpn, pages, {
+      select: select | SELECT_COMPOUND,
+      allocate: method<MigrateToSystem, 'allocate'>(this, 'allocate'),
+    });
   }
 
   protected moved(): number {
@@ -188,7 +192,8 @@ export class MigrateToSystem extends MoveRange {
     return this.succeed(this.cpages);
   }
 
-  private allocate(migration: Migration): void {
+  /** @internal */
+  allocate(migration: Migration): void {
     const { source, pages } = migration;
     for (let i = 0; i < pages && !this.starved; i++) {
       const bits = source[i * 2 + 1]!;

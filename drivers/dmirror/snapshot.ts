@@ -10,7 +10,10 @@ import {
   HMM_WRITE,
   hmmOrder,
   type IntervalNotifier,
+  type InvalidateEvent,
+  method,
   type MirrorRange,
+  type OnePassOps,
   type Progress,
   type Run,
 } from '../../sdk/gmem/index.ts';
@@ -51,6 +54,14 @@ export function snapshotByte(high: number, describe: () => FrameDescription): nu
   return byte;
 }
 
+/** The subscription of one look: a change makes it begin again, and there is nothing to take away. */
+class Watch implements OnePassOps {
+  invalidate(event: InvalidateEvent, notifier: IntervalNotifier): boolean {
+    notifier.setSequence(event.sequence);
+    return true;
+  }
+}
+
 export class Snapshot extends Operation {
   private readonly seen = new Uint8Array(this.pages);
   private at = 0;
@@ -76,13 +87,8 @@ export class Snapshot extends Operation {
     }
     const vpn = this.vpn + this.at;
     const pages = Math.min(SNAPSHOT_PAGES, this.pages - this.at);
-    this.notifier = hmm.subscribe(vpn, pages, {
-      invalidate(event, notifier) {
-        notifier.setSequence(event.sequence);
-        return true;
-      },
-    });
-    this.look = hmm.rangeFault({ vpn, pages, notifier: this.notifier }, this.install);
+    this.notifier = hmm.subscribe(vpn, pages, new Watch());
+    this.look = hmm.rangeFault({ vpn, pages, notifier: this.notifier }, method<Snapshot, 'install'>(this, 'install'));
     return run.call(this.look);
   }
 
@@ -93,8 +99,9 @@ export class Snapshot extends Operation {
     super.abort(run);
   }
 
-  private readonly install = (words: Uint32Array, vpn: number, pages: number): void => {
+  /** @internal */
+  install(words: Uint32Array, vpn: number, pages: number): void {
     const { hmm } = this.mirror;
     for (let i = 0; i < pages; i++) this.seen[vpn - this.vpn + i] = snapshotByte(words[i * 2 + 1]!, () => hmm.describe(words[i * 2]!));
-  };
+  }
 }

@@ -123,25 +123,24 @@ export class Mappings {
   }
 }
 
+/** Where a list of copies stands: what its frames are, and how their bytes move. */
+export interface CopyGround extends Locator {
+  /** Moves bytes inside the machine's memory; a source of -1 means: clear the target. */
+  copyRun(from: number, to: number, pages: number): void;
+  /** A view of the bytes of frames, empty when they are elsewhere. */
+  bytesOf(frame: number, pages: number): Uint8Array;
+}
+
 /** Pages to copy, or to clear, between two memories: one submission to a copy engine. */
 export class Copies {
   private readonly sources: number[] = [];
   private readonly targets: number[] = [];
   private readonly lengths: number[] = [];
   private used = 0;
-  private readonly locator: Locator;
-  private readonly copyRun: (from: number, to: number, pages: number) => void;
-  private readonly bytes: (frame: number, pages: number) => Uint8Array;
+  private readonly ground: CopyGround;
 
-  /** `perform` moves bytes inside the machine's memory; a source of -1 means: clear the target. `bytes`: a view of frames' bytes, empty when they are elsewhere. */
-  constructor(
-    locator: Locator,
-    perform: (from: number, to: number, pages: number) => void,
-    bytes: (frame: number, pages: number) => Uint8Array,
-  ) {
-    this.locator = locator;
-    this.copyRun = perform;
-    this.bytes = bytes;
+  constructor(ground: CopyGround) {
+    this.ground = ground;
   }
 
   /** Contiguous pieces. */
@@ -160,8 +159,8 @@ export class Copies {
     for (let i = 0; i < this.used; i++) {
       const from = this.sources[i]!;
       const to = this.targets[i]!;
-      const source = from < 0 ? -1 : this.locator.pageOf(from);
-      visit(this.lengths[i]!, from < 0 ? -1 : this.locator.memoryOf(from), source, this.locator.memoryOf(to), this.locator.pageOf(to));
+      const source = from < 0 ? -1 : this.ground.pageOf(from);
+      visit(this.lengths[i]!, from < 0 ? -1 : this.ground.memoryOf(from), source, this.ground.memoryOf(to), this.ground.pageOf(to));
     }
   }
 
@@ -175,19 +174,19 @@ export class Copies {
       const from = this.sources[i]!;
       if (from < 0) continue;
       const to = this.targets[i]!;
-      const [host, device] = this.locator.memoryOf(from) < 0 ? [from, to] : [to, from];
-      visit(this.locator.pageOf(device), this.lengths[i]!, this.bytes(host, this.lengths[i]!));
+      const [host, device] = this.ground.memoryOf(from) < 0 ? [from, to] : [to, from];
+      visit(this.ground.pageOf(device), this.lengths[i]!, this.ground.bytesOf(host, this.lengths[i]!));
     }
   }
 
   /** Moves the bytes now, where both sides are in the machine's memory: what a model of a copy engine calls when its copy is done. */
   perform(): void {
-    for (let i = 0; i < this.used; i++) this.copyRun(this.sources[i]!, this.targets[i]!, this.lengths[i]!);
+    for (let i = 0; i < this.used; i++) this.ground.copyRun(this.sources[i]!, this.targets[i]!, this.lengths[i]!);
   }
 
   /** A copy of this list, or of its first `pages` pages, that may be kept: for a copy engine that finishes later and then calls `perform` on it. */
   keep(pages: number = Infinity): Copies {
-    const kept = new Copies(this.locator, this.copyRun, this.bytes);
+    const kept = new Copies(this.ground);
     let left = pages;
     for (let i = 0; i < this.used; i++) {
       for (let page = 0; page < this.lengths[i]! && left > 0; page++, left--)

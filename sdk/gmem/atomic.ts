@@ -15,6 +15,7 @@
  * faults of `uvm_hmm.c`.
  */
 import * as L from '../../assembly/layout.ts';
+import { method } from '../step/method.ts';
 import { fail } from '../errors.ts';
 import { MakeExclusive } from '../mm/exclusive.ts';
 import type { Platform } from '../mm/platform.ts';
@@ -161,14 +162,18 @@ export class DeviceAtomic implements Step {
         this.phase = EXCLUSIVE;
         this.exclusive ??= new MakeExclusive(this.platform);
         return run.call(
-          this.exclusive.of(context.space, vpn, context.device.owner, {}, (frame) => {
-            // A device that has left meanwhile does nothing: the next turn says so.
-            if (!context.isAttached) return;
-            context.installAlone(vpn, frame);
-            this.perform(this.platform.core.frameBytes(frame));
-          }),
+          this.exclusive.of(context.space, vpn, context.device.owner, {}, method<DeviceAtomic, 'performAlone'>(this, 'performAlone')),
         );
     }
+  }
+
+  /** @internal The page is this device's alone. */
+  performAlone(frame: number): void {
+    const context = this.context;
+    // A device that has left meanwhile does nothing: the next turn says so.
+    if (!context.isAttached) return;
+    context.installAlone(Math.floor(this.addr / L.PAGE_BYTES), frame);
+    this.perform(this.platform.core.frameBytes(frame));
   }
 
   private nextMeans(): Progress {

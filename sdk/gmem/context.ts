@@ -20,6 +20,7 @@ import { type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
 import { Lock } from '../step/lock.ts';
+import { method } from '../step/method.ts';
 import type { Step } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { type AtomicRequest, DeviceAtomic } from './atomic.ts';
@@ -114,7 +115,7 @@ export class Context implements SpaceMirror, Locator {
       this.table?.destroy();
       throw error;
     }
-    this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, { invalidate: (event) => this.invalidate(event) });
+    this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, this);
     device.contexts.push(this);
     space.mirrors.push(this);
     const { events } = platform;
@@ -352,18 +353,12 @@ export class Context implements SpaceMirror, Locator {
       if (geometry) throw fail('EINVAL', 'deviceTable', this.name, 'has made its table for this context already');
       return this.table;
     }
-    const locate = (vpn: number, frame: number, write: boolean): Translation => ({
-      vpn,
-      memory: this.memoryOf(frame),
-      page: this.pageOf(frame),
-      write,
-    });
     this.table = new DeviceTable(
       this.platform.core,
       geometry ?? this.device.driver.geometry ?? DEFAULT_GEOMETRY,
       this.device.pageBytes,
       this.space.table,
-      locate,
+      this,
     );
     return this.table;
   }
@@ -426,13 +421,17 @@ export class Context implements SpaceMirror, Locator {
     return this.full;
   }
 
+  /** `installPages`, and `installAnswer`, to be handed out. */
+  readonly install: Install = method<Context, 'installPages'>(this, 'installPages');
+  readonly installWords: InstallAnswer = method<Context, 'installAnswer'>(this, 'installAnswer');
+
   /** Installs translations of pages that have just moved to this device. */
-  readonly install: Install = (_space, vpn, frames, writable) => {
+  installPages(_space: AddressSpace, vpn: number, frames: readonly number[], writable: (page: number) => boolean): void {
     if (!this.open || this.isInvalidating) return;
     const mappings = this.mappings.clear();
     for (let i = 0; i < frames.length; i++) if (frames[i]! >= 0) mappings.add(vpn + i, frames[i]!, writable(i));
     this.enter(mappings);
-  };
+  }
 
   /** Installs translations of pages with contiguous frames that this device may use as they are. Requires: `isInvalidating` is false. */
   installRun(vpn: number, pages: number, frame: number, write: boolean): void {
@@ -458,7 +457,7 @@ export class Context implements SpaceMirror, Locator {
   }
 
   /** Installs the answer of a range fault; translations whose rights changed leave the device's caches. */
-  readonly installWords: InstallAnswer = (words, vpn, pages) => {
+  installAnswer(words: Uint32Array, vpn: number, pages: number): void {
     if (!this.works) return;
     const mappings = this.mappings.clear();
     const changed = this.changed.clear();
@@ -474,7 +473,7 @@ export class Context implements SpaceMirror, Locator {
     }
     this.enter(mappings);
     if (changed.count > 0) this.guard(() => this.flush(changed));
-  };
+  }
 
   /** Removes this device's translations of these pages, table first, then caches. A ticket: the flush is unfinished. */
   withdraw(ranges: Ranges): Ticket | undefined {
@@ -595,7 +594,7 @@ export class Context implements SpaceMirror, Locator {
    * The notifier callback. Own migrations release nothing here: they withdraw exactly what they move, when it has been collected. Nor do own exclusive pages, whose translation is about to be replaced. But
    * the sequence is stored for them, too: a range fault of this device that has looked at the pages before looks again.
    */
-  private invalidate(event: InvalidateEvent): boolean | Ticket {
+  invalidate(event: InvalidateEvent): boolean | Ticket {
     const { events } = this.platform;
     events.counters.invalidations++;
     const ignored = (event.reason === 'MIGRATE' || event.reason === 'EXCLUSIVE') && event.owner === this.device.owner;

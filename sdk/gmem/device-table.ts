@@ -6,7 +6,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
-import { type Mappings, Ranges } from '../core/batch.ts';
+import { type Locator, type Mappings, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import type { Context } from './context.ts';
 import type { Access, Pmap, TableGeometry, Tlb, Translation } from './driver.ts';
@@ -22,7 +22,7 @@ export class DeviceTable implements Pmap {
   /** Descriptor address in the core. */
   readonly table: number;
   private readonly core: Core;
-  private readonly locate: (vpn: number, frame: number, write: boolean) => Translation;
+  private readonly locator: Locator;
 
   /** Pages around the last `release` that had to go along with it: their caches are to be emptied too. */
   readonly overshoot: Ranges = new Ranges();
@@ -30,20 +30,14 @@ export class DeviceTable implements Pmap {
   private readonly orders: readonly number[];
 
   /** `pageBytes`: the page sizes that its entries may have, 4096 among them. */
-  constructor(
-    core: Core,
-    geometry: TableGeometry,
-    pageBytes: readonly number[],
-    home: number,
-    locate: (vpn: number, frame: number, write: boolean) => Translation,
-  ) {
+  constructor(core: Core, geometry: TableGeometry, pageBytes: readonly number[], home: number, locator: Locator) {
     checkGeometry(geometry);
     this.orders = pageBytes
       .map((bytes) => Math.log2(bytes / L.PAGE_BYTES))
       .filter((order) => order > 0)
       .sort((a, b) => b - a);
     this.core = core;
-    this.locate = locate;
+    this.locator = locator;
     this.table = core.tableCreate(geometry.bits, false);
     if (this.table === 0) throw fail('ENOMEM', 'device tables', core.plan.tables, 'is all that the machine has room for');
     core.setField(this.table, L.TABLE_HOME, home);
@@ -124,7 +118,8 @@ export class DeviceTable implements Pmap {
     if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return undefined;
     const write = (high & L.ENTRY_WRITE) !== 0;
     if (access === 'write' && !write) return undefined;
-    return this.locate(vpn, core.entryLow, write);
+    const frame = core.entryLow;
+    return { vpn, memory: this.locator.memoryOf(frame), page: this.locator.pageOf(frame), write };
   }
 
   /** Mapped pages. */

@@ -29,6 +29,7 @@ import type { Platform } from '../mm/platform.ts';
 import { type InstallAnswer, MirrorRange } from '../mm/range-fault.ts';
 import { snapshotHmm } from '../mm/snapshot.ts';
 import type { RwLock } from '../step/lock.ts';
+import { method } from '../step/method.ts';
 import type { Context } from './context.ts';
 import type { OwnMemory } from './device.ts';
 
@@ -56,8 +57,8 @@ export interface HmmRequest {
   readonly vpn: number;
   /** 1 to 8192. */
   readonly pages: number;
-  /** What page `i` asks for: 0 (look only), HMM_VALID, HMM_VALID + HMM_WRITE. Default: look only. */
-  readonly request?: (page: number) => number;
+  /** What every page asks for, or a function of page `i`: 0 (look only), HMM_VALID, HMM_VALID + HMM_WRITE. Default: look only. */
+  readonly request?: number | ((page: number) => number);
   /** Must cover the range. Default: the context's own, over the whole space. */
   readonly notifier?: IntervalNotifier;
   /** Whose device-private pages count as readable. Default: this device's. */
@@ -99,6 +100,21 @@ export function hmmOrder(high: number): number {
   return (high >>> L.HMM_ORDER_SHIFT) & 0x1f;
 }
 
+/** A plan's own install, which is not called while somebody else is about to change pages of the space. */
+class InstallUnlessInvalidated {
+  private readonly context: Context;
+  private readonly then: Install;
+
+  constructor(context: Context, then: Install) {
+    this.context = context;
+    this.then = then;
+  }
+
+  install(...moved: Parameters<Install>): void {
+    if (!this.context.isInvalidating) this.then(...moved);
+  }
+}
+
 /** The HMM dialect of one context: `context.hmm`. */
 export class Hmm {
   private readonly platform: Platform;
@@ -124,7 +140,7 @@ export class Hmm {
       notifier: request.notifier ?? notifier,
       vpn: request.vpn,
       pages: request.pages,
-      request: request.request ?? ((): number => 0),
+      request: request.request ?? 0,
       owner: request.owner ?? device.owner,
     };
     return new MirrorRange(this.platform).of(space, asked, lock, install);
@@ -172,9 +188,7 @@ export class Hmm {
       device,
       cause: plan.cause ?? 'user',
       allocate: plan.allocate,
-      install: (...moved) => {
-        if (!this.context.isInvalidating) install(...moved);
-      },
+      install: method(new InstallUnlessInvalidated(this.context, install), 'install'),
     });
   }
 

@@ -1,6 +1,7 @@
 /** What a driver author needs: the driver interface, the ready-made table and TLB, and the steps that a driver in control of its faults is built from. */
 export { Copies, Mappings, Ranges } from '../core/batch.ts';
 export { fail, FarfaultError, isFarfaultError } from '../errors.ts';
+export { method } from '../step/method.ts';
 export { AGAIN, CALL, DONE, type Progress, type Run, type Step, WAIT } from '../step/step.ts';
 export { isTicket, type Ticket } from '../step/ticket.ts';
 export { GiB, KiB, MiB } from '../units.ts';
@@ -49,7 +50,7 @@ export {
 export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from '../mm/dma.ts';
 export type { ExclusiveOptions, InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
 export { type Install, Migration } from '../mm/migration.ts';
-export { type IntervalNotifier, type InvalidateEvent, type NotifierOps } from '../mm/notifier.ts';
+export { type IntervalNotifier, type InvalidateEvent, type NotifierOps, type OnePassOps } from '../mm/notifier.ts';
 export { HMM_ERROR, HMM_VALID, HMM_WRITE, type InstallAnswer, type MirrorRange } from '../mm/range-fault.ts';
 export type { OwnMemory } from './device.ts';
 export type { Unplug } from './unplug.ts';

@@ -13,7 +13,6 @@
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { Platform } from '../mm/platform.ts';
-import { Lock } from '../step/lock.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import { ServeBatch } from './serve-batch.ts';
@@ -56,18 +55,6 @@ export interface JobReport {
 
 /** Lanes of a job that does not say. A warp. */
 export const LANES_DEFAULT = 32;
-
-const jobLocks = new WeakMap<Platform, Lock>();
-
-/** The lock of a machine's one job area. */
-export function jobLock(platform: Platform): Lock {
-  let lock = jobLocks.get(platform);
-  if (!lock) {
-    lock = new Lock('job', 0);
-    jobLocks.set(platform, lock);
-  }
-  return lock;
-}
 
 const LOCK = 0;
 const ROUND = 1;
@@ -147,7 +134,7 @@ export class JobRun implements Step {
   }
 
   next(run: Run): Progress {
-    const lock = jobLock(this.platform);
+    const lock = this.platform.jobLock;
     const { batch } = this.context.device;
     switch (this.phase) {
       case LOCK:
@@ -174,7 +161,7 @@ export class JobRun implements Step {
   }
 
   abort(run: Run): void {
-    const lock = jobLock(this.platform);
+    const lock = this.platform.jobLock;
     const { device } = this.context;
     if (run.holds(device.batch)) {
       device.endBatch();
@@ -285,7 +272,7 @@ export class JobRun implements Step {
       this.values.set(core.words(L.AREA_VALUES, this.n * 2));
       this.order = core.words(L.AREA_ORDER, this.executedNow).slice();
     }
-    jobLock(this.platform).release(run);
+    this.platform.jobLock.release(run);
     return DONE;
   }
 }

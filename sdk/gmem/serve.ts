@@ -341,10 +341,8 @@ export class ServeFault implements Step {
     const wanted = this.vpn - start;
     const bits = this.write ? HMM_VALID + HMM_WRITE : HMM_VALID;
     this.phase = MIRRORED;
-    const request = (i: number): number => (i === wanted ? bits : 0);
-    return run.call(
-      this.mirror.of(space, { notifier, vpn: start, pages: end - start, request, owner: device.owner }, lock, this.context.installWords),
-    );
+    const asked = { notifier, vpn: start, pages: end - start, request: bits, only: wanted, owner: device.owner };
+    return run.call(this.mirror.of(space, asked, lock, this.context.installWords));
   }
 
   private mirrored(run: Run): Progress {

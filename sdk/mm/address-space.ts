@@ -10,6 +10,7 @@
 import * as L from '../../assembly/layout.ts';
 import { fail, type FarfaultError } from '../errors.ts';
 import { RwLock } from '../step/lock.ts';
+import { method } from '../step/method.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { type AccessOutcome, CpuAccess } from './access.ts';
 import { ADDRESS_LIMIT, type AddressRange, requireBytes, requireLength, requireOptions, requireRange, requireWord } from './arguments.ts';
@@ -92,7 +93,7 @@ export class AddressSpace {
     core.setField(this.table, L.TABLE_TLB, this.tlb);
     this.id = core.field(this.table, L.TABLE_INDEX);
     this.mmapLock = new RwLock('mmap', this.id);
-    this.notifiers = new NotifierSet({ label: `space ${this.id}`, warn: (message) => platform.stray.push(new Error(message)) });
+    this.notifiers = new NotifierSet({ label: `space ${this.id}`, warn: method(platform, 'warn') });
     platform.spaces.set(this.id, this);
   }
 

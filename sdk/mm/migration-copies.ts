@@ -1,13 +1,13 @@
 /** What a migration gives to a device's copy engine: one submission for each direction, then one of targets to be cleared. */
 import * as L from '../../assembly/layout.ts';
-import { Copies } from '../core/batch.ts';
+import { Copies, type CopyGround } from '../core/batch.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { MigrationDevice } from './device-memory.ts';
 import type { MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
 
-export class MigrationCopies {
+export class MigrationCopies implements CopyGround {
   private readonly platform: Platform;
   private readonly toDevice: Copies;
   private readonly toHost: Copies;
@@ -16,19 +16,29 @@ export class MigrationCopies {
 
   constructor(platform: Platform) {
     this.platform = platform;
-    const { core, nodes } = platform;
-    const locator = {
-      memoryOf: (frame: number): number => this.device.memoryOf(frame),
-      pageOf: (frame: number): number => nodes.pageOf(frame),
-    };
-    const perform = (from: number, to: number, pages: number): void => void core.exports.frameCopy(from, to, pages);
-    const bytes = (frame: number, pages: number): Uint8Array => {
-      const at = core.frameBytes(frame);
-      return core.u8.subarray(at, at === 0 ? 0 : at + pages * L.PAGE_BYTES);
-    };
-    this.toDevice = new Copies(locator, perform, bytes);
-    this.toHost = new Copies(locator, perform, bytes);
-    this.zeros = new Copies(locator, perform, bytes);
+    this.toDevice = new Copies(this);
+    this.toHost = new Copies(this);
+    this.zeros = new Copies(this);
+  }
+
+  // What a list of copies asks for.
+
+  memoryOf(frame: number): number {
+    return this.device.memoryOf(frame);
+  }
+
+  pageOf(frame: number): number {
+    return this.platform.nodes.pageOf(frame);
+  }
+
+  copyRun(from: number, to: number, pages: number): void {
+    this.platform.core.exports.frameCopy(from, to, pages);
+  }
+
+  bytesOf(frame: number, pages: number): Uint8Array {
+    const { core } = this.platform;
+    const at = core.frameBytes(frame);
+    return core.u8.subarray(at, at === 0 ? 0 : at + pages * L.PAGE_BYTES);
   }
 
   /** Lists what is to be copied and cleared; what goes to a device's frame is the business of `toDevice`. */

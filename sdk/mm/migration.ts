@@ -100,7 +100,9 @@ export class Migration implements Step {
   private listed: readonly number[] | undefined;
   /** Made when something first comes home. */
   private hostFrames: HostFrames | undefined;
-  private allocate!: (migration: Migration) => void;
+  /** Who gives targets: `nothing` (they are there), this one itself (host frames), or somebody's plan. */
+  private targets: 'given' | 'host' | 'plan' = 'given';
+  private allocate: ((migration: Migration) => void) | undefined;
   private install: Install | undefined;
   private phase = ANNOUNCE;
   private failed = false;
@@ -142,7 +144,7 @@ export class Migration implements Step {
       if (this.aim(i, picks[i]!)) this.select |= L.SELECT_COMPOUND;
     }
     this.node = memory.node.name;
-    this.allocate = nothing;
+    this.targets = 'given';
     this.install = install;
     return this;
   }
@@ -203,14 +205,15 @@ export class Migration implements Step {
 
   private home(): void {
     this.hostFrames ??= new HostFrames(this.platform);
-    this.allocate = this.giveHostFrames;
+    this.targets = 'host';
   }
 
   private plan(pages: number, plan: MigrationPlan): void {
     this.begin(pages, plan.device, plan.cause);
     this.owner = plan.owner;
     this.isPlanned = true;
-    this.allocate = (migration): void => plan.allocate(migration);
+    this.targets = 'plan';
+    this.allocate = plan.allocate;
     this.install = plan.install;
   }
 
@@ -301,7 +304,7 @@ export class Migration implements Step {
       case ALLOCATE: {
         const pending = this.nextTicket();
         if (pending) return run.waitFor(pending);
-        this.allocate(this);
+        this.giveTargets();
         this.split();
         this.collected = this.words.offered;
         this.phase = COPY;
@@ -344,7 +347,7 @@ export class Migration implements Step {
     this.others?.end();
     this.hostFrames?.putBack();
     if (this.phase <= COLLECT) {
-      if (this.allocate === nothing)
+      if (this.targets === 'given')
         for (let i = 0; i < words.count; i++) if (words.hasTarget(i)) core.exports.framePut(words.targetFrame(i));
     } else if (this.phase <= INSTALL) {
       // Holes that the commit has filled have their page, and keep it.
@@ -364,7 +367,7 @@ export class Migration implements Step {
       this.space.announce(this.invalidation.set(this.vpn, this.vpn + this.words.count, 'MIGRATE', this.owner));
       return;
     }
-    if (this.allocate === this.giveHostFrames) {
+    if (this.targets === 'host') {
       const frames = this.hostFrames!.prepare(this.listed!, MIGRATION_PAGES_MAX);
       if (frames !== this.listed) this.words.begin(frames.length);
       this.listed = frames;
@@ -424,7 +427,7 @@ export class Migration implements Step {
     const sourceAt = core.area(L.AREA_SOURCE);
     const space = this.space;
     if (space) {
-      const aimed = this.allocate === nothing;
+      const aimed = this.targets === 'given';
       if (this.only) this.wantFrom(space, this.only);
       if (aimed || this.only) words.lendTarget(core);
       const vma = space.vmas.find(this.vpn);
@@ -466,8 +469,11 @@ export class Migration implements Step {
     if (ranges.count > 0) this.device.withdraw(space, ranges, this.tickets);
   }
 
-  /** Host frames for what comes home, the first page's before all others. */
-  private readonly giveHostFrames = (): void => this.hostFrames!.give(this.words, this.space ? this.vpn : undefined, this.first);
+  private giveTargets(): void {
+    // Host frames for what comes home, the first page's before all others.
+    if (this.targets === 'host') this.hostFrames!.give(this.words, this.space ? this.vpn : undefined, this.first);
+    else if (this.targets === 'plan') this.allocate!(this);
+  }
 
   /** A huge page that goes to small frames is split now, while nobody can touch it. */
   private split(): void {
@@ -543,7 +549,7 @@ export class Migration implements Step {
       return;
     }
     const host = this.platform.host.name;
-    if (this.allocate === nothing) this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
+    if (this.targets === 'given') this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
     else this.count(this.node, host, 'toHost', this.copied, this.cleared, this.refused);
   }
 
@@ -581,6 +587,3 @@ export class Migration implements Step {
     });
   }
 }
-
-/** Targets are there already. */
-function nothing(): void {}

@@ -107,14 +107,34 @@ export class Invalidation implements InvalidateEvent {
   }
 }
 
+/** The wait for the end of the invalidations of a set. */
+class Idleness implements Waitable {
+  readonly label: string;
+  readonly waiters = new WaitQueue();
+  private readonly set: NotifierSet;
+
+  constructor(set: NotifierSet, label: string) {
+    this.set = set;
+    this.label = `the end of the invalidations of ${label}`;
+  }
+
+  enqueue(run: Run): boolean {
+    if (!this.set.isInvalidating) return false;
+    this.waiters.add(run);
+    return true;
+  }
+
+  leave(run: Run): void {
+    this.waiters.leave(run);
+  }
+}
+
 /** The subscriptions of one address space. */
 export class NotifierSet {
-  /** For a step that was told 'wait': the end of the last running invalidation. */
-  readonly idle: Waitable;
+  private readonly ending: Idleness;
   private readonly label: string;
   private readonly warn: (message: string, notifier: IntervalNotifier) => void;
   private readonly tree = new IntervalTree<IntervalNotifier>();
-  private readonly waiters = new WaitQueue();
   /** Subscriptions to put in and take out at the last end: the tree does not change while a walk may be under way. */
   private readonly deferred: IntervalNotifier[] = [];
   private current = 2;
@@ -131,16 +151,12 @@ export class NotifierSet {
   constructor({ label, warn }: { label: string; warn: (message: string, notifier: IntervalNotifier) => void }) {
     this.label = label;
     this.warn = warn;
-    const { waiters } = this;
-    this.idle = {
-      label: `the end of the invalidations of ${label}`,
-      enqueue: (run) => {
-        if (!this.isInvalidating) return false;
-        waiters.add(run);
-        return true;
-      },
-      leave: (run) => waiters.leave(run),
-    };
+    this.ending = new Idleness(this, label);
+  }
+
+  /** For a step that was told 'wait': the end of the last running invalidation. */
+  get idle(): Waitable {
+    return this.ending;
   }
 
   /** Even: idle. Odd: some subscribed range is being invalidated. Starts at 2. */
@@ -242,7 +258,7 @@ export class NotifierSet {
       else this.part(notifier);
     }
     this.deferred.length = 0;
-    this.waiters.wakeAll();
+    this.ending.waiters.wakeAll();
   }
 
   /**

@@ -6,6 +6,8 @@ import * as L from '../../assembly/layout.ts';
 import { type Core } from '../core/abi.ts';
 import { Events } from '../events.ts';
 import { fail } from '../errors.ts';
+import { Lock } from '../step/lock.ts';
+import { method } from '../step/method.ts';
 import { Scheduler } from '../step/runner.ts';
 import { TicketBook } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -20,10 +22,12 @@ export const ZERO_FRAMES: number = 2 ** L.HUGE_ORDER;
 export class Platform {
   readonly core: Core;
   readonly nodes: Nodes;
-  readonly events: Events = new Events((error) => this.stray.push(error));
+  readonly events: Events = new Events(method<Platform, 'addStray'>(this, 'addStray'));
   readonly tickets: TicketBook = new TicketBook();
   readonly scheduler: Scheduler;
   readonly pageLocks: PageLocks;
+  /** The lock of its one area for the accesses of a job. */
+  readonly jobLock: Lock = new Lock('job', 0);
   /** Errors that had no caller: bugs of steps, failures of operations that were left parked. */
   readonly stray: unknown[] = [];
   readonly host: Node;
@@ -37,12 +41,22 @@ export class Platform {
   constructor(core: Core, dramFrames: number, checked: boolean, framesMax?: number) {
     this.core = core;
     this.nodes = new Nodes(core, framesMax);
-    this.scheduler = new Scheduler({ checked, report: (error) => this.stray.push(error) });
+    this.scheduler = new Scheduler({ checked, report: method<Platform, 'addStray'>(this, 'addStray') });
     this.pageLocks = new PageLocks(core);
     // The page of zeros, and the huge one of which it is the first, stand on a node of their own: they are nobody's, and counted nowhere. Their bytes are never written.
     const zero = this.nodes.add({ name: 'zero', kind: 'host', frames: ZERO_FRAMES, bytesIn: 'backed', allocator: 'driver', owner: 0 });
     core.setHeader(L.H_ZERO_FRAME, zero.base);
     this.host = this.nodes.add({ name: 'dram', kind: 'host', frames: dramFrames, bytesIn: 'backed', allocator: 'core', owner: 0 });
+  }
+
+  /** Keeps an error that has no caller. */
+  addStray(error: unknown): void {
+    this.stray.push(error);
+  }
+
+  /** Keeps a warning of the notifiers: a driver's bug that is passed over. */
+  warn(message: string): void {
+    this.stray.push(new Error(message));
   }
 
   get open(): boolean {

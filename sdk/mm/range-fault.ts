@@ -59,11 +59,18 @@ export interface RangeRequest {
   readonly vpn: number;
   readonly pages: number;
   /**
-   * What page `i` asks for: 0 (look only), HMM_VALID, or HMM_VALID | HMM_WRITE (as an unsigned number). The sticky bits of a DMA mapping (HMM_DMA_MAPPED and its like) come back in the answer.
+   * What every page asks for, or a function of page `i`: 0 (look only), HMM_VALID, or HMM_VALID | HMM_WRITE (as an unsigned number). The sticky bits of a DMA mapping (HMM_DMA_MAPPED and its like) come back in the answer.
    */
-  readonly request: (i: number) => number;
+  readonly request: number | ((i: number) => number);
+  /** With a number as `request`: the only page that asks for it; the others are looked at. Default: all pages ask. */
+  readonly only?: number;
   /** Whose device-private pages count as readable: device index + 1. */
   readonly owner: number;
+}
+
+function asks({ request, only }: RangeRequest, i: number): number {
+  if (typeof request !== 'number') return request(i);
+  return only === undefined || only === i ? request : 0;
 }
 
 /**
@@ -139,7 +146,7 @@ export class RangeFault implements Step {
 
   /** What page `i` still lacks; an ERROR page gets its word here. */
   private need(i: number): 'nothing' | 'read' | 'write' | 'fault' | 'permission' {
-    const request = this.asked.request(i) >>> 0;
+    const request = asks(this.asked, i) >>> 0;
     if (request & STICKY) this.words[i * 2 + 1]! |= request & STICKY;
     const asksFault = request >= HMM_VALID;
     const asksWrite = asksFault && (request & HMM_WRITE) !== 0;

@@ -268,7 +268,16 @@ export class Run {
 }
 
 /** What a run without work runs. */
-const IDLE: Step = { name: 'idle', next: () => DONE };
+class Idle implements Step {
+  readonly name = 'idle';
+
+  next(): Progress {
+    return DONE;
+  }
+}
+
+/** @internal The step of every run without work: there is one. */
+export const IDLE: Step = new Idle();
 
 /** Runs waiting for one event that lets all of them go on, in the order of their coming. */
 export class WaitQueue {

@@ -27,13 +27,17 @@ export class Ticket implements Waitable {
   private result: TicketState = 'pending';
   private why = '';
   private readonly waiters = new WaitQueue();
-  private readonly closed: (ticket: Ticket) => void;
+  private readonly book: TicketBook;
 
-  constructor(id: number, what: string, closed: (ticket: Ticket) => void) {
+  constructor(id: number, what: string, book: TicketBook) {
     this.id = id;
     this.label = `ticket ${id} (${what})`;
-    this.closed = closed;
-    Object.defineProperty(this, BRAND, { value: true });
+    this.book = book;
+  }
+
+  // How `isTicket` knows one, also one that a saved machine had.
+  static {
+    Object.defineProperty(Ticket.prototype, BRAND, { value: true });
   }
 
   get state(): TicketState {
@@ -69,7 +73,7 @@ export class Ticket implements Waitable {
     if (this.result !== 'pending') throw fail('EINVAL', 'ticket', this.label, `is already ${this.result}`);
     this.result = result;
     this.why = why;
-    this.closed(this);
+    this.book.forget(this);
     this.waiters.wakeAll();
   }
 }
@@ -84,9 +88,14 @@ export class TicketBook {
     if (this.tickets.size >= TICKETS_MAX) throw fail('ENOMEM', 'open tickets', this.tickets.size, 'is the limit');
     do this.last = (this.last % TICKETS_MAX) + 1;
     while (this.tickets.has(this.last));
-    const ticket = new Ticket(this.last, what, (closed) => this.tickets.delete(closed.id));
+    const ticket = new Ticket(this.last, what, this);
     this.tickets.set(ticket.id, ticket);
     return ticket;
+  }
+
+  /** @internal A ticket has been closed. */
+  forget(ticket: Ticket): void {
+    this.tickets.delete(ticket.id);
   }
 
   /** The open ticket with this id. */

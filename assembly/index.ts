@@ -32,6 +32,7 @@ export {
 export { lookupBatch, lookupDependent } from './lookup';
 export { snapshotNative, snapshotHmm } from './snapshot';
 export { snapshotExtents } from './extents';
+export { tableHarvest, tableMark } from './harvest';
 export { mapZero, mapFresh, mapReuse, zap, zapLazy, reprotect } from './space';
 export { splitHuge, mapHuge, mapHugetlb, collapseHuge } from './huge';
 export { canReuse, mapCopy, mapFrame, mapSpecial, mapShared, mapOwn, frameClean } from './cow';

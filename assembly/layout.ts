@@ -433,6 +433,8 @@ export const LIST_MAX = 16384;
 export const AREA_EXTENTS = AREA_LIST + LIST_MAX * 4;
 /** vpn low, vpn high | flags, pages, frame. */
 export const EXTENT_BYTES = 16;
+/** Offset of the first page, pages, ENTRY_ACCESSED | ENTRY_DIRTY: a run of `tableHarvest`. */
+export const HARVEST_BYTES = 12;
 /** u32 list: driver-owned frames freed by the last call. */
 export const AREA_FREED = AREA_EXTENTS + WORDS_MAX * EXTENT_BYTES;
 export const FREED_MAX = 16384;

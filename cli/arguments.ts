@@ -87,9 +87,14 @@ export function parseArguments(words: readonly string[], known: readonly OptionD
 
 /** "unknown option --vrma: did you mean --vram?" */
 export function unknown(what: string, given: string, known: readonly string[], command: string): string {
+  const near = nearest(given, known);
+  return `unknown ${what} ${given}: ${near === undefined ? `${command} --help lists what there is` : `did you mean ${near}?`}`;
+}
+
+/** The name that was probably meant; undefined when none is like it. */
+export function nearest(given: string, known: readonly string[]): string | undefined {
   const near = known.map((name) => ({ name, edits: distance(given, name) })).sort((a, b) => a.edits - b.edits)[0];
-  const hint = near && near.edits <= Math.max(2, given.length / 3) ? `did you mean ${near.name}?` : `${command} --help lists what there is`;
-  return `unknown ${what} ${given}: ${hint}`;
+  return near && near.edits <= Math.max(2, given.length / 3) ? near.name : undefined;
 }
 
 /** Insertions, deletions and replacements that turn one word into the other. */

@@ -1,4 +1,4 @@
-/** The device of a replay: a built-in one by name, or a module whose default export was made with `defineDriver`. */
+/** Drivers that a command line names: a shipped one by name, or a module whose default export was made with `defineDriver`. */
 import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -6,6 +6,7 @@ import { isFarfaultError } from 'farfault';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import { type Driver, type DriverFactory, isDriverFactory } from 'farfault/gmem';
+import type { Expectations } from 'farfault/testing';
 import { unknown } from './arguments.ts';
 import { oneLine, UsageError } from './fail.ts';
 
@@ -17,13 +18,17 @@ export interface DeviceOptions {
   readonly granule: number;
 }
 
-/** Names without a file. */
-export const BUILT_IN: readonly string[] = ['nouveau', 'mirror'];
+/** Those of a replay, named by `--device`. */
+const REPLAYED: DriverSource = {
+  prefix: '--device ',
+  command: 'farfault replay',
+  builtIn: { nouveau: { factory: nouveau }, mirror: { factory: mirror } },
+};
 
 /** The driver that `--device` names. Throws UsageError when there is none, or when it refuses the options. */
 export async function makeDriver(device: string, { vram, granule }: DeviceOptions): Promise<Driver> {
   if (device === 'mirror' && vram !== undefined) throw new UsageError('--vram means nothing to mirror, which has no memory of its own');
-  const factory = await findFactory(device);
+  const { factory } = await findDriver(device, REPLAYED);
   try {
     return factory({ granule, ...(vram === undefined ? {} : { vram }) });
   } catch (error) {
@@ -32,26 +37,50 @@ export async function makeDriver(device: string, { vram, granule }: DeviceOption
   }
 }
 
-async function findFactory(device: string): Promise<DriverFactory<object>> {
-  if (device === 'nouveau') return nouveau;
-  if (device === 'mirror') return mirror;
-  if (!/^(?:\.{0,2}[\\/]|[a-zA-Z]:[\\/])|\.[cm]?[jt]s$/.test(device)) {
-    throw new UsageError(
-      `${unknown('device', device, BUILT_IN, 'farfault replay')} (${BUILT_IN.join(', ')}, or a path such as ./my-device.js)`,
-    );
+/** What a driver module exports. */
+export interface DriverModule {
+  /** By default. */
+  readonly factory: DriverFactory<object>;
+  /** As `expectations`: what its author says about it when it is graded. */
+  readonly expectations?: Expectations | undefined;
+}
+
+/** Where a command takes drivers from. */
+export interface DriverSource {
+  /** What stands before the driver in a sentence: the option that names it, or nothing. */
+  readonly prefix: string;
+  /** Whose `--help` says more. */
+  readonly command: string;
+  /** Those without a file, by name. */
+  readonly builtIn: Readonly<Record<string, DriverModule>>;
+}
+
+/** The driver with this name, or in the module at this path. Throws UsageError when there is none. */
+export async function findDriver(driver: string, { prefix, command, builtIn }: DriverSource): Promise<DriverModule> {
+  if (Object.hasOwn(builtIn, driver)) return builtIn[driver]!;
+  const shown = `${prefix}${driver}`;
+  const names = Object.keys(builtIn);
+  if (!/^(?:\.{0,2}[\\/]|[a-zA-Z]:[\\/])|\.[cm]?[jt]s$/.test(driver)) {
+    const what = prefix === '' ? 'driver' : 'device';
+    throw new UsageError(`${unknown(what, driver, names, command)} (${names.join(', ')}, or a path such as ./my-${what}.js)`);
   }
-  const path = resolve(device);
-  if (!existsSync(path)) throw new UsageError(`--device ${device} does not exist`);
-  if (statSync(path).isDirectory()) throw new UsageError(`--device ${device} is a directory: name the module in it`);
-  let module: { readonly default?: unknown };
+  const path = resolve(driver);
+  if (!existsSync(path)) throw new UsageError(`${shown} does not exist`);
+  if (statSync(path).isDirectory()) throw new UsageError(`${shown} is a directory: name the module in it`);
+  let module: { readonly default?: unknown; readonly expectations?: unknown };
   try {
-    module = (await import(pathToFileURL(path).href)) as { readonly default?: unknown };
+    module = (await import(pathToFileURL(path).href)) as typeof module;
   } catch (error) {
-    throw new UsageError(`--device ${device} cannot be loaded: ${oneLine(error)}`, { cause: error });
+    if ((error as { code?: unknown } | null)?.code === 'ERR_UNKNOWN_FILE_EXTENSION' && /ts$/.test(path))
+      throw new UsageError(`${shown} is TypeScript, which Node ${process.versions.node} does not load: compile it to JavaScript`, {
+        cause: error,
+      });
+    throw new UsageError(`${shown} cannot be loaded: ${oneLine(error)}`, { cause: error });
   }
-  if (module.default === undefined)
-    throw new UsageError(`--device ${device} has no default export: a driver module exports defineDriver(...) by default`);
-  if (!isDriverFactory(module.default))
-    throw new UsageError(`--device ${device} exports by default something that was not made with defineDriver`);
-  return module.default;
+  const { default: factory, expectations } = module;
+  if (factory === undefined) throw new UsageError(`${shown} has no default export: a driver module exports defineDriver(...) by default`);
+  if (!isDriverFactory(factory)) throw new UsageError(`${shown} exports by default something that was not made with defineDriver`);
+  if (expectations !== undefined && (typeof expectations !== 'object' || expectations === null || Array.isArray(expectations)))
+    throw new UsageError(`${shown} exports expectations that are not an object`);
+  return { factory, expectations: expectations as Expectations | undefined };
 }

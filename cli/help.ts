@@ -1,5 +1,6 @@
 /** What `--help` prints. */
 import type { OptionDescription } from './arguments.ts';
+import { GRADE_OPTIONS } from './grade.ts';
 import { MACHINE_OPTIONS, REPLAY_OPTIONS } from './replay.ts';
 
 export const HELP = `farfault: a user-space machine with the semantics of Linux heterogeneous memory management
@@ -7,10 +8,12 @@ export const HELP = `farfault: a user-space machine with the semantics of Linux 
 Usage:
   farfault replay <trace | -> [options]    replay a recorded program through a device
   farfault examples [options]              replay the three recorded workloads of the repository
+  farfault new-driver <name> [dir]         write a small package: a driver, its test
+  farfault grade <driver> [options]        run a driver through the driver contract
   farfault <command> --help                options, and the rules that the numbers depend on
   farfault --version
 
-Exit codes: 0 done, 1 the trace or a file is missing or broken, 2 the command line is wrong, 130 Ctrl-C.
+Exit codes: 0 done, 1 the trace or a file is missing or broken, or a driver fails a case, 2 the command line is wrong, 130 Ctrl-C.
 FARFAULT_DEBUG=1 prints stack traces.`;
 
 export const REPLAY_HELP = `farfault replay <trace | -> [options]
@@ -60,6 +63,42 @@ Options:
 ${listed(MACHINE_OPTIONS)}
 
 Their working set is about 2 MiB: try --vram 1MiB. The rules behind the numbers: farfault replay --help.`;
+
+export const GRADE_HELP = `farfault grade <driver> [options]
+
+Runs a driver through the driver contract: rules that hold for every driver, each a case on a machine of its
+own. Prints a line a case: passed, failed, or not applicable and why. For a failure, the rule, what was seen,
+the state before and after (a letter a page), the calls of the driver around it, and the command that
+replays it.
+
+The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of nouveau, mirror,
+dmirror. What its author says about it is an export of the same module, called expectations, all optional:
+  export const expectations = {
+    options: { vram: 262144 },                     made with these in each case: small memories, short tests
+    machine: { dram: 67108864 },                   sizes of the machine
+    settle: (driver) => { ... },                   lets the device go on, when time alone does not
+    notApplicable: { 'name of a case': 'why' },    cases that do not fit this device
+    exercise: async (bench) => { ... },            what this device in particular must do
+    seed: 1,
+  };
+
+Options:
+${listed(GRADE_OPTIONS)}
+
+Exit codes: 0 all passed, 1 a case failed, 2 the command line is wrong or the driver cannot be loaded,
+130 Ctrl-C.`;
+
+export const NEW_DRIVER_HELP = `farfault new-driver <name> [dir]
+
+Writes a small package: a driver with a page table and memory of its own, and the test that runs it through
+the driver contract. It passes as written; make it your device step by step.
+
+  name   names the device and its memory: 1 to 32 lower-case letters, digits or -, a letter first
+  dir    where it goes; default ./<name>. Folders that do not exist are made.
+
+Nothing is overwritten: where one of its files exists already, nothing is written at all.
+
+Exit codes: 0 done, 1 a file exists already or cannot be written, 2 the command line is wrong.`;
 
 function listed(options: readonly OptionDescription[]): string {
   return options

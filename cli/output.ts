@@ -1,5 +1,5 @@
 /** Where results go: standard output, or a file that appears only when it is complete. */
-import { accessSync, closeSync, constants, openSync, realpathSync, renameSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { accessSync, closeSync, constants, openSync, realpathSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DataError, fileError } from './fail.ts';
 
@@ -10,9 +10,11 @@ export function print(text: string): Promise<void> {
   });
 }
 
-/** A file that is to be written once, at the end. */
+/** A file that is to be written. */
 export interface Target {
-  /** Puts the file in place, all at once. */
+  /** Writes a part of it, which nobody sees before `commit`. */
+  write(text: string): void;
+  /** Writes the last part, and puts the file in place, all at once. */
   commit(text: string): void;
   /** Leaves everything as it was. Twice, or after `commit`, is fine. */
   abandon(): void;
@@ -36,16 +38,32 @@ export function openTarget(path: string): Target {
 }
 
 function openDevice(path: string): Target {
-  return {
-    commit(text) {
-      try {
-        writeFileSync(path, text);
-      } catch (error) {
-        throw fileError(error, path);
-      }
-    },
-    abandon: () => undefined,
+  let file: number | undefined;
+  const abandon = (): void => {
+    if (file !== undefined) closeSync(file);
+    file = undefined;
   };
+  const write = (text: string): void => {
+    try {
+      file ??= openSync(path, 'w');
+      writeAll(file, text);
+    } catch (error) {
+      throw fileError(error, path);
+    }
+  };
+  return {
+    write,
+    commit(text) {
+      write(text);
+      abandon();
+    },
+    abandon,
+  };
+}
+
+function writeAll(file: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
 }
 
 /** `path` is the file, `shown` what the user called it. */
@@ -63,10 +81,16 @@ function openBeside(path: string, shown: string): Target {
   // Whatever ends the process: nothing half-written stays.
   process.once('exit', abandon);
   return {
+    write(text) {
+      try {
+        writeAll(file, text);
+      } catch (error) {
+        throw fileError(error, shown);
+      }
+    },
     commit(text) {
       try {
-        const bytes = Buffer.from(text);
-        for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
+        writeAll(file, text);
         renameSync(aside, path);
       } catch (error) {
         throw fileError(error, shown);

@@ -1,4 +1,4 @@
-/** A bar on a terminal; nothing anywhere else. */
+/** A bar, or a line, on a terminal; nothing anywhere else. */
 import { Presets, SingleBar } from 'cli-progress';
 
 export interface Progress {
@@ -24,4 +24,22 @@ export function showProgress(name: string, totalBytes: number | undefined): Prog
   // Whatever ends the process: the cursor comes back.
   process.once('exit', stop);
   return { update: (bytes) => bar.update(Math.min(bytes, totalBytes)), stop };
+}
+
+/** Which of several steps is being done. */
+export interface Steps {
+  begin(name: string): void;
+  /** Removes the line. */
+  stop(): void;
+}
+
+/** Shows the step that is being done, on standard error when that is a terminal. */
+export function showSteps(count: number): Steps {
+  const { stderr } = process;
+  if (!stderr.isTTY) return { begin: () => undefined, stop: () => undefined };
+  let step = 0;
+  return {
+    begin: (name) => void stderr.write(`\r\x1b[K${`${++step} of ${count}: ${name}`.slice(0, stderr.columns - 1)}`),
+    stop: () => void stderr.write('\r\x1b[K'),
+  };
 }

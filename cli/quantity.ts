@@ -54,3 +54,12 @@ export function printBytes(bytes: number): string {
   }
   return `${bytes} bytes`;
 }
+
+/** A value of a driver's option: a number, a size such as 16MiB in bytes, `true`, `false`; everything else is text. */
+export function parseValue(text: string): number | boolean | string {
+  if (text === 'true' || text === 'false') return text === 'true';
+  if (/^-?[0-9]+(?:\.[0-9]+)?$/.test(text)) return Number(text);
+  const [, digits, unit = ''] = /^([0-9]+(?:\.[0-9]+)?)([a-zA-Z]+)$/.exec(text) ?? [];
+  const scale = UNITS[unit.toLowerCase()];
+  return digits === undefined || scale === undefined ? text : Number(digits) * scale;
+}

@@ -18,7 +18,7 @@ import {
 import { type Arguments, type OptionDescription, parseArguments } from './arguments.ts';
 import { makeDriver } from './device.ts';
 import { DataError, fileError, oneLine, UsageError } from './fail.ts';
-import { openTarget, print } from './output.ts';
+import { openTarget, print, type Target } from './output.ts';
 import { showProgress } from './progress.ts';
 import { parseBytes, parseCount, parseGranule, printBytes } from './quantity.ts';
 
@@ -81,6 +81,16 @@ export const REPLAY_OPTIONS: readonly OptionDescription[] = [
     value: '[file]',
     help: ['Write the numbers as JSON to a file, beside the table; without a file to', 'standard output, instead of the table.'],
   },
+  {
+    name: 'timeline',
+    takes: 'one',
+    value: 'file.json',
+    help: [
+      'Write what happens, in modelled time, to a file that ui.perfetto.dev opens: lanes,',
+      'fault batches, CPU faults, copies, invalidations, frames in use. A file that is',
+      'there already is replaced, as by --json.',
+    ],
+  },
 ];
 
 /** Runs the command with the words that follow its name. */
@@ -96,14 +106,23 @@ export async function replay(words: readonly string[]): Promise<void> {
   const source = await openTrace(trace);
   try {
     const ranges = offload.length > 0 || trace === '-' ? offload : readSidecar(`${trace}.json`);
-    if (json?.[0] !== undefined && resolve(json[0]) === resolve(trace)) throw new UsageError(`--json ${json[0]} would overwrite the trace`);
+    const line = parsed.options.get('timeline')?.[0];
+    for (const [option, file] of [['json', json?.[0]] as const, ['timeline', line] as const])
+      if (file !== undefined && resolve(file) === resolve(trace)) throw new UsageError(`--${option} ${file} would overwrite the trace`);
+    if (line !== undefined && json?.[0] !== undefined && resolve(line) === resolve(json[0]))
+      throw new UsageError(`--timeline ${line} is the file of --json`);
     const target = json?.[0] === undefined ? undefined : openTarget(json[0]);
+    let drawn: Target | undefined;
     try {
-      const report = await runReplay(source, { ...setup, offload: ranges });
+      drawn = line === undefined ? undefined : openTarget(line);
+      const timeline = drawn && { timeline: (text: string) => drawn!.write(text) };
+      const report = await runReplay(source, { ...setup, offload: ranges, ...timeline });
       const text = JSON.stringify(report, undefined, 2);
+      drawn?.commit('');
       target?.commit(`${text}\n`);
       await print(json && !target ? text : formatReport(report));
     } finally {
+      drawn?.abandon();
       target?.abandon();
     }
   } finally {
@@ -187,7 +206,10 @@ export async function openTrace(path: string): Promise<OpenTrace> {
 const READ_BYTES = 256 * 1024;
 
 /** Replays one trace, with a bar where somebody sees it. Throws UsageError when the machine does not fit. */
-export async function runReplay(trace: OpenTrace, setup: Setup & { readonly offload: readonly OffloadRange[] }): Promise<ReplayReport> {
+export async function runReplay(
+  trace: OpenTrace,
+  setup: Setup & { readonly offload: readonly OffloadRange[]; readonly timeline?: (text: string) => void },
+): Promise<ReplayReport> {
   const progress = showProgress(trace.name, trace.totalBytes);
   try {
     return await replayTrace(trace.bytes, {

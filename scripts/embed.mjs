@@ -5,12 +5,13 @@
  * Also holds both to the rule that the core keeps no state of its own: a second instance over the same memory must not reset anything.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 const root = new URL('../', import.meta.url);
 const path = (name) => new URL(name, root).pathname;
 
+const sources = sourcesHash();
 const release = readFileSync(path('build/core.wasm'));
 const debug = readFileSync(path('build/core.debug.wasm'));
 
@@ -18,6 +19,18 @@ checkRelease(release);
 checkDebug(debug);
 embed(release, 'sdk/core/core-wasm.ts', 'build/core.wasm');
 embed(debug, 'build/core-wasm.debug.ts', 'build/core.debug.wasm');
+
+/** Everything that the state of a machine is shaped by: a saved one is read by the very same. */
+function sourcesHash() {
+  const hash = createHash('sha256');
+  for (const folder of ['assembly', 'sdk']) {
+    const files = readdirSync(path(folder), { recursive: true }).map(String);
+    for (const file of files.filter((name) => name.endsWith('.ts') && !name.endsWith('core-wasm.ts')).sort()) {
+      hash.update(file.replaceAll('\\', '/')).update(readFileSync(path(`${folder}/${file}`)));
+    }
+  }
+  return hash.digest('hex').slice(0, 16);
+}
 
 function embed(bytes, target, source) {
   const hash = createHash('sha256').update(bytes).digest('hex').slice(0, 16);
@@ -29,6 +42,9 @@ export const CORE_WASM: string =
 
 /** First half of the SHA-256 of those bytes. */
 export const CORE_HASH: string = '${hash}';
+
+/** First half of the SHA-256 of the sources that it was built with, the SDK's among them. */
+export const SOURCES_HASH: string = '${sources}';
 `;
   mkdirSync(dirname(path(target)), { recursive: true });
   // Written aside and moved into place: a reader sees the old file or the new one, never half of one.

@@ -8,11 +8,14 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildIfStale, requireTools } from './build-if-stale.mjs';
+import { saveWorld } from './save-world.mjs';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 
 requireTools(['vitest', 'typescript'], 'run the tests');
 buildIfStale();
+// One machine is saved here and restored in the tests: in other processes, and in a browser.
+await saveWorld();
 
 const browser = findBrowser();
 if (!browser && process.env['FARFAULT_BROWSER'] === 'required') {

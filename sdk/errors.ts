@@ -65,24 +65,65 @@ export function fail(code: ErrorCode, argument: string, value: unknown, rule: st
   return new FarfaultError(code, argument, value, rule);
 }
 
-/** A value as an error message shows it: numbers that may be addresses in hex, text in quotes, never more than a line. */
+const TEXT_MAX = 80;
+
+/** A value as an error message shows it: numbers that may be addresses in hex, text in quotes, never more than a line. It asks nothing of the value that could throw. */
 export function printed(value: unknown): string {
   switch (typeof value) {
     case 'number':
-      return Number.isInteger(value) && value >= 4096 ? `0x${value.toString(16)}` : String(value);
+      if (Object.is(value, -0)) return '-0';
+      return Number.isInteger(value) && value >= 4096 && value <= 2 ** 64 ? `0x${value.toString(16)}` : String(value);
     case 'string':
-      return JSON.stringify(value.length > 80 ? `${value.slice(0, 77)}...` : value);
+      return JSON.stringify(shortened(value));
     case 'bigint':
-      return `${value}n`;
+      return shortened(`${value}n`);
+    case 'symbol':
+      return shortened(oneLine(String(value)));
     case 'function':
-      return `function ${value.name || '(anonymous)'}`;
+      return `function ${nameOf(value) || '(anonymous)'}`;
     case 'object': {
       if (value === null) return 'null';
-      if (Array.isArray(value)) return `an array of ${value.length}`;
-      const name = (value as { constructor?: { name?: string } }).constructor?.name;
+      const length = lengthOf(value);
+      if (length !== undefined) return `an array of ${length}`;
+      const name = nameOf(classOf(value));
       return name && name !== 'Object' ? `a ${name}` : 'an object';
     }
     default:
       return String(value);
+  }
+}
+
+function shortened(text: string): string {
+  return text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX - 3)}...` : text;
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ');
+}
+
+/** Length of an array; undefined for whatever is none, or does not say. */
+function lengthOf(value: object): number | undefined {
+  try {
+    return Array.isArray(value) ? value.length : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function classOf(value: object): unknown {
+  try {
+    return (value as { readonly constructor?: unknown }).constructor;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The name of a function, if it has one that can be shown. */
+function nameOf(value: unknown): string {
+  try {
+    const name: unknown = typeof value === 'function' ? value.name : '';
+    return typeof name === 'string' ? shortened(oneLine(name)) : '';
+  } catch {
+    return '';
   }
 }

@@ -2,6 +2,7 @@
  * What happens in a machine, as records of a closed union, and the counters that are those records folded.
  * Free when nobody listens: a record is built only for a listener, counters are plain numbers. Ground floor: imports nothing above.
  */
+import { fail } from './errors.ts';
 
 /** Why a CPU fault was raised, by what the home entry said. */
 export type CpuFaultCause =
@@ -24,6 +25,19 @@ export type CpuFaultCause =
   /** The page is a device's for its atomics: the device loses it. */
   | 'exclusive';
 
+/** Why an access was not, and will not be, done. */
+export type FatalReason =
+  /** No VMA there. */
+  | 'no mapping'
+  /** The VMA does not allow it. */
+  | 'permission'
+  /** No frame, table page or record is to be had. */
+  | 'no memory'
+  /** The bytes cannot be had: past the end of a file, held elsewhere, lost. */
+  | 'bus error'
+  /** The page is served again and again, and taken away each time. */
+  | 'no progress';
+
 /** Why pages moved. */
 export type MigrationCause =
   /** A device fault. */
@@ -32,7 +46,7 @@ export type MigrationCause =
   | 'home'
   /** A device ran out of frames. */
   | 'evict'
-  /** The program asked: `space.migrate`. */
+  /** The program asked: `context.migrate`, `madvise(collapse)`. */
   | 'user'
   /** The device went away: detach, close. */
   | 'detach'
@@ -47,15 +61,104 @@ export type MigrationCause =
 export type InvalidationReason =
   'UNMAP' | 'CLEAR' | 'PROTECTION_VMA' | 'PROTECTION_PAGE' | 'SOFT_DIRTY' | 'RELEASE' | 'MIGRATE' | 'EXCLUSIVE';
 
-/** One thing that happened. Page numbers are VPNs; `tick` counts events since the machine was made. */
+/** What was going on when they were: a verb of the program, a fault, or a migration and its cause. */
+export type InvalidationCause =
+  | 'munmap'
+  | 'mremap'
+  | 'mprotect'
+  | 'dontneed'
+  | 'free'
+  | 'collapse'
+  | 'fork'
+  | 'truncate'
+  | 'write-back'
+  | 'exit'
+  /** A CPU fault that gives a page a frame of its own. */
+  | 'cow'
+  /** A page becomes a device's for its atomics, or stops to be. */
+  | 'exclusive'
+  | 'revoke'
+  | `migration: ${MigrationCause}`
+  /** Announced by somebody who does not say. */
+  | 'unknown';
+
+/** What a migration announces. */
+export const MIGRATING: Readonly<Record<MigrationCause, InvalidationCause>> = {
+  fault: 'migration: fault',
+  home: 'migration: home',
+  evict: 'migration: evict',
+  user: 'migration: user',
+  detach: 'migration: detach',
+  pin: 'migration: pin',
+  fork: 'migration: fork',
+  unplug: 'migration: unplug',
+};
+
+/** Why a device uses a page where it is, though it has memory of its own. */
+export type RemoteMapCause =
+  /** Pages of this sort do not move: files, shared memory, hugetlb, a page that others map too. */
+  | 'policy'
+  /** It is on coherent memory of another device. */
+  | 'coherence'
+  /** It did not move: somebody holds it, or had it just then. */
+  | 'pinned'
+  /** Its copy failed. */
+  | 'copy failed'
+  /** The device's memory is full, and its eviction made no room. */
+  | 'eviction'
+  /** The device's memory is full of what may not be evicted. */
+  | 'out of memory';
+
+/** Why stalled lanes try again. */
+export type ReplayCause =
+  /** Their batch has served pages. */
+  | 'batch served'
+  /** It has served none, and given accesses up. */
+  | 'batch cancelled'
+  /** It has put everything off. */
+  | 'batch deferred';
+
+/** What made pages, or the promise of them, go. */
+export type UnmapCause = 'munmap' | 'mremap' | 'dontneed' | 'free' | 'truncate' | 'exit';
+
+/** Why huge pages became small ones. */
+export type SplitCause = 'munmap' | 'mprotect' | 'madvise' | 'mremap' | 'fork' | 'fault' | 'exclusive' | 'migration';
+
+/** Who took an exclusive page back. */
+export type RevokeCause = 'fault' | 'fork' | 'collapse' | 'detach' | 'unplug';
+
+/** Why a page got a copy of its own. */
+export type CopyCause =
+  /** Somebody wrote to it. */
+  | 'write'
+  /** Somebody pins it. */
+  | 'unshare'
+  /** It was pinned when its space was forked: the child gets its copy at once. */
+  | 'fork';
+
+/** Pages of one space, one after the other. */
+export interface PageRun {
+  readonly space: number;
+  readonly vpn: number;
+  readonly pages: number;
+}
+
+/**
+ * One thing that happened. `space` is `space.id`, `device` a device's name, `from`, `to` and `node` names of nodes; page numbers are VPNs. `tick` counts the records that were made: their order, not time.
+ * What each one means, and what NVIDIA's tools call it: docs/events.md.
+ */
 export type MachineEvent =
+  // ------------------------------------------------------------------------------------------------------------- faults
   | {
       readonly type: 'fault.cpu';
       readonly tick: number;
       readonly space: number;
       readonly vpn: number;
+      /** Of the huge page around it that appears; else 1. */
+      readonly pages: number;
       readonly write: boolean;
       readonly cause: CpuFaultCause;
+      /** Served on behalf of a device, and not counted among the CPU's. */
       readonly forDevice: boolean;
     }
   | {
@@ -73,7 +176,54 @@ export type MachineEvent =
       readonly space: number;
       readonly device: string;
       readonly vpn: number;
-      readonly reason: 'no mapping' | 'permission';
+      readonly write: boolean;
+      readonly lane: number;
+      readonly reason: FatalReason & ('no mapping' | 'permission');
+    }
+  | {
+      readonly type: 'fault.fatal';
+      readonly tick: number;
+      readonly space: number;
+      /** Whose access it was; undefined: the CPU's. */
+      readonly device: string | undefined;
+      readonly vpn: number;
+      readonly write: boolean;
+      readonly reason: FatalReason;
+    }
+  // ------------------------------------------------------------------------------------------------------------- jobs and batches
+  | {
+      readonly type: 'job.begun';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly accesses: number;
+      readonly lanes: number;
+    }
+  | {
+      readonly type: 'job.ended';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly executed: number;
+      readonly cancelled: number;
+      readonly rounds: number;
+      /** False: it was broken off. */
+      readonly done: boolean;
+    }
+  | {
+      readonly type: 'buffer.overflowed';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      /** Records that found no room. */
+      readonly lost: number;
+    }
+  | {
+      readonly type: 'batch.begun';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly records: number;
     }
   | {
       readonly type: 'batch.served';
@@ -86,18 +236,100 @@ export type MachineEvent =
       readonly overflow: number;
     }
   | {
-      readonly type: 'pages.migrated';
+      readonly type: 'lanes.replayed';
       readonly tick: number;
       readonly space: number;
+      readonly device: string;
+      readonly lanes: number;
+      /** Of the job, from 2 on. */
+      readonly round: number;
+      readonly cause: ReplayCause;
+    }
+  // ------------------------------------------------------------------------------------------------------------- pages that move
+  | {
+      readonly type: 'pages.migrated';
+      readonly tick: number;
+      /** -1: by frame, whoever maps them. */
+      readonly space: number;
+      /** First page of the range that was looked at. */
       readonly vpn: number;
       readonly from: string;
       readonly to: string;
+      readonly way: 'toDevice' | 'toHost';
+      /** Copied, and their bytes. */
       readonly pages: number;
+      readonly bytes: number;
       readonly cleared: number;
       readonly refused: number;
       readonly cause: MigrationCause;
+      /** The page for whose sake the others came along; -1: none. */
+      readonly wanted: number;
+      /** Where what moved, copied or cleared, is mapped now. */
+      readonly runs: readonly PageRun[];
     }
-  | { readonly type: 'frames.evicted'; readonly tick: number; readonly node: string; readonly pages: number }
+  | {
+      readonly type: 'frames.evicted';
+      readonly tick: number;
+      readonly node: string;
+      readonly pages: number;
+      /** The victims, the first frames of huge ones. */
+      readonly frames: readonly number[];
+      /** Who needs the room: the space and the first page. */
+      readonly space: number;
+      readonly vpn: number;
+      readonly cause: MigrationCause & ('fault' | 'user');
+      /** Where what went is mapped now. */
+      readonly runs: readonly PageRun[];
+    }
+  | {
+      readonly type: 'pages.mapped';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly node: string;
+      readonly cause: RemoteMapCause;
+    }
+  | {
+      readonly type: 'page.copied';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly cause: CopyCause;
+    }
+  | {
+      readonly type: 'page.split';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly cause: SplitCause;
+    }
+  | { readonly type: 'page.collapsed'; readonly tick: number; readonly space: number; readonly vpn: number; readonly pages: number }
+  | { readonly type: 'page.inserted'; readonly tick: number; readonly space: number; readonly vpn: number; readonly what: 'page' | 'pfn' }
+  | {
+      readonly type: 'page.exclusive';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly owner: number;
+      /** The CPU may read it. */
+      readonly cpuReads: boolean;
+    }
+  | { readonly type: 'page.revoked'; readonly tick: number; readonly space: number; readonly vpn: number; readonly cause: RevokeCause }
+  | {
+      readonly type: 'pages.pinned';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly write: boolean;
+      readonly longTerm: boolean;
+    }
+  | { readonly type: 'pages.unpinned'; readonly tick: number; readonly space: number; readonly vpn: number; readonly pages: number }
+  // ------------------------------------------------------------------------------------------------------------- spaces and files
   | {
       readonly type: 'range.invalidated';
       readonly tick: number;
@@ -106,10 +338,35 @@ export type MachineEvent =
       readonly vpn: number;
       readonly pages: number;
       readonly reason: InvalidationReason;
+      readonly cause: InvalidationCause;
       readonly ignored: boolean;
     }
-  | { readonly type: 'space.mapped'; readonly tick: number; readonly space: number; readonly vpn: number; readonly pages: number }
-  | { readonly type: 'space.unmapped'; readonly tick: number; readonly space: number; readonly vpn: number; readonly pages: number }
+  | {
+      readonly type: 'space.mapped';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      /** `grow`: mremap made a mapping longer where it is. */
+      readonly cause: 'mmap' | 'mremap' | 'grow';
+    }
+  | {
+      readonly type: 'space.unmapped';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly cause: UnmapCause;
+    }
+  | {
+      readonly type: 'space.moved';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      /** First page of where they are now. */
+      readonly to: number;
+    }
   | {
       readonly type: 'space.protected';
       readonly tick: number;
@@ -119,10 +376,25 @@ export type MachineEvent =
       readonly rights: string;
     }
   | { readonly type: 'space.forked'; readonly tick: number; readonly space: number; readonly child: number }
-  | { readonly type: 'page.exclusive'; readonly tick: number; readonly space: number; readonly vpn: number; readonly owner: number }
+  | { readonly type: 'file.stored'; readonly tick: number; readonly file: number; readonly first: number; readonly pages: number }
+  // ------------------------------------------------------------------------------------------------------------- devices
   | { readonly type: 'context.attached'; readonly tick: number; readonly space: number; readonly device: string }
   | { readonly type: 'context.detached'; readonly tick: number; readonly space: number; readonly device: string }
-  | { readonly type: 'context.failed'; readonly tick: number; readonly space: number; readonly device: string; readonly message: string };
+  | { readonly type: 'context.failed'; readonly tick: number; readonly space: number; readonly device: string; readonly message: string }
+  | { readonly type: 'memory.plugged'; readonly tick: number; readonly device: string; readonly node: string; readonly frames: number }
+  | { readonly type: 'memory.unplugged'; readonly tick: number; readonly device: string; readonly node: string; readonly frames: number }
+  | { readonly type: 'ticket.opened'; readonly tick: number; readonly ticket: number; readonly what: string }
+  | {
+      readonly type: 'ticket.closed';
+      readonly tick: number;
+      readonly ticket: number;
+      readonly state: 'done' | 'failed';
+      /** Why it failed; empty otherwise. */
+      readonly reason: string;
+    };
+
+/** The record of one type. */
+export type EventOf<T extends MachineEvent['type']> = Extract<MachineEvent, { readonly type: T }>;
 
 /** Pages and bytes that went one way. */
 export interface Traffic {
@@ -184,6 +456,83 @@ export function newCounters(): Counters {
   };
 }
 
+/**
+ * Adds one record to counters. Records folded are the counters: `events.reduce(foldEvent, newCounters())` of everything that happened since the machine was made is `machine.counters`.
+ */
+export function foldEvent(counters: Counters, event: MachineEvent): Counters {
+  if (typeof counters !== 'object' || counters === null || typeof counters.migrated !== 'object')
+    throw fail('EINVAL', 'foldEvent.counters', counters, 'is not counters (see newCounters)');
+  if (typeof event !== 'object' || event === null || Array.isArray(event))
+    throw fail('EINVAL', 'foldEvent.event', event, 'is not an event');
+  if (typeof event.type !== 'string' || !/^[a-z]+\.[a-z]+$/.test(event.type))
+    throw fail('EINVAL', 'foldEvent.event.type', event.type, 'is not the type of an event');
+  switch (event.type) {
+    case 'fault.cpu':
+      if (!event.forDevice) addCpuFault(counters, event.cause);
+      break;
+    case 'fault.device':
+      counters.deviceFaults[event.device] = (counters.deviceFaults[event.device] ?? 0) + 1;
+      break;
+    case 'fault.cancelled':
+      counters.cancelled++;
+      break;
+    case 'batch.served':
+      counters.coalesced += event.coalesced;
+      counters.deferred += event.deferred;
+      break;
+    case 'batch.begun':
+      addBatch(counters, event.records);
+      break;
+    case 'buffer.overflowed':
+      counters.overflow += event.lost;
+      break;
+    case 'pages.migrated':
+      counters.cleared += event.cleared;
+      addMigrated(counters, event.from, event.to, event.pages, event.bytes, event.way, event.cause);
+      break;
+    case 'frames.evicted':
+      counters.evictions++;
+      break;
+    case 'range.invalidated':
+      counters.invalidations++;
+      break;
+    default:
+  }
+  return counters;
+}
+
+function addCpuFault({ cpuFaults }: Counters, cause: CpuFaultCause): void {
+  cpuFaults[cause] = (cpuFaults[cause] ?? 0) + 1;
+}
+
+function addMigrated(
+  counters: Counters,
+  from: string,
+  to: string,
+  pages: number,
+  bytes: number,
+  way: 'toDevice' | 'toHost',
+  cause: MigrationCause,
+): void {
+  if (pages === 0) return;
+  const transfers = counters.transfers[way];
+  transfers[pages] = (transfers[pages] ?? 0) + 1;
+  const row = (counters.migrated[from] ??= {});
+  const cell = (row[to] ??= { pages: 0, bytes: 0 });
+  cell.pages += pages;
+  cell.bytes += bytes;
+  const byCause = (counters.migratedByCause[cause] ??= { pages: 0, bytes: 0 });
+  byCause.pages += pages;
+  byCause.bytes += bytes;
+}
+
+function addBatch(counters: Counters, records: number): void {
+  counters.batches++;
+  const at = 31 - Math.clz32(records);
+  while (counters.batchSizes.length <= at) counters.batchSizes.push(0);
+  counters.batchSizes[at]! += 1;
+}
+
 /** Listens to a machine's events. */
 export type Listener = (event: MachineEvent) => void;
 
@@ -194,7 +543,11 @@ export class Events {
   readonly counters: Counters = newCounters();
   private readonly report: (error: unknown) => void;
   private listeners: Listener[] = [];
+  /** The records kept for `space.history`, while the machine records. */
+  private kept: EventLog | undefined = undefined;
   private tick = 0;
+  /** @internal Told when listeners are called, and when they have been: they look on, and run no verb meanwhile. */
+  gate: { beginCall(callee: string): string; endCall(outer: string): void } | undefined = undefined;
 
   /** `report` gets what listeners throw: they look on, and may not break off what they see. */
   constructor(report: (error: unknown) => void) {
@@ -209,13 +562,26 @@ export class Events {
     };
   }
 
-  /** True when somebody listens: build a record only then. */
+  /** True when somebody listens, or records are kept: build a record only then. */
   get heard(): boolean {
-    return this.listeners.length > 0;
+    return this.listeners.length > 0 || this.kept !== undefined;
+  }
+
+  /** The records that are kept; undefined: none are. */
+  get log(): EventLog | undefined {
+    return this.kept;
+  }
+
+  /** Keeps records from now on, or no more. */
+  keep(log: EventLog | undefined): void {
+    this.kept = log;
   }
 
   emit(event: Untimed<MachineEvent>): void {
     const timed = { ...event, tick: this.tick++ } as MachineEvent;
+    this.kept?.add(timed);
+    if (this.listeners.length === 0) return;
+    const outer = this.gate?.beginCall('an event listener');
     for (const listener of this.listeners) {
       try {
         listener(timed);
@@ -223,32 +589,95 @@ export class Events {
         this.report(error);
       }
     }
+    if (outer !== undefined) this.gate?.endCall(outer);
   }
 
   /** Adds a CPU fault. */
   countCpuFault(cause: CpuFaultCause): void {
-    const { cpuFaults } = this.counters;
-    cpuFaults[cause] = (cpuFaults[cause] ?? 0) + 1;
+    addCpuFault(this.counters, cause);
   }
 
   /** Adds pages that were copied from one node to another. */
-  countMigrated(from: string, to: string, pages: number, bytes: number, direction: 'toDevice' | 'toHost', cause: MigrationCause): void {
-    if (pages === 0) return;
-    const transfers = this.counters.transfers[direction];
-    transfers[pages] = (transfers[pages] ?? 0) + 1;
-    const row = (this.counters.migrated[from] ??= {});
-    const cell = (row[to] ??= { pages: 0, bytes: 0 });
-    cell.pages += pages;
-    cell.bytes += bytes;
-    const byCause = (this.counters.migratedByCause[cause] ??= { pages: 0, bytes: 0 });
-    byCause.pages += pages;
-    byCause.bytes += bytes;
+  countMigrated(from: string, to: string, pages: number, bytes: number, way: 'toDevice' | 'toHost', cause: MigrationCause): void {
+    addMigrated(this.counters, from, to, pages, bytes, way, cause);
   }
 
   countBatch(records: number): void {
-    this.counters.batches++;
-    const size = 31 - Math.clz32(records);
-    while (this.counters.batchSizes.length <= size) this.counters.batchSizes.push(0);
-    this.counters.batchSizes[size]! += 1;
+    addBatch(this.counters, records);
+  }
+}
+
+/** What a record weighs: one, and one for each run and frame that it lists. */
+function weightOf(event: MachineEvent): number {
+  switch (event.type) {
+    case 'pages.migrated':
+      return 1 + event.runs.length;
+    case 'frames.evicted':
+      return 1 + event.runs.length + event.frames.length;
+    default:
+      return 1;
+  }
+}
+
+/**
+ * The newest records, within a budget: a ring. A record counts as one, and as one more for each run and frame that it lists; when the budget is spent the oldest go.
+ *
+ * ```
+ *   ring     [ r8 | r9 | r10 |  -  | r5 | r6 | r7 ]
+ *                                    ^ first            r0 to r4 are dropped
+ * ```
+ */
+export class EventLog {
+  /** The budget, in records. */
+  readonly records: number;
+  /** Whether something had been there when the log began: what came before is not in it. */
+  readonly isLate: boolean;
+  /** Records that have gone to make room. */
+  dropped = 0;
+  private readonly ring: (MachineEvent | undefined)[] = [];
+  private first = 0;
+  private count = 0;
+  private weight = 0;
+
+  /** Requires: `records` is at least 1. */
+  constructor(records: number, isLate: boolean) {
+    this.records = records;
+    this.isLate = isLate;
+  }
+
+  /** Records that are there. */
+  get length(): number {
+    return this.count;
+  }
+
+  /** Record `i`, 0 being the oldest. */
+  at(i: number): MachineEvent | undefined {
+    return i >= 0 && i < this.count ? this.ring[(this.first + i) % this.records] : undefined;
+  }
+
+  add(event: MachineEvent): void {
+    const weight = weightOf(event);
+    while (this.count > 0 && this.weight + weight > this.records) this.drop();
+    // One that is too long for the whole budget would be alone in it, and more: it is not kept either.
+    if (weight > this.records) {
+      this.dropped++;
+      return;
+    }
+    this.ring[(this.first + this.count) % this.records] = event;
+    this.count++;
+    this.weight += weight;
+  }
+
+  /** The records, oldest first. */
+  *[Symbol.iterator](): Generator<MachineEvent, void, undefined> {
+    for (let i = 0; i < this.count; i++) yield this.at(i)!;
+  }
+
+  private drop(): void {
+    this.weight -= weightOf(this.ring[this.first]!);
+    this.ring[this.first] = undefined;
+    this.first = (this.first + 1) % this.records;
+    this.count--;
+    this.dropped++;
   }
 }

@@ -3,13 +3,44 @@
  * `farfault/gmem` is for driver authors, `farfault/mm` for who wants the HMM protocol itself, `farfault/replay` for traces.
  */
 export { type ErrorCode, FarfaultError, isFarfaultError } from './errors.ts';
-export type { Counters, CpuFaultCause, InvalidationReason, Listener, MachineEvent, MigrationCause, Traffic } from './events.ts';
-export { createMachine, createMachineSync, Machine, type MachineOptions, type NodeReport } from './machine.ts';
+export {
+  type CopyCause,
+  type Counters,
+  type CpuFaultCause,
+  type EventOf,
+  type FatalReason,
+  foldEvent,
+  type InvalidationCause,
+  type InvalidationReason,
+  type Listener,
+  type MachineEvent,
+  type MigrationCause,
+  newCounters,
+  type PageRun,
+  type RemoteMapCause,
+  type ReplayCause,
+  type RevokeCause,
+  type SplitCause,
+  type Traffic,
+  type UnmapCause,
+} from './events.ts';
+export {
+  createMachine,
+  createMachineSync,
+  Machine,
+  type MachineOptions,
+  type NodeReport,
+  type RestoredMachine,
+  restoreMachine,
+  type RestoreOptions,
+} from './machine.ts';
+export type { StateClass } from './step/method.ts';
 export type { AccessResult, AddressRange, AddressSpace, Advice, Attachable, MmapOptions, MremapOptions } from './mm/address-space.ts';
 export type { Context } from './gmem/context.ts';
 export type { Device } from './gmem/device.ts';
 export type { Job, JobAccess, JobReport } from './gmem/job.ts';
 export type { ForkDevice, ForkOptions } from './mm/fork.ts';
+export { type PageHistory, type PageState, printEvent, printHistory } from './mm/history.ts';
 export { MemoryFile } from './mm/page-cache.ts';
 export type { Pin, PinOptions } from './mm/pin.ts';
 export type { Prot } from './mm/prot.ts';

@@ -3,17 +3,20 @@
  * Two machines share nothing.
  */
 import * as L from '../assembly/layout.ts';
-import { type CompiledModule, loadCore, loadCoreSync, resetCore } from './core/load.ts';
+import { type CompiledModule, loadCore, loadCoreSync, requireModule, resetCore } from './core/load.ts';
 import type { Budget } from './core/memory.ts';
 import type { Core } from './core/abi.ts';
 import { verifyCore } from './core/verify.ts';
 import { fail } from './errors.ts';
-import type { Counters, Listener } from './events.ts';
+import { type Counters, EventLog, type Listener } from './events.ts';
 import { Device } from './gmem/device.ts';
 import type { Driver } from './gmem/driver.ts';
+import { readImage, saveImage } from './image/index.ts';
 import { AddressSpace } from './mm/address-space.ts';
+import { requireArray, requireBoolean, requireBytes, requireFunction, requireObject, requireOptions } from './mm/arguments.ts';
 import { MemoryFile } from './mm/page-cache.ts';
 import { Platform, ZERO_FRAMES } from './mm/platform.ts';
+import type { StateClass } from './step/method.ts';
 import type { PendingRun } from './step/runner.ts';
 import type { Ticket } from './step/ticket.ts';
 
@@ -49,6 +52,9 @@ export interface NodeReport {
 
 const MIB = 2 ** 20;
 const DRAM_DEFAULT = 64 * MIB;
+/** Records that are kept for `space.history`. */
+const RECORDS_DEFAULT = 65536;
+const RECORDS_MAX = 2 ** 24;
 /** Reverse-map records: at least so many, and so many for each frame, which is what four spaces that share everything need. */
 const CHAINS_MIN = 65536;
 const CHAINS_PER_FRAME = 4;
@@ -69,33 +75,71 @@ export function createMachineSync(options: MachineOptions = {}): Machine {
   return new Machine(loadCoreSync(budget, options.module), options);
 }
 
+/** What a saved machine is restored with. */
+export interface RestoreOptions {
+  /** The drivers of its devices, made with the same options, in any order. */
+  readonly drivers?: readonly Driver[];
+  /** As for `save`. */
+  readonly classes?: readonly StateClass[];
+  /** As for `createMachine`. */
+  readonly module?: CompiledModule;
+}
+
+/** A machine that was saved, and what was saved with it. */
+export interface RestoredMachine<H extends object> {
+  readonly machine: Machine;
+  readonly handles: H;
+}
+
+/**
+ * A machine from the bytes of `machine.save()`, in any host: it goes on where the other one was, step for step. Nobody listens to its events, and nobody waits for its
+ * unfinished operations: they go on when their tickets end. Errors: EINVAL for bytes that are no saved machine, are damaged, come from another build of the library, or
+ * need a driver that is not given; ENOMEM when the host refuses the memory. A failure leaves nothing behind.
+ */
+export async function restoreMachine<H extends object = Record<string, unknown>>(
+  image: Uint8Array,
+  options: RestoreOptions = {},
+): Promise<RestoredMachine<H>> {
+  requireOptions('restoreMachine', options);
+  const { drivers = [], classes = [], module } = options;
+  requireArray('restoreMachine.drivers', drivers);
+  requireArray('restoreMachine.classes', classes);
+  if (module !== undefined) requireModule('restoreMachine.module', module);
+  const { subject, handles } = await readImage(image, drivers, classes, (sizes) => loadCore(budgetOf(sizes), module));
+  const { core, options: sizes, platform, devices } = subject;
+  const machine = new Machine(core, { ...sizes, ...(module ? { module } : {}) }, { platform, devices });
+  return { machine, handles: handles as H };
+}
+
 /** One simulation. Made by `createMachine`; ended by `close`. */
 export class Machine {
   private readonly core: Core;
   private readonly options: MachineOptions;
   private ground: Platform;
-  private devices: Device[] = [];
+  private deviceList: Device[] = [];
 
-  /** @internal Use `createMachine`. */
-  constructor(core: Core, options: MachineOptions) {
+  /** @internal Use `createMachine`. `restored`: what a saved machine had. */
+  constructor(core: Core, options: MachineOptions, restored?: { readonly platform: Platform; readonly devices: readonly Device[] }) {
     this.core = core;
     this.options = options;
-    this.ground = this.start();
+    this.ground = restored?.platform ?? this.start();
+    if (restored) this.deviceList = [...restored.devices];
   }
 
   /** Adds a device. Its memories become nodes. Errors: EINVAL for a driver that breaks a rule, ENOMEM when its memories do not fit. Models: `gm_dev_create`, `gm_dev_register_physmem`. */
   addDevice(driver: Driver): Device {
-    this.ground.requireOpen('addDevice');
-    if (this.devices.some((device) => device.name === driver?.name))
+    this.ground.requireIdle('addDevice');
+    requireObject('driver', driver, 'a driver (an object made by a defineDriver factory)');
+    if (this.deviceList.some((device) => device.name === driver.name))
       throw fail('EINVAL', 'driver.name', driver.name, 'is the name of a device of this machine already');
-    const device = new Device(this.ground, this.devices.length + 1, driver);
-    this.devices.push(device);
+    const device = new Device(this.ground, this.deviceList.length + 1, driver);
+    this.deviceList.push(device);
     return device;
   }
 
   /** An empty address space. */
   createAddressSpace(): AddressSpace {
-    this.ground.requireOpen('createAddressSpace');
+    this.ground.requireIdle('createAddressSpace');
     return new AddressSpace(this.ground);
   }
 
@@ -103,15 +147,41 @@ export class Machine {
    * A file: `bytes` long, or as long as `content`; zeros where nothing else is said. Map it with `space.mmap({ file })`, end it with `close`. Errors: EINVAL. Models: `memfd_create`, `open`.
    */
   createFile(options: { readonly bytes?: number; readonly content?: Uint8Array } = {}): MemoryFile {
-    this.ground.requireOpen('createFile');
-    if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'createFile options', options, 'are not an object');
+    this.ground.requireIdle('createFile');
+    requireOptions('createFile', options);
     const { content } = options;
-    if (content !== undefined && !(content instanceof Uint8Array))
-      throw fail('EINVAL', 'createFile.content', content, 'is not a Uint8Array');
-    const bytes = options.bytes ?? content?.length ?? 0;
+    if (content !== undefined) requireBytes('createFile.content', content);
+    const bytes = options.bytes === undefined ? (content?.length ?? 0) : options.bytes;
     if (content && content.length > bytes)
       throw fail('EINVAL', 'createFile.bytes', bytes, `is less than the ${content.length} bytes of content`);
     return new MemoryFile(this.ground, bytes, content);
+  }
+
+  /** Its devices, in the order of their coming. */
+  get devices(): readonly Device[] {
+    return this.deviceList;
+  }
+
+  /** Its open address spaces, in the order of their making. */
+  get spaces(): readonly AddressSpace[] {
+    this.ground.requireOpen('spaces');
+    return [...this.ground.spaces.values()];
+  }
+
+  /**
+   * The whole machine as bytes, at any moment between two calls: operations under way are in it, at the very step. `handles` is any plain data with objects of this
+   * machine in it (spaces, contexts, pins, files, steps), to be found again by `restoreMachine`; `classes`: of other objects in there. The machine goes on as if
+   * nothing had been. Errors: EBUSY from inside an operation of the machine; EOPNOTSUPP for state that cannot be saved, with the path to it: see `Driver.save`.
+   */
+  save(handles: object = {}, options: { readonly classes?: readonly StateClass[] } = {}): Uint8Array {
+    this.ground.requireOpen('save');
+    requireObject('save.handles', handles, 'an object');
+    requireOptions('save', options);
+    const { classes = [] } = options;
+    requireArray('save.classes', classes);
+    for (const each of classes) if (typeof each !== 'function') throw fail('EINVAL', 'save.classes', each, 'is not a class');
+    const { module: _module, ...sizes } = this.options;
+    return saveImage({ core: this.core, options: sizes, platform: this.ground, devices: this.deviceList }, handles, classes);
   }
 
   /** What every node holds, the host's DRAM first. */
@@ -127,7 +197,23 @@ export class Machine {
 
   /** Calls `listener` for every event from now on; the returned function ends that. */
   onEvent(listener: Listener): () => void {
+    this.ground.requireOpen('onEvent');
+    requireFunction('onEvent.listener', listener);
     return this.ground.events.on(listener);
+  }
+
+  /**
+   * Keeps the newest `records` events from now on (default 65,536; 0: none), for `space.history`. A record counts as one, and as one more for each run and frame that it lists; when there are more, the
+   * oldest go. Off unless called, and after `reset`. Errors: EINVAL.
+   */
+  record(options: { readonly records?: number } = {}): void {
+    this.ground.requireOpen('record');
+    requireOptions('record', options);
+    const { records = RECORDS_DEFAULT } = options;
+    if (!Number.isInteger(records) || records < 0 || records > RECORDS_MAX)
+      throw fail('EINVAL', 'record.records', records, `is not a count between 0 and ${RECORDS_MAX}`);
+    const { events, spaces } = this.ground;
+    events.keep(records === 0 ? undefined : new EventLog(records, spaces.size > 0));
   }
 
   /**
@@ -161,10 +247,10 @@ export class Machine {
 
   /** Empties the machine for another use: spaces, devices and counters are gone. Cheaper than another machine, and browsers keep few memories alive. */
   reset(): void {
-    this.ground.requireOpen('reset');
+    this.ground.requireIdle('reset');
     this.ground.retire();
     resetCore(this.core);
-    this.devices = [];
+    this.deviceList = [];
     this.ground = this.start();
   }
 
@@ -180,20 +266,24 @@ export class Machine {
 }
 
 function budgetOf(options: MachineOptions): Budget {
-  if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'createMachine options', options, 'are not an object');
-  const dram = bytesOf('dram', options.dram ?? DRAM_DEFAULT, L.PAGE_BYTES);
-  const deviceMemory = bytesOf('deviceMemory', options.deviceMemory ?? dram, 0);
+  requireOptions('createMachine', options);
+  if (options.checked !== undefined) requireBoolean('createMachine.checked', options.checked);
+  const { dram: asked = DRAM_DEFAULT, bodilessFrames = 0, module } = options;
+  const dram = bytesOf('dram', asked, L.PAGE_BYTES);
+  const deviceMemory = bytesOf('deviceMemory', options.deviceMemory === undefined ? dram : options.deviceMemory, 0);
   if (options.physicalBits !== undefined) {
     const physicalBits = countOf('physicalBits', options.physicalBits, 24, 52);
     if (2 ** physicalBits < dram + ZERO_FRAMES * L.PAGE_BYTES)
       throw fail('EINVAL', 'createMachine.physicalBits', physicalBits, `cannot address the host's ${dram} bytes and the pages of zeros`);
   }
-  const bodiless = countOf('bodilessFrames', options.bodilessFrames ?? 0, 0);
+  const bodiless = countOf('bodilessFrames', bodilessFrames, 0);
   const backed = (dram + deviceMemory) / L.PAGE_BYTES + ZERO_FRAMES;
   // And what aligning each device memory may leave unused.
   const frames = backed + bodiless + L.NODES_MAX * 2 ** L.HUGE_ORDER;
-  const tables = countOf('tables', options.tables ?? 64, 1, TABLES_MAX);
-  const tablePages = countOf('tablePages', options.tablePages ?? Math.max(4096, Math.ceil((backed + bodiless) / 8)), 1);
+  const tables = countOf('tables', options.tables === undefined ? 64 : options.tables, 1, TABLES_MAX);
+  const tablePagesDefault = Math.max(4096, Math.ceil((backed + bodiless) / 8));
+  const tablePages = countOf('tablePages', options.tablePages === undefined ? tablePagesDefault : options.tablePages, 1);
+  if (module !== undefined) requireModule('createMachine.module', module);
   return {
     backedBytes: backed * L.PAGE_BYTES,
     frames,

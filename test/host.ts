@@ -1,11 +1,21 @@
-/** Files of examples/workloads, read the way the host at hand reads files. */
+/** Files of the repository, read the way the host at hand reads files. */
 
-/** Bytes of a file there. */
-export async function exampleBytes(name: string): Promise<Uint8Array> {
-  const url = new URL(`../examples/workloads/${name}`, import.meta.url);
+async function bytesAt(url: URL): Promise<Uint8Array> {
   if (url.protocol === 'file:') {
     const { readFile } = await import(/* @vite-ignore */ 'node:fs/promises');
     return readFile(url);
   }
-  return new Uint8Array(await (await fetch(url)).arrayBuffer());
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url.href}: ${answer.status}`);
+  return new Uint8Array(await answer.arrayBuffer());
+}
+
+/** Bytes of a file in examples/workloads. */
+export async function exampleBytes(name: string): Promise<Uint8Array> {
+  return bytesAt(new URL(`../examples/workloads/${name}`, import.meta.url));
+}
+
+/** Bytes of a file in build, which `npm test` has made. */
+export async function buildBytes(name: string): Promise<Uint8Array> {
+  return bytesAt(new URL(/* @vite-ignore */ `../build/${name}`, import.meta.url));
 }

@@ -31,11 +31,13 @@ import { ReadWrite } from './access.ts';
 import { Chunks } from './chunks.ts';
 import { Immediate } from './command.ts';
 import { CheckExclusive, MakeRangeExclusive } from './exclusive.ts';
+import { FaultRange } from './fault.ts';
 import { MigrateToDevice, MigrateToSystem } from './migrate.ts';
 import { Mirror } from './mirror.ts';
 import { Release } from './release.ts';
 import { parse } from './request.ts';
-import { Snapshot } from './snapshot.ts';
+import { Snapshot, Watch } from './snapshot.ts';
+import { Leaf, MirrorTable } from './table.ts';
 
 export type { DmirrorOp, DmirrorReply, DmirrorRequest } from './request.ts';
 
@@ -78,15 +80,38 @@ function commandOf(mirror: Mirror, request: unknown): CommandStep {
 /** A device with the command interface of Linux's HMM test driver. */
 const dmirror: DriverFactory<DmirrorOptions> = defineDriver(
   ({ name = 'dmirror0', kind = 'private', chunkBytes = 16 * MiB }: DmirrorOptions): Driver => {
+    if (typeof name !== 'string') throw fail('EINVAL', 'dmirror.name', name, 'is not text');
+    if (kind !== 'private' && kind !== 'coherent') throw fail('EINVAL', 'dmirror.kind', kind, "is not one of: 'private', 'coherent'");
     if (!Number.isSafeInteger(chunkBytes) || chunkBytes <= 0 || chunkBytes % (2 * MiB) !== 0)
       throw fail('EINVAL', `${name}.chunkBytes`, chunkBytes, 'is not a positive multiple of 2 MiB');
-    const chunks = new Chunks(kind, chunkBytes);
+    let chunks = new Chunks(kind, chunkBytes);
     return {
       name,
       memory: [chunks.first],
-      attach(context: Context): GmMmu {
-        const mirror = new Mirror(context, chunks);
+      classes: [
+        CheckExclusive,
+        Chunks,
+        FaultRange,
+        Immediate,
+        Leaf,
+        MakeRangeExclusive,
+        MigrateToDevice,
+        MigrateToSystem,
+        Mirror,
+        MirrorTable,
+        ReadWrite,
+        Release,
+        Snapshot,
+        Watch,
+      ],
+      save: () => chunks,
+      restore: (saved) => {
+        chunks = saved as Chunks;
+      },
+      attach(context: Context, saved?: unknown): GmMmu {
+        const mirror = (saved as Mirror | undefined) ?? new Mirror(context, chunks);
         return {
+          save: () => mirror,
           pmap: mirror.table,
           walk: {
             translate(vpn, access): Translation | undefined {

@@ -55,7 +55,7 @@ export function snapshotByte(high: number, describe: () => FrameDescription): nu
 }
 
 /** The subscription of one look: a change makes it begin again, and there is nothing to take away. */
-class Watch implements OnePassOps {
+export class Watch implements OnePassOps {
   invalidate(event: InvalidateEvent, notifier: IntervalNotifier): boolean {
     notifier.setSequence(event.sequence);
     return true;

@@ -17,9 +17,9 @@ export const TAG_WRITE = 3;
 const LEAF_PAGES = 512;
 
 /** Entries of an aligned 2 MiB: frame + 1 (0: none), and tag. */
-class Leaf {
-  readonly frames = new Uint32Array(LEAF_PAGES);
-  readonly tags = new Uint8Array(LEAF_PAGES);
+export class Leaf {
+  readonly frames: Uint32Array = new Uint32Array(LEAF_PAGES);
+  readonly tags: Uint8Array = new Uint8Array(LEAF_PAGES);
   live = 0;
 }
 

@@ -25,8 +25,10 @@ import {
   defineDriver,
   type Driver,
   type DriverFactory,
+  fail,
   type GmMmu,
   type Mappings,
+  type Marks,
   permits,
   type Ranges,
   type Translation,
@@ -45,6 +47,8 @@ export interface MirrorOptions {
 /** The page table of one context, as plain as it gets: from virtual page number to where the page is. */
 class PageTable {
   private readonly entries = new Map<number, Translation>();
+  /** Pages that were accessed since the marks were taken; true: written. */
+  private readonly marks = new Map<number, boolean>();
 
   /** Translations to install, in place of older ones. A run of pages that are contiguous on both sides comes as one item. */
   enter(mappings: Mappings): void {
@@ -56,22 +60,44 @@ class PageTable {
   /** Every translation in these ranges goes. A range can be the whole address space: look at what is there, not at every page. */
   release(ranges: Ranges): void {
     ranges.each((start, pages) => {
-      if (pages <= this.entries.size) for (let vpn = start; vpn < start + pages; vpn++) this.entries.delete(vpn);
-      else for (const vpn of this.entries.keys()) if (vpn >= start && vpn < start + pages) this.entries.delete(vpn);
+      if (pages <= this.entries.size) for (let vpn = start; vpn < start + pages; vpn++) this.forget(vpn);
+      else for (const vpn of this.entries.keys()) if (vpn >= start && vpn < start + pages) this.forget(vpn);
     });
+  }
+
+  private forget(vpn: number): void {
+    this.entries.delete(vpn);
+    this.marks.delete(vpn);
   }
 
   walk(vpn: number, access: Access): Translation | undefined {
     const entry = this.entries.get(vpn);
-    return permits(entry, access) ? entry : undefined;
+    if (!permits(entry, access)) return undefined;
+    this.marks.set(vpn, access === 'write' || this.marks.get(vpn) === true);
+    return entry;
+  }
+
+  /** The marks of these pages, which are cleared. */
+  harvest(ranges: Ranges, marks: Marks): void {
+    ranges.each((start, pages) => {
+      for (const [vpn, dirty] of this.marks) {
+        if (vpn < start || vpn >= start + pages) continue;
+        marks.add(vpn, dirty);
+        this.marks.delete(vpn);
+      }
+    });
   }
 }
 
 /** What the device is in one address space. */
-function attach(): GmMmu {
-  const table = new PageTable();
-  const cached = new PageTable();
+function attach(saved?: unknown): GmMmu {
+  const { table, cached } = (saved as { table: PageTable; cached: PageTable } | undefined) ?? {
+    table: new PageTable(),
+    cached: new PageTable(),
+  };
   return {
+    // What a saved machine has to know of it.
+    save: () => ({ table, cached }),
     pmap: table,
     tlb: { invalidate: (ranges) => cached.release(ranges) },
     walk: {
@@ -79,19 +105,24 @@ function attach(): GmMmu {
         // Undefined raises a device fault.
         return cached.walk(vpn, access) ?? table.walk(vpn, access);
       },
+      harvest: (ranges, marks) => table.harvest(ranges, marks),
     },
   };
 }
 
 /** A device that mirrors the program's address space and has no memory of its own. */
 const mirror: DriverFactory<MirrorOptions> = defineDriver(
-  ({ granule = 4096, faultEntries = 256, ownTable = false }: MirrorOptions): Driver => ({
-    name: 'mirror',
-    granuleBytes: granule,
-    faultEntries,
-    // Having a family is the capability; without any, the ready-made table and TLB serve.
-    attach: (_context: Context) => (ownTable ? attach() : {}),
-  }),
+  ({ granule = 4096, faultEntries = 256, ownTable = false }: MirrorOptions): Driver => {
+    if (typeof ownTable !== 'boolean') throw fail('EINVAL', 'mirror.ownTable', ownTable, 'is not true or false');
+    return {
+      name: 'mirror',
+      granuleBytes: granule,
+      faultEntries,
+      // Having a family is the capability; without any, the ready-made table and TLB serve.
+      attach: (_context: Context, saved?: unknown) => (ownTable ? attach(saved) : {}),
+      classes: [PageTable],
+    };
+  },
 );
 
 export default mirror;

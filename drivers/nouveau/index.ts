@@ -16,6 +16,8 @@ import {
   type DriverFactory,
   deviceTable,
   deviceTlb,
+  fail,
+  GiB,
   type GmMmu,
   MiB,
 } from '../../sdk/gmem/index.ts';
@@ -35,14 +37,25 @@ export interface NouveauOptions {
 /** Pascal's five levels, leaves first: 4 KiB pages, 2 MiB, 512 MiB, 256 GiB, and what is left of a 48-bit address. */
 const PASCAL = { bits: [9, 8, 9, 9, 1] };
 
+/** All that a machine can have. */
+const VRAM_MAX = 4 * GiB;
+
 /** The copy engine: one submission copies any number of pieces. */
 class CopyEngine {
   submissions = 0;
   pages = 0;
 
-  readonly toDevice = (copies: Copies): void => this.run(copies);
-  readonly toHost = (copies: Copies): void => this.run(copies);
-  readonly zero = (copies: Copies): void => this.run(copies);
+  toDevice(copies: Copies): void {
+    this.run(copies);
+  }
+
+  toHost(copies: Copies): void {
+    this.run(copies);
+  }
+
+  zero(copies: Copies): void {
+    this.run(copies);
+  }
 
   private run(copies: Copies): void {
     this.submissions++;
@@ -54,14 +67,25 @@ class CopyEngine {
 /** A discrete GPU with `vram` bytes of memory. */
 const nouveau: DriverFactory<NouveauOptions> = defineDriver(
   ({ vram = 64 * MiB, granule = 4096, faultEntries = 256 }: NouveauOptions): Driver => {
-    const memory = new Vram(Math.floor(vram / 4096), granule / 4096);
-    const engine = new CopyEngine();
+    if (!Number.isSafeInteger(vram) || vram <= 0 || vram > VRAM_MAX || vram % 4096 !== 0)
+      throw fail('EINVAL', 'nouveau.vram', vram, 'is not a positive multiple of 4096, up to 4 GiB');
+    if (!Number.isInteger(granule) || granule < 4096 || granule > 2 * MiB || (granule & (granule - 1)) !== 0)
+      throw fail('EINVAL', 'nouveau.granule', granule, 'is not a power of two between 4096 and 2 MiB');
+    if (!Number.isSafeInteger(faultEntries) || faultEntries < 1)
+      throw fail('EINVAL', 'nouveau.faultEntries', faultEntries, 'is not a positive count');
+    let memory = new Vram(Math.floor(vram / 4096), granule / 4096);
+    let engine = new CopyEngine();
     return {
       name: 'nouveau',
       pageBytes: [4096, 2 * MiB],
       memory: [{ name: 'vram', kind: 'private', bytes: vram, allocator: 'driver' }],
       granuleBytes: granule,
       faultEntries,
+      classes: [CopyEngine, Vram],
+      save: () => ({ memory, engine }),
+      restore(saved) {
+        ({ memory, engine } = saved as { memory: Vram; engine: CopyEngine });
+      },
       attach(context: Context): GmMmu {
         const serve = context.batchStep();
         return {

@@ -53,6 +53,8 @@ export interface CoreExports {
   snapshotNative(table: number, vpn: number, pages: number, output: number): number;
   snapshotHmm(table: number, vpn: number, pages: number, output: number, owner: number): number;
   snapshotExtents(table: number, vpn: number, pages: number, output: number, max: number): number;
+  tableHarvest(table: number, vpn: number, pages: number, output: number, max: number): number;
+  tableMark(table: number, vpn: number, marks: number): void;
   mapZero(table: number, vpn: number): number;
   mapFresh(table: number, vpn: number, node: number): number;
   mapReuse(table: number, vpn: number): void;
@@ -275,6 +277,11 @@ export class Core {
       page = u32[slot]!;
     }
     return 0;
+  }
+
+  /** Whether the last call freed frames that a driver owns. */
+  get hasFreed(): boolean {
+    return this.header(L.H_FREED) !== 0;
   }
 
   /** Takes the list of driver-owned frames that the last call freed: `each` is called once for every one. */

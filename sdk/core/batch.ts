@@ -55,6 +55,36 @@ export class Ranges {
   }
 }
 
+/** What a device did with a page since it was asked last. */
+export interface Mark {
+  /** Virtual page number. */
+  readonly vpn: number;
+  readonly accessed: boolean;
+  readonly dirty: boolean;
+}
+
+/** Marks that a driver hands over: what `walk.harvest` fills. */
+export class Marks {
+  private readonly vpns: number[] = [];
+  private readonly dirt: boolean[] = [];
+
+  /** How many pages. */
+  get count(): number {
+    return this.vpns.length;
+  }
+
+  /** Adds a page that was accessed; `dirty`: written. In any order; a page may come twice. */
+  add(vpn: number, dirty: boolean): void {
+    this.vpns.push(vpn);
+    this.dirt.push(dirty);
+  }
+
+  /** Calls `visit` for every page that was added. */
+  each(visit: (vpn: number, dirty: boolean) => void): void {
+    for (let i = 0; i < this.vpns.length; i++) visit(this.vpns[i]!, this.dirt[i]!);
+  }
+}
+
 /** Finds where a frame is: its memory (an index into the driver's list, HOST = -1) and its page there. */
 export interface Locator {
   memoryOf(frame: number): number;

@@ -35,3 +35,6 @@ declare function atob(text: string): string;
 declare function btoa(text: string): string;
 /** Timers, which Node and browsers have. */
 declare function setTimeout(callback: () => void, milliseconds: number): unknown;
+
+/** A clock, for what measures how long a call takes. */
+declare const performance: { now(): number };

@@ -4,16 +4,16 @@
  */
 import { instantiate, instantiateSync } from '@assemblyscript/loader';
 import { HEADER_BYTES, HEADER_FIELDS_END } from '../../assembly/layout.ts';
-import { FarfaultError } from '../errors.ts';
+import { fail, FarfaultError } from '../errors.ts';
 import { Core, type CoreExports } from './abi.ts';
-import { CORE_HASH, CORE_WASM } from './core-wasm.ts';
+import { CORE_HASH, CORE_WASM, SOURCES_HASH } from './core-wasm.ts';
 import { type Budget, type MemoryPlan, planMemory, writeHeader } from './memory.ts';
 
 /** A compiled WebAssembly module, as `WebAssembly.compile` returns it. */
 export type CompiledModule = object;
 
-/** Names the build of the core that is embedded: part of every saved state. */
-export const coreHash: string = CORE_HASH;
+/** Names the build: the core that is embedded, and the sources around it. Part of every saved state. */
+export const buildHash: string = `${CORE_HASH}-${SOURCES_HASH}`;
 
 let embedded: Promise<WebAssembly.Module> | undefined;
 let embeddedSync: WebAssembly.Module | undefined;
@@ -39,6 +39,17 @@ export function loadCoreSync(budget: Budget, module?: CompiledModule): Core {
   const memory = allocate(plan);
   const { instance } = instantiateSync(compiled as never, { env: { memory: memory as never } });
   return build(instance as unknown as { exports: unknown }, memory, plan);
+}
+
+/** Throws unless a value is a module that the host has compiled. It may come from another realm. */
+export function requireModule(argument: string, value: unknown): void {
+  let is = false;
+  try {
+    is = value instanceof WebAssembly.Module || Object.prototype.toString.call(value) === '[object WebAssembly.Module]';
+  } catch {
+    // Nobody can say what it is.
+  }
+  if (!is) throw fail('EINVAL', argument, value, 'is not a WebAssembly.Module');
 }
 
 function build(instance: { exports: unknown }, memory: WebAssembly.Memory, plan: MemoryPlan): Core {

@@ -17,6 +17,7 @@
 import * as L from '../../assembly/layout.ts';
 import { method } from '../step/method.ts';
 import { fail } from '../errors.ts';
+import { requireObject } from '../mm/arguments.ts';
 import { MakeExclusive } from '../mm/exclusive.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -214,6 +215,7 @@ export class DeviceAtomic implements Step {
     const view = new DataView(core.u8.buffer);
     this.old = bytes === 4 ? BigInt(view.getUint32(at, true)) : view.getBigUint64(at, true);
     this.done = true;
+    this.context.markAtomic(Math.floor(this.addr / L.PAGE_BYTES));
     let value: bigint;
     switch (op) {
       case 'add':
@@ -240,7 +242,7 @@ export class DeviceAtomic implements Step {
 }
 
 function checkRequest(addr: number, request: AtomicRequest): void {
-  if (typeof request !== 'object' || request === null) throw fail('EINVAL', 'atomic request', request, 'is not an object');
+  requireObject('atomic request', request, 'an object');
   const { op, bytes, operand, expected } = request as AtomicRequest & { readonly op: string; readonly bytes: number };
   if (!['add', 'exchange', 'compare-and-swap'].includes(op))
     throw fail('EINVAL', 'atomic.op', op, "is not one of: 'add', 'exchange', 'compare-and-swap'");

@@ -4,8 +4,9 @@
  * Models: `gm_context`; the mirroring half is an interval notifier over the whole space.
  */
 import * as L from '../../assembly/layout.ts';
-import { type Locator, Mappings, Ranges } from '../core/batch.ts';
+import { type Locator, Mappings, type Mark, type Marks, Ranges } from '../core/batch.ts';
 import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
+import type { Events } from '../events.ts';
 import {
   accessError,
   ADDRESS_LIMIT,
@@ -15,6 +16,7 @@ import {
   requireRange,
   type SpaceMirror,
 } from '../mm/address-space.ts';
+import { requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
 import type { Install } from '../mm/migration.ts';
 import { type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
@@ -42,6 +44,7 @@ import {
   type Tlb,
   type Translation,
 } from './driver.ts';
+import { Harvest } from './harvest.ts';
 import { Hmm } from './hmm.ts';
 import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
@@ -84,6 +87,8 @@ export class Context implements SpaceMirror, Locator {
   private failed: FarfaultError | undefined;
   private full = false;
   private open = true;
+  /** `attach` is being called for a context that was saved: its table and TLB are there. */
+  private restoring = false;
 
   constructor(platform: Platform, device: Device, space: AddressSpace) {
     this.platform = platform;
@@ -92,7 +97,12 @@ export class Context implements SpaceMirror, Locator {
     this.space = space;
     this.lock = new Lock('driver', device.owner * 2 ** 16 + space.id);
     try {
-      this.mmu = device.driver.attach(this);
+      const outer = platform.scheduler.beginCall(`${device.name}.attach`);
+      try {
+        this.mmu = device.driver.attach(this);
+      } finally {
+        platform.scheduler.endCall(outer);
+      }
       checkFamilies(device.name, this.mmu);
       this.pmap = this.mmu.pmap ?? this.table ?? this.makeTable();
       this.tlb = this.chooseTlb();
@@ -120,6 +130,21 @@ export class Context implements SpaceMirror, Locator {
     space.mirrors.push(this);
     const { events } = platform;
     if (events.heard) events.emit({ type: 'context.attached', space: space.id, device: device.name });
+  }
+
+  /** @internal A saved context gets its driver's families again. */
+  reattach(saved: unknown): void {
+    this.restoring = true;
+    // Fields that nobody else writes: the only time that they change.
+    Object.assign(this, { mmu: this.device.driver.attach(this, saved) });
+    checkFamilies(this.name, this.mmu);
+    Object.assign(this, { pmap: this.mmu.pmap ?? this.makeTable(), tlb: this.chooseTlb() });
+    this.restoring = false;
+  }
+
+  /** Whether the driver writes a table of its own, or translates by itself. */
+  get hasOwnTable(): boolean {
+    return this.mmu.walk !== undefined || (this.mmu.pmap !== undefined && !(this.mmu.pmap instanceof DeviceTable));
   }
 
   // -------------------------------------------------------------------------------------------------------------- verbs
@@ -171,13 +196,15 @@ export class Context implements SpaceMirror, Locator {
    * (pinned, or no frame free). Errors: EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`.
    */
   migrate(range: AddressRange, options: MigrateOptions): number {
-    const step = this.migrateStep(range, options?.to, options?.memory);
+    requireOptions('migrate', options);
+    const step = this.migrateStep(range, options.to, options.memory);
     this.platform.scheduler.runSync(step);
     return step.moved;
   }
 
   async migrateAsync(range: AddressRange, options: MigrateOptions): Promise<number> {
-    const step = this.migrateStep(range, options?.to, options?.memory);
+    requireOptions('migrate', options);
+    const step = this.migrateStep(range, options.to, options.memory);
     await this.platform.scheduler.runAsync(step);
     return step.moved;
   }
@@ -232,6 +259,23 @@ export class Context implements SpaceMirror, Locator {
     return step.result;
   }
 
+  /**
+   * What the device did with the pages of a range since the last call: those that it has accessed, ascending, and which of them it has written. Their marks are cleared. A mark may be
+   * there without an access, never missing after one; a page that is taken away takes its marks along. What was done before the first call may be missing. Errors: EOPNOTSUPP when the
+   * driver translates by itself and has no `walk.harvest`. Models: `iommu_read_and_clear_dirty`, `mmu_notifier_clear_young`.
+   */
+  harvest(range: AddressRange): readonly Mark[] {
+    const step = this.harvestStep(range);
+    this.platform.scheduler.runSync(step);
+    return step.marks;
+  }
+
+  async harvestAsync(range: AddressRange): Promise<readonly Mark[]> {
+    const step = this.harvestStep(range);
+    await this.platform.scheduler.runAsync(step);
+    return step.marks;
+  }
+
   /** Takes the device out of this address space: its pages come home, its translations go. Any later use is EBADF. Models: `gm_dev_detach`. */
   detach(): void {
     if (!this.open) return;
@@ -245,6 +289,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** Looked-up pages of the device's TLB; a driver that translates by itself is counted by the translations it was asked for, all as misses. */
   get tlbCounts(): { readonly hit: number; readonly miss: number } {
+    this.platform.requireOpen('tlbCounts');
     return this.mmu.walk ? { hit: 0, miss: this.translations } : this.readyTlb!.counts;
   }
 
@@ -268,7 +313,7 @@ export class Context implements SpaceMirror, Locator {
 
   writeStep(addr: number, bytes: Uint8Array): DeviceAccess {
     this.requireWorking('write');
-    if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'write.bytes', bytes, 'is not a Uint8Array');
+    requireBytes('write.bytes', bytes);
     return new DeviceAccess(this.platform, this, requireAddress('write.addr', addr, bytes.length), bytes, true);
   }
 
@@ -301,23 +346,42 @@ export class Context implements SpaceMirror, Locator {
   /** The driver's step for a command. It throws for a request that the driver does not take. */
   commandStep(request: unknown): CommandStep {
     this.requireWorking('command');
-    const step = this.mmu.command?.(request);
+    const { scheduler } = this.platform;
+    scheduler.requireOutside('verb', 'command');
+    const outer = scheduler.beginCall(`${this.name}.command`);
+    let step: CommandStep | undefined;
+    try {
+      step = this.mmu.command?.(request);
+    } finally {
+      scheduler.endCall(outer);
+    }
     if (!step) throw fail('EOPNOTSUPP', 'command', this.name, 'has no control interface');
     if (typeof step.next !== 'function') throw fail('EINVAL', `${this.name}.command result`, step, 'is not a step');
     return step;
   }
 
+  harvestStep(range: AddressRange): Harvest {
+    this.requireWorking('harvest');
+    requireRange('harvest.range', range);
+    if (this.mmu.walk && !this.mmu.walk.harvest)
+      throw fail('EOPNOTSUPP', 'harvest', this.name, 'translates by itself and keeps no marks (walk.harvest)');
+    return new Harvest(this, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES);
+  }
+
   detachStep(): Detach {
+    this.requireAttached('detach');
     return new Detach(this.platform, this);
   }
 
   /** The step that serves a batch in an order of the driver's choice: what a fault service returns. */
   batchStep(): ServeBatch {
+    this.requireAttached('batchStep');
     return new ServeBatch(this.platform, this);
   }
 
   /** The step that serves one fault of this context, for a fault service that does more than choose an order. */
   serveStep(): ServeFault {
+    this.requireAttached('serveStep');
     return new ServeFault(this.platform, this);
   }
 
@@ -330,6 +394,8 @@ export class Context implements SpaceMirror, Locator {
 
   /** Where a page of this space is, if it is in this device's own memory: page within that memory. A query, for fault services and allocators. */
   residency(vpn: number): number | undefined {
+    this.requireAttached('residency');
+    requirePages('residency', vpn, 1, 1);
     const frame = this.ownFrame(vpn);
     return frame === L.FRAME_NONE ? undefined : this.pageOf(frame);
   }
@@ -342,15 +408,24 @@ export class Context implements SpaceMirror, Locator {
     return there && this.device.holding(core.entryLow) ? core.entryLow : L.FRAME_NONE;
   }
 
+  /** @internal Where what happens is told. */
+  get events(): Events {
+    return this.platform.events;
+  }
+
   /** A ticket to return from an operation that is not finished. */
   ticket(what: string): Ticket {
+    this.platform.requireOpen('ticket');
+    if (typeof what !== 'string') throw fail('EINVAL', 'ticket.what', what, 'is not text');
     return this.platform.tickets.open(`${this.name}: ${what}`);
   }
 
   /** The ready-made table; made at most once. */
   makeTable(geometry?: TableGeometry): DeviceTable {
+    this.requireAttached('deviceTable');
     if (this.table) {
-      if (geometry) throw fail('EINVAL', 'deviceTable', this.name, 'has made its table for this context already');
+      if (geometry !== undefined && !this.restoring)
+        throw fail('EINVAL', 'deviceTable', this.name, 'has made its table for this context already');
       return this.table;
     }
     this.table = new DeviceTable(
@@ -365,6 +440,8 @@ export class Context implements SpaceMirror, Locator {
 
   /** The ready-made TLB; made at most once. */
   makeTlb(sets: number = DEVICE_TLB_SETS): DeviceTlb {
+    this.requireAttached('deviceTlb');
+    if (this.readyTlb && this.restoring) return this.readyTlb;
     if (this.readyTlb) throw fail('EINVAL', 'deviceTlb', this.name, 'has made its TLB for this context already');
     this.readyTlb = new DeviceTlb(this.platform.core, this.makeTable(), sets);
     return this.readyTlb;
@@ -475,6 +552,29 @@ export class Context implements SpaceMirror, Locator {
     if (changed.count > 0) this.guard(() => this.flush(changed));
   }
 
+  /** Takes the marks of these pages, and makes the caches forget the pages that had some; a ticket: they have not yet. Fails the context when the driver names a page that it was not asked for. */
+  takeMarks(ranges: Ranges, marks: Marks): Ticket | undefined {
+    const { walk } = this.mmu;
+    return this.guard(() => {
+      if (walk) walk.harvest!(ranges, marks);
+      else this.table!.harvest(ranges, marks);
+      if (marks.count === 0) return undefined;
+      const changed = new Ranges();
+      marks.each((vpn) => {
+        if (!covers(ranges, vpn)) throw fail('EINVAL', `${this.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
+        changed.add(vpn, 1);
+      });
+      const ticket = this.flush(changed);
+      if (ticket) this.flushes.push(ticket);
+      return ticket;
+    });
+  }
+
+  /** An atomic of the device has used its translation of a page. */
+  markAtomic(vpn: number): void {
+    if (this.table && !this.mmu.walk) this.platform.core.exports.tableMark(this.table.table, vpn, L.ENTRY_ACCESSED | L.ENTRY_DIRTY);
+  }
+
   /** Removes this device's translations of these pages, table first, then caches. A ticket: the flush is unfinished. */
   withdraw(ranges: Ranges): Ticket | undefined {
     try {
@@ -513,10 +613,18 @@ export class Context implements SpaceMirror, Locator {
     return this.open && !this.failed;
   }
 
+  /** Throws EBADF once detached. */
+  private requireAttached(verb: string): void {
+    this.platform.requireOpen(verb);
+    if (!this.open) throw fail('EBADF', verb, this.name, 'has been detached from this address space');
+  }
+
   /** Throws EBADF once detached, ENODEV once failed. */
   requireWorking(verb: string): void {
     this.space.requireOpen(verb);
     if (!this.open) throw fail('EBADF', verb, this.name, 'has been detached from this address space');
+    // From inside its driver's attach.
+    if ((this.notifier as IntervalNotifier | undefined) === undefined) throw fail('EINVAL', verb, this.name, 'is only being attached');
     if (this.failed) throw fail('ENODEV', verb, this.name, `has failed: ${this.failed.message}`);
   }
 
@@ -599,8 +707,8 @@ export class Context implements SpaceMirror, Locator {
     events.counters.invalidations++;
     const ignored = (event.reason === 'MIGRATE' || event.reason === 'EXCLUSIVE') && event.owner === this.device.owner;
     if (events.heard) {
-      const { start: vpn, end, reason } = event;
-      events.emit({ type: 'range.invalidated', space: this.space.id, device: this.name, vpn, pages: end - vpn, reason, ignored });
+      const { start: vpn, end, reason, cause } = event;
+      events.emit({ type: 'range.invalidated', space: this.space.id, device: this.name, vpn, pages: end - vpn, reason, cause, ignored });
     }
     this.notifier.setSequence(event.sequence);
     if (ignored) return true;
@@ -638,4 +746,11 @@ function requireAddress(argument: string, addr: number, bytes: number): number {
 function remove<T>(list: T[], item: T): void {
   const at = list.indexOf(item);
   if (at >= 0) list.splice(at, 1);
+}
+
+/** Whether a page is in one of the ranges. */
+function covers(ranges: Ranges, vpn: number): boolean {
+  for (let i = 0; i < ranges.count; i++)
+    if (vpn >= ranges.start(i) && vpn < ranges.start(i) + ranges.length(i)) return Number.isInteger(vpn);
+  return false;
 }

@@ -114,7 +114,7 @@ export class Detach implements Step {
       }
       if (kind === L.KIND_EXCLUSIVE) {
         this.vpn = found;
-        return run.call(this.revoke.of(space, found));
+        return run.call(this.revoke.of(space, found, 'detach'));
       }
       // A present page without rights is not looked at by address.
       if (kind === L.KIND_PROTNONE) return run.call(this.migration.framesToHost([core.headOf(core.entryLow)], memory, 'detach'));

@@ -1,11 +1,12 @@
 /** An access of the device to a byte range, by itself: page by page through its translations, serving each fault as a batch of one. */
 import * as L from '../../assembly/layout.ts';
-import type { AccessOutcome } from '../mm/access.ts';
+import { type AccessOutcome, PIECE_BYTES } from '../mm/access.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
-import { settle } from './serve-batch.ts';
+import { reportFatal, settle } from './serve-batch.ts';
 import { FaultBatch } from './fault-batch.ts';
+import { reportBatch } from './job.ts';
 import { ServeFault } from './serve.ts';
 import { translated } from './walk-lanes.ts';
 
@@ -59,8 +60,8 @@ export class DeviceAccess implements Step {
         this.done += done;
         continue;
       }
-      if (this.platform.core.stopReason === L.STOP_BYTES) return this.end('bus error');
-      if (++this.attempts > ATTEMPTS_MAX) return this.end('no progress');
+      if (this.platform.core.stopReason === L.STOP_BYTES) return this.fatal('bus error');
+      if (++this.attempts > ATTEMPTS_MAX) return this.fatal('no progress');
       this.stalled = true;
       return AGAIN;
     }
@@ -74,8 +75,10 @@ export class DeviceAccess implements Step {
     device.batch.release(run);
   }
 
-  private end(outcome: AccessOutcome): typeof DONE {
-    this.outcome = outcome;
+  /** Nothing will make this access go on. */
+  private fatal(reason: Exclude<AccessOutcome, 'done'>): typeof DONE {
+    this.outcome = reason;
+    reportFatal(this.platform.events, this.context, this.vpn, this.write, reason);
     return DONE;
   }
 
@@ -84,7 +87,7 @@ export class DeviceAccess implements Step {
     const { core } = this.platform;
     const addr = this.addr + this.done;
     if (this.context.mmu.walk) return this.advanceByWalk(addr);
-    const length = Math.min(this.bytes.length - this.done, L.AREA_BYTES_LENGTH);
+    const length = Math.min(this.bytes.length - this.done, PIECE_BYTES - (addr % L.PAGE_BYTES));
     const buffer = core.area(L.AREA_BYTES);
     const part = this.bytes.subarray(this.done, this.done + length);
     if (this.write) core.u8.set(part, buffer);
@@ -130,6 +133,7 @@ export class DeviceAccess implements Step {
         write: this.write,
         lane: 0,
       });
+    reportBatch(this.platform.events, context, 1, 0);
     return context.service(this.batch) ?? this.serve.of(this.vpn, this.write);
   }
 
@@ -143,7 +147,7 @@ export class DeviceAccess implements Step {
     if (!context.mmu.fault) {
       const { outcome } = this.serve;
       if (outcome === 'no memory' || outcome === 'bus error') {
-        this.outcome = outcome;
+        this.fatal(outcome);
         return false;
       }
       settle(batch, { vpn: this.vpn, write: this.write }, outcome, context);
@@ -157,7 +161,7 @@ export class DeviceAccess implements Step {
     const cancelled = batch.cancelled(this.vpn, this.write);
     if (!cancelled) return true;
     counters.cancelled++;
-    if (events.heard) events.emit({ type: 'fault.cancelled', ...place, vpn: this.vpn, reason: cancelled });
+    if (events.heard) events.emit({ type: 'fault.cancelled', ...place, vpn: this.vpn, write: this.write, lane: 0, reason: cancelled });
     this.outcome = cancelled;
     return false;
   }

@@ -6,8 +6,9 @@
  */
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
-import { type Locator, type Mappings, Ranges } from '../core/batch.ts';
+import { type Locator, type Mappings, Marks, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
+import { requireArray, requireObject } from '../mm/arguments.ts';
 import type { Context } from './context.ts';
 import type { Access, Pmap, TableGeometry, Tlb, Translation } from './driver.ts';
 
@@ -16,6 +17,9 @@ export const DEFAULT_GEOMETRY: TableGeometry = { bits: [9, 9, 9, 9] };
 
 /** Sets of a ready-made device TLB, four ways each. */
 export const DEVICE_TLB_SETS = 256;
+
+/** Runs of marks that one call into the core gives back. */
+const HARVEST_RUNS_MAX = Math.floor((L.LIST_MAX * 4) / L.HARVEST_BYTES);
 
 /** A radix table of one context. */
 export class DeviceTable implements Pmap {
@@ -26,6 +30,8 @@ export class DeviceTable implements Pmap {
 
   /** Pages around the last `release` that had to go along with it: their caches are to be emptied too. */
   readonly overshoot: Ranges = new Ranges();
+  /** Somebody harvests: marks must not get lost when translations are entered anew. */
+  private keepsMarks = false;
   /** Orders of the block entries it may use, largest first. */
   private readonly orders: readonly number[];
 
@@ -47,6 +53,7 @@ export class DeviceTable implements Pmap {
     const { exports } = this.core;
     mappings.eachFrame((vpn, pages, frame, write) => {
       const high = L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0);
+      const kept = this.keepsMarks ? this.marksUnder(vpn, pages) : undefined;
       let at = 0;
       while (at < pages) {
         const order = this.fitting(vpn + at, frame + at, pages - at);
@@ -60,6 +67,7 @@ export class DeviceTable implements Pmap {
         const cut = this.core.stopReason === L.STOP_SPLIT && exports.rangeSplit(this.table, vpn + at) !== 0;
         if (!cut) throw fail('ENOMEM', 'table pages', this.core.plan.tablePages, 'are used up: the device table cannot grow');
       }
+      kept?.each((page, dirty) => exports.tableMark(this.table, page, dirty ? L.ENTRY_ACCESSED | L.ENTRY_DIRTY : L.ENTRY_ACCESSED));
     });
   }
 
@@ -109,6 +117,35 @@ export class DeviceTable implements Pmap {
     ranges.each((vpn, pages) => {
       exports.rangeProtect(this.table, vpn, pages, write ? 0 : L.ENTRY_WRITE, write ? L.ENTRY_WRITE : 0);
     });
+  }
+
+  /**
+   * Takes the marks of the pages in the ranges. From the first call on marks outlive a translation that is entered in place of theirs; before it, such a one begins without.
+   */
+  harvest(ranges: Ranges, marks: Marks): void {
+    this.keepsMarks = true;
+    ranges.each((vpn, pages) => {
+      for (let done = 0; done < pages;) done += this.harvestRun(vpn + done, Math.min(pages - done, 2 ** 30), marks);
+    });
+  }
+
+  /** Marks of pages up to where there was no more room for them; returns how many pages that are. */
+  private harvestRun(vpn: number, pages: number, marks: Marks): number {
+    const { core } = this;
+    const runs = core.exports.tableHarvest(this.table, vpn, pages, core.area(L.AREA_LIST), HARVEST_RUNS_MAX);
+    const words = core.words(L.AREA_LIST, (runs * L.HARVEST_BYTES) / 4);
+    for (let at = 0; at < words.length; at += 3) {
+      const first = vpn + words[at]!;
+      for (let page = 0; page < words[at + 1]!; page++) marks.add(first + page, (words[at + 2]! & L.ENTRY_DIRTY) !== 0);
+    }
+    return core.stopIndex;
+  }
+
+  /** Marks of the pages of a mapping that is to be entered, where they are kept; undefined without any. */
+  private marksUnder(vpn: number, pages: number): Marks | undefined {
+    const marks = new Marks();
+    for (let done = 0; done < pages;) done += this.harvestRun(vpn + done, pages - done, marks);
+    return marks.count > 0 ? marks : undefined;
   }
 
   /** The translation of a page if the table allows the access; for a driver's own cache. */
@@ -167,17 +204,24 @@ export class DeviceTlb implements Tlb {
 
 /** The context's ready-made table. Once per context. Errors: ENOMEM; EINVAL for a geometry that is not 1 to 5 levels of 1 to 9 bits, 36 bits together. */
 export function deviceTable(context: Context, geometry?: TableGeometry): DeviceTable {
+  if (typeof context?.makeTable !== 'function') throw notOfDriver('deviceTable', context);
   return context.makeTable(geometry);
 }
 
 /** The context's ready-made TLB, in front of its ready-made table: `sets` sets (a power of two up to 256) of four ways, least recently used out first. */
 export function deviceTlb(context: Context, sets: number = DEVICE_TLB_SETS): DeviceTlb {
+  if (typeof context?.makeTlb !== 'function') throw notOfDriver('deviceTlb', context);
   return context.makeTlb(sets);
 }
 
-function checkGeometry(geometry: TableGeometry): void {
-  const bits = geometry?.bits;
-  if (!Array.isArray(bits)) throw fail('EINVAL', 'geometry.bits', bits, 'is not an array of level widths');
+function notOfDriver(verb: string, context: unknown): Error {
+  return fail('EINVAL', `${verb}.context`, context, 'is not the context that a driver is attached with');
+}
+
+export function checkGeometry(geometry: TableGeometry): void {
+  requireObject('geometry', geometry, 'an object with the bits of each level');
+  const { bits } = geometry;
+  requireArray('geometry.bits', bits);
   if (bits.length < 1 || bits.length > L.LEVELS_MAX)
     throw fail('EINVAL', 'geometry.bits', bits.length, `levels are not between 1 and ${L.LEVELS_MAX}`);
   for (const width of bits) {

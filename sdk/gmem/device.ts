@@ -6,7 +6,8 @@
 import * as L from '../../assembly/layout.ts';
 import type { Copies, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
-import type { AddressSpace, Attachable } from '../mm/address-space.ts';
+import { AddressSpace, type Attachable } from '../mm/address-space.ts';
+import { requireArray, requireBoolean, requireFunction, requireObject } from '../mm/arguments.ts';
 import { Iommu } from '../mm/dma.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
@@ -14,6 +15,7 @@ import type { Platform } from '../mm/platform.ts';
 import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { Context } from './context.ts';
+import { checkGeometry } from './device-table.ts';
 import {
   type AtomicMeans,
   type Copy,
@@ -67,7 +69,11 @@ export class Device implements Attachable<Context>, MigrationDevice {
 
   /** The context of this device in a space. Models: `gm_as_attach`. */
   attachTo(space: AddressSpace): Context {
+    this.platform.requireOpen('attach');
+    if (!(space instanceof AddressSpace))
+      throw fail('EINVAL', 'attach.space', space, 'is not an address space (see machine.createAddressSpace)');
     if (this.platform.spaces.get(space.id) !== space) throw fail('EINVAL', 'attach.device', this.name, 'is of another machine');
+    this.platform.requireOpen('attach');
     if (this.contexts.some((context) => context.space === space))
       throw fail('EINVAL', 'attach.device', this.name, 'is attached to this address space already');
     return new Context(this.platform, this, space);
@@ -120,6 +126,9 @@ export class Device implements Attachable<Context>, MigrationDevice {
     this.platform.nodes.drop(memory.node);
     this.platform.memories.delete(memory.node.index);
     this.plugged.splice(this.plugged.indexOf(memory), 1);
+    const { events } = this.platform;
+    const { name: node, frames } = memory.node;
+    if (events.heard) events.emit({ type: 'memory.unplugged', device: this.name, node, frames });
   }
 
   /** @internal The accesses of the batch have run: what it needed may be evicted again. */
@@ -181,6 +190,9 @@ export class Device implements Attachable<Context>, MigrationDevice {
     const memory = new OwnMemory(this.platform, this, index, description);
     this.plugged.push(memory);
     this.plugged.sort((a, b) => a.index - b.index);
+    const { events } = this.platform;
+    const { name: node, frames } = memory.node;
+    if (events.heard) events.emit({ type: 'memory.plugged', device: this.name, node, frames });
     return memory;
   }
 
@@ -307,7 +319,7 @@ export class OwnMemory implements DeviceMemory {
 
 /** Throws EINVAL when a driver description breaks a rule. */
 function checkDriver(driver: Driver): void {
-  if (typeof driver !== 'object' || driver === null)
+  if (typeof driver !== 'object' || driver === null || Array.isArray(driver))
     throw fail('EINVAL', 'driver', driver, 'is not a driver (an object made by a defineDriver factory)');
   const { name, granuleBytes, faultEntries, pageBytes = [L.PAGE_BYTES], memory = [], atomics = [] } = driver;
   if (typeof name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(name))
@@ -316,7 +328,8 @@ function checkDriver(driver: Driver): void {
   if (granuleBytes !== undefined && !isPowerBetween(granuleBytes, L.PAGE_BYTES, HUGE_BYTES)) {
     throw fail('EINVAL', `${name}.granuleBytes`, granuleBytes, 'is not a power of two between 4096 and 2 MiB');
   }
-  if (!Array.isArray(pageBytes) || !pageBytes.includes(L.PAGE_BYTES))
+  requireArray(`${name}.pageBytes`, pageBytes);
+  if (!pageBytes.includes(L.PAGE_BYTES))
     throw fail('EINVAL', `${name}.pageBytes`, pageBytes, 'is not an array of page sizes with 4096 among them');
   for (const bytes of pageBytes as readonly number[]) {
     if (!isPowerBetween(bytes, L.PAGE_BYTES, L.PAGE_BYTES << L.GIANT_ORDER))
@@ -325,13 +338,29 @@ function checkDriver(driver: Driver): void {
   if (faultEntries !== undefined && (!Number.isInteger(faultEntries) || faultEntries < 1 || faultEntries > L.FAULTS_MAX)) {
     throw fail('EINVAL', `${name}.faultEntries`, faultEntries, `is not a count between 1 and ${L.FAULTS_MAX}`);
   }
-  if (!Array.isArray(memory)) throw fail('EINVAL', `${name}.memory`, memory, 'is not an array');
+  requireArray(`${name}.memory`, memory);
   for (const each of memory as readonly MemoryDescription[]) {
     checkMemory(name, each);
     if (each.allocator === 'driver' && each !== memory[0])
       throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, 'is for the first memory only');
   }
   checkAtomics(name, atomics);
+  const { geometry, dma, classes, save, restore } = driver;
+  if (geometry !== undefined) checkGeometry(geometry);
+  if (dma !== undefined) {
+    requireObject(`${name}.dma`, dma, 'an object');
+    const { iovaBits, needsSync, peer } = dma;
+    if (iovaBits !== undefined && iovaBits !== 0 && (!Number.isInteger(iovaBits) || iovaBits < 13 || iovaBits > 52))
+      throw fail('EINVAL', `${name}.dma.iovaBits`, iovaBits, 'is not 0, nor between 13 and 52');
+    if (needsSync !== undefined) requireBoolean(`${name}.dma.needsSync`, needsSync);
+    if (peer !== undefined) requireFunction(`${name}.dma.peer`, peer);
+  }
+  if (classes !== undefined) {
+    requireArray(`${name}.classes`, classes);
+    for (const each of classes) if (typeof each !== 'function') throw fail('EINVAL', `${name}.classes`, each, 'is not a class');
+  }
+  if (save !== undefined) requireFunction(`${name}.save`, save);
+  if (restore !== undefined) requireFunction(`${name}.restore`, restore);
 }
 
 /** Throws EINVAL when the description of a memory breaks a rule. */
@@ -357,7 +386,7 @@ function checkMemory(name: string, each: MemoryDescription): void {
 }
 
 function checkAtomics(name: string, atomics: readonly AtomicMeans[]): void {
-  if (!Array.isArray(atomics)) throw fail('EINVAL', `${name}.atomics`, atomics, 'is not an array');
+  requireArray(`${name}.atomics`, atomics);
   for (const means of atomics as readonly unknown[]) {
     if (means !== 'native' && means !== 'exclusive' && means !== 'migrate')
       throw fail('EINVAL', `${name}.atomics`, means, "is not one of: 'native', 'exclusive', 'migrate'");

@@ -9,7 +9,7 @@
  *   family   operations                          without it
  *   pmap     enter release protect destroy       the ready-made device table (deviceTable)
  *   tlb      invalidate invalidateCoalesced      the ready-made TLB (deviceTlb), or none when the driver translates
- *   walk     translate                           ready-made TLB in front of the ready-made table, in the core
+ *   walk     translate harvest                   ready-made TLB in front of the ready-made table, in the core
  *   copy     toDevice toHost zero                the core copies, at once
  *   phys     allocPage freePage victims          frames are handed out by the core's buddy allocator, oldest evicted first
  *   fault    service                             the framework serves every fault in the order of its coming
@@ -23,8 +23,10 @@
 import { type Step } from '../step/step.ts';
 import { type Ticket } from '../step/ticket.ts';
 import { fail } from '../errors.ts';
+import { requireFunction, requireOptions } from '../mm/arguments.ts';
 import { type DmaDevice } from '../mm/dma.ts';
-import { type Copies, type Mappings, type Ranges } from '../core/batch.ts';
+import { type Copies, type Mappings, type Marks, type Ranges } from '../core/batch.ts';
+import { type StateClass } from '../step/method.ts';
 import { type Context } from './context.ts';
 import { type FaultBatch } from './fault-batch.ts';
 
@@ -97,6 +99,12 @@ export interface Tlb {
 export interface Walk {
   /** The translation of a page if it allows the access; `undefined` raises a device fault. */
   translate(vpn: number, access: Access): Translation | undefined;
+  /**
+   * Takes the accessed and dirty marks of the pages in the ranges: `marks.add(vpn, dirty)` for each page that has been accessed, whose marks are cleared in the table. A mark may be there
+   * without an access, never missing after one; the first write through a translation that a read has filled sets dirty. Its caches are emptied right after it, by
+   * `tlb.invalidate` of those pages, so that the next access marks again. Models: `iommu_dirty_ops.read_and_clear_dirty`, `mmu_notifier_ops.clear_young`.
+   */
+  harvest?(ranges: Ranges, marks: Marks): void;
 }
 
 /** The device's copy engine. A ticket says that the copies are not finished; the pages wait for it. */
@@ -142,6 +150,11 @@ export interface GmMmu {
   readonly fault?: FaultService;
   /** The step behind `context.command(request)`: the driver's control interface. Throws for a request that it does not know. Models: an ioctl. */
   command?(request: unknown): CommandStep;
+  /**
+   * What this context has beside the machine's state, for a machine that is being saved: plain data, arrays, maps, typed arrays, objects of the machine (tickets, kept copies),
+   * instances of `driver.classes`. `attach(context, saved)` gets it back. Required of a driver with a table or an allocator of its own, unless `driver.save` says it all.
+   */
+  save?(): unknown;
   /** The device leaves this address space. */
   detach?(): void;
 }
@@ -172,7 +185,14 @@ export interface Driver {
   readonly dma?: Omit<DmaDevice, 'name' | 'owner'>;
   /** Shape of its table, when it uses the ready-made one. Default: four levels of 9 bits. */
   readonly geometry?: TableGeometry;
-  attach(context: Context): GmMmu;
+  /** The device in one address space. `saved`: what `save` of the families returned, when a saved machine is restored; the ready-made table and TLB are filled then. */
+  attach(context: Context, saved?: unknown): GmMmu;
+  /** Classes of this driver whose instances are in saved machines, its own steps among them. Their state is in fields that can be seen, without `#`. */
+  readonly classes?: readonly StateClass[];
+  /** What its address spaces share beside the machine's state, as `GmMmu.save`. */
+  save?(): unknown;
+  /** Takes back what `save` returned, before any `attach`. */
+  restore?(saved: unknown): void;
 }
 
 /** Makes a driver from options: what a driver module exports by default. */
@@ -187,7 +207,7 @@ export const FAULT_BUFFER_ENTRIES = 256;
 const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; readonly optional: readonly string[] }>> = {
   pmap: { required: ['enter', 'release'], optional: ['protect', 'destroy'] },
   tlb: { required: ['invalidate'], optional: ['invalidateCoalesced'] },
-  walk: { required: ['translate'], optional: [] },
+  walk: { required: ['translate'], optional: ['harvest'] },
   copy: { required: [], optional: ['toDevice', 'toHost', 'zero'] },
   phys: { required: ['allocPage', 'freePage'], optional: ['victims'] },
   fault: { required: ['service'], optional: [] },
@@ -195,7 +215,12 @@ const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; 
 
 /** Declares a driver: a function from its options (all of them optional) to the driver itself. */
 export function defineDriver<Options extends object = Record<string, never>>(make: (options: Options) => Driver): DriverFactory<Options> {
-  const factory = (options?: Options): Driver => make(options ?? ({} as Options));
+  requireFunction('defineDriver.make', make);
+  const factory = (options?: Options): Driver => {
+    if (options === undefined) return make({} as Options);
+    requireOptions('driver', options);
+    return make(options);
+  };
   return Object.assign(factory, { driverFactory: true as const });
 }
 
@@ -214,7 +239,7 @@ export function checkFamilies(driver: string, mmu: GmMmu): void {
   if (typeof mmu !== 'object' || mmu === null) throw fail('EINVAL', `${driver}.attach result`, mmu, 'is not an object of families');
   for (const [family, operations] of Object.entries(mmu)) {
     if (operations === undefined) continue;
-    if (family === 'detach' || family === 'command') {
+    if (family === 'detach' || family === 'command' || family === 'save') {
       if (typeof operations !== 'function') throw fail('EINVAL', `${driver}.${family}`, operations, 'is not a function');
       continue;
     }

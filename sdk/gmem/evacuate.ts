@@ -91,7 +91,8 @@ export class Evacuate implements Step {
     for (const [space, ranges] of placesOf(this.platform, frames)) {
       for (let i = 0; i < ranges.count; i++) {
         for (let vpn = ranges.start(i); vpn < ranges.start(i) + ranges.length(i); vpn++) {
-          if ((core.entry(space.table, vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) return this.revoke.of(space, vpn);
+          if ((core.entry(space.table, vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE)
+            return this.revoke.of(space, vpn, this.cause === 'unplug' ? 'unplug' : 'detach');
         }
       }
     }

@@ -1,5 +1,6 @@
 /** Eviction: frames of a device's memory come home to make room. */
 import * as L from '../../assembly/layout.ts';
+import type { EventOf, PageRun } from '../events.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
@@ -16,14 +17,23 @@ export class Evict implements Step {
   private victims: readonly number[] = [];
   private at = 0;
   private called = false;
+  /** Who needs the room. */
+  private space = -1;
+  private vpn = 0;
+  private cause: EventOf<'frames.evicted'>['cause'] = 'fault';
+  /** While somebody listens: where what went is mapped now. */
+  private runs: PageRun[] = [];
 
   constructor(platform: Platform) {
     this.platform = platform;
   }
 
-  /** Chooses the memory. */
-  from(memory: DeviceMemory): this {
+  /** Chooses the memory, and says who needs the room: a fault, or a program that moves pages, at this page of a space. */
+  from(memory: DeviceMemory, space = -1, vpn = 0, cause: EventOf<'frames.evicted'>['cause'] = 'user'): this {
     this.memory = memory;
+    this.space = space;
+    this.vpn = vpn;
+    this.cause = cause;
     return this;
   }
 
@@ -38,7 +48,10 @@ export class Evict implements Step {
 
   next(run: Run): Progress {
     const { events } = this.platform;
-    if (this.called) this.freed += this.migration!.moved;
+    if (this.called) {
+      this.freed += this.migration!.moved;
+      if (events.heard) this.runs.push(...this.migration!.runs);
+    }
     if (this.at < this.victims.length) {
       this.called = true;
       const part = this.victims.slice(this.at, this.at + L.WORDS_MAX);
@@ -48,8 +61,15 @@ export class Evict implements Step {
     }
     if (this.freed > 0) {
       events.counters.evictions++;
-      if (events.heard) events.emit({ type: 'frames.evicted', node: this.memory.node.name, pages: this.freed });
+      if (events.heard) this.report();
     }
     return DONE;
+  }
+
+  private report(): void {
+    const { space, vpn, cause, victims, runs } = this;
+    this.runs = [];
+    const node = this.memory.node.name;
+    this.platform.events.emit({ type: 'frames.evicted', node, pages: this.freed, frames: [...victims], space, vpn, cause, runs });
   }
 }

@@ -3,6 +3,7 @@
  * that it returns is done.
  */
 import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
 
 /** One page that is to be served: a record, or several merged into one. */
 export interface BatchFault {
@@ -42,6 +43,11 @@ export class FaultBatch {
 
   /** Gives accesses to a page up, `write`: only those that write. Their lanes drop them and go on. For pages that have no mapping, or not the right. */
   cancel(vpn: number, write: boolean, reason: 'no mapping' | 'permission'): void {
+    if (!Number.isSafeInteger(vpn) || vpn < 0 || vpn >= 2 ** L.VPN_BITS)
+      throw fail('EINVAL', 'cancel.vpn', vpn, 'is not a page number below 2^36');
+    if (typeof write !== 'boolean') throw fail('EINVAL', 'cancel.write', write, 'is not true or false');
+    if (reason !== 'no mapping' && reason !== 'permission')
+      throw fail('EINVAL', 'cancel.reason', reason, "is not one of: 'no mapping', 'permission'");
     (write ? this.cancelledWrites : this.givenUp).set(vpn, reason);
   }
 

@@ -20,11 +20,21 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import type { MigrationCause } from '../events.ts';
+import { MIGRATING, type MigrationCause } from '../events.ts';
+import {
+  requireArray,
+  requireBoolean,
+  requireBytes,
+  requireCount,
+  requireFunction,
+  requireObject,
+  requirePages,
+  VPN_LIMIT,
+} from '../mm/arguments.ts';
 import { DmaMap } from '../mm/dma.ts';
 import { type ExclusiveOptions, type InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
 import { type Install, Migration } from '../mm/migration.ts';
-import { type IntervalNotifier, type NotifierOps, RemoveNotifier } from '../mm/notifier.ts';
+import { IntervalNotifier, type NotifierOps, RemoveNotifier } from '../mm/notifier.ts';
 import type { Platform } from '../mm/platform.ts';
 import { type InstallAnswer, MirrorRange } from '../mm/range-fault.ts';
 import { snapshotHmm } from '../mm/snapshot.ts';
@@ -97,11 +107,12 @@ export interface FrameDescription {
 
 /** Order of the mapping that an HMM word speaks of: 0, 9 or 18. `high`: its high word. */
 export function hmmOrder(high: number): number {
+  requireCount('hmmOrder.high', high, 0, 2 ** 32 - 1);
   return (high >>> L.HMM_ORDER_SHIFT) & 0x1f;
 }
 
 /** A plan's own install, which is not called while somebody else is about to change pages of the space. */
-class InstallUnlessInvalidated {
+export class InstallUnlessInvalidated {
   private readonly context: Context;
   private readonly then: Install;
 
@@ -136,6 +147,14 @@ export class Hmm {
    */
   rangeFault(request: HmmRequest, install: InstallAnswer): MirrorRange {
     const { space, notifier, device, lock } = this.context;
+    this.platform.requireOpen('rangeFault');
+    requireObject('rangeFault.request', request, 'an object');
+    requirePages('rangeFault', request.vpn, request.pages, L.WORDS_MAX);
+    if (request.notifier !== undefined) this.requireNotifier('rangeFault.notifier', request.notifier);
+    if (request.owner !== undefined) requireOwner('rangeFault.owner', request.owner);
+    if (request.request !== undefined && typeof request.request !== 'function')
+      requireCount('rangeFault.request', request.request, 0, 2 ** 32 - 1);
+    requireFunction('rangeFault.install', install);
     const asked = {
       notifier: request.notifier ?? notifier,
       vpn: request.vpn,
@@ -149,6 +168,8 @@ export class Hmm {
   /** HMM words of a range as they are now, nothing faulted in: two u32 a page. They may be wrong after the next step of anybody; `rangeFault` installs what is true. */
   snapshot(vpn: number, pages: number): Uint32Array {
     const { space, device } = this.context;
+    this.platform.requireOpen('snapshot');
+    requirePages('snapshot', vpn, pages, SNAPSHOT_PAGES_MAX);
     return snapshotHmm(this.platform, space, vpn, pages, device.owner);
   }
 
@@ -158,12 +179,14 @@ export class Hmm {
    */
   dmaMap(entries: number): DmaMap {
     const { device } = this.context;
+    this.platform.requireOpen('dmaMap');
     return new DmaMap(this.platform, { ...device.driver.dma, name: device.name, owner: device.owner }, entries, device.iommu);
   }
 
   /** Where the frame of an HMM or migration word is. */
   describe(frame: number): FrameDescription {
     const { nodes } = this.platform;
+    this.requireFrame('describe', frame);
     const node = nodes.of(frame);
     const { device } = this.context;
     return {
@@ -181,6 +204,9 @@ export class Hmm {
    */
   migrate(vpn: number, pages: number, plan: HmmPlan): Migration {
     const { space, device } = this.context;
+    this.platform.requireOpen('migrate');
+    requirePages('migrate', vpn, pages, L.WORDS_MAX);
+    requirePlan('migrate', plan);
     const install = plan.install ?? this.context.install;
     return new Migration(this.platform).vma(space, vpn, pages, {
       select: plan.select ?? 0,
@@ -195,6 +221,10 @@ export class Hmm {
   /** The same by frames of this device's memories, whoever maps them; one word for each listed frame. There is no VMA, so nothing is installed. Models: `migrate_device_pfns`. */
   migrateFrames(frames: readonly number[], plan: HmmPlan): Migration {
     const { device } = this.context;
+    this.platform.requireOpen('migrateFrames');
+    requireArray('migrateFrames.frames', frames);
+    for (const frame of frames) this.requireFrame('migrateFrames', frame);
+    requirePlan('migrateFrames', plan);
     return new Migration(this.platform).frames(frames, {
       select: 0,
       owner: plan.owner ?? device.owner,
@@ -211,55 +241,105 @@ export class Hmm {
    */
   makeExclusive(vpn: number, options: ExclusiveOptions & { readonly owner?: number }, install: InstallExclusive): MakeExclusive {
     const { space, device } = this.context;
+    this.platform.requireOpen('makeExclusive');
+    requirePages('makeExclusive', vpn, 1, 1);
+    requireObject('makeExclusive options', options, 'an object');
+    if (options.owner !== undefined) requireOwner('makeExclusive.owner', options.owner);
+    if (options.cpuReads !== undefined) requireBoolean('makeExclusive.cpuReads', options.cpuReads);
+    requireFunction('makeExclusive.install', install);
     return new MakeExclusive(this.platform).of(space, vpn, options.owner ?? device.owner, options, install);
   }
 
   /** Subscribes to pages of the space. End it with the step of `unsubscribe`. */
   subscribe(vpn: number, pages: number, ops: NotifierOps): IntervalNotifier {
+    this.platform.requireOpen('subscribe');
+    requirePages('subscribe', vpn, pages, VPN_LIMIT);
     return this.context.space.notifiers.insert({ start: vpn, end: vpn + pages }, ops);
   }
 
   /** A step: a running invalidation has to end first. */
   unsubscribe(notifier: IntervalNotifier): RemoveNotifier {
+    this.platform.requireOpen('unsubscribe');
+    this.requireNotifier('unsubscribe.notifier', notifier);
     return new RemoveNotifier(notifier);
   }
 
   /** A frame of 2^order pages of one of this device's memories with one reference and stale bytes, or -1. Order 0 or 9. */
   takeFrame(memory: OwnMemory, order = 0): number {
+    this.platform.requireOpen('takeFrame');
     requireOrder('takeFrame.order', order);
+    if (!this.context.device.memories.includes(memory))
+      throw fail('EINVAL', 'takeFrame.memory', memory, `is not a memory of ${this.context.name}`);
     return memory.takeFrame(order);
   }
 
   /** A frame of the host's memory with one reference and stale bytes, or -1. Order 0 or 9. */
   hostFrame(order = 0): number {
+    this.platform.requireOpen('hostFrame');
     requireOrder('hostFrame.order', order);
     return this.platform.host.take(order);
   }
 
-  /** Gives a reference up. */
+  /** Gives a reference up. Throws EINVAL for a frame that has none. */
   putFrame(frame: number): void {
+    // Steps that are aborted because the machine is closed give back what they have.
+    if (this.platform.scheduler.isQuiet) this.platform.requireOpen('putFrame');
+    const { core } = this.platform;
+    if (!this.platform.nodes.has(frame) || core.field(core.frameRecord(frame), L.FRAME_REFS) === 0)
+      throw fail('EINVAL', 'putFrame.frame', frame, 'is not a frame to which there is a reference');
     this.platform.core.exports.framePut(frame);
     this.platform.settleFreed();
   }
 
   /** Reads bytes of a frame into `into`. Throws EIO when they are not in the machine's memory. */
   readFrame(frame: number, offset: number, into: Uint8Array): void {
+    requireBytes('readFrame.into', into);
     const at = this.bytesOf('readFrame', frame, offset, into.length);
     into.set(this.platform.core.u8.subarray(at, at + into.length));
   }
 
   /** Writes bytes into a frame. */
   writeFrame(frame: number, offset: number, bytes: Uint8Array): void {
+    requireBytes('writeFrame.bytes', bytes);
     this.platform.core.u8.set(bytes, this.bytesOf('writeFrame', frame, offset, bytes.length));
   }
 
   private bytesOf(verb: string, frame: number, offset: number, length: number): number {
+    this.requireFrame(verb, frame);
     if (!Number.isInteger(offset) || offset < 0 || offset + length > L.PAGE_BYTES)
       throw fail('EINVAL', `${verb}.offset`, offset, `begins ${length} bytes that are not of one page`);
     const at = this.platform.core.frameBytes(frame);
     if (at === 0) throw fail('EIO', `${verb}.frame`, frame, 'has no bytes in the memory of this machine');
     return at + offset;
   }
+
+  private requireFrame(verb: string, frame: number): void {
+    this.platform.requireOpen(verb);
+    if (!this.platform.nodes.has(frame)) throw fail('EINVAL', `${verb}.frame`, frame, 'is not a frame of this machine');
+  }
+
+  private requireNotifier(argument: string, notifier: IntervalNotifier): void {
+    if (!(notifier instanceof IntervalNotifier) || notifier.set !== this.context.space.notifiers)
+      throw fail('EINVAL', argument, notifier, 'is not a notifier of this address space');
+  }
+}
+
+/** Most pages of one snapshot: what a typed array can have everywhere, two words a page. */
+const SNAPSHOT_PAGES_MAX = 2 ** 28;
+
+/** Throws unless it is nobody (0), or can be a device. */
+function requireOwner(argument: string, owner: number): void {
+  requireCount(argument, owner, 0, 2 ** 31);
+}
+
+function requirePlan(verb: string, plan: HmmPlan): void {
+  requireObject(`${verb}.plan`, plan, 'an object');
+  if (plan.select !== undefined) requireCount(`${verb}.select`, plan.select, 0, 2 ** 31 - 1);
+  if (plan.owner !== undefined) requireOwner(`${verb}.owner`, plan.owner);
+  if (plan.cause !== undefined && (typeof plan.cause !== 'string' || !Object.hasOwn(MIGRATING, plan.cause)))
+    throw fail('EINVAL', `${verb}.cause`, plan.cause, `is not one of: ${Object.keys(MIGRATING).join(', ')}`);
+  requireFunction(`${verb}.allocate`, plan.allocate);
+  if (plan.install !== undefined) requireFunction(`${verb}.install`, plan.install);
 }
 
 function requireOrder(argument: string, order: number): void {

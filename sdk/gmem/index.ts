@@ -1,5 +1,5 @@
 /** What a driver author needs: the driver interface, the ready-made table and TLB, and the steps that a driver in control of its faults is built from. */
-export { Copies, Mappings, Ranges } from '../core/batch.ts';
+export { Copies, Mappings, type Mark, Marks, Ranges } from '../core/batch.ts';
 export { fail, FarfaultError, isFarfaultError } from '../errors.ts';
 export { method } from '../step/method.ts';
 export { AGAIN, CALL, DONE, type Progress, type Run, type Step, WAIT } from '../step/step.ts';
@@ -31,6 +31,7 @@ export {
   type Translation,
   type Walk,
 } from './driver.ts';
+export type { Harvest } from './harvest.ts';
 export { type BatchFault, type DeviceFaultRecord, FaultBatch } from './fault-batch.ts';
 export {
   type FrameDescription,

@@ -12,6 +12,8 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
+import type { Events } from '../events.ts';
+import { requireArray, requireObject } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
@@ -140,6 +142,7 @@ export class JobRun implements Step {
       case LOCK:
         if (!lock.tryAcquire(run)) return run.waitFor(lock);
         this.start();
+        this.reportBegin();
         this.phase = ROUND;
       // falls through
       case ROUND: {
@@ -150,11 +153,14 @@ export class JobRun implements Step {
       // falls through
       case STALLED:
         if (!batch.tryAcquire(run)) return run.waitFor(batch);
+        // While this one waited, the context may have failed, or left.
+        this.context.requireWorking('submit');
         this.phase = SERVED;
         return run.call(this.service());
       default:
         this.served();
         batch.release(run);
+        this.reportReplay();
         this.phase = ROUND;
         return AGAIN;
     }
@@ -167,7 +173,9 @@ export class JobRun implements Step {
       device.endBatch();
       device.batch.release(run);
     }
-    if (run.holds(lock)) lock.release(run);
+    if (!run.holds(lock)) return;
+    lock.release(run);
+    this.reportEnd(false);
   }
 
   report(): JobReport {
@@ -222,6 +230,7 @@ export class JobRun implements Step {
       for (const { vpn, write, lane } of records)
         events.emit({ type: 'fault.device', space: context.space.id, device: context.name, vpn, write, lane });
     }
+    reportBatch(events, context, count, batch.overflow);
     return context.service(batch) ?? (this.default ??= new ServeBatch(this.platform, context)).of(batch);
   }
 
@@ -262,7 +271,8 @@ export class JobRun implements Step {
       this.cancelled.push(core.field(job + lane * 4, L.JOB_LANE_NEXT));
       core.exports.laneCancel(job, lane);
       events.counters.cancelled++;
-      if (events.heard) events.emit({ type: 'fault.cancelled', space: this.context.space.id, device: this.context.name, vpn, reason });
+      if (events.heard)
+        events.emit({ type: 'fault.cancelled', space: this.context.space.id, device: this.context.name, vpn, write, lane, reason });
     }
   }
 
@@ -273,13 +283,47 @@ export class JobRun implements Step {
       this.order = core.words(L.AREA_ORDER, this.executedNow).slice();
     }
     this.platform.jobLock.release(run);
+    this.reportEnd(true);
     return DONE;
+  }
+
+  private reportBegin(): void {
+    const { events } = this.platform;
+    const { space, name: device } = this.context;
+    if (events.heard) events.emit({ type: 'job.begun', space: space.id, device, accesses: this.n, lanes: this.lanes });
+  }
+
+  /** The batch has been served: the lanes that stalled, with a record or without, go on in the next round. */
+  private reportReplay(): void {
+    const { core, events } = this.platform;
+    if (!events.heard) return;
+    const { space, name: device } = this.context;
+    const { served, cancels } = this.batch!;
+    const cause = served > 0 ? 'batch served' : cancels > 0 ? 'batch cancelled' : 'batch deferred';
+    const lanes = core.field(core.area(L.AREA_JOB), L.JOB_STALLED);
+    events.emit({ type: 'lanes.replayed', space: space.id, device, lanes, round: this.rounds + 1, cause });
+  }
+
+  private reportEnd(done: boolean): void {
+    const { events } = this.platform;
+    if (!events.heard) return;
+    const { executedNow: executed, rounds } = this;
+    const { space, name: device } = this.context;
+    events.emit({ type: 'job.ended', space: space.id, device, executed, cancelled: this.cancelled.length, rounds, done });
   }
 }
 
+/** A fault buffer has been fetched: what it had, and what found no room in it. */
+export function reportBatch(events: Events, context: Context, records: number, lost: number): void {
+  if (!events.heard) return;
+  const { space, name: device } = context;
+  if (lost > 0) events.emit({ type: 'buffer.overflowed', space: space.id, device, lost });
+  events.emit({ type: 'batch.begun', space: space.id, device, records });
+}
+
 function checkJob(job: Job): { accesses: readonly JobAccess[]; lanes: number } {
-  if (typeof job !== 'object' || job === null || !Array.isArray(job.accesses))
-    throw fail('EINVAL', 'job.accesses', (job as Job | undefined)?.accesses, 'is not an array');
+  requireObject('job', job, 'an object');
+  requireArray('job.accesses', job.accesses);
   const { accesses, lanes = LANES_DEFAULT } = job;
   if (accesses.length > L.JOB_ACCESSES_MAX) throw fail('EINVAL', 'job.accesses', accesses.length, `is more than ${L.JOB_ACCESSES_MAX}`);
   if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX)

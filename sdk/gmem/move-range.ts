@@ -58,7 +58,7 @@ export class MoveRange implements Step {
     else this.sources = memory ? [memory] : [...device.memories];
     this.migration = new Migration(platform);
     this.evict = new Evict(platform);
-    if (this.memory) this.evict.from(this.memory);
+    if (this.memory) this.evict.from(this.memory, context.space.id, start, 'user');
   }
 
   next(run: Run): Progress {

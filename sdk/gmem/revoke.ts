@@ -1,5 +1,6 @@
 /** Taking a page back from the device that it is exclusive to, because its memory goes away. A CPU access does the same by its fault. Models: `restore_exclusive_pte`. */
 import * as L from '../../assembly/layout.ts';
+import type { RevokeCause } from '../events.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { endInvalidation } from '../mm/migration.ts';
 import { Invalidation } from '../mm/notifier.ts';
@@ -14,6 +15,7 @@ export class Revoke implements Step {
   private space!: AddressSpace;
   private vpn = 0;
   private announced = false;
+  private cause: RevokeCause = 'detach';
   /** The page lock that keeps out whoever makes the page exclusive just now. */
   private locked = L.FRAME_NONE;
 
@@ -22,15 +24,16 @@ export class Revoke implements Step {
   }
 
   /** For a page that is exclusive; if it is not any more when devices have flushed, nothing is changed. */
-  of(space: AddressSpace, vpn: number): this {
+  of(space: AddressSpace, vpn: number, cause: RevokeCause): this {
     this.space = space;
+    this.cause = cause;
     this.vpn = vpn;
     this.announced = false;
     return this;
   }
 
   next(run: Run): Progress {
-    const { core, pageLocks } = this.platform;
+    const { core, events, pageLocks } = this.platform;
     const space = this.space;
     if (!this.announced) {
       if ((core.entry(space.table, this.vpn) & L.ENTRY_KIND) !== L.KIND_EXCLUSIVE) return DONE;
@@ -38,13 +41,15 @@ export class Revoke implements Step {
       if (!pageLocks.tryLock(frame)) return run.waitFor(pageLocks.wait(frame));
       this.locked = frame;
       this.announced = true;
-      space.announce(this.clear.set(this.vpn, this.vpn + 1, 'CLEAR'));
+      space.announce(this.clear.set(this.vpn, this.vpn + 1, 'CLEAR', undefined, 'revoke'));
       return AGAIN;
     }
     const { unfinished } = this.clear;
     if (unfinished) return run.waitFor(unfinished);
     const vma = space.vmas.find(this.vpn);
+    const isExclusive = (core.entry(space.table, this.vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE;
     core.exports.exclusiveClear(space.table, this.vpn, vma ? rightsOf(vma) : 0);
+    if (isExclusive && events.heard) events.emit({ type: 'page.revoked', space: space.id, vpn: this.vpn, cause: this.cause });
     endInvalidation(this.clear);
     this.unlockPage();
     return DONE;

@@ -4,6 +4,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
+import type { Events, FatalReason } from '../events.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
@@ -98,8 +99,16 @@ export function settle(
       batch.cancel(vpn, write, outcome);
       return true;
     case 'no memory':
+      reportFatal(context.events, context, vpn, write, outcome);
       throw fail('ENOMEM', `${context.name} fault at`, vpn * L.PAGE_BYTES, 'needs a host page, and host memory is exhausted');
     case 'bus error':
+      reportFatal(context.events, context, vpn, write, outcome);
       throw fail('EIO', `${context.name} fault at`, vpn * L.PAGE_BYTES, 'is on a page whose bytes cannot be had');
   }
+}
+
+/** A device's access will not be done. */
+export function reportFatal(events: Events, context: Context, vpn: number, write: boolean, reason: FatalReason): void {
+  const { space, name: device } = context;
+  if (events.heard) events.emit({ type: 'fault.fatal', space: space.id, device, vpn, write, reason });
 }

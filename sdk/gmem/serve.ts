@@ -16,9 +16,10 @@
  * Where the granule is 2 MiB a huge page of the CPU's moves as one, to a huge frame; where there is none, as 512 pages.
  *
  * Frames are reserved before anything moves, the faulting page's first; a memory that is full gives frames back by its driver's or the core's choice of
- * victims. Models: `gm_dev_fault`, `nouveau_svm_fault`, the fault handler of `drm_gpusvm`.
+ * victims; one that is full of what may not leave has the page used where it is. Models: `gm_dev_fault`, `nouveau_svm_fault`, the fault handler of `drm_gpusvm`.
  */
 import * as L from '../../assembly/layout.ts';
+import type { RemoteMapCause } from '../events.ts';
 import { CpuFault } from '../mm/fault.ts';
 import { HUGE_PAGES } from '../mm/huge-window.ts';
 import { Migration } from '../mm/migration.ts';
@@ -71,6 +72,8 @@ export class ServeFault implements Step {
   private evicted = false;
   private small = false;
   private ownBatch = false;
+  /** Why the page is used where it is. */
+  private remote: RemoteMapCause = 'policy';
   private first = 0;
   private last = 0;
   private readonly frames: number[] = [];
@@ -91,6 +94,7 @@ export class ServeFault implements Step {
     this.write = write;
     this.phase = LOCK;
     this.looks = 0;
+    this.remote = 'policy';
     this.small = false;
     this.ownBatch = false;
     return this;
@@ -137,6 +141,7 @@ export class ServeFault implements Step {
           return AGAIN;
         }
         // The page could not move (pinned, or somebody else had it): the device uses it where it is.
+        this.remote = this.migration.copyFailed ? 'copy failed' : 'pinned';
         return this.mapHost(run, 1);
       default:
         return this.mirrored(run);
@@ -230,7 +235,7 @@ export class ServeFault implements Step {
     const { start, end } = space.granule(this.vpn, device.granulePages);
     this.need.length = 0;
     this.reserved = 0;
-    this.evict.from(memory);
+    this.evict.from(memory, space.id, this.vpn, 'fault');
     this.phase = RESERVE;
     this.huge = end - start === HUGE_PAGES && !this.small && isWholeBlock(this.platform, space, vma, start, high);
     if (this.huge) {
@@ -274,7 +279,14 @@ export class ServeFault implements Step {
     const picks = new Array<number>(HUGE_PAGES).fill(L.FRAME_NONE);
     picks[0] = frame;
     this.phase = MIGRATED;
-    return run.call(this.migration.toDevice(this.context.space, this.first, picks, memory, 'fault', this.context.install));
+    return run.call(this.moving(picks, memory));
+  }
+
+  /** The migration, ready to run. */
+  private moving(picks: readonly number[], memory: OwnMemory): Migration {
+    this.migration.toDevice(this.context.space, this.first, picks, memory, 'fault', this.context.install);
+    this.migration.wanted = this.vpn;
+    return this.migration;
   }
 
   private reserve(run: Run): Progress {
@@ -288,7 +300,7 @@ export class ServeFault implements Step {
           this.phase = EVICTED;
           return run.call(this.evict.frames(victims));
         }
-        if (this.reserved === 0) return this.waitForRoom(run) ?? this.stop(run, 'deferred');
+        if (this.reserved === 0) return this.noRoom(run, memory);
         break;
       }
       memory.spared.add(frame);
@@ -300,7 +312,16 @@ export class ServeFault implements Step {
     const picks = new Array<number>(this.last - this.first + 1).fill(L.FRAME_NONE);
     pages.forEach((vpn, i) => (picks[vpn - this.first] = this.frames[i]!));
     this.reserved = 0;
-    return run.call(this.migration.toDevice(this.context.space, this.first, picks, memory, 'fault', this.context.install));
+    return run.call(this.moving(picks, memory));
+  }
+
+  /** There is not a single frame, and nothing that may go: what this batch has brought may go after its lanes have run. Else the memory is full of what others hold. */
+  private noRoom(run: Run, memory: OwnMemory): Progress {
+    const waits = this.waitForRoom(run);
+    if (waits !== undefined) return waits;
+    if (memory.spared.size > 0) return this.stop(run, 'deferred');
+    this.remote = 'out of memory';
+    return this.mapHost(run, 1);
   }
 
   /** No victim moved: they are on their way already, host memory is exhausted, or they are pinned. */
@@ -309,6 +330,7 @@ export class ServeFault implements Step {
     if (waits !== undefined) return waits;
     if (this.platform.host.free === 0) return this.stop(run, 'no memory');
     this.release();
+    this.remote = 'eviction';
     return this.mapHost(run, 1);
   }
 
@@ -348,6 +370,7 @@ export class ServeFault implements Step {
   private mirrored(run: Run): Progress {
     switch (this.mirror.outcome) {
       case 'done':
+        this.reportRemote();
         return this.end(run, 'served');
       case 'busy':
         return this.end(run, 'deferred');
@@ -356,5 +379,17 @@ export class ServeFault implements Step {
       default:
         return this.end(run, this.mirror.outcome);
     }
+  }
+
+  /** A device with memory of its own has mapped what did not move to it. */
+  private reportRemote(): void {
+    const { events, core, nodes } = this.platform;
+    const { space, device } = this.context;
+    if (!events.heard || !device.memory) return;
+    const high = core.entry(space.table, this.vpn);
+    if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return;
+    const node = nodes.of(core.entryLow);
+    const cause = this.remote === 'policy' && node.kind === 'coherent' ? 'coherence' : this.remote;
+    events.emit({ type: 'pages.mapped', space: space.id, device: device.name, vpn: this.vpn, pages: 1, node: node.name, cause });
   }
 }

@@ -14,6 +14,9 @@ export type AccessOutcome = 'done' | Exclude<FaultOutcome, 'served'> | 'no progr
 /** Tries for one page before an access gives up: a fault that is served every time and never lasts is a livelock. */
 export const FAULT_ATTEMPTS_MAX = 64;
 
+/** Bytes that are handed to the core at once: they are handed over again after every fault among them. */
+export const PIECE_BYTES = 65536;
+
 /** Reads into, or writes from, `bytes`. */
 export class CpuAccess implements Step {
   readonly name: string;
@@ -48,7 +51,8 @@ export class CpuAccess implements Step {
     const { core } = this.platform;
     const buffer = core.area(L.AREA_BYTES);
     while (this.done < this.bytes.length) {
-      const length = Math.min(this.bytes.length - this.done, L.AREA_BYTES_LENGTH);
+      // Pieces end where pages do: one that is in two of them would be looked up twice.
+      const length = Math.min(this.bytes.length - this.done, PIECE_BYTES - ((this.addr + this.done) % L.PAGE_BYTES));
       const part = this.bytes.subarray(this.done, this.done + length);
       if (this.write) core.u8.set(part, buffer);
       const done = core.exports.copyThrough(this.space.tlb, this.addr + this.done, length, buffer, this.write ? 1 : 0);
@@ -66,6 +70,11 @@ export class CpuAccess implements Step {
 
   private end(outcome: AccessOutcome): typeof DONE {
     this.outcome = outcome;
+    const { events } = this.platform;
+    if (outcome !== 'done' && events.heard) {
+      const vpn = Math.floor((this.addr + this.done) / L.PAGE_BYTES);
+      events.emit({ type: 'fault.fatal', space: this.space.id, device: undefined, vpn, write: this.write, reason: outcome });
+    }
     return DONE;
   }
 }

@@ -13,13 +13,24 @@ import { RwLock } from '../step/lock.ts';
 import { method } from '../step/method.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { type AccessOutcome, CpuAccess } from './access.ts';
-import { ADDRESS_LIMIT, type AddressRange, requireBytes, requireLength, requireOptions, requireRange, requireWord } from './arguments.ts';
+import {
+  ADDRESS_LIMIT,
+  type AddressRange,
+  requireBoolean,
+  requireBytes,
+  requireCount,
+  requireLength,
+  requireOptions,
+  requireRange,
+  requireWord,
+} from './arguments.ts';
 import { dumpRange } from './dump.ts';
 import { Fork, type ForkOptions } from './fork.ts';
+import { historyOf, type PageHistory } from './history.ts';
 import { type Advice, adviseStep } from './madvise.ts';
 import { insertPage, insertPfn, mmap, type MmapOptions } from './mmap.ts';
 import { Mremap, type MremapOptions } from './mremap.ts';
-import { type IntervalNotifier, type Invalidation, type NotifierOps, NotifierSet, RemoveNotifier } from './notifier.ts';
+import { IntervalNotifier, type Invalidation, type NotifierOps, NotifierSet, RemoveNotifier } from './notifier.ts';
 import { MemoryFile } from './page-cache.ts';
 import { type Pin, type PinOptions, type PinOutcome, PinRange } from './pin.ts';
 import type { Platform } from './platform.ts';
@@ -105,18 +116,21 @@ export class AddressSpace {
    */
   mmap(options: MmapOptions): AddressRange {
     this.requireOpen('mmap');
+    this.platform.requireIdle('mmap');
     return mmap(this.platform, this, options);
   }
 
   /** A driver puts a page of the host into its mixed mapping: zeros, or `bytes` and zeros behind. Errors: EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vm_insert_page`. */
   insertPage(addr: number, bytes?: Uint8Array): void {
     this.requireOpen('insertPage');
+    this.platform.requireIdle('insertPage');
     insertPage(this.platform, this, addr, bytes);
   }
 
   /** A driver puts the number of something that is not the machine's memory into its special mapping. Errors: EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vmf_insert_pfn`. */
   insertPfn(addr: number, pfn: number): void {
     this.requireOpen('insertPfn');
+    this.platform.requireIdle('insertPfn');
     insertPfn(this.platform, this, addr, pfn);
   }
 
@@ -256,6 +270,7 @@ export class AddressSpace {
   /** Brings a device into this address space: the context is the device's side of it. */
   attach<Context>(device: Attachable<Context>): Context {
     this.requireOpen('attach');
+    this.platform.requireIdle('attach');
     if (typeof device?.attachTo !== 'function')
       throw fail('EINVAL', 'attach.device', device, 'is not a device of a machine (see machine.addDevice)');
     return device.attachTo(this);
@@ -266,8 +281,19 @@ export class AddressSpace {
   /** Where every page of a range is, one letter a page; see `dump.ts` for the letters. Without a range: every VMA, a line each. */
   dump(range?: AddressRange): string {
     this.requireOpen('dump');
-    if (range) requireRange('dump.range', range);
+    if (range !== undefined) requireRange('dump.range', range);
     return dumpRange(this.platform, this, range);
+  }
+
+  /**
+   * Why the page of an address is where it is: its state, the last record that put it there, and all that the machine has recorded about it, under other addresses (mremap) and in parents (fork) too.
+   * Print it with `printHistory`. Errors: EINVAL for an address that is none, EOPNOTSUPP unless `machine.record()` was called.
+   */
+  history(addr: number): PageHistory {
+    this.address('history.addr', addr, 1);
+    const { log } = this.platform.events;
+    if (!log) throw fail('EOPNOTSUPP', 'history.addr', addr, 'is a page that nothing is recorded about: call machine.record() first');
+    return historyOf(this.platform, this, Math.floor(addr / L.PAGE_BYTES), log);
   }
 
   /** The entries of a range as they are: frame and ENTRY_* bits, two u32 a page. */
@@ -279,6 +305,7 @@ export class AddressSpace {
   /** The same as `hmm_range_fault` answers without a request; `owner`: whose device-private pages count as readable (device.owner). */
   snapshotHmm(range: AddressRange, owner = 0): Uint32Array {
     const { start, end } = this.pages('snapshotHmm.range', range);
+    requireCount('snapshotHmm.owner', owner, 0, 2 ** 31);
     return snapshotHmm(this.platform, this, start, end - start, owner);
   }
 
@@ -299,11 +326,16 @@ export class AddressSpace {
 
   /** Ends a subscription; no callback comes afterwards. Models: `mmu_interval_notifier_remove`. */
   unsubscribe(notifier: IntervalNotifier): void {
+    this.requireOpen('unsubscribe');
+    if (!(notifier instanceof IntervalNotifier))
+      throw fail('EINVAL', 'unsubscribe.notifier', notifier, 'is not a notifier (see space.subscribe)');
+    if (notifier.set !== this.notifiers) throw fail('EINVAL', 'unsubscribe.notifier', notifier, 'is one of another address space');
     this.runSync(new RemoveNotifier(notifier));
   }
 
   /** Looked-up pages of the CPU's TLB. */
   get tlbCounts(): { readonly hit: number; readonly miss: number } {
+    this.platform.requireOpen('tlbCounts');
     const { core } = this.platform;
     return { hit: core.counter(this.tlb, L.TLB_HITS), miss: core.counter(this.tlb, L.TLB_MISSES) };
   }
@@ -366,6 +398,8 @@ export class AddressSpace {
   pinStep(range: AddressRange, options: PinOptions = {}): PinRange {
     const { start, end } = this.pages('pin.range', range);
     requireOptions('pin', options);
+    if (options.write !== undefined) requireBoolean('pin.write', options.write);
+    if (options.longTerm !== undefined) requireBoolean('pin.longTerm', options.longTerm);
     return new PinRange(this.platform, this, start, end, options);
   }
 
@@ -409,7 +443,7 @@ export class AddressSpace {
    */
   close(): void {
     if (!this.open) return;
-    this.platform.requireOpen('exit');
+    this.platform.requireIdle('exit');
     // First the pages, so that those on devices need no room at home any more: a detach could fail for want of it.
     this.platform.scheduler.runSync(this.exit());
     for (const mirror of [...this.mirrors]) mirror.detach();
@@ -515,7 +549,7 @@ export class AddressSpace {
 }
 
 /** Waits until a space that ends has given everything up. */
-class Exited implements Step {
+export class Exited implements Step {
   readonly name = 'exit';
   private readonly lock: RwLock;
 

@@ -3,6 +3,7 @@
  * before it changes.
  */
 import type { Ranges } from '../core/batch.ts';
+import type { InvalidationCause } from '../events.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
@@ -11,7 +12,7 @@ export class Announced {
   private readonly events: Map<AddressSpace, Invalidation[]> = new Map();
 
   /** Tells what has not been told yet, one event for each run of pages. Returns whether there was any. */
-  tell(places: ReadonlyMap<AddressSpace, Ranges>, reason: InvalidateReason, owner?: number): boolean {
+  tell(places: ReadonlyMap<AddressSpace, Ranges>, reason: InvalidateReason, cause: InvalidationCause, owner?: number): boolean {
     let any = false;
     for (const [space, ranges] of places) {
       let events = this.events.get(space);
@@ -27,7 +28,7 @@ export class Announced {
         while (known < told && events[known]!.start > start) known++;
         if (known < told) continue;
         const event = new Invalidation();
-        space.announce(event.set(start, end, reason, owner));
+        space.announce(event.set(start, end, reason, owner, cause));
         events.push(event);
         any = true;
       }

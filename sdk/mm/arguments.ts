@@ -18,7 +18,8 @@ export function requireAligned(argument: string, addr: number): void {
 
 /** Throws unless `range` is a page-aligned, non-empty range of addresses. */
 export function requireRange(argument: string, range: AddressRange): void {
-  if (typeof range !== 'object' || range === null) throw fail('EINVAL', argument, range, 'is not a range { start, end }');
+  if (typeof range !== 'object' || range === null || Array.isArray(range))
+    throw fail('EINVAL', argument, range, 'is not a range { start, end }');
   requireAligned(`${argument}.start`, range.start);
   if (!Number.isSafeInteger(range.end) || range.end > ADDRESS_LIMIT)
     throw fail('EINVAL', `${argument}.end`, range.end, 'is not a byte address up to 2^48');
@@ -35,13 +36,19 @@ export function requireLength(argument: string, bytes: number): void {
     throw fail('EINVAL', argument, bytes, 'is not a length between 0 and 2^31 - 1');
 }
 
+/** Whether a value is a Uint8Array; asks nothing of it that could throw. */
+export function isBytes(value: unknown): value is Uint8Array {
+  return ArrayBuffer.isView(value) && value instanceof Uint8Array;
+}
+
 export function requireBytes(argument: string, bytes: unknown): void {
-  if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', argument, bytes, 'is not a Uint8Array');
+  if (!isBytes(bytes)) throw fail('EINVAL', argument, bytes, 'is not a Uint8Array');
 }
 
 /** Throws unless options are an object, or left out. */
 export function requireOptions(argument: string, options: unknown): void {
-  if (typeof options !== 'object' || options === null) throw fail('EINVAL', `${argument} options`, options, 'are not an object');
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw fail('EINVAL', `${argument} options`, options, 'are not an object');
 }
 
 /** Throws unless a value is one of a list of words. */
@@ -49,4 +56,45 @@ export function requireWord<Word extends string>(argument: string, value: unknow
   if (!words.includes(value as Word))
     throw fail('EINVAL', argument, value, `is not one of: ${words.map((word) => `'${word}'`).join(', ')}`);
   return value as Word;
+}
+
+/** Throws unless an argument is an object. `what`: what it has to be. */
+export function requireObject(argument: string, value: unknown, what: string): void {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw fail('EINVAL', argument, value, `is not ${what}`);
+}
+
+export function requireFunction(argument: string, value: unknown): void {
+  if (typeof value !== 'function') throw fail('EINVAL', argument, value, 'is not a function');
+}
+
+export function requireBoolean(argument: string, value: unknown): void {
+  if (typeof value !== 'boolean') throw fail('EINVAL', argument, value, 'is not true or false');
+}
+
+/** Throws unless an argument is an array. A proxy of nothing is none. */
+export function requireArray(argument: string, value: unknown): void {
+  let is = false;
+  try {
+    is = Array.isArray(value);
+  } catch {
+    // Nobody can say what it is.
+  }
+  if (!is) throw fail('EINVAL', argument, value, 'is not an array');
+}
+
+/** Throws unless a value is an integer between two others. */
+export function requireCount(argument: string, value: unknown, least: number, most: number): void {
+  if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > most)
+    throw fail('EINVAL', argument, value, `is not a count between ${least} and ${most}`);
+}
+
+/** Page numbers are below it. */
+export const VPN_LIMIT: number = 2 ** L.VPN_BITS;
+
+/** Throws unless there are these pages in an address space. `most`: pages at once. */
+export function requirePages(verb: string, vpn: unknown, pages: unknown, most: number): void {
+  if (!Number.isSafeInteger(vpn) || (vpn as number) < 0 || (vpn as number) >= VPN_LIMIT)
+    throw fail('EINVAL', `${verb}.vpn`, vpn, 'is not a page number below 2^36');
+  requireCount(`${verb}.pages`, pages, 1, most);
+  if ((vpn as number) + (pages as number) > VPN_LIMIT) throw fail('EINVAL', `${verb}.pages`, pages, 'leave the address space');
 }

@@ -83,17 +83,20 @@ export class Collapse implements Step {
       this.migration ??= new Migration(this.platform);
       return run.call(this.migration.toHost(space, this.vpn, HUGE_PAGES, memories.get(nodes.of(frame).index)!, 'user', vpn));
     }
-    space.announce(this.event.set(this.vpn, this.vpn + HUGE_PAGES, 'CLEAR'));
+    space.announce(this.event.set(this.vpn, this.vpn + HUGE_PAGES, 'CLEAR', undefined, 'collapse'));
     this.phase = FLUSHED;
     return AGAIN;
   }
 
   private collapse(run: Run): Progress {
-    const { core, host, pageLocks } = this.platform;
+    const { core, events, host, pageLocks } = this.platform;
     const space = this.space;
     const rights = rightsOf(space.vmas.find(this.vpn)!);
     for (let vpn = this.vpn; vpn < this.vpn + HUGE_PAGES; vpn++)
-      if ((core.entry(space.table, vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) core.exports.exclusiveClear(space.table, vpn, rights);
+      if ((core.entry(space.table, vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) {
+        core.exports.exclusiveClear(space.table, vpn, rights);
+        if (events.heard) events.emit({ type: 'page.revoked', space: space.id, vpn, cause: 'collapse' });
+      }
     if (!core.exports.collapseHuge(space.table, this.vpn, host.index, rights)) {
       const reason = core.stopReason;
       if (reason === L.STOP_LOCKED) {
@@ -107,6 +110,7 @@ export class Collapse implements Step {
       throw this.busy(this.vpn);
     }
     endInvalidation(this.event);
+    if (events.heard) events.emit({ type: 'page.collapsed', space: space.id, vpn: this.vpn, pages: HUGE_PAGES });
     this.vpn += HUGE_PAGES;
     this.homecomings = 0;
     this.phase = LOOK;

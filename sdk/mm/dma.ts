@@ -73,6 +73,7 @@ export class Iommu {
 
   /** What the device reaches at an address; undefined: the access is blocked. */
   translate(address: number): { readonly frame: number; readonly write: boolean } | undefined {
+    if (!Number.isSafeInteger(address) || address < 0) throw fail('EINVAL', 'translate.address', address, 'is not a byte address');
     return this.frames.get(Math.floor(address / L.PAGE_BYTES));
   }
 }
@@ -135,6 +136,7 @@ export class DmaMap {
 
   /** Ends the mapping of word `i` and clears its sticky bits. False, and nothing changed, unless it is VALID and DMA_MAPPED. Models: `hmm_dma_unmap_pfn`. */
   unmap(words: Uint32Array, i: number): boolean {
+    requireWords('unmap', words, i);
     const bits = words[i * 2 + 1]!;
     if (bits < HMM_VALID || !(bits & HMM_DMA_MAPPED) || i < 0 || i >= this.addresses.length) return false;
     this.iommu?.unmap(this.addresses[i]! / L.PAGE_BYTES);
@@ -152,6 +154,7 @@ export class DmaMap {
   }
 
   private bits(verb: string, words: Uint32Array, i: number): number {
+    requireWords(verb, words, i);
     if (!Number.isInteger(i) || i < 0 || i >= this.addresses.length || i * 2 + 1 >= words.length)
       throw fail('EINVAL', `dma.${verb} index`, i, `is not one of the ${this.addresses.length} words`);
     const bits = words[i * 2 + 1]!;
@@ -167,4 +170,10 @@ export class DmaMap {
     if (page < 0) throw fail('ENOMEM', 'dma.map index', i, 'needs an I/O virtual address, and there is none');
     return page;
   }
+}
+
+function requireWords(verb: string, words: Uint32Array, i: number): void {
+  if (!(ArrayBuffer.isView(words) && words instanceof Uint32Array))
+    throw fail('EINVAL', `dma.${verb} words`, words, 'is not a Uint32Array');
+  if (!Number.isSafeInteger(i) || i < 0) throw fail('EINVAL', `dma.${verb} index`, i, 'is not the index of a word');
 }

@@ -40,11 +40,12 @@ export function dumpRange(platform: Platform, space: AddressSpace, range: Addres
 
 function letters(platform: Platform, space: AddressSpace, start: number, end: number): string {
   let text = '';
-  for (let vpn = start; vpn < end; vpn++) text += letter(platform, space, vpn);
+  for (let vpn = start; vpn < end; vpn++) text += letterOf(platform, space, vpn);
   return text;
 }
 
-function letter(platform: Platform, space: AddressSpace, vpn: number): string {
+/** The letter of one page. */
+export function letterOf(platform: Platform, space: AddressSpace, vpn: number): string {
   const { core } = platform;
   const high = core.entry(space.table, vpn);
   const writable = (high & L.ENTRY_WRITE) !== 0;

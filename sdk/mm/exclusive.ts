@@ -17,9 +17,11 @@ import * as L from '../../assembly/layout.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
 import { CpuFault } from './fault.ts';
+import { windowStart } from './huge-window.ts';
 import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
+import { reportSplit } from './splits.ts';
 import { isHugetlb, PROT_READ, PROT_WRITE, VMA_IO, VMA_PFNMAP, VMA_PRIVATE } from './vma.ts';
 
 /**
@@ -146,16 +148,19 @@ export class MakeExclusive implements Step {
       this.phase = FAULTED;
       return run.call(this.fault.of(space, this.vpn, true, true));
     }
-    if (high & L.ENTRY_ORDER && !core.exports.splitHuge(space.table, this.vpn)) {
-      if (core.stopReason !== L.STOP_LOCKED) return this.end(run, 'not supported');
-      return run.waitFor(pageLocks.wait(core.stopFrame));
+    if (high & L.ENTRY_ORDER) {
+      if (!core.exports.splitHuge(space.table, this.vpn)) {
+        if (core.stopReason !== L.STOP_LOCKED) return this.end(run, 'not supported');
+        return run.waitFor(pageLocks.wait(core.stopFrame));
+      }
+      reportSplit(this.platform, space.id, windowStart(this.vpn, high), 'exclusive');
     }
     core.entry(space.table, this.vpn);
     const frame = core.entryLow;
     if (!pageLocks.tryLock(frame)) return run.waitFor(pageLocks.wait(frame));
     this.frame = frame;
     this.phase = FLUSHED;
-    space.announce(this.event.set(this.vpn, this.vpn + 1, 'EXCLUSIVE', this.owner));
+    space.announce(this.event.set(this.vpn, this.vpn + 1, 'EXCLUSIVE', this.owner, 'exclusive'));
     return this.event.unfinished ? run.waitFor(this.event.unfinished) : this.make(run);
   }
 
@@ -174,7 +179,10 @@ export class MakeExclusive implements Step {
     }
     this.install(this.frame);
     this.unlockPage();
-    if (events.heard) events.emit({ type: 'page.exclusive', space: id, vpn: this.vpn, owner: this.owner });
+    if (events.heard) {
+      const { vpn, owner, cpuReads } = this;
+      events.emit({ type: 'page.exclusive', space: id, vpn, owner, cpuReads });
+    }
     return this.end(run, 'done');
   }
 }

@@ -33,6 +33,7 @@ import { endInvalidation, Migration } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { SharedObject } from './page-cache.ts';
 import type { Platform } from './platform.ts';
+import { reportSplit } from './splits.ts';
 import {
   hugetlbOrder,
   isHugetlb,
@@ -203,13 +204,13 @@ export class CpuFault implements Step {
     if (vma.object) return this.ofObject(vma, vma.object);
     if (isSpecial(vma)) return 'bus error';
     if (isHugetlb(vma)) {
-      this.count('huge');
+      this.count('huge', 2 ** hugetlbOrder(vma));
       return this.hugetlb(vma);
     }
     const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.vpn) : -1;
     const { core, host } = this.platform;
     if (start < 0 || !core.exports.mapHuge(this.space.table, start, host.index, rightsOf(vma), this.write ? 0 : 1)) return undefined;
-    this.count('huge');
+    this.count('huge', HUGE_PAGES);
     return 'served';
   }
 
@@ -237,7 +238,9 @@ export class CpuFault implements Step {
     }
     if (!core.exports.mapFrame(table, this.vpn, frame, high)) return 'no memory';
     // Nobody has seen the hole filled: no device is told.
-    if (isCopied && core.exports.mapCopy(table, this.vpn, host.index, 1) === L.FRAME_NONE) return 'no memory';
+    if (!isCopied) return 'served';
+    if (core.exports.mapCopy(table, this.vpn, host.index, 1) === L.FRAME_NONE) return 'no memory';
+    this.copied(this.vpn, 1);
     return 'served';
   }
 
@@ -267,11 +270,11 @@ export class CpuFault implements Step {
     if (this.unsharing ? isOwn : !this.write || high & L.ENTRY_WRITE) return this.end(run, 'served');
     const isHuge = (high & L.ENTRY_ORDER) !== 0;
     if (high & L.ENTRY_ZERO) {
-      this.count('cow');
+      this.count('cow', isHuge && !this.unsharing ? windowPages(high) : 1);
       // Before anybody is told: without a frame nothing changes.
       if (host.free === 0) return this.end(run, 'no memory');
       if (isHuge && !this.unsharing) return this.announce(windowStart(this.vpn, high), windowPages(high), HUGE);
-      if (isHuge) exports.splitHuge(table, this.vpn);
+      if (isHuge && exports.splitHuge(table, this.vpn)) this.split(high);
       return this.announce(this.vpn, 1, this.unsharing ? COPY : FRESH);
     }
     if (!(vma.flags & VMA_PRIVATE)) {
@@ -294,16 +297,20 @@ export class CpuFault implements Step {
       return this.announce(this.vpn, 1, COPY);
     }
     if (isHugetlb(vma)) {
-      this.count('copy');
+      this.count('copy', windowPages(high));
       return this.announce(windowStart(this.vpn, high), windowPages(high), HUGETLB);
     }
     // Each page has holders of its own then: look again.
-    if (exports.splitHuge(table, this.vpn)) return AGAIN;
+    if (exports.splitHuge(table, this.vpn)) {
+      this.split(high);
+      return AGAIN;
+    }
     return core.stopReason === L.STOP_LOCKED ? run.waitFor(this.platform.pageLocks.wait(core.stopFrame)) : this.end(run, 'bus error');
   }
 
   private announce(start: number, pages: number, then: number): typeof AGAIN {
-    this.space.announce(this.clear.set(start, start + pages, 'CLEAR'));
+    const cause = then === REVOKE || then === REUSE ? 'revoke' : 'cow';
+    this.space.announce(this.clear.set(start, start + pages, 'CLEAR', undefined, cause));
     this.phase = then;
     return AGAIN;
   }
@@ -316,7 +323,9 @@ export class CpuFault implements Step {
     const high = core.entry(table, this.vpn);
     if (then === REVOKE) {
       const vma = this.space.vmas.find(this.vpn);
-      if ((high & L.ENTRY_KIND) === L.KIND_EXCLUSIVE) exports.exclusiveClear(table, this.vpn, vma ? rightsOf(vma) : 0);
+      if ((high & L.ENTRY_KIND) !== L.KIND_EXCLUSIVE) return;
+      exports.exclusiveClear(table, this.vpn, vma ? rightsOf(vma) : 0);
+      this.revoked();
       return;
     }
     if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return;
@@ -329,17 +338,25 @@ export class CpuFault implements Step {
       case HUGE:
         if (!isZero) return;
         if (isHuge && exports.mapHuge(table, windowStart(this.vpn, high), host.index, L.RIGHT_READ | L.RIGHT_WRITE, 0)) return;
-        if (exports.splitHuge(table, this.vpn)) this.fresh();
-        else this.outcome = 'no memory';
+        if (exports.splitHuge(table, this.vpn)) {
+          if (isHuge) this.split(high);
+          this.fresh();
+        } else this.outcome = 'no memory';
         return;
       case REUSE:
-        if (high & L.ENTRY_CPU_READS && exports.canReuse(table, this.vpn)) exports.mapReuse(table, this.vpn);
+        if (!(high & L.ENTRY_CPU_READS) || !exports.canReuse(table, this.vpn)) return;
+        exports.mapReuse(table, this.vpn);
+        this.revoked();
         return;
       default:
         if (high & L.ENTRY_WRITE || exports.canReuse(table, this.vpn)) return;
-        if (then === HUGETLB) this.outcome = this.hugetlb(this.space.vmas.find(this.vpn)!);
-        else if (!isHuge && exports.mapCopy(table, this.vpn, host.index, this.unsharing ? 0 : 1) === L.FRAME_NONE)
-          this.outcome = 'no memory';
+        if (then === HUGETLB) {
+          this.outcome = this.hugetlb(this.space.vmas.find(this.vpn)!);
+          if (this.outcome === 'served') this.copied(windowStart(this.vpn, high), windowPages(high));
+        } else if (!isHuge) {
+          if (exports.mapCopy(table, this.vpn, host.index, this.unsharing ? 0 : 1) === L.FRAME_NONE) this.outcome = 'no memory';
+          else if (!isZero) this.copied(this.vpn, 1);
+        }
     }
   }
 
@@ -373,7 +390,9 @@ export class CpuFault implements Step {
     const { start, end } = space.granule(this.vpn, isHuge ? Math.max(memory.granulePages, HUGE_PAGES) : memory.granulePages);
     this.phase = HOME;
     this.home ??= new Migration(this.platform);
-    return run.call(this.home.toHost(space, start, end - start, memory, 'home', this.vpn));
+    this.home.toHost(space, start, end - start, memory, 'home', this.vpn);
+    this.home.wanted = this.vpn;
+    return run.call(this.home);
   }
 
   private cameHome(run: Run): Progress {
@@ -397,11 +416,27 @@ export class CpuFault implements Step {
     return core.field(record, L.FRAME_REFS) !== (core.field(record, L.FRAME_MAPS) & L.MAPS_MASK);
   }
 
-  private count(cause: CpuFaultCause): void {
+  private split(high: number): void {
+    reportSplit(this.platform, this.space.id, windowStart(this.vpn, high), 'fault');
+  }
+
+  private copied(vpn: number, pages: number): void {
+    const { events } = this.platform;
+    if (events.heard) events.emit({ type: 'page.copied', space: this.space.id, vpn, pages, cause: this.unsharing ? 'unshare' : 'write' });
+  }
+
+  private revoked(): void {
+    const { events } = this.platform;
+    if (events.heard) events.emit({ type: 'page.revoked', space: this.space.id, vpn: this.vpn, cause: 'fault' });
+  }
+
+  /** `pages`: of the huge page that it is about, else 1. */
+  private count(cause: CpuFaultCause, pages = 1): void {
     const { events } = this.platform;
     if (!this.forDevice) events.countCpuFault(cause);
     if (events.heard) {
-      events.emit({ type: 'fault.cpu', space: this.space.id, vpn: this.vpn, write: this.write, cause, forDevice: this.forDevice });
+      const { vpn, write, forDevice } = this;
+      events.emit({ type: 'fault.cpu', space: this.space.id, vpn, pages, write, cause, forDevice });
     }
   }
 }

@@ -17,9 +17,11 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { isFarfaultError } from '../errors.ts';
+import type { PageRun } from '../events.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES, windowPages, windowStart } from './huge-window.ts';
+import { ForkMarks } from './fork-marks.ts';
 import { endInvalidation, Migration, MIGRATION_PAGES_MAX } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
@@ -71,6 +73,9 @@ export class Fork implements Step {
   private tried = 0;
   private triedNode = 0;
   private isAbandoned = false;
+  /** For events: what is special in the VMA under way. */
+  private marks: ForkMarks | undefined;
+  private readonly copies: PageRun[] = [];
   private phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, { device = 'share' }: ForkOptions) {
@@ -128,7 +133,10 @@ export class Fork implements Step {
     this.outcome = outcome;
     if (outcome === 'done' && !this.isAbandoned) {
       this.result = this.child!;
-      if (events.heard) events.emit({ type: 'space.forked', space: this.space.id, child: this.result.id });
+      if (events.heard) {
+        events.emit({ type: 'space.forked', space: this.space.id, child: this.result.id });
+        for (const run of this.copies) events.emit({ type: 'page.copied', ...run, cause: 'fork' });
+      }
     } else this.takeDown();
     this.space.mmapLock.release(run);
     return DONE;
@@ -183,7 +191,7 @@ export class Fork implements Step {
   private announce(): void {
     const { start, end } = this.vma;
     this.vpn = start;
-    this.space.announce(this.event.set(start, end, 'PROTECTION_PAGE'));
+    this.space.announce(this.event.set(start, end, 'PROTECTION_PAGE', undefined, 'fork'));
   }
 
   /** Brings the next stretch of device-private pages home. What is held there is shared; without a host frame the fork fails. */
@@ -223,6 +231,7 @@ export class Fork implements Step {
     const { core, host, pageLocks } = this.platform;
     const { end } = this.vma;
     const flags = this.device === 'omit' ? L.FORK_OMIT_DEVICE : 0;
+    if (this.platform.events.heard) this.marks ??= new ForkMarks(this.platform, this.space, this.vma.start, end);
     while (this.vpn < end) {
       const pages = Math.min(end - this.vpn, PAGES_PER_CALL);
       const done = core.exports.forkRange(this.space.table, this.child!.table, this.vpn, pages, host.index, flags);
@@ -233,6 +242,8 @@ export class Fork implements Step {
       return this.end(run, 'no memory');
     }
     endInvalidation(this.event);
+    this.marks?.report(this.child!, this.copies);
+    this.marks = undefined;
     this.phase = VMA;
     return AGAIN;
   }

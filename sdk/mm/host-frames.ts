@@ -7,6 +7,7 @@ import { HUGE_PAGES } from './huge-window.ts';
 import { onePlaceOf } from './migration-places.ts';
 import type { MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
+import { reportSplit } from './splits.ts';
 
 export class HostFrames {
   private readonly platform: Platform;
@@ -32,6 +33,7 @@ export class HostFrames {
         const place = target < 0 ? onePlaceOf(this.platform, frame) : undefined;
         if (target >= 0) this.huge.set(frame, target);
         else if (place && core.exports.splitHuge(place.table, place.vpn)) {
+          reportSplit(this.platform, core.field(place.table, L.TABLE_INDEX), place.vpn, 'migration');
           list ??= frames.slice(0, i);
           for (let page = 0; page < HUGE_PAGES; page++) list.push(frame + page);
           return;

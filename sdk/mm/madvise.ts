@@ -19,6 +19,7 @@ import { requireWord } from './arguments.ts';
 import { Collapse } from './collapse.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import type { Platform } from './platform.ts';
+import { hugePagesIn, reportSplits } from './splits.ts';
 import { TakeDown } from './take-down.ts';
 import { isAnonymous, isHugetlb, isSpecial, VMA_DONTFORK, VMA_HUGEPAGE, VMA_IO, VMA_NOHUGEPAGE, VMA_PFNMAP, type Vma } from './vma.ts';
 
@@ -65,7 +66,7 @@ function refusal(vma: Vma, advice: Advice): string | undefined {
 }
 
 /** Sets and clears marks of VMAs. A huge page across a border of the range is split, as any that two VMAs would share. Models: `vma_adjust_trans_huge`. */
-class Mark implements Step {
+export class Mark implements Step {
   readonly name = 'madvise';
   private readonly platform: Platform;
   private readonly space: AddressSpace;
@@ -92,7 +93,12 @@ class Mark implements Step {
     const { core, pageLocks } = this.platform;
     if (!run.holds(mmapLock) && !mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
     for (const border of [this.start, this.end]) {
-      if (border % HUGE_PAGES === 0 || core.exports.splitHuge(table, border)) continue;
+      if (border % HUGE_PAGES === 0) continue;
+      const heads = hugePagesIn(this.platform, this.space, border, border + 1);
+      if (core.exports.splitHuge(table, border)) {
+        reportSplits(this.platform, this.space, heads, 'madvise');
+        continue;
+      }
       if (core.stopReason === L.STOP_LOCKED) return run.waitFor(pageLocks.wait(core.stopFrame));
     }
     vmas.flag(this.start, this.end, this.marks);

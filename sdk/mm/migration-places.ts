@@ -1,6 +1,7 @@
 /** Where frames are mapped: the pages of every space, by the reverse map. What a migration by frame announces and withdraws. */
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
+import type { PageRun } from '../events.ts';
 import type { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import type { Platform } from './platform.ts';
@@ -32,6 +33,13 @@ export function placesOf(platform: Platform, frames: readonly number[]): Map<Add
     result.set(space, ranges);
   }
   return result;
+}
+
+/** The same for events: space by space, ascending. */
+export function runsOf(platform: Platform, frames: readonly number[]): PageRun[] {
+  const runs: PageRun[] = [];
+  for (const [{ id: space }, ranges] of placesOf(platform, frames)) ranges.each((vpn, pages) => void runs.push({ space, vpn, pages }));
+  return runs;
 }
 
 /** One page that maps a frame: its space's home table and page number; undefined when none does. */

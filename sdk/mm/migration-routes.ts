@@ -12,11 +12,14 @@ export interface Moved {
   readonly way: Way;
   copied: number;
   cleared: number;
+  /** Where it is now, the first frame of each word; empty when nobody listens. */
+  readonly frames: number[];
 }
 
 /** What moved, by way: one item for each pair of nodes, in the order of the pages. */
 export function routesOf(platform: Platform, words: MigrationWords): readonly Moved[] {
   const { nodes, host } = platform;
+  const isHeard = platform.events.heard;
   const routes: Moved[] = [];
   for (let i = 0; i < words.count; i++) {
     if (!words.moves(i)) continue;
@@ -24,7 +27,8 @@ export function routesOf(platform: Platform, words: MigrationWords): readonly Mo
     const { name: to, owner } = nodes.of(words.targetFrame(i));
     const from = isCopied ? nodes.of(words.frame(i)).name : host.name;
     let route = routes.find((each) => each.from === from && each.to === to);
-    if (!route) routes.push((route = { from, to, way: owner > 0 ? 'toDevice' : 'toHost', copied: 0, cleared: 0 }));
+    if (!route) routes.push((route = { from, to, way: owner > 0 ? 'toDevice' : 'toHost', copied: 0, cleared: 0, frames: [] }));
+    if (isHeard) route.frames.push(words.targetFrame(i));
     if (isCopied) route.copied += words.span(i);
     else route.cleared += words.span(i);
   }

@@ -16,7 +16,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
-import type { MigrationCause } from '../events.ts';
+import { MIGRATING, type MigrationCause, type PageRun } from '../events.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
@@ -26,11 +26,12 @@ import type { DeviceMemory, MigrationDevice } from './device-memory.ts';
 import { HostFrames } from './host-frames.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { MigrationCopies } from './migration-copies.ts';
-import { placesOf } from './migration-places.ts';
+import { placesOf, runsOf } from './migration-places.ts';
 import { routesOf, type Way } from './migration-routes.ts';
 import { MigrationWords } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
+import { hugePagesIn, reportSplits } from './splits.ts';
 import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
 
 /** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, both frames locked; -1: that page did not move. */
@@ -66,6 +67,9 @@ const COMMIT = 6;
 const INSTALL = 7;
 const ENDED = 8;
 
+const NOWHERE: readonly PageRun[] = [];
+const NONE: readonly number[] = [];
+
 /** Most pages of one migration: the batch area's words. */
 export const MIGRATION_PAGES_MAX: number = L.WORDS_MAX;
 
@@ -80,6 +84,10 @@ export class Migration implements Step {
   cleared = 0;
   /** Collected, but not moved: no target frame, a late pin, a failed copy. */
   refused = 0;
+  /** For events: the page for whose sake the others come along; -1: none. Set it after `toDevice` or `toHost`. */
+  wanted = -1;
+  /** While somebody listens: where what moved is mapped now. */
+  runs: readonly PageRun[] = NOWHERE;
 
   private readonly platform: Platform;
   private readonly words: MigrationWords = new MigrationWords();
@@ -116,6 +124,8 @@ export class Migration implements Step {
   private readonly tickets: Ticket[] = [];
   /** Made at the first use of a copy engine. */
   private copies: MigrationCopies | undefined;
+  /** For events: the huge pages of the range, before. */
+  private heads: readonly number[] = NONE;
   /** The engine has this migration's copies. */
   private engine = false;
 
@@ -224,6 +234,8 @@ export class Migration implements Step {
     this.copied = 0;
     this.cleared = 0;
     this.refused = 0;
+    this.wanted = -1;
+    this.runs = NOWHERE;
     this.space = undefined;
     this.vpn = 0;
     this.select = 0;
@@ -266,15 +278,25 @@ export class Migration implements Step {
    * pages. Returns whether it is huge.
    */
   aim(i: number, frame: number): boolean {
-    const { core } = this.platform;
+    const { core, nodes } = this.platform;
+    if (!Number.isInteger(i) || i < 0 || i >= this.words.count)
+      throw fail('EINVAL', 'aim.word', i, `is not one of the ${this.words.count} words`);
+    if (!nodes.has(frame)) throw fail('EINVAL', 'aim.frame', frame, 'is not a frame of this machine');
     const huge = (core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_ORDER) !== 0;
     this.words.aim(i, frame, huge);
     return huge;
   }
 
+  /** Whether a copy has failed, so that everything stayed. */
+  get copyFailed(): boolean {
+    return this.failed;
+  }
+
   /** What became of one page of the range. Requires: DONE. */
   verdict(vpn: number): 'moved' | 'refused' | 'not collected' {
     const words = this.words;
+    if (!Number.isInteger(vpn) || vpn < this.vpn || vpn >= this.vpn + words.count)
+      throw fail('EINVAL', 'verdict.vpn', vpn, `is not one of the ${words.count} pages of the migration`);
     let i = vpn - this.vpn;
     const head = i - (vpn % HUGE_PAGES);
     if (words.bits(i) === 0 && head >= 0 && words.span(head) > 1) i = head;
@@ -359,12 +381,13 @@ export class Migration implements Step {
       this.phase = ENDED;
     }
     this.platform.settleFreed();
+    this.reportSplits();
     pageLocks.released();
   }
 
   private announce(): void {
     if (this.space) {
-      this.space.announce(this.invalidation.set(this.vpn, this.vpn + this.words.count, 'MIGRATE', this.owner));
+      this.space.announce(this.invalidation.set(this.vpn, this.vpn + this.words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
       return;
     }
     if (this.targets === 'host') {
@@ -379,7 +402,7 @@ export class Migration implements Step {
   private tellOthers(): boolean {
     if (!this.space) {
       this.places = placesOf(this.platform, this.listed!);
-      return (this.others ??= new Announced()).tell(this.places, 'MIGRATE', this.owner);
+      return (this.others ??= new Announced()).tell(this.places, 'MIGRATE', MIGRATING[this.cause], this.owner);
     }
     // Nothing is shared in a machine without reverse-map records.
     if (this.platform.core.header(L.H_CHAIN_USED) === 0) return false;
@@ -387,7 +410,7 @@ export class Migration implements Step {
     if (shared.length === 0) return false;
     const places = placesOf(this.platform, shared);
     places.delete(this.space);
-    return (this.others ??= new Announced()).tell(places, 'CLEAR');
+    return (this.others ??= new Announced()).tell(places, 'CLEAR', MIGRATING[this.cause]);
   }
 
   /** Frames of the range that other entries map, too: by the reverse map they go along, whichever space it is. Models: the events of `try_to_migrate`. */
@@ -427,6 +450,7 @@ export class Migration implements Step {
     const sourceAt = core.area(L.AREA_SOURCE);
     const space = this.space;
     if (space) {
+      this.heads = hugePagesIn(this.platform, space, this.vpn, this.vpn + words.count);
       const aimed = this.targets === 'given';
       if (this.only) this.wantFrom(space, this.only);
       if (aimed || this.only) words.lendTarget(core);
@@ -503,7 +527,7 @@ export class Migration implements Step {
     const words = this.words;
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || words.bits(i) & L.MIGRATE_VALID || !words.hasTarget(i)) continue;
-      this.space.announce(this.second.set(this.vpn + i, this.vpn + words.count, 'MIGRATE', this.owner));
+      this.space.announce(this.second.set(this.vpn + i, this.vpn + words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
       return;
     }
   }
@@ -540,10 +564,11 @@ export class Migration implements Step {
   /** Counts what moved, by the nodes it moved between. */
   private report(): void {
     this.platform.events.counters.cleared += this.cleared;
+    this.reportSplits();
     if (this.isPlanned) {
       let { refused } = this;
-      for (const { from, to, way, copied, cleared } of routesOf(this.platform, this.words)) {
-        this.count(from, to, way, copied, cleared, refused);
+      for (const { from, to, way, copied, cleared, frames } of routesOf(this.platform, this.words)) {
+        this.count(from, to, way, copied, cleared, refused, frames);
         refused = 0;
       }
       return;
@@ -553,12 +578,39 @@ export class Migration implements Step {
     else this.count(this.node, host, 'toHost', this.copied, this.cleared, this.refused);
   }
 
-  private count(from: string, to: string, way: Way, copied: number, cleared: number, refused: number): void {
+  private reportSplits(): void {
+    if (this.space && this.heads.length > 0) reportSplits(this.platform, this.space, this.heads, 'migration');
+    this.heads = NONE;
+  }
+
+  private count(from: string, to: string, way: Way, copied: number, cleared: number, refused: number, frames?: readonly number[]): void {
     const { events } = this.platform;
     events.countMigrated(from, to, copied, copied * L.PAGE_BYTES, way, this.cause);
     if (!events.heard) return;
-    const space = this.space?.id ?? -1;
-    events.emit({ type: 'pages.migrated', space, vpn: this.vpn, from, to, pages: copied, cleared, refused, cause: this.cause });
+    this.runs = runsOf(this.platform, frames ?? this.targetFrames());
+    events.emit({
+      type: 'pages.migrated',
+      space: this.space?.id ?? -1,
+      vpn: this.vpn,
+      from,
+      to,
+      way,
+      pages: copied,
+      bytes: copied * L.PAGE_BYTES,
+      cleared,
+      refused,
+      cause: this.cause,
+      wanted: this.wanted,
+      runs: this.runs,
+    });
+  }
+
+  /** Where what moved is now: the first frame of each word. */
+  private targetFrames(): number[] {
+    const words = this.words;
+    const frames: number[] = [];
+    for (let i = 0; i < words.count; i++) if (words.moves(i)) frames.push(words.targetFrame(i));
+    return frames;
   }
 
   /** A hole that was filled where the VMA gives no right at all must not be open to the CPU: the core knows entries, not VMAs. */

@@ -18,7 +18,7 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { GiB, MiB } from '../units.ts';
 import type { AddressSpace } from './address-space.ts';
-import { ADDRESS_LIMIT, type AddressRange, requireAligned, requireOptions, requireWord } from './arguments.ts';
+import { ADDRESS_LIMIT, type AddressRange, isBytes, requireAligned, requireBoolean, requireOptions, requireWord } from './arguments.ts';
 import { MemoryFile, SharedObject } from './page-cache.ts';
 import type { Platform } from './platform.ts';
 import { type Prot, protBits } from './prot.ts';
@@ -71,7 +71,8 @@ export function mmap(platform: Platform, space: AddressSpace, options: MmapOptio
   const { bytes, at, fixed = false, shared = false, file } = options;
   if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
     throw fail('EINVAL', 'mmap.bytes', bytes, 'is not a length between 1 byte and 2^48');
-  const prot = protBits('mmap.prot', options.prot ?? 'rw');
+  const prot = protBits('mmap.prot', options.prot === undefined ? 'rw' : options.prot);
+  requireBoolean('mmap.fixed', fixed);
   if (at !== undefined) requireAligned('mmap.at', at);
   else if (fixed) throw fail('EINVAL', 'mmap.at', at, 'is required with fixed');
   const flags = flagsOf(platform, options);
@@ -82,7 +83,7 @@ export function mmap(platform: Platform, space: AddressSpace, options: MmapOptio
   const object = file ?? (shared && options.special === undefined ? new SharedObject(platform) : undefined);
   space.vmas.insert({ start, end: start + pages, prot, flags, object, offset: (options.offset ?? 0) / L.PAGE_BYTES });
   const { events } = platform;
-  if (events.heard) events.emit({ type: 'space.mapped', space: space.id, vpn: start, pages });
+  if (events.heard) events.emit({ type: 'space.mapped', space: space.id, vpn: start, pages, cause: 'mmap' });
   return { start: start * L.PAGE_BYTES, end: (start + pages) * L.PAGE_BYTES };
 }
 
@@ -111,7 +112,7 @@ function flagsOf(platform: Platform, { shared = false, file, offset, hugetlb, sp
     file.requireOpen('mmap');
     if (hugetlb !== undefined) throw fail('EINVAL', 'mmap.hugetlb', hugetlb, 'does not go with a file');
     if (special !== undefined) throw fail('EINVAL', 'mmap.special', special, 'does not go with a file');
-    const from = offset ?? 0;
+    const from = offset === undefined ? 0 : offset;
     if (!Number.isSafeInteger(from) || from < 0 || from % L.PAGE_BYTES !== 0)
       throw fail('EINVAL', 'mmap.offset', from, 'is not a multiple of 4096');
     return kept;
@@ -138,7 +139,7 @@ function alignmentOf({ align = L.PAGE_BYTES, hugetlb = L.PAGE_BYTES }: MmapOptio
 /** Puts a page of the host into a mixed mapping: zeros, or `bytes` and zeros behind. Throws EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vm_insert_page`. */
 export function insertPage(platform: Platform, space: AddressSpace, addr: number, bytes: Uint8Array | undefined): void {
   const { vpn, prot } = holeIn(platform, space, 'insertPage', addr, VMA_MIXEDMAP);
-  if (bytes !== undefined && (!(bytes instanceof Uint8Array) || bytes.length > L.PAGE_BYTES))
+  if (bytes !== undefined && (!isBytes(bytes) || bytes.length > L.PAGE_BYTES))
     throw fail('EINVAL', 'insertPage.bytes', bytes, 'is not a Uint8Array of a page at most');
   const { core, host } = platform;
   const frame = host.take();
@@ -156,6 +157,7 @@ export function insertPage(platform: Platform, space: AddressSpace, addr: number
   // The mapping holds it from now on.
   core.exports.framePut(frame);
   if (!isMapped) throw fail('ENOMEM', 'insertPage.addr', addr, 'needs a table page, and there is none');
+  if (platform.events.heard) platform.events.emit({ type: 'page.inserted', space: space.id, vpn, what: 'page' });
 }
 
 /** Puts the number of something that is not the machine's memory into a special mapping. Throws EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vmf_insert_pfn`, `vmf_insert_mixed`. */
@@ -164,6 +166,7 @@ export function insertPfn(platform: Platform, space: AddressSpace, addr: number,
   if (!Number.isInteger(pfn) || pfn < 0 || pfn >= 2 ** 32) throw fail('EINVAL', 'insertPfn.pfn', pfn, 'is not a page number below 2^32');
   if (!platform.core.exports.mapSpecial(space.table, vpn, pfn, L.KIND_SPECIAL | prot))
     throw fail('ENOMEM', 'insertPfn.addr', addr, 'needs a table page, and there is none');
+  if (platform.events.heard) platform.events.emit({ type: 'page.inserted', space: space.id, vpn, what: 'pfn' });
 }
 
 /** The page of an address that is a hole of a special VMA; `prot`: what its entry allows at first. */

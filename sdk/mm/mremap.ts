@@ -20,11 +20,12 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
-import { ADDRESS_LIMIT, type AddressRange, requireAligned, requireOptions } from './arguments.ts';
+import { ADDRESS_LIMIT, type AddressRange, requireAligned, requireBoolean, requireOptions } from './arguments.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
+import { hugePagesIn, reportSplits } from './splits.ts';
 import { TakeDown } from './take-down.ts';
 import { hugetlbOrder, isHugetlb, isSpecial, VMA_DONTEXPAND, VMA_PFNMAP, type Vma } from './vma.ts';
 
@@ -69,6 +70,8 @@ export class Mremap implements Step {
   private moved = 0;
   /** The new range is promised, and the entries are not there yet. */
   private isPromised = false;
+  /** For events: the huge pages that are to move. */
+  private heads: readonly number[] = [];
   private phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, range: AddressRange, options: MremapOptions) {
@@ -76,6 +79,8 @@ export class Mremap implements Step {
     const { bytes = range.end - range.start, mayMove = false, to, dontUnmap = false } = options;
     if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
       throw fail('EINVAL', 'mremap.bytes', bytes, 'is not a length between 1 byte and 2^48');
+    requireBoolean('mremap.mayMove', mayMove);
+    requireBoolean('mremap.dontUnmap', dontUnmap);
     if (to !== undefined) {
       requireAligned('mremap.to', to);
       if (!mayMove) throw fail('EINVAL', 'mremap.to', to, 'needs mayMove');
@@ -120,7 +125,8 @@ export class Mremap implements Step {
           return run.call(this.unmap(this.to, this.to + this.newPages));
         }
         this.promise();
-        this.space.announce(this.event.set(this.start, this.start + this.pages, 'UNMAP'));
+        this.heads = hugePagesIn(this.platform, this.space, this.start, this.start + this.pages);
+        this.space.announce(this.event.set(this.start, this.start + this.pages, 'UNMAP', undefined, 'mremap'));
         this.phase = MOVE;
       // falls through
       default: {
@@ -184,6 +190,8 @@ export class Mremap implements Step {
     const to = this.start + this.newPages;
     if (end !== from || to > ADDRESS_LIMIT / L.PAGE_BYTES || !vmas.isFree(from, to)) return false;
     vmas.insert({ start: from, end: to, prot, flags, object, offset: object ? offset + (from - start) : 0 });
+    const { events } = this.platform;
+    if (events.heard) events.emit({ type: 'space.mapped', space: this.space.id, vpn: from, pages: to - from, cause: 'grow' });
     return true;
   }
 
@@ -232,8 +240,13 @@ export class Mremap implements Step {
     endInvalidation(this.event);
     const { events } = this.platform;
     if (events.heard) {
-      if (!this.dontUnmap) events.emit({ type: 'space.unmapped', space: this.space.id, vpn: this.start, pages: this.pages });
-      events.emit({ type: 'space.mapped', space: this.space.id, vpn: this.to, pages: this.newPages });
+      const { id: space } = this.space;
+      const { start: vpn, pages, to } = this;
+      // In this order: who goes back from the new place finds the old one behind the promise of the new.
+      events.emit({ type: 'space.moved', space, vpn, pages, to });
+      if (!this.dontUnmap) events.emit({ type: 'space.unmapped', space, vpn, pages, cause: 'mremap' });
+      events.emit({ type: 'space.mapped', space, vpn: to, pages: this.newPages, cause: 'mremap' });
+      reportSplits(this.platform, this.space, this.heads, 'mremap', to - vpn);
     }
     return this.end(run, this.to);
   }

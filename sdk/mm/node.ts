@@ -180,6 +180,13 @@ export class Nodes {
     return this.list.map(({ base, frames }) => ({ start: owner > 0 ? base - 1 : base, end: base + frames }));
   }
 
+  /** Whether it is a frame of some node. */
+  has(frame: number): boolean {
+    if (!Number.isInteger(frame)) return false;
+    for (const node of this.list) if (node.holds(frame)) return true;
+    return false;
+  }
+
   /** Page of a frame within its memory, as devices count: the pages of the host come after the pages of zeros, of which the first is its page 0. */
   pageOf(frame: number): number {
     const node = this.of(frame);

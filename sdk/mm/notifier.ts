@@ -17,6 +17,7 @@
  */
 import { VPN_BITS } from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
+import type { InvalidationCause } from '../events.ts';
 import { DONE, type Progress, type Run, type Step, type Waitable, WaitQueue } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { IntervalTree } from './interval-tree.ts';
@@ -40,6 +41,8 @@ export interface InvalidateEvent {
   /** One past the last page. */
   readonly end: number;
   readonly reason: InvalidateReason;
+  /** What is going on, for people and tools. */
+  readonly cause: InvalidationCause;
   /** Who causes a MIGRATE or EXCLUSIVE event: a driver ignores its own, without storing the sequence. */
   readonly owner: unknown;
   /** False: a callback that would have to sleep returns false instead. */
@@ -79,6 +82,7 @@ export class Invalidation implements InvalidateEvent {
   start = 0;
   end = 0;
   reason: InvalidateReason = 'CLEAR';
+  cause: InvalidationCause = 'unknown';
   owner: unknown = undefined;
   blockable = true;
   sequence = 0;
@@ -90,12 +94,13 @@ export class Invalidation implements InvalidateEvent {
   running: NotifierSet | undefined = undefined;
 
   /** Says what will change. Blockable, unless the field is set to false afterwards. */
-  set(start: number, end: number, reason: InvalidateReason, owner?: unknown): this {
+  set(start: number, end: number, reason: InvalidateReason, owner?: unknown, cause: InvalidationCause = 'unknown'): this {
     if (this.running !== undefined) throw fail('EINVAL', 'invalidation', this.reason, 'is running');
     this.start = start;
     this.end = end;
     this.reason = reason;
     this.owner = owner;
+    this.cause = cause;
     this.blockable = true;
     return this;
   }
@@ -108,9 +113,9 @@ export class Invalidation implements InvalidateEvent {
 }
 
 /** The wait for the end of the invalidations of a set. */
-class Idleness implements Waitable {
+export class Idleness implements Waitable {
   readonly label: string;
-  readonly waiters = new WaitQueue();
+  readonly waiters: WaitQueue = new WaitQueue();
   private readonly set: NotifierSet;
 
   constructor(set: NotifierSet, label: string) {
@@ -185,6 +190,7 @@ export class NotifierSet {
    * Models: mmu_interval_notifier_insert.
    */
   insert(range: { readonly start: number; readonly end: number }, ops: NotifierOps): IntervalNotifier {
+    if (typeof range !== 'object' || range === null) throw fail('EINVAL', 'range', range, 'is not a range { start, end }');
     const { start, end } = range;
     if (this.dead) throw fail('EINVAL', this.label, 'dead', 'has been released');
     if (!Number.isSafeInteger(start) || start < 0) throw fail('EINVAL', 'range.start', start, 'is not a page number');
@@ -237,6 +243,7 @@ export class NotifierSet {
    * Models: mmu_notifier_invalidate_range_start, mn_itree_invalidate.
    */
   invalidateStart(event: Invalidation): boolean {
+    requireInvalidation(event);
     this.begin(event);
     if (this.tree.overlapping(event.start, event.end, this.hit) > 0 && !this.isInvalidating) this.current++;
     return this.notify(event);
@@ -248,6 +255,7 @@ export class NotifierSet {
    */
   invalidateEnd(event: Invalidation): void {
     this.requireOutside('invalidateEnd');
+    requireInvalidation(event);
     if (event.running !== this) throw fail('EINVAL', 'invalidation', event.reason, `is not running in ${this.label}`);
     event.running = undefined;
     this.running--;
@@ -267,8 +275,9 @@ export class NotifierSet {
    * Models: mmu_notifier_release.
    */
   release(event: Invalidation): void {
+    requireInvalidation(event);
     if (this.dead) throw fail('EINVAL', this.label, 'dead', 'has been released');
-    event.set(0, VPN_LIMIT, 'RELEASE');
+    event.set(0, VPN_LIMIT, 'RELEASE', undefined, 'exit');
     this.begin(event);
     this.dead = true;
     this.tree.overlapping(0, VPN_LIMIT, this.hit);
@@ -356,6 +365,7 @@ export class NotifierSet {
   }
 
   private requireOwn(notifier: IntervalNotifier): void {
+    if (!(notifier instanceof IntervalNotifier)) throw fail('EINVAL', 'notifier', notifier, 'is not a notifier (see space.subscribe)');
     if (notifier.set !== this) throw fail('EINVAL', 'notifier', notifier.id, `is not one of ${this.label}`);
     if (notifier.state === 'leaving' || notifier.state === 'removed') throw fail('EINVAL', 'notifier', notifier.id, 'has been removed');
   }
@@ -465,7 +475,13 @@ export class RemoveNotifier implements Step {
   }
 }
 
+function requireInvalidation(event: Invalidation): void {
+  if (!(event instanceof Invalidation)) throw fail('EINVAL', 'invalidation', event, 'is not an Invalidation');
+}
+
 function requireOps(ops: NotifierOps): void {
+  if (typeof ops !== 'object' || ops === null)
+    throw fail('EINVAL', 'ops', ops, 'is not an object with invalidate, or invalidateStart and invalidateFinish');
   const given = ops as Partial<OnePassOps & TwoPassOps>;
   if (typeof given.invalidate === 'function') return;
   if (typeof given.invalidateStart !== 'function') throw fail('EINVAL', 'ops.invalidate', given.invalidate, 'is not a function');

@@ -16,6 +16,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
+import { requireBytes } from './arguments.ts';
 import type { Platform } from './platform.ts';
 import { Truncate } from './truncate.ts';
 import { WriteBack } from './write-back.ts';
@@ -105,6 +106,8 @@ export class SharedObject {
 
 /** A file. Made by `machine.createFile`; map it with `space.mmap({ file, ... })`. */
 export class MemoryFile extends SharedObject {
+  /** Names it in events: 1 for the first file of the machine. */
+  readonly id: number;
   private length = 0;
   private open = true;
   /** What write-back has stored, by page; a page that is not here is zeros. */
@@ -115,6 +118,7 @@ export class MemoryFile extends SharedObject {
   constructor(platform: Platform, bytes: number, content: Uint8Array | undefined) {
     super(platform, 'file');
     requireLength('createFile.bytes', bytes);
+    this.id = ++platform.lastFile;
     this.length = bytes;
     for (let at = 0; content && at < content.length; at += L.PAGE_BYTES) {
       const page = new Uint8Array(L.PAGE_BYTES);
@@ -166,8 +170,9 @@ export class MemoryFile extends SharedObject {
   /** Writes bytes from byte `offset` on into the page cache; the file grows as needed. Throws ENOMEM when host memory is exhausted: what was written before stays written. Models: `pwrite`. */
   write(offset: number, bytes: Uint8Array): void {
     this.requireOpen('write');
+    this.platform.requireIdle('write');
     requireLength('write.offset', offset);
-    if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'write.bytes', bytes, 'is not a Uint8Array');
+    requireBytes('write.bytes', bytes);
     requireLength('write end', offset + bytes.length);
     this.each(offset, bytes.length, (page, at, done, length) => {
       const frame = this.frames.get(page) ?? this.take(page);
@@ -207,6 +212,8 @@ export class MemoryFile extends SharedObject {
 
   syncStep(first = 0, end: number = Infinity): WriteBack {
     this.requireOpen('sync');
+    requirePage('sync.first', first);
+    if (end !== Infinity) requirePage('sync.end', end);
     return new WriteBack(this.platform, [{ file: this, first, end }]);
   }
 
@@ -225,7 +232,7 @@ export class MemoryFile extends SharedObject {
   /** Ends the file: its cache is dropped, written back or not. Throws EBUSY while it is mapped. Any later use is EBADF; twice is fine. */
   close(): void {
     if (!this.open) return;
-    this.platform.requireOpen('close');
+    this.platform.requireIdle('close');
     if (this.promised > 0) throw fail('EBUSY', 'close', 'file', `is mapped: ${this.promised} pages`);
     this.drop(0);
     this.open = false;
@@ -289,6 +296,10 @@ export class MemoryFile extends SharedObject {
       done += length;
     }
   }
+}
+
+function requirePage(argument: string, page: number): void {
+  if (!Number.isSafeInteger(page) || page < 0) throw fail('EINVAL', argument, page, 'is not a page of a file');
 }
 
 function requireLength(argument: string, bytes: number): void {

@@ -8,7 +8,7 @@ import type { Core } from '../core/abi.ts';
 import { type Run, type Waitable, WaitQueue } from '../step/step.ts';
 
 /** The wait for one frame's page lock. */
-class PageLockWait implements Waitable {
+export class PageLockWait implements Waitable {
   readonly label: string;
   readonly queue: WaitQueue = new WaitQueue();
   private readonly locks: PageLocks;

@@ -21,6 +21,7 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
+import { requireBytes } from './arguments.ts';
 import { CpuFault } from './fault.ts';
 import { Migration } from './migration.ts';
 import type { SharedObject } from './page-cache.ts';
@@ -58,11 +59,21 @@ export class Pin {
   readonly isLongTerm: boolean;
   private readonly platform: Platform;
   private readonly objects: ReadonlyMap<number, ObjectPage>;
+  /** Where its pages were mapped. */
+  private readonly place: { readonly space: number; readonly vpn: number };
   private holding = true;
 
   /** Takes over the pins of `frames`: one each, none on the page of zeros. `objects`: what stands behind the pages of shared objects, by page of the pin. */
-  constructor(platform: Platform, frames: readonly number[], objects: ReadonlyMap<number, ObjectPage>, write: boolean, longTerm: boolean) {
+  constructor(
+    platform: Platform,
+    frames: readonly number[],
+    objects: ReadonlyMap<number, ObjectPage>,
+    write: boolean,
+    longTerm: boolean,
+    place: { readonly space: number; readonly vpn: number },
+  ) {
     this.platform = platform;
+    this.place = place;
     this.objects = objects;
     this.frames = frames;
     this.isWritable = write;
@@ -87,7 +98,7 @@ export class Pin {
 
   /** Writes bytes from byte `offset` on. Throws as `read` does, and EPERM for a pin that only reads. */
   write(offset: number, bytes: Uint8Array): void {
-    if (!(bytes instanceof Uint8Array)) throw fail('EINVAL', 'pin.write.bytes', bytes, 'is not a Uint8Array');
+    requireBytes('pin.write.bytes', bytes);
     this.length('pin.write.bytes', offset, bytes.length);
     if (!this.isWritable) throw fail('EPERM', 'pin.write', offset, 'is in a range that was pinned for reading');
     this.each('pin.write', offset, bytes.length, (at, done, length, page) => {
@@ -101,8 +112,11 @@ export class Pin {
   /** Ends the pin; pages that nobody else holds any more go back. Throws EBADF the second time. Models: `unpin_user_pages`. */
   unpin(): void {
     this.requireHeld('unpin');
+    this.platform.requireIdle('unpin');
     this.holding = false;
     release(this.platform, this.frames);
+    const { events } = this.platform;
+    if (events.heard) events.emit({ type: 'pages.unpinned', ...this.place, pages: this.frames.length });
   }
 
   /** Calls `visit` with the byte address, the bytes done before the length and the page of each part. */
@@ -241,9 +255,17 @@ export class PinRange implements Step {
       }
     }
     if (this.isAbandoned) this.giveBack();
-    else this.pin = new Pin(this.platform, this.frames, this.objects, this.write, this.longTerm);
+    else this.pin = this.pinned();
     this.unlock(run);
     return DONE;
+  }
+
+  private pinned(): Pin {
+    const { events } = this.platform;
+    const { frames, write, longTerm } = this;
+    const place = { space: this.space.id, vpn: this.end - frames.length };
+    if (events.heard) events.emit({ type: 'pages.pinned', ...place, pages: frames.length, write, longTerm });
+    return new Pin(this.platform, frames, this.objects, write, longTerm, place);
   }
 
   /** Why no page of this VMA can be pinned. */

@@ -23,7 +23,7 @@ export class Platform {
   readonly core: Core;
   readonly nodes: Nodes;
   readonly events: Events = new Events(method<Platform, 'addStray'>(this, 'addStray'));
-  readonly tickets: TicketBook = new TicketBook();
+  readonly tickets: TicketBook = new TicketBook(this.events);
   readonly scheduler: Scheduler;
   readonly pageLocks: PageLocks;
   /** The lock of its one area for the accesses of a job. */
@@ -35,6 +35,8 @@ export class Platform {
   readonly spaces: Map<number, AddressSpace> = new Map();
   /** Device memories by node index. */
   readonly memories: Map<number, DeviceMemory> = new Map();
+  /** Files that were made. */
+  lastFile = 0;
   private running = true;
 
   /** `framesMax`: frame numbers that its physical addresses can have. */
@@ -42,6 +44,7 @@ export class Platform {
     this.core = core;
     this.nodes = new Nodes(core, framesMax);
     this.scheduler = new Scheduler({ checked, report: method<Platform, 'addStray'>(this, 'addStray') });
+    this.events.gate = this.scheduler;
     this.pageLocks = new PageLocks(core);
     // The page of zeros, and the huge one of which it is the first, stand on a node of their own: they are nobody's, and counted nowhere. Their bytes are never written.
     const zero = this.nodes.add({ name: 'zero', kind: 'host', frames: ZERO_FRAMES, bytesIn: 'backed', allocator: 'driver', owner: 0 });
@@ -68,9 +71,16 @@ export class Platform {
     if (!this.running) throw fail('EBADF', what, 'machine', 'has been closed');
   }
 
-  /** Ends everything, leaving the memory to its next use. */
+  /** Throws EBADF once the machine is closed, EINVAL from inside an operation of it. For verbs that are no step. */
+  requireIdle(verb: string): void {
+    this.requireOpen(verb);
+    this.scheduler.requireOutside('verb', verb);
+  }
+
+  /** Ends everything, leaving the memory to its next use. Throws EINVAL from inside an operation. */
   retire(): void {
     if (!this.running) return;
+    this.scheduler.requireOutside('verb', 'close');
     this.running = false;
     this.scheduler.close();
   }
@@ -84,6 +94,12 @@ export class Platform {
 
   /** Tells drivers of the frames that the last core call freed. */
   settleFreed(): void {
-    this.core.drainFreed((frame) => this.memories.get(this.core.nodeOf(frame))?.freed(frame));
+    if (!this.core.hasFreed) return;
+    const outer = this.scheduler.beginCall('phys.freePage');
+    try {
+      this.core.drainFreed((frame) => this.memories.get(this.core.nodeOf(frame))?.freed(frame));
+    } finally {
+      this.scheduler.endCall(outer);
+    }
   }
 }

@@ -18,7 +18,7 @@ const BITS: Readonly<Record<Prot, number>> = {
 
 /** The bits of a right; the right to write includes the right to read, as on the machines modelled. */
 export function protBits(argument: string, prot: Prot): number {
-  const bits = Object.hasOwn(BITS, prot) ? BITS[prot] : undefined;
+  const bits = typeof prot === 'string' && Object.hasOwn(BITS, prot) ? BITS[prot] : undefined;
   if (bits === undefined) throw fail('EINVAL', argument, prot, `is not one of ${Object.keys(BITS).join(', ')}`);
   return bits;
 }

@@ -226,7 +226,10 @@ export class MirrorRange implements Step {
     const { mmapLock, notifiers } = this.space;
     switch (this.phase) {
       case BEGIN: {
-        const begun = this.asked.notifier.readBegin();
+        const { notifier } = this.asked;
+        // While this one waited, who asked may have left, or the space may have ended.
+        if (notifier.state === 'removed') throw fail('EBADF', 'range fault', `notifier ${notifier.id}`, 'has been removed');
+        const begun = notifier.readBegin();
         if (begun === 'wait') return run.waitFor(notifiers.idle);
         this.sequence = begun;
         this.phase = LOOK;

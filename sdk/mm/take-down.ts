@@ -8,6 +8,7 @@ import type { AddressSpace } from './address-space.ts';
 import { endInvalidation } from './migration.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
 import type { Platform } from './platform.ts';
+import { hugePagesAcross, reportSplits } from './splits.ts';
 import { rightsOf } from './vma.ts';
 
 const LOCK = 0;
@@ -34,6 +35,15 @@ const REASONS: Readonly<Record<TakeDownVerb['verb'], InvalidateReason>> = {
   exit: 'RELEASE',
   protect: 'PROTECTION_VMA',
 };
+
+/** What each verb is called in events. */
+const CAUSES = {
+  unmap: 'munmap',
+  discard: 'dontneed',
+  free: 'free',
+  exit: 'exit',
+  protect: 'mprotect',
+} as const;
 
 /** What the range is called when it turns out not to be what the verb takes. */
 const ARGUMENTS: Readonly<Record<TakeDownVerb['verb'], string>> = {
@@ -82,6 +92,8 @@ export class TakeDown implements Step {
   private readonly parts: number[] = [];
   /** What is left to do of them. */
   private left: number[] = [];
+  /** For events: huge pages that a border cuts. */
+  private heads: number[] = [];
   /** The mmap lock is this step's, not its caller's. */
   private isLocker = false;
   private phase = LOCK;
@@ -111,9 +123,10 @@ export class TakeDown implements Step {
         this.touched = this.changes();
         if (this.what.verb === 'exit') space.release(this.invalidation);
         else if (!this.touched) return this.finish(run);
-        else space.announce(this.invalidation.set(this.start, this.end, REASONS[this.what.verb]));
+        else space.announce(this.invalidation.set(this.start, this.end, REASONS[this.what.verb], undefined, CAUSES[this.what.verb]));
         this.left = [...this.parts];
         this.phase = CHANGE;
+        if (this.platform.events.heard) this.lookForHeads();
       // falls through
       default: {
         const { unfinished } = this.invalidation;
@@ -130,6 +143,15 @@ export class TakeDown implements Step {
   abort(run: Run): void {
     endInvalidation(this.invalidation);
     if (this.isLocker && run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
+  }
+
+  /** Those that a border of a part cuts. */
+  private lookForHeads(): void {
+    const { parts } = this;
+    this.heads = [];
+    for (let i = 0; i < parts.length; i += 2)
+      for (const head of hugePagesAcross(this.platform, this.space, parts[i]!, parts[i + 1]!))
+        if (!this.heads.includes(head)) this.heads.push(head);
   }
 
   private finish(run: Run): typeof DONE {
@@ -182,9 +204,15 @@ export class TakeDown implements Step {
     const { events } = this.platform;
     if (!events.heard) return;
     const what = this.what;
+    reportSplits(
+      this.platform,
+      this.space,
+      this.heads,
+      what.verb === 'protect' ? 'mprotect' : what.verb === 'unmap' ? 'munmap' : 'madvise',
+    );
     const range = { space: this.space.id, vpn: this.start, pages: this.end - this.start };
     if (what.verb === 'protect') events.emit({ type: 'space.protected', ...range, rights: printedRights(what.prot) });
-    else events.emit({ type: 'space.unmapped', ...range });
+    else events.emit({ type: 'space.unmapped', ...range, cause: CAUSES[what.verb] });
   }
 }
 

@@ -29,6 +29,8 @@ export class Truncate implements Step {
   private space: AddressSpace | undefined;
   /** Pages of the current space that go, `[start, end)` each. */
   private parts: number[] = [];
+  /** The same, for events. */
+  private gone: readonly number[] = [];
   private phase = BEGIN;
 
   constructor(platform: Platform, file: MemoryFile, bytes: number) {
@@ -74,7 +76,8 @@ export class Truncate implements Step {
       if (first < end) this.parts.push(first, end);
     });
     if (this.parts.length === 0) return this.leave(run, space);
-    space.announce(this.event.set(this.parts[0]!, this.parts.at(-1)!, 'CLEAR'));
+    this.gone = [...this.parts];
+    space.announce(this.event.set(this.parts[0]!, this.parts.at(-1)!, 'CLEAR', undefined, 'truncate'));
     this.phase = FLUSHED;
     return AGAIN;
   }
@@ -86,7 +89,15 @@ export class Truncate implements Step {
     const locked = zapPages(this.platform, space, this.parts);
     if (locked) return run.waitFor(locked);
     endInvalidation(this.event);
+    this.report(space);
     return this.leave(run, space);
+  }
+
+  private report({ id: space }: AddressSpace): void {
+    const { events } = this.platform;
+    if (!events.heard) return;
+    for (let i = 0; i < this.gone.length; i += 2)
+      events.emit({ type: 'space.unmapped', space, vpn: this.gone[i]!, pages: this.gone[i + 1]! - this.gone[i]!, cause: 'truncate' });
   }
 
   private leave(run: Run, space: AddressSpace): typeof AGAIN {

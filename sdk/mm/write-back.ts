@@ -44,14 +44,17 @@ export class WriteBack implements Step {
     for (const { unfinished } of this.events) if (unfinished) return run.waitFor(unfinished);
     // While devices flushed, somebody else may have mapped a page: it is announced as well.
     if (this.announce(part.file, this.pages)) return AGAIN;
-    const { core } = this.platform;
+    const { core, events } = this.platform;
+    let stored = 0;
     for (const page of this.pages) {
       const frame = part.file.frameOf(page);
       if (frame === undefined) continue;
       core.exports.frameClean(frame);
       part.file.store(page);
       this.stored++;
+      stored++;
     }
+    if (stored > 0 && events.heard) events.emit({ type: 'file.stored', file: part.file.id, first: this.pages[0]!, pages: stored });
     this.end();
     this.pages = undefined;
     this.part++;
@@ -86,7 +89,7 @@ export class WriteBack implements Step {
         this.announced.add(place);
         found = true;
         const event = new Invalidation();
-        space.announce(event.set(vpn, vpn + 1, 'PROTECTION_PAGE'));
+        space.announce(event.set(vpn, vpn + 1, 'PROTECTION_PAGE', undefined, 'write-back'));
         this.events.push(event);
       }
     }

@@ -4,7 +4,7 @@
  * The host decompresses (`DecompressionStream`: Node 18 and later, every browser). Hosts differ in one thing: Node also reads several gzip
  * members one after the other, Chromium calls them garbage.
  */
-import { FarfaultError } from '../errors.ts';
+import { fail, FarfaultError } from '../errors.ts';
 
 /** Chunks of bytes, of any lengths. A chunk is borrowed until the next one is asked for. */
 export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
@@ -53,7 +53,11 @@ export function joined(first: Uint8Array, second: Uint8Array): Uint8Array {
 }
 
 async function* iterate(source: ByteSource): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of source) if (chunk.length > 0) yield chunk;
+  for await (const chunk of source) {
+    if (!(ArrayBuffer.isView(chunk) && chunk instanceof Uint8Array))
+      throw fail('EINVAL', 'chunk of the source', chunk, 'is not a Uint8Array');
+    if (chunk.length > 0) yield chunk;
+  }
 }
 
 async function* gunzip(head: Uint8Array, rest: AsyncGenerator<Uint8Array>, name: string): AsyncGenerator<Uint8Array, void, undefined> {

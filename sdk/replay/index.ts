@@ -3,6 +3,7 @@ export { type Preset, PRESET_DEFAULT, type PresetConstants, presets } from '../p
 export type { ByteSource } from './gzip.ts';
 export { mergeRanges, type OffloadRange, parseRange, parseSidecar, printRange, type Sidecar } from './offload.ts';
 export { type ReplayOptions, replayTrace } from './replay.ts';
+export { type Timeline, timeline, type TimelineOptions } from './timeline.ts';
 export {
   formatReport,
   formatReports,

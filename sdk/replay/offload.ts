@@ -13,6 +13,7 @@
  */
 import { ADDRESS_BITS, LIST_MAX } from '../../assembly/layout.ts';
 import { fail, FarfaultError } from '../errors.ts';
+import { requireArray, requireCount, requireObject } from '../mm/arguments.ts';
 
 /** Instructions at `[start, end)`, byte addresses below 2^48, and the name of the function that is there, if it is known. */
 export interface OffloadRange {
@@ -40,6 +41,7 @@ const RANGE = /^(?:0x)?([0-9a-f]+)-(?:0x)?([0-9a-f]+)$/i;
  * not of that form, empty, inverted, or not below 2^48.
  */
 export function parseRange(text: string): OffloadRange {
+  if (typeof text !== 'string') throw fail('EINVAL', 'offload range', text, 'is not text');
   const [, first, second] = RANGE.exec(text) ?? [];
   if (first === undefined || second === undefined) {
     throw fail('EINVAL', 'offload range', text, 'is not of the form 0x401200-0x401300 (hexadecimal, the end not included)');
@@ -53,7 +55,9 @@ export function parseRange(text: string): OffloadRange {
 }
 
 /** A range as `parseRange` reads it. */
-export function printRange({ start, end }: OffloadRange): string {
+export function printRange(range: OffloadRange): string {
+  requireInstructions('printRange.range', range);
+  const { start, end } = range;
   return `0x${start.toString(16)}-0x${end.toString(16)}`;
 }
 
@@ -67,6 +71,8 @@ export function printRange({ start, end }: OffloadRange): string {
  * ```
  */
 export function mergeRanges(ranges: readonly OffloadRange[]): OffloadRange[] {
+  requireArray('mergeRanges.ranges', ranges);
+  for (const range of ranges) requireInstructions('mergeRanges.range', range);
   const merged: { start: number; end: number }[] = [];
   for (const { start, end } of [...ranges].sort((a, b) => a.start - b.start)) {
     const last = merged[merged.length - 1];
@@ -79,6 +85,8 @@ export function mergeRanges(ranges: readonly OffloadRange[]): OffloadRange[] {
 
 /** Reads the text of a sidecar; `name` is what errors call it. Throws EILSEQ when it is not a sidecar. */
 export function parseSidecar(text: string, name: string): Sidecar {
+  if (typeof name !== 'string') throw fail('EINVAL', 'parseSidecar.name', name, 'is not text');
+  if (typeof text !== 'string') throw fail('EINVAL', 'parseSidecar.text', text, 'is not text');
   let json: unknown;
   try {
     json = JSON.parse(text.replace(/^\ufeff/, ''));
@@ -103,6 +111,13 @@ export function parseSidecar(text: string, name: string): Sidecar {
       return { ...rangeOf(name, which, range), ...textOf(name, entry, 'symbol') };
     }),
   };
+}
+
+/** Throws unless it is a range of instructions: whole bytes, below 2^48, the end above the start. */
+export function requireInstructions(argument: string, range: OffloadRange): void {
+  requireObject(argument, range, 'a range { start, end }');
+  requireCount(`${argument}.start`, range.start, 0, ADDRESS_END - 1);
+  requireCount(`${argument}.end`, range.end, range.start + 1, ADDRESS_END);
 }
 
 function rangeOf(name: string, which: string, range: string): OffloadRange {

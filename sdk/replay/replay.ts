@@ -10,17 +10,21 @@
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { fail, FarfaultError } from '../errors.ts';
+import type { Counters } from '../events.ts';
 import type { Context } from '../gmem/context.ts';
 import type { Driver } from '../gmem/driver.ts';
 import { JobRun } from '../gmem/job.ts';
 import { createMachine, type Machine } from '../machine.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
+import { requireArray, requireBoolean, requireCount, requireFunction, requireObject, requireOptions } from '../mm/arguments.ts';
 import { CpuFault } from '../mm/fault.ts';
 import type { Preset } from '../policy/preset.ts';
 import { ByteMap } from './byte-map.ts';
+import { transferNs } from './cost.ts';
 import type { ByteSource } from './gzip.ts';
-import { type OffloadRange, printRange } from './offload.ts';
+import { type OffloadRange, printRange, requireInstructions } from './offload.ts';
 import type { ModelledParts, ReplayReport } from './report.ts';
+import { type Progress, TimelineWriter } from './timeline.ts';
 import { TraceReader } from './trace.ts';
 
 /** Addresses reserved at the first touch of any page in them. */
@@ -55,6 +59,9 @@ export class Replay {
   readonly #job: JobRun;
   /** Number of the access at the front of the area. */
   #number = 0;
+  /** Accesses of the CPU's run under way that are done; whether a job is under way. */
+  #done = 0;
+  #inJob = false;
 
   constructor(machine: Machine, bytes: ByteMap, setup: ReplaySetup) {
     this.machine = machine;
@@ -81,6 +88,17 @@ export class Replay {
       from = end;
     }
     this.#number += count;
+  }
+
+  /** How far it has come, in the middle of a run too. */
+  get progress(): Progress {
+    return {
+      cpuAccesses: this.cpu + this.#done,
+      cpuMisses: this.space.tlbCounts.miss,
+      deviceAccesses: this.device + (this.#inJob ? this.#job.executed : 0),
+      deviceMisses: this.context.tlbCounts.miss,
+      device: this.context.name,
+    };
   }
 
   /** Makes sure that every touched address is in a VMA: block by block, at the first touch. */
@@ -119,9 +137,11 @@ export class Replay {
       const next = exports.runAccesses(this.space.tlb, accesses, values, at, end);
       attempts = next > at ? 1 : attempts + 1;
       at = next;
+      this.#done = at - from;
       if (at === end) break;
       this.#serveCpu(attempts, (this.core.words(L.AREA_ACCESSES, (at + 1) * 2)[at * 2 + 1]! & L.ACCESS_WRITE) !== 0);
     }
+    this.#done = 0;
     this.cpu += end - from;
     this.#check(from, end, undefined);
   }
@@ -141,11 +161,14 @@ export class Replay {
     const accesses = this.core.area(L.AREA_ACCESSES) + from * L.ACCESS_BYTES;
     const values = this.core.area(L.AREA_VALUES) + from * 8;
     const job = this.#job.inPlace(end - from, this.#lanes, accesses, values);
+    this.#inJob = true;
     try {
       this.machine.platform.scheduler.runSync(job);
     } catch (error) {
       if (error instanceof FarfaultError && error.code === 'ENOMEM' && this.machine.platform.host.free === 0) throw exhausted(this.machine);
       throw error;
+    } finally {
+      this.#inJob = false;
     }
     if (job.executed !== end - from)
       throw fail('EIO', 'device job', end - from - job.executed, 'accesses were cancelled: the driver refuses pages that are mapped');
@@ -182,16 +205,15 @@ export function modelledParts(replay: Replay, preset: Preset): ModelledParts {
     cpuFault: sum(counters.cpuFaults) * preset.cpuFaultNs,
     batch: counters.batches * preset.batchNs + sum(counters.deviceFaults) * preset.recordNs,
     invalidation: counters.invalidations * preset.invalidationNs,
-    toDevice: linkNs(counters.transfers.toDevice, preset.linkLatencyNs, preset.toDevicePsPerKiB),
-    toHost: linkNs(counters.transfers.toHost, preset.linkLatencyNs, preset.toHostPsPerKiB),
+    toDevice: linkNs(counters.transfers, 'toDevice', preset),
+    toHost: linkNs(counters.transfers, 'toHost', preset),
   };
 }
 
 /** Every transfer is rounded down by itself. */
-function linkNs(transfers: Readonly<Record<number, number>>, latencyNs: number, psPerKiB: number): number {
+function linkNs(transfers: Counters['transfers'], way: 'toDevice' | 'toHost', preset: Preset): number {
   let total = 0;
-  for (const [pages, times] of Object.entries(transfers))
-    total += times * (latencyNs + Math.floor((Number(pages) * (L.PAGE_BYTES / 1024) * psPerKiB) / 1000));
+  for (const [pages, times] of Object.entries(transfers[way])) total += times * transferNs(Number(pages), way, preset);
   return total;
 }
 
@@ -224,8 +246,17 @@ export interface ReplayOptions {
   readonly onProgress?: (bytesRead: number) => void;
   /** Milliseconds of the host's clock; without one the report's `host` says 0. The library itself never looks at a clock. */
   readonly now?: () => number;
+  /** Gets the timeline, piece by piece: see `timeline`. What it throws ends the replay with its last access. */
+  readonly timeline?: (text: string) => void;
   /** Ends the replay between two batches when it is aborted. */
   readonly signal?: { readonly aborted: boolean };
+}
+
+/** Throws unless it gives chunks of bytes. */
+function requireSource(source: ByteSource): void {
+  const given = source as Partial<AsyncIterable<Uint8Array> & Iterable<Uint8Array>> | null | undefined;
+  const gives = typeof source === 'object' && (given?.[Symbol.asyncIterator] ?? given?.[Symbol.iterator]);
+  if (typeof gives !== 'function') throw fail('EINVAL', 'replayTrace.source', source, 'is not an iterable of Uint8Array');
 }
 
 /**
@@ -235,12 +266,33 @@ export interface ReplayOptions {
  * EAGAIN when `signal` was aborted.
  */
 export async function replayTrace(source: ByteSource, options: ReplayOptions): Promise<ReplayReport> {
-  const { name, driver, dram, lanes, offload, seed = 0, onProgress, signal, now = () => 0 } = options;
+  requireSource(source);
+  requireOptions('replayTrace', options);
+  const { name, driver, dram, lanes, offload, seed = 0, onProgress, signal, now = () => 0, timeline: onTimeline } = options;
+  if (typeof name !== 'string') throw fail('EINVAL', 'replayTrace.name', name, 'is not text');
+  requireCount('replayTrace.dram', dram, L.PAGE_BYTES, 2 ** 32);
+  requireObject('replayTrace.driver', driver, 'a driver (an object made by a defineDriver factory)');
+  requireObject('replayTrace.preset', options.preset, 'a preset (see presets)');
+  if (typeof options.preset.name !== 'string') throw fail('EINVAL', 'replayTrace.preset', options.preset, 'is not a preset (see presets)');
+  requireArray('replayTrace.offload', offload);
+  for (const range of offload) requireInstructions('replayTrace.offload', range);
+  for (const [field, value] of [
+    ['onProgress', onProgress],
+    ['now', now],
+    ['timeline', onTimeline],
+  ] as const)
+    if (value !== undefined) requireFunction(`replayTrace.${field}`, value);
+  if (signal !== undefined) {
+    requireObject('replayTrace.signal', signal, 'an AbortSignal');
+    requireBoolean('replayTrace.signal.aborted', signal.aborted);
+  }
   if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX)
     throw fail('EINVAL', 'lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
   const began = now();
   const replay = await createReplay({ driver, dram, lanes, seed });
+  const { timeline, preset } = options;
+  const writer = timeline && new TimelineWriter(replay.machine, { write: timeline, preset, name }, () => [replay.progress]);
   try {
     const reader = new TraceReader(replay.core, { name, offload, onProgress });
     let replayMs = 0;
@@ -250,6 +302,7 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
       replay.run(count);
       replayMs += now() - start;
     }
+    writer?.end();
     return reportOf(replay, options, reader.instructions, { wallMs: now() - began, replayMs });
   } finally {
     replay.machine.close();

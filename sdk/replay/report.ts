@@ -3,6 +3,8 @@
  *
  * A report is exactly the object that `farfault replay --json` writes. Everything outside `host` is the same for the same trace and options, on every host.
  */
+import { fail } from '../errors.ts';
+import { requireArray, requireObject } from '../mm/arguments.ts';
 import type { CpuFaultCause, Traffic } from '../events.ts';
 
 /** Look-ups in one TLB, by page touched. */
@@ -105,16 +107,25 @@ export interface ReplayReport {
 
 /** The table of one replay: at most 100 columns, no newline at its end. */
 export function formatReport(report: ReplayReport): string {
+  requireReport('formatReport.report', report);
   return formatReports([report]);
 }
 
 /** The tables of several replays side by side, one column each; three fit into 100 columns. */
 export function formatReports(reports: readonly ReplayReport[]): string {
+  requireArray('formatReports.reports', reports);
+  for (const report of reports) requireReport('formatReports.report', report);
   return layOut(
     [settings, accesses, tlb, faults, batches, migration, frames, modelledTime, host].flatMap((section) => section(reports)),
     reports.map((report) => shortened(report.trace)),
     sources(reports),
   );
+}
+
+/** Throws unless it is a report of this schema. */
+function requireReport(argument: string, report: ReplayReport): void {
+  requireObject(argument, report, 'a report of replayTrace');
+  if (report.schema !== 1) throw fail('EINVAL', `${argument}.schema`, report.schema, 'is not 1, the schema of a report of replayTrace');
 }
 
 // --------------------------------------------------------------------------------------------------------------------- sections

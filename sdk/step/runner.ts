@@ -31,12 +31,17 @@ interface Caller {
 export class Scheduler implements RunHost {
   readonly checked: boolean;
   private readonly onReport: (error: unknown, step: Step) => void;
-  private readonly parked = new Map<Run, Caller | undefined>();
+  /** Runs that wait, oldest first. */
+  private readonly parked = new Set<Run>();
+  /** Who is told of their end; nobody, for one that a synchronous verb has left parked. */
+  private readonly callers = new Map<Run, Caller>();
   private readonly ready: Run[] = [];
   // A run for the next step, so that the common one, which never parks, allocates nothing.
   private spare: Run | undefined = undefined;
   private stepping: Run | undefined = undefined;
   private depth = 0;
+  /** Whom the machine is calling though no step is being run: a driver that is attached, a listener. Empty: nobody. */
+  private callee = '';
   private lastId = 0;
   private closed = false;
 
@@ -52,7 +57,7 @@ export class Scheduler implements RunHost {
    */
   runSync(step: Step): void {
     this.requireOpen(step);
-    if (this.stepping !== undefined) throw fail('EINVAL', 'step', step.name, `is run from inside ${this.stepping.label}`);
+    this.requireOutside('step', step.name);
     const run = this.take(step);
     this.depth++;
     try {
@@ -68,10 +73,35 @@ export class Scheduler implements RunHost {
     return new Promise((resolve, reject) => {
       this.requireOpen(step);
       const run = this.take(step);
-      this.parked.set(run, { done: resolve, failed: reject });
+      this.park(run, { done: resolve, failed: reject });
       this.ready.push(run);
       this.settle();
     });
+  }
+
+  /** Throws EINVAL inside a step, or a call out of the machine: whoever is called there looks on, and changes nothing. */
+  requireOutside(argument: string, verb: string): void {
+    if (this.stepping !== undefined) throw fail('EINVAL', argument, verb, `is run from inside ${this.stepping.label}`);
+    if (this.callee !== '') throw fail('EINVAL', argument, verb, `is run from inside ${this.callee}`);
+  }
+
+  /** A call out of the machine, perhaps outside of every step, begins: no verb can be run until `endCall`, which gets what this returns. */
+  beginCall(callee: string): string {
+    const outer = this.callee;
+    this.callee = callee;
+    this.depth++;
+    return outer;
+  }
+
+  /** Ends a call out; what was asked for in it gets its turn. */
+  endCall(outer: string): void {
+    this.callee = outer;
+    this.leave();
+  }
+
+  /** Whether nothing of this machine is being run right now: no step, no call of a driver. */
+  get isQuiet(): boolean {
+    return this.stepping === undefined && this.depth === 0;
   }
 
   /** Opens a bracket: runs that are woken in it go on at the matching `leave()`. */
@@ -97,7 +127,7 @@ export class Scheduler implements RunHost {
 
   /** The unfinished runs, oldest first. */
   get pending(): PendingRun[] {
-    return [...this.parked.keys()].map((run) => ({
+    return [...this.parked].map((run) => ({
       id: run.id,
       steps: run.steps.map((step) => step.name),
       waitsFor: run.waiting?.label ?? '',
@@ -107,14 +137,14 @@ export class Scheduler implements RunHost {
 
   /** Aborts every unfinished run (EBADF) and takes no more. */
   close(): void {
-    if (this.stepping !== undefined) throw fail('EINVAL', 'scheduler.close', this.stepping.label, 'is being run');
+    this.requireOutside('verb', 'close');
     this.closed = true;
     // A bracket that drives nobody: what an aborted run lets go of must not bring another one to life that is aborted next.
     this.depth++;
-    for (const [run, caller] of [...this.parked]) {
+    for (const run of [...this.parked]) {
       const error = fail('EBADF', 'step', run.step.name, 'is aborted: the scheduler was closed');
       run.unwind(error);
-      caller?.failed(error);
+      this.unpark(run)?.failed(error);
     }
     this.ready.length = 0;
     this.parked.clear();
@@ -135,6 +165,18 @@ export class Scheduler implements RunHost {
 
   private requireOpen(step: Step): void {
     if (this.closed) throw fail('EBADF', 'step', step.name, 'cannot run: the scheduler was closed');
+  }
+
+  private park(run: Run, caller: Caller): void {
+    this.parked.add(run);
+    this.callers.set(run, caller);
+  }
+
+  private unpark(run: Run): Caller | undefined {
+    const caller = this.callers.get(run);
+    this.callers.delete(run);
+    this.parked.delete(run);
+    return caller;
   }
 
   private take(step: Step): Run {
@@ -158,14 +200,14 @@ export class Scheduler implements RunHost {
   private wait(run: Run, step: Step): void {
     let ended = false;
     let failure: { readonly error: unknown } | undefined;
-    this.parked.set(run, {
+    this.park(run, {
       done: () => (ended = true),
       failed: (error) => (failure = { error }),
     });
     while (!ended && !failure && this.ready.length > 0) this.resumeFirst();
     if (failure) throw failure.error;
     if (ended) return;
-    this.parked.set(run, undefined);
+    this.callers.delete(run);
     throw fail('EBUSY', 'step', step.name, `waits for ${run.waiting?.label ?? 'its turn'}; it goes on by itself when that ends`);
   }
 
@@ -175,14 +217,11 @@ export class Scheduler implements RunHost {
     try {
       if (!this.drive(run)) return;
     } catch (error) {
-      const caller = this.parked.get(run);
-      this.parked.delete(run);
+      const caller = this.unpark(run);
       if (caller) caller.failed(error);
       else this.report(error, outermost);
       return;
     }
-    const caller = this.parked.get(run);
-    this.parked.delete(run);
-    caller?.done();
+    this.unpark(run)?.done();
   }
 }

@@ -3,6 +3,7 @@
  * later, at any time. Steps wait for it; synchronous verbs stop with EBUSY and go on by themselves when it ends.
  */
 import { fail } from '../errors.ts';
+import type { Events } from '../events.ts';
 import { type Run, type Waitable, WaitQueue } from './step.ts';
 
 /** Where the work behind a ticket stands. */
@@ -56,6 +57,7 @@ export class Ticket implements Waitable {
 
   /** The work will not be done, because of `reason`. Runs that wait go on, and look at `state`. Once only. */
   fail(reason: string): void {
+    if (typeof reason !== 'string') throw fail('EINVAL', 'ticket.fail reason', reason, 'is not text');
     this.close('failed', reason);
   }
 
@@ -82,6 +84,12 @@ export class Ticket implements Waitable {
 export class TicketBook {
   private readonly tickets = new Map<number, Ticket>();
   private last = 0;
+  private readonly events: Events | undefined;
+
+  /** `events`: where tickets are told of. */
+  constructor(events?: Events) {
+    this.events = events;
+  }
 
   /** A new ticket for work that is described by `what`. Throws ENOMEM when TICKETS_MAX are open. */
   open(what: string): Ticket {
@@ -90,12 +98,15 @@ export class TicketBook {
     while (this.tickets.has(this.last));
     const ticket = new Ticket(this.last, what, this);
     this.tickets.set(ticket.id, ticket);
+    if (this.events?.heard) this.events.emit({ type: 'ticket.opened', ticket: ticket.id, what });
     return ticket;
   }
 
   /** @internal A ticket has been closed. */
   forget(ticket: Ticket): void {
     this.tickets.delete(ticket.id);
+    const { id, state, reason } = ticket;
+    if (state !== 'pending' && this.events?.heard) this.events.emit({ type: 'ticket.closed', ticket: id, state, reason });
   }
 
   /** The open ticket with this id. */

@@ -1,4 +1,5 @@
 /** What tests of drivers and of the machine itself are made of. */
+export { type ArgumentSort, type BadInput, type BadInputOptions, badInputs } from './bad-input.ts';
 export {
   type Operation,
   parseProgram,
@@ -15,13 +16,43 @@ export {
   randomProgram,
   shrinkProgram,
 } from './program.ts';
-export { DRIVER_OPERATIONS, type DriverFault, type DriverOperation, faultsOf, faulty, FaultPlan, PlannedFault } from './middleware.ts';
+export {
+  BrokenRule,
+  CALLING_RULES,
+  type CallingRule,
+  checked,
+  type CheckOptions,
+  Checks,
+  DRIVER_FAULTS,
+  DRIVER_OPERATIONS,
+  type DriverFault,
+  type DriverOperation,
+  DriverTrace,
+  FaultPlan,
+  faultsOf,
+  faulty,
+  type Layer,
+  type PlannedCall,
+  PlannedFault,
+  type SeededFaults,
+  TRACE_RECORDS_MAX,
+  traced,
+  type TracedAnswer,
+  type TracedArgument,
+  type TracedCall,
+  type TracedCopy,
+  type TracedMapping,
+  type Violation,
+  wrapDriver,
+  wrapFactory,
+} from './middleware/index.ts';
 export { lackeyAccesses, type OffloadRange, type TraceAccess } from './model/lackey.ts';
 export { ModelMachine } from './model/machine.ts';
 export { modelReplay, type ModelReplayOptions, type ModelReport } from './model/replay.ts';
 export { exploreAll, type Exploration, exploreSeeded, type Finding, printFinding, type Race, replaySchedule } from './simulator.ts';
 export {
   type AnyFactory,
+  ATTACH,
   Bench,
   type CaseGroup,
   type CaseReport,

@@ -14,6 +14,7 @@
  * refused or passed over by whoever runs it. So taking operations away leaves a program, which is how `shrinkProgram` works.
  */
 import { fail } from '../errors.ts';
+import { requireCount, requireFunction, requireObject } from '../mm/arguments.ts';
 
 /** A device of a program: the first is called `a`, the second `b`. */
 export type ProgramDevice =
@@ -96,8 +97,13 @@ export const PROGRAM_PAGES: readonly number[] = Array.from({ length: 128 }, (_, 
 );
 const WINDOW_PAGES = 96;
 
-/** The program of a seed: so many operations, the same on every host. */
+/** Most operations of a random program. */
+const PROGRAM_LENGTH_MAX = 2 ** 20;
+
+/** The program of a seed: so many operations, the same on every host. Errors: EINVAL for a seed that is not 32 bits, or more than 2^20 operations. */
 export function randomProgram(seed: number, length: number): Program {
+  requireCount('randomProgram.seed', seed, 0, 2 ** 32 - 1);
+  requireCount('randomProgram.length', length, 0, PROGRAM_LENGTH_MAX - 1);
   const making = new Making(seed);
   const { dramPages, devices } = making;
   return { dramPages, devices, operations: Array.from({ length }, (_, i) => making.operation(i)) };
@@ -256,10 +262,50 @@ function generator(seed: number): (bound: number) => number {
   };
 }
 
+// ----------------------------------------------------------------------------------------------------------------- checking
+
+const VERBS: readonly string[] = [
+  'map',
+  'protect',
+  'unmap',
+  'dontneed',
+  'read',
+  'write',
+  'load',
+  'store',
+  'to-device',
+  'to-host',
+  'attach',
+  'detach',
+  'job',
+] satisfies readonly Operation['verb'][];
+
+function requireProgram(argument: string, program: Program): void {
+  requireObject(argument, program, 'a program');
+  requireCount(`${argument}.dramPages`, program.dramPages, 0, Number.MAX_SAFE_INTEGER);
+  for (const list of ['devices', 'operations'] as const)
+    if (!Array.isArray(program[list])) throw fail('EINVAL', `${argument}.${list}`, program[list], 'is not an array');
+  for (const device of program.devices) {
+    requireObject(`${argument}.device`, device, 'a device');
+    if (device.kind !== 'nouveau' && device.kind !== 'mirror')
+      throw fail('EINVAL', `${argument}.device kind`, (device as ProgramDevice).kind, "is not one of: 'nouveau', 'mirror'");
+  }
+  for (const operation of program.operations) requireOperation(`${argument}.operation`, operation);
+}
+
+function requireOperation(argument: string, operation: Operation): void {
+  requireObject(argument, operation, 'an operation');
+  if (!VERBS.includes(operation.verb)) throw fail('EINVAL', `${argument}.verb`, operation.verb, `is not one of: ${VERBS.join(', ')}`);
+  if (operation.verb === 'job' && !Array.isArray(operation.accesses))
+    throw fail('EINVAL', `${argument}.accesses`, operation.accesses, 'is not an array');
+}
+
 // ----------------------------------------------------------------------------------------------------------------- printing
 
 /** The program in one line; `parseProgram` reads it. */
-export function printProgram({ dramPages, devices, operations }: Program): string {
+export function printProgram(program: Program): string {
+  requireProgram('printProgram.program', program);
+  const { dramPages, devices, operations } = program;
   const parts = [`dram ${dramPages}`, ...devices.map(printDevice), ...operations.map(printOperation)];
   return parts.join('; ');
 }
@@ -273,6 +319,7 @@ function printDevice(device: ProgramDevice, i: number): string {
 
 /** One operation as it stands in the text of a program. */
 export function printOperation(operation: Operation): string {
+  requireOperation('printOperation.operation', operation);
   const { verb, space } = operation;
   switch (operation.verb) {
     case 'map':
@@ -318,6 +365,7 @@ function letterOf(device: number): string {
 
 /** Reads what `printProgram` wrote. Errors: EILSEQ, with the part that makes no sense. */
 export function parseProgram(text: string): Program {
+  if (typeof text !== 'string') throw fail('EINVAL', 'parseProgram.text', text, 'is not text');
   const parts = text
     .split(';')
     .map((part) => part.trim().split(/\s+/))
@@ -421,6 +469,8 @@ function nonsense(words: readonly string[]): Error {
  * or the tries are used up. Requires: `fails(program)`, and that it depends on nothing but the program.
  */
 export function shrinkProgram(program: Program, fails: (program: Program) => boolean): Program {
+  requireProgram('shrinkProgram.program', program);
+  requireFunction('shrinkProgram.fails', fails);
   let tries = 0;
   const still = (candidate: Program): boolean => tries++ < SHRINK_TRIES_MAX && fails(candidate);
 

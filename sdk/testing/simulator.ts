@@ -4,6 +4,7 @@
  * turns, `0.1.1.0`, and can be replayed.
  */
 import { fail } from '../errors.ts';
+import { requireCount, requireFunction, requireObject, requireOptions } from '../mm/arguments.ts';
 import { DONE, Run, type RunHost, type Step } from '../step/step.ts';
 
 /** A small world, made afresh for every schedule, so that none sees what another left. */
@@ -39,11 +40,17 @@ export interface Exploration {
 
 /** Schedules that `exploreAll` runs when no limit is given. */
 export const SCHEDULES_MAX = 100_000;
+/** Schedules that can be asked for. */
+const RUNS_MAX = 2 ** 32;
 /** Turns in one schedule; more means that the steps never end. */
 export const TURNS_MAX = 100_000;
 
 /** Runs every schedule, in order, until something goes wrong or `limit` schedules have been run. */
-export function exploreAll(setup: () => Race, { limit = SCHEDULES_MAX }: { limit?: number } = {}): Exploration {
+export function exploreAll(setup: () => Race, bounds: { readonly limit?: number } = {}): Exploration {
+  requireFunction('exploreAll.setup', setup);
+  requireOptions('exploreAll', bounds);
+  const { limit = SCHEDULES_MAX } = bounds;
+  requireCount('exploreAll.limit', limit, 1, RUNS_MAX);
   // The choice made at each turn of the last schedule: an index into the steps that could have gone on.
   const choices: number[] = [];
   const options: number[] = [];
@@ -65,6 +72,9 @@ export function exploreAll(setup: () => Race, { limit = SCHEDULES_MAX }: { limit
 
 /** Runs `runs` schedules chosen by `seed`, until something goes wrong. */
 export function exploreSeeded(setup: () => Race, seed: number, runs: number): Exploration {
+  requireFunction('exploreSeeded.setup', setup);
+  requireCount('exploreSeeded.seed', seed, 0, 2 ** 32 - 1);
+  requireCount('exploreSeeded.runs', runs, 1, RUNS_MAX);
   const random = randomOf(seed);
   for (let schedules = 1; schedules <= runs; schedules++) {
     const finding = runSchedule(setup(), (runnable) => runnable[random(runnable.length)] as number);
@@ -75,6 +85,9 @@ export function exploreSeeded(setup: () => Race, seed: number, runs: number): Ex
 
 /** Runs one written schedule; after its end the lowest step that can goes on. Throws EINVAL when a step named in it cannot go on. */
 export function replaySchedule(setup: () => Race, schedule: string): Finding | undefined {
+  requireFunction('replaySchedule.setup', setup);
+  if (typeof schedule !== 'string' || !/^(\d+(\.\d+)*)?$/.test(schedule))
+    throw fail('EINVAL', 'replaySchedule.schedule', schedule, 'is not a list of step numbers, as in 0.1.1.0');
   const written = schedule === '' ? [] : schedule.split('.').map(Number);
   let turn = 0;
   return runSchedule(setup(), (runnable) => {
@@ -87,6 +100,10 @@ export function replaySchedule(setup: () => Race, schedule: string): Finding | u
 
 /** What a finding says, in a few lines: print it when a test fails. */
 export function printFinding(finding: Finding): string {
+  requireObject('printFinding.finding', finding, 'a finding');
+  if (!['deadlock', 'endless', 'step', 'check'].includes(finding.kind))
+    throw fail('EINVAL', 'printFinding.finding.kind', finding.kind, 'is not the kind of a finding');
+  if (typeof finding.schedule !== 'string') throw fail('EINVAL', 'printFinding.finding.schedule', finding.schedule, 'is not text');
   const error = finding.error instanceof Error ? finding.error.message : String(finding.error);
   return `${finding.kind}: ${error}\nreplaySchedule(setup, '${finding.schedule}')`;
 }

@@ -202,8 +202,12 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
       () => context.migrate(range, { to: 'moon' as Loose }),
       `EINVAL: migrate.to "moon" is not one of: 'device', 'host'`,
     ],
-    ['a migration without a goal', () => context.migrate(range, undefined as Loose), /^EINVAL: migrate.to undefined is not one of/],
-    ['no job', () => context.submit(undefined as Loose), 'EINVAL: job.accesses undefined is not an array'],
+    [
+      'a migration without a goal',
+      () => context.migrate(range, undefined as Loose),
+      /^EINVAL: migrate options undefined are not an object/,
+    ],
+    ['no job', () => context.submit(undefined as Loose), 'EINVAL: job undefined is not an object'],
     ['no lanes', () => context.submit({ accesses: [], lanes: 0 }), 'EINVAL: job.lanes 0 is not a count between 1 and 4096'],
     ['an access that is none', () => context.submit({ accesses: [null] as Loose }), /^EINVAL: job access null is not an object/],
     [

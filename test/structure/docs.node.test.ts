@@ -11,6 +11,7 @@ import { afterAll, describe, expect, test, vi } from 'vitest';
 //   ```ts run            is executed as well; what it logs must equal the ```text output block that follows, if there is one
 //   ```ts file=gpu.ts    is kept under that name beside the other blocks of its document, which may import './gpu.ts'
 //   ```ts run file=...   both
+//   ```js ...            the same for JavaScript, its JSDoc types checked
 //   anything else        is left alone
 //
 // and every relative link leads to a file, with its #fragment to a heading.
@@ -42,11 +43,11 @@ test('there is a README.md', () => {
   expect(existsSync(join(root, 'README.md')), 'README.md does not exist').toBe(true);
 });
 
-test('code blocks are correct TypeScript', () => {
+test('the types of code blocks are right', () => {
   const config = ts.readConfigFile(join(root, 'tsconfig.node.json'), ts.sys.readFile).config as object;
   const { options } = ts.parseJsonConfigFileContent({ ...config, include: [], files: ['sdk/core/host.d.ts'] }, ts.sys, root);
   // An example may show a value and not use it.
-  const lenient = { ...options, noUnusedLocals: false, noUnusedParameters: false };
+  const lenient = { ...options, noUnusedLocals: false, noUnusedParameters: false, allowJs: true, checkJs: true };
   const program = ts.createProgram([...blocks.map((block) => block.path), join(root, 'sdk/core/host.d.ts')], lenient);
   const problems = blocks.flatMap((block) => {
     const source = program.getSourceFile(block.path);
@@ -71,7 +72,8 @@ describe('code blocks run', () => {
         log.mockRestore();
       }
       if (block.output !== undefined) expect(trimmed(lines.join('\n'))).toBe(trimmed(block.output));
-    });
+      // Some grade a driver.
+    }, 120_000);
   }
   test('those marked as output follow a block that runs', () => {
     const stray = documents.flatMap((document) => {
@@ -126,7 +128,11 @@ function fencesOf(document: string): Fence[] {
 
 function isRun(info: string): boolean {
   const [language, ...words] = info.split(/\s+/);
-  return language === 'ts' && words.includes('run');
+  return isCode(language) && words.includes('run');
+}
+
+function isCode(language: string | undefined): language is 'ts' | 'js' {
+  return language === 'ts' || language === 'js';
 }
 
 function blocksOf(document: string): Block[] {
@@ -134,8 +140,8 @@ function blocksOf(document: string): Block[] {
   const folder = join(scratch, document.replace(/\.md$/, '').replace(/[^\w-]+/g, '-'));
   return fences.flatMap((fence, i) => {
     const [language, ...words] = fence.info.split(/\s+/);
-    if (language !== 'ts') return [];
-    const name = words.find((word) => word.startsWith('file='))?.slice('file='.length) ?? `line-${fence.line}.ts`;
+    if (!isCode(language)) return [];
+    const name = words.find((word) => word.startsWith('file='))?.slice('file='.length) ?? `line-${fence.line}.${language}`;
     const path = join(folder, name);
     mkdirSync(dirname(path), { recursive: true });
     // The last line makes it a module, so that names of two blocks do not meet, and await is allowed.

@@ -37,7 +37,8 @@ const HOUSE: readonly Room[] = [
   { floor: 4, at: 'sdk/replay' },
 
   { floor: 3, at: 'sdk/index.ts',       beside: ['sdk/gmem', 'sdk/machine.ts'] },
-  { floor: 3, at: 'sdk/machine.ts',     beside: ['sdk/gmem'] },
+  { floor: 3, at: 'sdk/machine.ts',     beside: ['sdk/gmem', 'sdk/image'] },
+  { floor: 3, at: 'sdk/image',          beside: ['sdk/gmem'] },
   { floor: 3, at: 'sdk/gmem' },
 
   { floor: 2, at: 'sdk/mm',             beside: ['sdk/policy', 'sdk/step'] },

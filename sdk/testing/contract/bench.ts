@@ -11,20 +11,34 @@
  *
  * All verbs are asynchronous: a device that takes its time is graded by the same cases. The bench knows every byte that was written, and looks at what is read.
  */
+import { H_PAGES_USED } from '../../../assembly/layout.ts';
 import { type FarfaultError, isFarfaultError } from '../../errors.ts';
+import { Ranges } from '../../core/batch.ts';
 import type { Context, Device, Driver } from '../../gmem/index.ts';
 import type { Job, JobReport } from '../../gmem/job.ts';
-import { createMachine, type Machine } from '../../machine.ts';
+import { createMachine, type Machine, type MachineOptions, restoreMachine } from '../../machine.ts';
 import type { AddressRange, AddressSpace } from '../../mm/address-space.ts';
+import { HMM_VALID, HMM_WRITE } from '../../mm/range-fault.ts';
+import type { ForkOptions } from '../../mm/fork.ts';
+import type { MremapOptions } from '../../mm/mremap.ts';
+import type { Prot } from '../../mm/prot.ts';
+import { faulty, type FaultPlan } from '../middleware/index.ts';
+import type { Step } from '../../step/step.ts';
 import { randomOf } from '../random.ts';
 import { ContractFailure, type Expectations, type Profile } from './case.ts';
 import { machineFor } from './profile.ts';
+import { race } from './race.ts';
 import { type Watched, watch } from './watch.ts';
 
 export const PAGE = 4096;
 
 /** Turns that a case waits for a ticket before it says that the ticket is never completed. */
 export const PATIENCE_TURNS = 400;
+
+/** Pages that are looked at in one piece when a case ends. */
+const SEEN_PAGES = 64;
+
+const ZEROS = new Uint32Array(PAGE / 4);
 
 /** Pages of a mapping that a state shows. */
 const SHOWN_PAGES = 128;
@@ -36,6 +50,15 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
+/** What a world that was saved brings along. */
+interface Restored {
+  readonly spaces: AddressSpace[];
+  readonly contexts: Context[];
+  readonly mapped: { space: AddressSpace; range: AddressRange }[];
+  readonly bytes: Map<AddressSpace, Map<number, Uint8Array>>;
+}
+
+/** The world of one case: a machine, the driver under test in it, and the verbs that cases are written with. */
 export class Bench {
   readonly machine: Machine;
   readonly profile: Profile;
@@ -52,6 +75,15 @@ export class Bench {
   /** State before the verb that went wrong. */
   before = '';
   private readonly makeDriver: () => Driver;
+  private readonly others: Bench[] = [];
+  private readonly seed: number;
+  /** A machine that another world has left, and the world that gets the machine of this one. */
+  private spare: Machine | undefined;
+  private parent: Bench | undefined;
+  /** What watches each device. */
+  private readonly watches: Watched[] = [];
+  /** Drivers of the other devices. */
+  private readonly drivers: Driver[] = [];
   private readonly spaces: AddressSpace[] = [];
   private readonly contexts: Context[] = [];
   /** Bytes that pages must have, by space and page number: one value for every byte of the page, or all of them. */
@@ -67,23 +99,36 @@ export class Bench {
     driver: Driver,
     expectations: Expectations,
     seed: number,
+    restored?: Restored,
   ) {
     this.machine = machine;
     this.profile = profile;
     this.expectations = expectations;
     this.driver = driver;
     this.makeDriver = makeDriver;
+    this.seed = seed;
     this.random = randomOf(seed);
-    this.watched = watch(driver);
+    if (restored) {
+      this.watched = { driver, violations: [], calls: () => '', finish: () => undefined };
+      this.spaces = restored.spaces;
+      this.contexts = restored.contexts;
+      this.mapped = restored.mapped;
+      this.bytes = restored.bytes;
+      this.space = restored.spaces[0]!;
+      this.context = restored.contexts[0]!;
+      this.device = this.context.device;
+      return;
+    }
+    this.watched = this.watch(driver);
     this.device = machine.addDevice(this.watched.driver);
     this.space = this.addSpace();
     this.context = this.attach(this.space);
   }
 
   /** @internal A world of the driver that `makeDriver` makes. Throws what the driver throws when it is attached. */
-  static async make(profile: Profile, makeDriver: () => Driver, expectations: Expectations, seed: number): Promise<Bench> {
+  static async make(profile: Profile, makeDriver: () => Driver, expectations: Expectations, seed: number, used?: Machine): Promise<Bench> {
     const driver = makeDriver();
-    const machine = await createMachine(machineFor(driver, expectations));
+    const machine = used ?? (await createMachine(machineFor(driver, expectations)));
     try {
       return new Bench(machine, profile, makeDriver, driver, expectations, seed);
     } catch (error) {
@@ -93,6 +138,12 @@ export class Bench {
   }
 
   // ------------------------------------------------------------------------------------------------------------------------------ world
+
+  private watch(driver: Driver): Watched {
+    const watched = watch(driver);
+    this.watches.push(watched);
+    return watched;
+  }
 
   /** Another address space, without the device. */
   addSpace(): AddressSpace {
@@ -118,10 +169,52 @@ export class Bench {
     return context;
   }
 
+  /** A world beside this one: another machine, with a device that the same factory makes. Closed with this one; what it must end with is asked by its own `end`. */
+  async secondBench(): Promise<Bench> {
+    const bench = await Bench.make(this.profile, this.makeDriver, this.expectations, this.random(2 ** 31));
+    this.others.push(bench);
+    return bench;
+  }
+
+  /**
+   * Another device of the same driver, of which one call at a time goes wrong as the plan says. What the plan makes late ends when the case says `plan.finish()`. Its name ends in `-f`.
+   */
+  addFaulty(plan: FaultPlan): Device {
+    const driver = this.makeDriver();
+    this.drivers.push(driver);
+    return this.machine.addDevice({ ...this.watch(faulty(driver, plan)).driver, name: `${driver.name.slice(0, 28)}-f` });
+  }
+
+  /** Another world of the same driver, with the same seed: for cases that compare two, or need many. The case ends it with `close`. */
+  async another(machine?: MachineOptions): Promise<Bench> {
+    const expectations = machine ? { ...this.expectations, machine: { ...this.expectations.machine, ...machine } } : this.expectations;
+    const bench = await Bench.make(this.profile, this.makeDriver, expectations, this.seed, machine ? undefined : this.spare);
+    if (machine) return bench;
+    this.spare = undefined;
+    bench.parent = this;
+    return bench;
+  }
+
+  /**
+   * This world saved, and restored around another driver of the same factory, with the same expectations of every byte. Operations under way go on in both. Closed with this one; what it must end with
+   * is asked by its own `end`. Requires: no other device.
+   */
+  async restored(): Promise<Bench> {
+    this.mark();
+    const { spaces, contexts, mapped, bytes } = this;
+    const image = this.machine.save({ spaces, contexts, mapped, bytes });
+    const driver = this.makeDriver();
+    const { machine, handles } = await restoreMachine<Restored>(image, { drivers: [driver] });
+    const bench = new Bench(machine, this.profile, this.makeDriver, driver, this.expectations, this.seed, handles);
+    this.others.push(bench);
+    return bench;
+  }
+
   /** Another device of the same driver: the factory makes it, under another name. */
   addDevice(): Device {
     const driver = this.makeDriver();
-    return this.machine.addDevice({ ...watch(driver).driver, name: `${driver.name.slice(0, 28)}-b` });
+    this.drivers.push(driver);
+    return this.machine.addDevice({ ...this.watch(driver).driver, name: `${driver.name.slice(0, 28)}-b` });
   }
 
   /** Anonymous memory. */
@@ -134,6 +227,11 @@ export class Bench {
 
   // ------------------------------------------------------------------------------------------------------------------------------ verbs
 
+  private async settle(): Promise<void> {
+    const { settle } = this.expectations;
+    if (settle) for (const driver of [this.driver, ...this.drivers]) await settle(driver);
+  }
+
   /** Waits for an operation, letting the device go on. Throws ContractFailure when it never ends. */
   async wait<T>(operation: Promise<T>): Promise<T> {
     let ended = false;
@@ -141,16 +239,55 @@ export class Bench {
       () => (ended = true),
       () => (ended = true),
     );
+    let waits = '';
+    let since = 0;
     for (let turns = 0; !ended; turns++) {
       // What needs no device ends in microtasks.
       for (let i = 0; i < 20 && !ended; i++) await Promise.resolve();
       if (ended) break;
-      if (turns >= PATIENCE_TURNS) throw new ContractFailure(this.stuck());
-      await this.expectations.settle?.(this.driver);
+      // A long operation waits for many tickets, one after the other.
+      const now = this.machine.pending.map(({ waitsFor }) => waitsFor).join();
+      if (now !== waits) since = turns;
+      waits = now;
+      if (turns - since >= PATIENCE_TURNS || turns >= PATIENCE_TURNS * 50) throw new ContractFailure(this.stuck());
+      await this.settle();
+      // What `settle` has ended may have been all; timers only run for those that need them.
+      if (this.expectations.settle && turns % 8 !== 7) continue;
       await turn();
     }
     await settled;
     return operation;
+  }
+
+  /** Waits until nothing is unfinished. */
+  async idle(): Promise<void> {
+    for (let turns = 0; this.machine.pending.length > 0; turns++) {
+      if (turns >= PATIENCE_TURNS) throw new ContractFailure(this.stuck());
+      await this.settle();
+      await turn();
+    }
+  }
+
+  /** Waits until the device has finished all that it has begun: what its accesses leave in its caches from then on stays there. */
+  async quiet(): Promise<void> {
+    await this.until(() => this.machine.tickets.length === 0, 'the end of all tickets');
+  }
+
+  /** The same, for a device made by `addFaulty`: what its plan makes late comes to its end after a moment. */
+  async waitLate<T>(operation: Promise<T>, plan: FaultPlan): Promise<T> {
+    let ended = false;
+    operation.then(
+      () => (ended = true),
+      () => (ended = true),
+    );
+    for (let turns = 0; !ended && turns < PATIENCE_TURNS; turns++) {
+      for (let i = 0; i < 20 && !ended; i++) await Promise.resolve();
+      if (ended) break;
+      plan.finish();
+      // The driver may be one that takes its time by itself.
+      if (turns % 2 === 1) await this.turns(1);
+    }
+    return this.wait(operation);
   }
 
   /** Marks the point from which a failure tells the state. Verbs do it themselves. */
@@ -189,19 +326,214 @@ export class Bench {
     this.compare('the device', context.space, range, from, bytes);
   }
 
-  /** Runs a job of the device, and keeps account of what its writes leave. Accesses of one job to one byte must not conflict between lanes. */
+  /**
+   * Runs a job of the device. Every access must be executed or cancelled, and once only; what was read must be what the accesses before it have left, in the order that the report tells. Not for bytes
+   * that somebody else changes meanwhile.
+   */
   async submit(job: Job, context: Context = this.context): Promise<JobReport> {
     this.mark();
     const report = await this.wait(context.submitAsync(job));
-    const cancelled = new Set(report.cancelled);
-    job.accesses.forEach((access, i) => {
-      if (access.op !== 'write' || cancelled.has(i)) return;
-      const bytes = new Uint8Array(access.bytes);
-      let value = access.value ?? 0;
-      for (let at = 0; at < access.bytes; at++, value = Math.floor(value / 256)) bytes[at] = value % 256;
-      this.wrote(context.space, access.addr, bytes);
-    });
+    this.follow(job, report, context.space);
     return report;
+  }
+
+  private follow({ accesses }: Job, { order, observed, cancelled }: JobReport, space: AddressSpace): void {
+    const seen = new Set<number>(cancelled);
+    if (seen.size < cancelled.length) throw new ContractFailure('an access of a job was cancelled twice');
+    for (const i of order) {
+      const { op, addr, bytes, value = 0 } = accesses[i]!;
+      if (seen.has(i))
+        throw new ContractFailure(`access ${i} of the job (${op} of 0x${addr.toString(16)}) was executed twice, or cancelled as well`);
+      seen.add(i);
+      if (op === 'write') this.wrote(space, addr, wordsOf(value, bytes));
+      else if (bytes <= 8) this.compareRead(space, addr, bytes, observed, i);
+    }
+    if (seen.size < accesses.length)
+      throw new ContractFailure(`${accesses.length - seen.size} accesses of the job were neither executed nor cancelled`);
+  }
+
+  private compareRead(space: AddressSpace, addr: number, bytes: number, observed: Uint32Array, index: number): void {
+    if (this.driver.memory?.some(({ bytesIn }) => bytesIn === 'metadata')) return;
+    for (let at = 0; at < bytes; at++) {
+      const wanted = this.byteAt(space, addr + at);
+      const got = (observed[index * 2 + (at >> 2)]! >>> ((at % 4) * 8)) & 0xff;
+      if (got !== wanted)
+        throw new ContractFailure(
+          `access ${index} of the job reads ${got} at 0x${(addr + at).toString(16)} and not ${wanted}, which was written last`,
+        );
+    }
+  }
+
+  /** What a byte must be. */
+  byteAt(space: AddressSpace, addr: number): number {
+    return this.bytes.get(space)!.get(Math.floor(addr / PAGE))?.[addr % PAGE] ?? 0;
+  }
+
+  /** The device writes bytes anywhere, page boundaries included. */
+  async deviceWriteBytes(addr: number, bytes: Uint8Array, context: Context = this.context): Promise<void> {
+    this.mark();
+    await this.wait(context.writeAsync(addr, bytes));
+    this.wrote(context.space, addr, bytes);
+  }
+
+  /** Changes the rights of a range. */
+  async mprotect(range: AddressRange, prot: Prot, space: AddressSpace = this.space): Promise<void> {
+    this.mark();
+    await this.wait(space.mprotectAsync(range, prot));
+  }
+
+  /** Advice after which pages read as zeros. */
+  async madvise(range: AddressRange, advice: 'dontneed', space: AddressSpace = this.space): Promise<void> {
+    this.mark();
+    await this.wait(space.madviseAsync(range, advice));
+    this.forget(space, range);
+  }
+
+  /** Moves a mapping, or changes its length; the bytes go along. Returns where it is now. */
+  async mremap(range: AddressRange, options: MremapOptions, space: AddressSpace = this.space): Promise<AddressRange> {
+    this.mark();
+    const moved = await this.wait(space.mremapAsync(range, options));
+    const pages = this.bytes.get(space)!;
+    const taken: (readonly [number, Uint8Array])[] = [];
+    for (let at = 0; at < range.end - range.start; at += PAGE) {
+      const page = pages.get((range.start + at) / PAGE);
+      pages.delete((range.start + at) / PAGE);
+      if (page && at < moved.end - moved.start) taken.push([(moved.start + at) / PAGE, page]);
+    }
+    for (const [vpn, page] of taken) pages.set(vpn, page);
+    this.mapped.push({ space, range: moved });
+    return moved;
+  }
+
+  /** What the bytes of a range must be. */
+  snapshot(range: AddressRange, space: AddressSpace = this.space): Uint8Array {
+    const bytes = new Uint8Array(range.end - range.start);
+    for (let at = 0; at < bytes.length; at += PAGE) {
+      const page = this.bytes.get(space)!.get((range.start + at) / PAGE);
+      if (page) bytes.set(page, at);
+    }
+    return bytes;
+  }
+
+  /** A child, with the bytes of its parent. */
+  async fork(options: ForkOptions = {}, space: AddressSpace = this.space): Promise<AddressSpace> {
+    this.mark();
+    return this.adopt(await this.wait(space.forkAsync(options)), space);
+  }
+
+  /**
+   * The device takes a range in at once, as a driver does that looks ahead: pages that follow on come as one run. `access`: what is faulted in first; undefined: only what is there.
+   * Models: `hmm_range_fault`.
+   */
+  async mirror(
+    range: AddressRange,
+    from: number,
+    pages: number,
+    access?: 'read' | 'write',
+    context: Context = this.context,
+  ): Promise<void> {
+    this.mark();
+    const request = access === undefined ? 0 : access === 'write' ? HMM_VALID + HMM_WRITE : HMM_VALID;
+    const step = context.hmm.rangeFault({ vpn: range.start / PAGE + from, pages, request }, context.installWords);
+    await this.wait(this.machine.platform.scheduler.runAsync(step));
+    if (step.outcome !== 'done') throw new ContractFailure(`a range fault of ${pages} pages ends in: ${step.outcome}`);
+  }
+
+  /** An address space ends, whatever is in it. */
+  async exit(space: AddressSpace): Promise<void> {
+    this.mark();
+    await this.wait(space.closeAsync());
+    this.bytes.get(space)!.clear();
+    for (let i = this.mapped.length - 1; i >= 0; i--) if (this.mapped[i]!.space === space) this.mapped.splice(i, 1);
+  }
+
+  /** Whether the device's translation of a page allows the access, without a fault. */
+  reaches(range: AddressRange, page: number, access: 'read' | 'write', context: Context = this.context): boolean {
+    return context.reaches(range.start / PAGE + page, access === 'write');
+  }
+
+  /**
+   * Takes translations of the device away, as the machine does for pages that change, and waits for its flush. It may be done at any time: what is missing faults again. Given as first page and number of pages of a range.
+   */
+  async withdraw(
+    range: AddressRange,
+    parts: readonly (readonly [from: number, pages: number])[],
+    context: Context = this.context,
+  ): Promise<void> {
+    this.mark();
+    const ranges = new Ranges();
+    for (const [from, pages] of parts) ranges.add(range.start / PAGE + from, pages);
+    const ticket = context.withdraw(ranges);
+    await this.until(() => ticket === undefined || ticket.state !== 'pending', 'the end of a flush');
+  }
+
+  /** The device may have no translation of these pages that allows the access. Throws ContractFailure. */
+  gone(range: AddressRange, from: number, pages: number, access: 'read' | 'write' = 'read', context: Context = this.context): void {
+    for (let page = from; page < from + pages; page++) {
+      if (this.reaches(range, page, access, context))
+        throw new ContractFailure(`the device can still ${access} page ${page} of its range after its invalidation`);
+    }
+  }
+
+  /** An access of the device to a page must be refused: it has no mapping, or no right to it. */
+  async deviceRefused(range: AddressRange, page: number, access: 'read' | 'write', context: Context = this.context): Promise<void> {
+    this.mark();
+    const addr = range.start + page * PAGE;
+    this.gone(range, page, 1, access, context);
+    const outcome = await this.wait(context.faultAsync(addr, access));
+    if (outcome !== 'no mapping' && outcome !== 'permission')
+      throw new ContractFailure(`a fault to ${access} page ${page} of its range, which has no right to it, ends in: ${outcome}`);
+    this.gone(range, page, 1, access, context);
+    const operation = access === 'read' ? context.readAsync(addr, 1) : context.writeAsync(addr, Uint8Array.of(0xee));
+    await this.fails('EFAULT', operation, `an access of the device to ${access} page ${page} of its range, which has no right to it,`);
+  }
+
+  /**
+   * Runs operations at the same time; the seed decides at every point which of them goes on. Each may fail with one of `codes` only. Returns whether each of them ended well.
+   * What a job among them has read and left is the case's affair: see `account`.
+   */
+  async race(steps: readonly Step[], codes: readonly string[] = []): Promise<boolean[]> {
+    this.mark();
+    const errors = await race(steps, {
+      random: this.random,
+      patience: PATIENCE_TURNS,
+      turn: async () => {
+        if (this.machine.tickets.length === 0) return;
+        await this.settle();
+        await turn();
+      },
+    });
+    for (const error of errors) {
+      if (error !== undefined && !(isFarfaultError(error) && codes.includes(error.code))) throw error;
+    }
+    return errors.map((error) => error === undefined);
+  }
+
+  /** Takes account of a job that ran in a race: as `submit` does. */
+  account(job: Job, report: JobReport, context: Context = this.context): void {
+    this.follow(job, report, context.space);
+  }
+
+  /** Lets the device go on for some turns. */
+  async turns(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      await this.settle();
+      await turn();
+    }
+  }
+
+  /** Pages in use, in all memories. */
+  used(): number {
+    return this.machine.nodes.reduce((sum, node) => sum + node.used, 0);
+  }
+
+  /** Waits until `holds`, letting the device go on. Throws ContractFailure when it never does. */
+  async until(holds: () => boolean, what: string): Promise<void> {
+    for (let turns = 0; !holds(); turns++) {
+      if (turns >= PATIENCE_TURNS) throw new ContractFailure(`${what} never comes: ${this.stuck()}`);
+      await this.settle();
+      if (!holds()) await turn();
+    }
   }
 
   /** Moves pages to the device or home; returns how many moved. */
@@ -217,6 +549,16 @@ export class Bench {
       if (outcome !== 'served' && outcome !== 'present')
         throw new ContractFailure(`a fault to ${access} page ${page} of its range ends in: ${outcome}`);
     }
+  }
+
+  /** Pages of page tables in use, of the program's and of the device's. */
+  tablePages(): number {
+    return this.machine.platform.core.header(H_PAGES_USED);
+  }
+
+  /** What the driver's own allocator would bring home. Requires: it chooses victims. */
+  driverVictims(spared: (page: number) => boolean): readonly number[] {
+    return this.context.mmu.phys!.victims!(spared);
   }
 
   /** Whether the machine can run accesses of the device: its memory has bytes here. Where it has none, faults stand for accesses. */
@@ -251,10 +593,19 @@ export class Bench {
     this.forget(space, range);
   }
 
+  /** Ends an address space, and forgets what was in it. */
+  async closeSpace(space: AddressSpace): Promise<void> {
+    this.mark();
+    await this.wait(space.closeAsync());
+    this.spaces.splice(this.spaces.indexOf(space), 1);
+    this.bytes.delete(space);
+    for (let i = this.mapped.length - 1; i >= 0; i--) if (this.mapped[i]!.space === space) this.mapped.splice(i, 1);
+  }
+
   // ----------------------------------------------------------------------------------------------------------------------------- verdicts
 
   /** Throws ContractFailure with `what` unless `holds`. */
-  require(holds: boolean, what: string): asserts holds {
+  require(holds: boolean, what: string): void {
     if (!holds) throw new ContractFailure(what);
   }
 
@@ -282,7 +633,7 @@ export class Bench {
 
   /** Looks at what must hold at any time: the driver has not failed, has broken no calling rule, the machine is in order. Throws ContractFailure. */
   inspect(): void {
-    const violation = this.watched.violations[0];
+    const violation = this.watches.map(({ violations }) => violations[0]).find((each) => each !== undefined);
     if (violation && !this.excused.has('violation')) throw new ContractFailure(violation);
     if (!this.excused.has('failure')) {
       for (const { failure } of this.contexts) if (failure) throw new ContractFailure(`the context has failed: ${failure.message}`);
@@ -306,6 +657,7 @@ export class Bench {
     this.inspect();
     this.mark();
     for (const space of this.spaces) await this.wait(space.closeAsync());
+    for (const each of this.watches) each.finish();
     this.inspect();
     if (this.machine.pending.length > 0) throw new ContractFailure(this.stuck());
     for (const node of this.machine.nodes) {
@@ -316,7 +668,13 @@ export class Bench {
 
   /** @internal */
   close(): void {
-    this.machine.close();
+    for (const other of this.others) other.close();
+    this.spare?.close();
+    if (this.parent && !this.parent.spare) {
+      // Making a machine costs more than most cases: the next world gets this one.
+      this.machine.reset();
+      this.parent.spare = this.machine;
+    } else this.machine.close();
   }
 
   /** What a person needs to see: mappings a letter a page, nodes, what is unfinished. */
@@ -346,18 +704,28 @@ export class Bench {
   }
 
   private async seen(space: AddressSpace, range: AddressRange): Promise<void> {
-    // What has been unmapped, or may not be read, is not looked at.
-    for (const [vpn] of this.bytes.get(space) ?? []) {
-      const addr = vpn * PAGE;
-      if (addr < range.start || addr >= range.end) continue;
-      let bytes: Uint8Array;
-      try {
-        bytes = await this.wait(space.readAsync(addr, PAGE));
-      } catch (error) {
-        if (isFarfaultError(error) && error.code === 'EFAULT') continue;
-        throw error;
-      }
-      this.compare('the CPU', space, { start: addr, end: addr + PAGE }, 0, bytes);
+    const vpns = [...(this.bytes.get(space)?.keys() ?? [])]
+      .filter((vpn) => vpn * PAGE >= range.start && vpn * PAGE < range.end)
+      .sort((a, b) => a - b);
+    for (let at = 0; at < vpns.length;) {
+      let pages = 1;
+      while (pages < SEEN_PAGES && vpns[at + pages] === vpns[at]! + pages) pages++;
+      const addr = vpns[at]! * PAGE;
+      if (!(await this.seenRun(space, addr, pages)))
+        for (let page = 0; page < pages; page++) await this.seenRun(space, addr + page * PAGE, 1);
+      at += pages;
+    }
+  }
+
+  /** False: some of it has been unmapped, or may not be read; that is not looked at. */
+  private async seenRun(space: AddressSpace, addr: number, pages: number): Promise<boolean> {
+    try {
+      const bytes = await this.wait(space.readAsync(addr, pages * PAGE));
+      this.compare('the CPU', space, { start: addr, end: addr + pages * PAGE }, 0, bytes);
+      return true;
+    } catch (error) {
+      if (isFarfaultError(error) && error.code === 'EFAULT') return false;
+      throw error;
     }
   }
 
@@ -368,6 +736,7 @@ export class Bench {
     for (let page = 0; page < bytes.length / PAGE; page++) {
       const addr = range.start + (from + page) * PAGE;
       const wanted = pages.get(addr / PAGE);
+      if (isSame(bytes, page * PAGE, wanted)) continue;
       for (let at = 0; at < PAGE; at++) {
         const value = wanted?.[at] ?? 0;
         if (bytes[page * PAGE + at] === value) continue;
@@ -378,6 +747,26 @@ export class Bench {
       }
     }
   }
+}
+
+/** The bytes that a write of a job leaves: its value as a little-endian word of 8 bytes, repeated, 1 more in its low half each time. */
+function wordsOf(value: number, bytes: number): Uint8Array {
+  const out = new Uint8Array(bytes);
+  const high = Math.floor(value / 2 ** 32);
+  for (let i = 0; i < bytes; i++) {
+    const part = i % 8;
+    out[i] = (part < 4 ? value + Math.floor(i / 8) : high) >>> ((part % 4) * 8);
+  }
+  return out;
+}
+
+/** Whether a page of bytes is the wanted one, or zeros. */
+function isSame(bytes: Uint8Array, from: number, wanted: Uint8Array | undefined): boolean {
+  if ((bytes.byteOffset + from) % 4 !== 0 || (wanted && wanted.byteOffset % 4 !== 0)) return false;
+  const actual = new Uint32Array(bytes.buffer, bytes.byteOffset + from, PAGE / 4);
+  const expected = wanted ? new Uint32Array(wanted.buffer, wanted.byteOffset, PAGE / 4) : ZEROS;
+  for (let i = 0; i < actual.length; i++) if (actual[i] !== expected[i]) return false;
+  return true;
 }
 
 function attempt(look: () => string): string;

@@ -1,7 +1,7 @@
 /**
  * What the contract is made of: cases, each one rule that every driver keeps, what they are run on, and how they say no.
  */
-import type { Driver, DriverFactory, GmMmu } from '../../gmem/index.ts';
+import type { Driver, GmMmu } from '../../gmem/index.ts';
 import type { MachineOptions } from '../../machine.ts';
 import type { Bench } from './bench.ts';
 
@@ -19,7 +19,10 @@ export const GROUPS = [
   'process',
   'calls',
   'leaving',
+  'saving',
+  'own scenario',
 ] as const;
+/** What a case is about. */
 export type CaseGroup = (typeof GROUPS)[number];
 
 /** One rule, and what shows whether a driver keeps it. */
@@ -29,8 +32,8 @@ export interface ContractCase {
   readonly group: CaseGroup;
   /** The rule in one sentence: what a driver author reads when the case fails. */
   readonly rule: string;
-  /** Why the case does not apply to this driver; undefined when it does. Default: it applies to all. */
-  needs?(profile: Profile): string | undefined;
+  /** Why the case does not apply to this driver, or to what its author says of it; undefined when it does. Default: it applies to all. */
+  needs?(profile: Profile, expectations: Expectations): string | undefined;
   /** Throws when the driver breaks the rule. What every case ends with (no violation, a machine in order, nothing leaked) is the bench's affair. */
   run(bench: Bench): void | Promise<void>;
 }
@@ -60,6 +63,11 @@ export interface Expectations {
   readonly settle?: (driver: Driver) => void | Promise<void>;
   /** Cases that do not apply to this device, by name, with the reason: they are reported, not hidden. */
   readonly notApplicable?: Readonly<Record<string, string>>;
+  /**
+   * What this device in particular must do, its commands for instance: run as the case "the author's own scenario" on a world of its own, with all that every case ends with. It throws when the device does not.
+   * The bench has the verbs (`deviceWrite`, `cpuSees`, `migrate`) and what they work on (`machine`, `space`, `context`); what is mapped otherwise than by `bench.mmap` it unmaps itself.
+   */
+  readonly exercise?: (bench: Bench) => void | Promise<void>;
   /** Seed of what is random. Default 1. */
   readonly seed?: number;
   /** Only the cases with these names. */
@@ -75,4 +83,4 @@ export class ContractFailure extends Error {
 }
 
 /** The factory of any driver. */
-export type AnyFactory = DriverFactory<object> | ((options?: object) => Driver);
+export type AnyFactory = (options?: never) => Driver;

@@ -7,11 +7,13 @@
  * ```
  */
 import { fail, isFarfaultError } from '../../errors.ts';
+import { requireArray, requireFunction, requireObject, requireOptions } from '../../mm/arguments.ts';
 import { Bench } from './bench.ts';
 import { type AnyFactory, type CaseGroup, type ContractCase, ContractFailure, type Expectations, GROUPS, type Profile } from './case.ts';
 import { CONTRACT } from './cases/index.ts';
 import { profileOf } from './profile.ts';
 
+/** How a case ended. */
 export type Verdict = 'passed' | 'failed' | 'not applicable';
 
 /** What came of one case. */
@@ -50,7 +52,7 @@ export interface Runner {
 }
 
 /** The case that stands for making and attaching the driver, before any other can be run. */
-const ATTACH = {
+export const ATTACH = {
   name: 'the driver attaches to an address space',
   group: 'attach',
   rule: 'A driver is made from its options and attached to an empty address space without an error.',
@@ -59,6 +61,7 @@ const ATTACH = {
 /** Runs the contract's cases on a driver. Errors: EINVAL for a factory that is no function, or a case that does not exist. */
 export async function gradeDriver(factory: AnyFactory, expectations: Expectations = {}): Promise<GradeReport> {
   requireFactory(factory);
+  requireExpectations(expectations);
   const seed = requireSeed(expectations.seed);
   const chosen = chosenCases(expectations.cases);
   let profile: Profile;
@@ -76,8 +79,13 @@ export async function gradeDriver(factory: AnyFactory, expectations: Expectation
 /**
  * The contract as tests of any runner that has `describe` and `it`: one test a case. A case that does not apply passes, its name ends with the reason. Throws in `it` what `gradeDriver` would report.
  */
-export function driverContract(factory: AnyFactory, expectations: Expectations, { describe, it }: Runner): void {
+export function driverContract(factory: AnyFactory, expectations: Expectations, runner: Runner): void {
   requireFactory(factory);
+  requireExpectations(expectations);
+  requireObject('driverContract.runner', runner, 'an object with describe and it');
+  const { describe, it } = runner;
+  requireFunction('driverContract.runner.describe', describe);
+  requireFunction('driverContract.runner.it', it);
   const seed = requireSeed(expectations.seed);
   const chosen = chosenCases(expectations.cases);
   const name = driverName(factory, expectations);
@@ -111,7 +119,7 @@ async function gradeCase(
   seed: number,
 ): Promise<CaseReport> {
   const facts = { name: each.name, group: each.group, rule: each.rule, seed };
-  const notApplicable = expectations.notApplicable?.[each.name] ?? each.needs?.(profile);
+  const notApplicable = expectations.notApplicable?.[each.name] ?? each.needs?.(profile, expectations);
   if (notApplicable !== undefined) return { ...passed(facts), verdict: 'not applicable', reason: notApplicable };
   let bench: Bench | undefined;
   try {
@@ -162,6 +170,9 @@ function count(driver: string, seed: number, cases: readonly CaseReport[]): Grad
 
 /** A report as text: a line for each case, then what each failure says. `module`: what stands for the driver in the commands that replay. */
 export function printReport(report: GradeReport, module = '<driver>'): string {
+  requireObject('printReport.report', report, 'what gradeDriver answers');
+  requireArray('printReport.report.cases', report.cases);
+  if (typeof module !== 'string') throw fail('EINVAL', 'printReport.module', module, 'is not text');
   const lines: string[] = [`driver ${report.driver}, seed ${report.seed}`];
   for (const group of GROUPS) {
     const members = report.cases.filter((each) => each.group === group);
@@ -179,9 +190,12 @@ export function printReport(report: GradeReport, module = '<driver>'): string {
 
 /** What a failed case says. */
 export function printFailure(report: CaseReport, module = '<driver>'): string {
+  requireObject('printFailure.report', report, 'the report of a case');
+  if (typeof report.name !== 'string') throw fail('EINVAL', 'printFailure.report.name', report.name, 'is not text');
+  if (typeof module !== 'string') throw fail('EINVAL', 'printFailure.module', module, 'is not text');
   const block = (title: string, text: string): string => (text ? `\n  ${title}\n${text.replace(/^/gm, '    ')}` : '');
   return (
-    `${report.name}\n  rule: ${report.rule}\n  seen: ${report.reason}` +
+    `${report.name}\n  rule: ${report.rule}\n  seen: ${report.reason.replace(/\n/g, '\n        ')}` +
     block('state before', report.before) +
     block('state after', report.after) +
     block('last calls', report.calls) +
@@ -192,6 +206,7 @@ export function printFailure(report: CaseReport, module = '<driver>'): string {
 function chosenCases(names: Expectations['cases']): readonly ContractCase[] {
   if (names === undefined) return CONTRACT;
   const wanted = typeof names === 'string' ? [names] : names;
+  requireArray('expectations.cases', wanted);
   for (const name of wanted) {
     if (name !== ATTACH.name && !CONTRACT.some((each) => each.name === name))
       throw fail('EINVAL', 'expectations.cases', name, 'is not the name of a case');
@@ -201,6 +216,34 @@ function chosenCases(names: Expectations['cases']): readonly ContractCase[] {
 
 function requireFactory(factory: AnyFactory): void {
   if (typeof factory !== 'function') throw fail('EINVAL', 'factory', factory, 'is not a function that makes a driver (see defineDriver)');
+}
+
+/** What expectations can say. */
+const EXPECTATIONS: Readonly<Record<keyof Expectations, string>> = {
+  options: 'object',
+  machine: 'object',
+  settle: 'function',
+  notApplicable: 'object',
+  exercise: 'function',
+  seed: 'number',
+  cases: 'names',
+};
+
+/** Throws EINVAL for what nobody would look at: an unknown or misspelt field, a case that does not exist, a value of another type. */
+function requireExpectations(expectations: Expectations): void {
+  requireOptions('expectations', expectations);
+  for (const [name, value] of Object.entries(expectations) as [keyof Expectations, unknown][]) {
+    const type = Object.hasOwn(EXPECTATIONS, name) ? EXPECTATIONS[name] : undefined;
+    if (!type) throw fail('EINVAL', 'expectations field', name, `is unknown: there are ${Object.keys(EXPECTATIONS).join(', ')}`);
+    if (value === undefined || type === 'number' || type === 'names') continue;
+    if (typeof value !== type || value === null)
+      throw fail('EINVAL', `expectations.${name}`, value, `is not ${type === 'object' ? 'an object' : 'a function'}`);
+  }
+  for (const [name, reason] of Object.entries(expectations.notApplicable ?? {})) {
+    if (!CONTRACT.some((each) => each.name === name)) throw fail('EINVAL', 'expectations.notApplicable', name, 'is not the name of a case');
+    if (typeof reason !== 'string' || reason === '')
+      throw fail('EINVAL', `expectations.notApplicable["${name}"]`, reason, 'is not a reason in words');
+  }
 }
 
 function requireSeed(seed = 1): number {

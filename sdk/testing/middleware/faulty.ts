@@ -15,11 +15,10 @@ import {
   type Context,
   type Copies,
   type Copy,
-  DeviceTable,
   DONE,
   type Driver,
+  fail,
   type FaultService,
-  type GmMmu,
   isTicket,
   type Phys,
   type Pmap,
@@ -30,7 +29,10 @@ import {
   type Ticket,
   type Tlb,
   type Walk,
-} from '../gmem/index.ts';
+} from '../../gmem/index.ts';
+import { requireArray, requireCount, requireOptions, requireWord } from '../../mm/arguments.ts';
+import { randomOf } from '../random.ts';
+import { wrapDriver, withOperations } from './wrap.ts';
 
 /** What can go wrong with each operation of a driver, by family and operation. */
 const FAULTS = {
@@ -42,6 +44,7 @@ const FAULTS = {
   'tlb.invalidate': ['throw', 'partial', 'late', 'late failure'],
   'tlb.invalidateCoalesced': ['throw', 'partial', 'late', 'late failure'],
   'walk.translate': ['throw', 'refuse'],
+  'walk.harvest': ['throw', 'partial'],
   'copy.toDevice': ['throw', 'refuse', 'partial', 'late', 'late failure'],
   'copy.toHost': ['throw', 'refuse', 'partial', 'late', 'late failure'],
   'copy.zero': ['throw', 'refuse', 'partial', 'late', 'late failure'],
@@ -62,11 +65,18 @@ export type DriverOperation = keyof typeof FAULTS;
  */
 export type DriverFault = 'throw' | 'refuse' | 'partial' | 'late' | 'late failure';
 
+/** All ways to go wrong. */
+export const DRIVER_FAULTS: readonly DriverFault[] = ['throw', 'refuse', 'partial', 'late', 'late failure'];
+
+/** Resolution of a rate. */
+const ROLL = 1_000_000;
+
 /** All operations. */
 export const DRIVER_OPERATIONS: readonly DriverOperation[] = Object.keys(FAULTS) as DriverOperation[];
 
 /** How calls of an operation can go wrong. */
 export function faultsOf(operation: DriverOperation): readonly DriverFault[] {
+  if (!DRIVER_OPERATIONS.includes(operation)) throw fail('EINVAL', 'faultsOf.operation', operation, 'is not an operation of a driver');
   return FAULTS[operation];
 }
 
@@ -76,23 +86,81 @@ interface Late {
   readonly work: (() => Ticket | void) | undefined;
 }
 
-/** Which call goes wrong, and what was called. One plan is for one driver; it may be used again. */
+/** How a seed decides. */
+export interface SeededFaults {
+  /** Share of the calls that go wrong, from 0 to 1. */
+  readonly rate: number;
+  /** Which operations. Default: all. */
+  readonly operations?: readonly DriverOperation[];
+  /** In which ways; of these, each operation takes those that it has. Default: all. */
+  readonly faults?: readonly DriverFault[];
+}
+
+/** What decides, from a seed. */
+interface Seeded extends Required<SeededFaults> {
+  readonly seed: number;
+}
+
+/** A call that went wrong. */
+export interface PlannedCall {
+  readonly operation: DriverOperation;
+  /** Which call of that operation, from 1. */
+  readonly call: number;
+  readonly fault: DriverFault;
+}
+
+/** Which calls go wrong, and what was called. One plan is for one driver; it may be used again. */
 export class FaultPlan {
   readonly #calls: Map<DriverOperation, number> = new Map();
   readonly #late: Late[] = [];
   #operation: DriverOperation | undefined;
   #call = 0;
   #fault: DriverFault = 'throw';
-  #happened = false;
+  #seeded: Seeded | undefined;
+  #random: (below: number) => number = randomOf(0);
+  readonly #planned: PlannedCall[] = [];
+
+  /**
+   * A plan in which a seed says which calls go wrong, and how: the same calls of the driver go wrong in the same way each time. `count` begins again, from the same seed; `plan.log` says what it did, as the
+   * calls that `fail` takes. Errors: EINVAL for a rate that is not between 0 and 1, or a seed that is not an integer.
+   */
+  static seeded(seed: number, options: SeededFaults): FaultPlan {
+    if (!Number.isSafeInteger(seed)) throw fail('EINVAL', 'seed', seed, 'is not an integer');
+    requireOptions('seeded', options);
+    const { rate, operations = DRIVER_OPERATIONS, faults = DRIVER_FAULTS } = options;
+    requireArray('seeded.operations', operations);
+    requireArray('seeded.faults', faults);
+    if (typeof rate !== 'number' || !(rate >= 0 && rate <= 1)) throw fail('EINVAL', 'seeded.rate', rate, 'is not between 0 and 1');
+    for (const operation of operations) {
+      if (!DRIVER_OPERATIONS.includes(operation)) throw fail('EINVAL', 'seeded.operations', operation, 'is not an operation of a driver');
+    }
+    for (const fault of faults)
+      if (!DRIVER_FAULTS.includes(fault)) throw fail('EINVAL', 'seeded.faults', fault, 'is not a way to go wrong');
+    const plan = new FaultPlan();
+    plan.#seeded = { seed, rate, operations, faults };
+    return plan.count();
+  }
+
+  /** What went wrong since the counting began, a line each: the seed, then `fail('copy.toDevice', 2, 'late')`. */
+  get log(): string {
+    const lines = this.#planned.map(({ operation, call, fault }) => `fail('${operation}', ${call}, '${fault}')`);
+    if (this.#seeded) lines.unshift(`seed ${this.#seeded.seed}, rate ${this.#seeded.rate}`);
+    return lines.join('\n');
+  }
+
+  /** The same, as data. */
+  get planned(): readonly PlannedCall[] {
+    return this.#planned;
+  }
 
   /** Calls since the counting began, by operation. */
   get calls(): ReadonlyMap<DriverOperation, number> {
     return this.#calls;
   }
 
-  /** Whether the call that was to go wrong has come. */
+  /** Whether a call that was to go wrong has come. */
   get happened(): boolean {
-    return this.#happened;
+    return this.#planned.length > 0;
   }
 
   /** Tickets that `finish` will end. */
@@ -100,16 +168,21 @@ export class FaultPlan {
     return this.#late.length;
   }
 
-  /** Begins counting, and lets everything through. */
+  /** Begins counting, and lets everything through; a seeded plan begins again. */
   count(): this {
     this.#calls.clear();
     this.#operation = undefined;
-    this.#happened = false;
+    this.#planned.length = 0;
+    if (this.#seeded) this.#random = randomOf(this.#seeded.seed);
     return this;
   }
 
-  /** Begins counting: call number `call` (from 1) of `operation` goes wrong, once. Requires: `fault` is one of `faultsOf(operation)`. */
+  /** Begins counting: call number `call` (from 1) of `operation` goes wrong, once, and no other. Requires: `fault` is one of `faultsOf(operation)`. */
   fail(operation: DriverOperation, call: number, fault: DriverFault): this {
+    if (!DRIVER_OPERATIONS.includes(operation)) throw fail('EINVAL', 'plan.operation', operation, 'is not an operation of a driver');
+    requireCount('plan.call', call, 1, Number.MAX_SAFE_INTEGER);
+    requireWord('plan.fault', fault, faultsOf(operation));
+    this.#seeded = undefined;
     this.count();
     this.#operation = operation;
     this.#call = call;
@@ -135,9 +208,22 @@ export class FaultPlan {
   next(operation: DriverOperation): DriverFault | undefined {
     const call = (this.#calls.get(operation) ?? 0) + 1;
     this.#calls.set(operation, call);
-    if (operation !== this.#operation || call !== this.#call || this.#happened) return undefined;
-    this.#happened = true;
-    return this.#fault;
+    const fault = this.#seeded ? this.#roll(operation, this.#seeded) : this.#once(operation, call);
+    if (fault) this.#planned.push({ operation, call, fault });
+    return fault;
+  }
+
+  #once(operation: DriverOperation, call: number): DriverFault | undefined {
+    return operation === this.#operation && call === this.#call && !this.happened ? this.#fault : undefined;
+  }
+
+  #roll(operation: DriverOperation, { rate, operations, faults }: Seeded): DriverFault | undefined {
+    if (!operations.includes(operation)) return undefined;
+    const possible = faultsOf(operation).filter((fault) => faults.includes(fault));
+    // Always two numbers a call: what one operation can do does not change what the next one does.
+    const goes = this.#random(ROLL) < rate * ROLL;
+    const which = this.#random(possible.length || 1);
+    return goes ? possible[which] : undefined;
   }
 
   /** @internal Opens a ticket that `finish` ends: with the work, or, without any, by failing. */
@@ -160,42 +246,26 @@ export class PlannedFault extends Error {
  * The driver, with one call going wrong as `plan` says. Families that the driver does not have stay away. Of a driver that does not translate by itself the ready-made table is called by the core and not by this, so
  * its `pmap` and `tlb` are passed through and not counted.
  */
-export function faulty(driver: Driver, plan: FaultPlan): Driver {
-  // Contexts of one device must name one allocator: wrapped once.
-  const allocators = new WeakMap<Phys, Phys>();
-  return {
-    ...driver,
-    attach(context) {
+export function faulty<D extends Driver>(driver: D, plan: FaultPlan): D {
+  if (!(plan instanceof FaultPlan)) throw fail('EINVAL', 'faulty.plan', plan, 'is not a FaultPlan');
+  return wrapDriver(driver, {
+    attach(_context, attach) {
       if (plan.next('attach')) throw new PlannedFault('attach');
-      const mmu = driver.attach(context);
-      const wraps = mmu.walk !== undefined && !(mmu.pmap instanceof DeviceTable);
-      const { command } = mmu;
-      const wrapped: GmMmu = {
-        ...(mmu.pmap ? { pmap: wraps ? faultyPmap(mmu.pmap, plan) : mmu.pmap } : {}),
-        ...(mmu.tlb ? { tlb: mmu.walk ? faultyTlb(mmu.tlb, plan, context) : mmu.tlb } : {}),
-        ...(mmu.walk ? { walk: faultyWalk(mmu.walk, plan) } : {}),
-        ...(mmu.copy ? { copy: faultyCopy(mmu.copy, plan, context) } : {}),
-        ...(mmu.phys ? { phys: once(allocators, mmu.phys, (phys) => faultyPhys(phys, plan)) } : {}),
-        ...(mmu.fault ? { fault: faultyService(mmu.fault, plan, context) } : {}),
-        ...(command ? { command: (request: unknown) => faultyCommand(command.call(mmu, request), plan, context) } : {}),
-        ...(mmu.detach
-          ? {
-              detach() {
-                mmu.detach!();
-                if (plan.next('detach')) throw new PlannedFault('detach');
-              },
-            }
-          : {}),
-      };
-      return wrapped;
+      return attach();
     },
-  };
-}
-
-function once<K extends object, V>(known: WeakMap<K, V>, key: K, make: (key: K) => V): V {
-  let value = known.get(key);
-  if (!value) known.set(key, (value = make(key)));
-  return value;
+    pmap: (pmap) => faultyPmap(pmap, plan),
+    tlb: (tlb, context) => faultyTlb(tlb, plan, context),
+    walk: (walk) => faultyWalk(walk, plan),
+    copy: (copy, context) => faultyCopy(copy, plan, context),
+    phys: (phys) => faultyPhys(phys, plan),
+    fault: (fault, context) => faultyService(fault, plan, context),
+    command: (command, context) => (request) => faultyCommand(command(request), plan, context),
+    detach: (detach) => () => {
+      detach?.();
+      // A driver without the operation cannot fail in it.
+      if (detach && plan.next('detach')) throw new PlannedFault('detach');
+    },
+  });
 }
 
 /** The first half of some ranges, or the second. */
@@ -286,13 +356,18 @@ function faultyTlb(tlb: Tlb, plan: FaultPlan, context: Context): Tlb {
 }
 
 function faultyWalk(walk: Walk, plan: FaultPlan): Walk {
-  return {
+  return withOperations(walk, {
     translate(vpn, access) {
       const fault = plan.next('walk.translate');
       if (fault === 'throw') throw new PlannedFault('walk.translate');
       return fault === 'refuse' ? undefined : walk.translate(vpn, access);
     },
-  };
+    harvest(ranges, marks) {
+      const fault = plan.next('walk.harvest');
+      if (fault !== 'throw') walk.harvest!(fault === 'partial' ? half(ranges, 'first') : ranges, marks);
+      if (fault) throw new PlannedFault('walk.harvest');
+    },
+  });
 }
 
 function faultyCopy(copy: Copy, plan: FaultPlan, context: Context): Copy {

@@ -1,0 +1,139 @@
+/**
+ * The classes that a machine's state is made of. A saved machine names them; a test looks that none is missing.
+ */
+import { Copies, Mappings, Marks, Ranges } from '../core/batch.ts';
+import { EventLog, Events } from '../events.ts';
+import { DeviceAtomic } from '../gmem/atomic.ts';
+import { Context } from '../gmem/context.ts';
+import { Detach } from '../gmem/detach.ts';
+import { DeviceAccess } from '../gmem/device-access.ts';
+import { DeviceTable, DeviceTlb } from '../gmem/device-table.ts';
+import { Device, OwnMemory } from '../gmem/device.ts';
+import { Evacuate } from '../gmem/evacuate.ts';
+import { Evict } from '../gmem/evict.ts';
+import { FaultBatch } from '../gmem/fault-batch.ts';
+import { Harvest } from '../gmem/harvest.ts';
+import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
+import { JobRun } from '../gmem/job.ts';
+import { MoveRange } from '../gmem/move-range.ts';
+import { Revoke } from '../gmem/revoke.ts';
+import { ServeBatch } from '../gmem/serve-batch.ts';
+import { ServeFault } from '../gmem/serve.ts';
+import { Unplug } from '../gmem/unplug.ts';
+import { WalkLanes } from '../gmem/walk-lanes.ts';
+import { CpuAccess } from '../mm/access.ts';
+import { AddressSpace, Exited } from '../mm/address-space.ts';
+import { Announced } from '../mm/announced.ts';
+import { Collapse } from '../mm/collapse.ts';
+import { DmaMap, Iommu } from '../mm/dma.ts';
+import { MakeExclusive } from '../mm/exclusive.ts';
+import { CpuFault } from '../mm/fault.ts';
+import { ForkMarks } from '../mm/fork-marks.ts';
+import { Fork } from '../mm/fork.ts';
+import { HostFrames } from '../mm/host-frames.ts';
+import { IntervalTree } from '../mm/interval-tree.ts';
+import { Mark } from '../mm/madvise.ts';
+import { MigrationCopies } from '../mm/migration-copies.ts';
+import { MigrationWords } from '../mm/migration-words.ts';
+import { Migration } from '../mm/migration.ts';
+import { Mremap } from '../mm/mremap.ts';
+import { Node, Nodes } from '../mm/node.ts';
+import { Idleness, IntervalNotifier, Invalidation, NotifierSet, ReadBegin, RemoveNotifier } from '../mm/notifier.ts';
+import { MemoryFile, SharedObject } from '../mm/page-cache.ts';
+import { PageLocks, PageLockWait } from '../mm/page-lock.ts';
+import { Pin, PinRange } from '../mm/pin.ts';
+import { Platform } from '../mm/platform.ts';
+import { MirrorRange, RangeFault } from '../mm/range-fault.ts';
+import { TakeDown } from '../mm/take-down.ts';
+import { Truncate } from '../mm/truncate.ts';
+import { VmaSet } from '../mm/vma.ts';
+import { WriteBack } from '../mm/write-back.ts';
+import { Lock, RwLock } from '../step/lock.ts';
+import { Scheduler } from '../step/runner.ts';
+import { Run, WaitQueue } from '../step/step.ts';
+import { Ticket, TicketBook } from '../step/ticket.ts';
+import type { StateClass } from '../step/method.ts';
+
+/** All of them, by name. */
+export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
+  AddressSpace,
+  Announced,
+  Collapse,
+  Context,
+  Copies,
+  CpuAccess,
+  CpuFault,
+  Detach,
+  Device,
+  DeviceAccess,
+  DeviceAtomic,
+  DeviceTable,
+  DeviceTlb,
+  DmaMap,
+  Evacuate,
+  EventLog,
+  Events,
+  Evict,
+  Exited,
+  FaultBatch,
+  Fork,
+  ForkMarks,
+  Harvest,
+  Hmm,
+  HostFrames,
+  Idleness,
+  InstallUnlessInvalidated,
+  IntervalNotifier,
+  IntervalTree,
+  Invalidation,
+  Iommu,
+  JobRun,
+  Lock,
+  MakeExclusive,
+  Mappings,
+  Mark,
+  Marks,
+  MemoryFile,
+  Migration,
+  MigrationCopies,
+  MigrationWords,
+  MirrorRange,
+  MoveRange,
+  Mremap,
+  Node,
+  Nodes,
+  NotifierSet,
+  OwnMemory,
+  PageLocks,
+  PageLockWait,
+  Pin,
+  PinRange,
+  Platform,
+  RangeFault,
+  Ranges,
+  ReadBegin,
+  RemoveNotifier,
+  Revoke,
+  Run,
+  RwLock,
+  Scheduler,
+  ServeBatch,
+  ServeFault,
+  SharedObject,
+  TakeDown,
+  Ticket,
+  TicketBook,
+  Truncate,
+  Unplug,
+  VmaSet,
+  WaitQueue,
+  WalkLanes,
+  WriteBack,
+};
+
+/** What is not saved, and what it is afterwards. Who listens and who waits for a promise stays with the process that saved; what `attach` returned, it returns again. */
+export const WITHOUT: Readonly<Record<string, Readonly<Record<string, () => unknown>>>> = {
+  Events: { listeners: () => [] },
+  Scheduler: { callers: () => new Map() },
+  Context: { mmu: () => undefined, pmap: () => undefined, tlb: () => undefined },
+};

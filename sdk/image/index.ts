@@ -1,0 +1,2 @@
+/** Saved machines. */
+export { readImage, saveImage, type Subject } from './image.ts';

@@ -1,0 +1,738 @@
+/**
+ * `checked(driver, checks)`: the calling rules, both sides of them. What the driver is given is lent (see `lend.ts`); what it answers, and what the framework asks of it, is compared with what went before.
+ *
+ * ```ts
+ * const checks = new Checks();
+ * const gpu = machine.addDevice(checked(myDriver(), checks));
+ * ...
+ * checks.finish();
+ * console.log(checks.text());       // nothing, or a line for each rule that was broken
+ * ```
+ *
+ * The framework's promises to a driver (`by: 'framework'`):
+ *
+ * ```
+ *   one at a time        an operation of a context is not entered while another one of it runs
+ *   locked               translations are entered under the driver lock of the context (the answer of a range fault), with the page lock of what moves or is exclusive (a migration, an exclusive page),
+ *                        or with the mmap lock of the space, shared at least (a page that is in the device's own memory already)
+ *   as mapped            what is entered is what the CPU's table says at that moment: a VMA that may be read, that very frame (or the new one of a page whose old one is locked and moving),
+ *                        writable only where the VMA is
+ *   quiet                nothing is entered while an invalidation of the space is running
+ *   taking away          release, then invalidate of the same pages, with nothing of the context in between; then copies; then freePage. A page comes free when no context has it entered, and no
+ *                        flush of it is unfinished
+ *   pages once           freePage gives back what allocPage gave, once; when the last context has left, all of it is back
+ *   leaving              after detach comes pmap.destroy, and nothing else
+ *   arguments            pages, counts, rights and memories are numbers that there are
+ * ```
+ *
+ * The driver's duties (`by: 'driver'`):
+ *
+ * ```
+ *   lent lists           no list is used after its call, none is changed, nor bytes that are to be read
+ *   answers              what an operation returns has the right type; no promise; a harvest names pages it was asked for
+ *   tickets              of this machine, and completed in the end
+ *   translations         translate answers for the page asked, with a page of a memory that there is, as it was entered last: not after the release, not with more rights
+ *   allocator            allocPage gives no page that is in use; victims are pages in use, each once, none of them spared
+ *   calls back           no operation runs a verb of its machine
+ * ```
+ *
+ * A driver that installs translations by itself (`context.hmm`, from a command) is known by what it answers only: that is compared with the CPU's table. Of the ready-made table and TLB nothing is seen: the core calls
+ * them. With `faulty` around `checked`, calls that are late or half done look like the framework's: put `checked` around `faulty`. A machine that is saved while a fault service runs cannot
+ * be restored under `checked`.
+ */
+import * as L from '../../../assembly/layout.ts';
+import {
+  type Access,
+  type Context,
+  type Copies,
+  DONE,
+  type Driver,
+  fail,
+  type FaultBatch,
+  isTicket,
+  type Mappings,
+  type Progress,
+  type Ranges,
+  type Run,
+  type Step,
+  type Ticket,
+  type Translation,
+} from '../../gmem/index.ts';
+import { PROT_READ, PROT_WRITE } from '../../mm/vma.ts';
+import type { DriverOperation } from './faulty.ts';
+import { lend, lendCopies, type Lent } from './lend.ts';
+import { ShadowTable } from './shadow.ts';
+import { requireBoolean, requireObject, requireOptions } from '../../mm/arguments.ts';
+import { withOperations, wrapDriver } from './wrap.ts';
+
+const VPN_LIMIT = 2 ** L.VPN_BITS;
+
+/** Rules, and who has to keep each. */
+const RULES = {
+  'one at a time': 'framework',
+  locked: 'framework',
+  'as mapped': 'framework',
+  quiet: 'framework',
+  'taking away': 'framework',
+  'pages once': 'framework',
+  leaving: 'framework',
+  arguments: 'framework',
+  'lent lists': 'driver',
+  answers: 'driver',
+  tickets: 'driver',
+  translations: 'driver',
+  allocator: 'driver',
+  'calls back': 'driver',
+} as const;
+
+/** A calling rule. */
+export type CallingRule = keyof typeof RULES;
+
+/** All calling rules. */
+export const CALLING_RULES: readonly CallingRule[] = Object.keys(RULES) as CallingRule[];
+
+/** A rule that was broken. */
+export interface Violation {
+  readonly rule: CallingRule;
+  readonly operation: DriverOperation;
+  /** What happened, with the numbers. */
+  readonly detail: string;
+  readonly by: 'driver' | 'framework';
+}
+
+/** What a broken rule throws, when it is to. */
+export class BrokenRule extends Error {
+  readonly violation: Violation;
+
+  constructor(violation: Violation) {
+    super(printViolation(violation));
+    this.name = 'BrokenRule';
+    this.violation = violation;
+  }
+}
+
+function printViolation({ rule, operation, detail, by }: Violation): string {
+  return `${operation}: ${detail} (rule "${rule}", broken by the ${by})`;
+}
+
+/** How `checked` reacts, and how much it keeps. */
+export interface CheckOptions {
+  /** Throws a BrokenRule at once, in the operation: the context fails with it. Default false: violations are collected. */
+  readonly throw?: boolean;
+  /** Violations that are kept. Default 1000. */
+  readonly max?: number;
+}
+
+/** What `checked` has found, for one driver or several. */
+export class Checks {
+  readonly violations: Violation[] = [];
+  /** Violations that were found after the list was full. */
+  dropped = 0;
+  readonly #throws: boolean;
+  readonly #max: number;
+  readonly #tickets = new Map<Ticket, DriverOperation>();
+
+  constructor(options: CheckOptions = {}) {
+    requireOptions('checks', options);
+    const { throw: throws = false, max = 1000 } = options;
+    requireBoolean('checks.throw', throws);
+    if (!Number.isSafeInteger(max) || max < 1) throw fail('EINVAL', 'checks.max', max, 'is not a positive count of violations');
+    this.#throws = throws;
+    this.#max = max;
+  }
+
+  /** A line for each violation. */
+  text(): string {
+    const lines = this.violations.map(printViolation);
+    if (this.dropped > 0) lines.push(`... and ${this.dropped} more`);
+    return lines.join('\n');
+  }
+
+  /** Everything is over: tickets that are pending now will never be completed. Returns the violations. */
+  finish(): readonly Violation[] {
+    for (const [ticket, operation] of this.#tickets) {
+      if (ticket.state === 'pending') this.add('tickets', operation, `${ticket.label} was returned and never completed`, false);
+    }
+    this.#tickets.clear();
+    return this.violations;
+  }
+
+  /** @internal */
+  add(rule: CallingRule, operation: DriverOperation, detail: string, throws: boolean = this.#throws): void {
+    const violation: Violation = { rule, operation, detail, by: RULES[rule] };
+    if (this.violations.length < this.#max) this.violations.push(violation);
+    else this.dropped++;
+    if (throws) throw new BrokenRule(violation);
+  }
+
+  /** @internal */
+  returned(ticket: Ticket, operation: DriverOperation): void {
+    if (ticket.state === 'pending') this.#tickets.set(ticket, operation);
+    if (this.#tickets.size > 64) for (const known of this.#tickets.keys()) if (known.state !== 'pending') this.#tickets.delete(known);
+  }
+}
+
+/** The driver, with its calls checked. What is found is in `checks`; without it the first violation is thrown. */
+export function checked<D extends Driver>(driver: D, checks: Checks = new Checks({ throw: true })): D {
+  requireObject('driver', driver, 'a driver (an object made by a defineDriver factory)');
+  if (!(checks instanceof Checks)) throw fail('EINVAL', 'checked.checks', checks, 'is not a Checks');
+  const device = new CheckedDevice(driver, checks);
+  return wrapDriver(driver, {
+    attach: (context, attach) => device.attach(context, attach),
+    pmap: (pmap, context) => {
+      const at = device.of(context);
+      return withOperations(pmap, {
+        enter: (mappings) => at.enter(mappings, (lent) => pmap.enter(lent)),
+        release: (ranges) => at.release(ranges, (lent) => pmap.release(lent)),
+        protect: (ranges, write) => at.protect(ranges, write, (lent) => pmap.protect!(lent, write)),
+        destroy: () => at.destroy(() => pmap.destroy!()),
+      });
+    },
+    tlb: (tlb, context) => {
+      const at = device.of(context);
+      at.hasCaches = true;
+      return withOperations(tlb, {
+        invalidate: (ranges) => at.invalidate('tlb.invalidate', ranges, (lent) => tlb.invalidate(lent)),
+        invalidateCoalesced: (ranges) => at.invalidate('tlb.invalidateCoalesced', ranges, (lent) => tlb.invalidateCoalesced!(lent)),
+      });
+    },
+    walk: (walk, context) => {
+      const at = device.of(context);
+      return withOperations(walk, {
+        translate: (vpn, access) => at.translate(vpn, access, () => walk.translate(vpn, access)),
+        harvest(ranges, marks) {
+          const lentMarks = lend(marks, at.terms('walk.harvest', 'marks', true));
+          const before = marks.count;
+          try {
+            at.lending('walk.harvest', ranges, (lent) => walk.harvest!(lent, lentMarks.list));
+          } finally {
+            lentMarks.end();
+          }
+          let i = 0;
+          marks.each((vpn) => {
+            if (i++ >= before && !covers(ranges, vpn))
+              at.report('answers', 'walk.harvest', `page ${vpn} is marked, which was not asked for`);
+          });
+        },
+      });
+    },
+    copy: (copy, context) => {
+      const at = device.of(context);
+      return withOperations(copy, {
+        toDevice: (copies) => at.copy('toDevice', copies, (lent) => copy.toDevice!(lent)),
+        toHost: (copies) => at.copy('toHost', copies, (lent) => copy.toHost!(lent)),
+        zero: (copies) => at.copy('zero', copies, (lent) => copy.zero!(lent)),
+      });
+    },
+    phys: (phys) =>
+      withOperations(phys, {
+        allocPage: () => device.allocPage(() => phys.allocPage()),
+        freePage: (page) => device.freePage(page, () => phys.freePage(page)),
+        victims: (spared) => device.victims(spared, () => phys.victims!(spared)),
+      }),
+    fault: (fault, context) => {
+      const at = device.of(context);
+      return withOperations(fault, { service: (batch) => at.service(batch, (lent) => fault.service(lent)) });
+    },
+    command: (command, context) => {
+      const at = device.of(context);
+      at.entersItself = true;
+      return (request) => at.stepOf('command', () => command(request));
+    },
+    detach: (detach, context) => () => device.of(context).detach(() => detach?.()),
+  });
+}
+
+/** What the contexts of one driver share: its allocator. */
+class CheckedDevice {
+  readonly checks: Checks;
+  readonly contexts = new Set<CheckedContext>();
+  readonly #byContext = new WeakMap<Context, CheckedContext>();
+  readonly #pages: number;
+  /** Pages that allocPage has given and freePage has not given back. */
+  readonly #used = new Set<number>();
+  /** The allocator was filled before this saw it: a saved machine was restored. */
+  #restored = false;
+  #depth = 0;
+
+  constructor(driver: Driver, checks: Checks) {
+    this.checks = checks;
+    this.#pages = (driver.memory?.[0]?.bytes ?? 0) / L.PAGE_BYTES;
+  }
+
+  of(context: Context): CheckedContext {
+    return this.#byContext.get(context)!;
+  }
+
+  attach<T>(context: Context, attach: () => T): T {
+    const at = new CheckedContext(this, context);
+    this.#byContext.set(context, at);
+    // A context that is restored is one of its space already.
+    if (context.space.mirrors.includes(context)) {
+      at.restored = true;
+      this.#restored = true;
+    }
+    const mmu = at.run('attach', attach);
+    this.contexts.add(at);
+    if (typeof mmu !== 'object' || mmu === null) at.report('answers', 'attach', `${String(mmu)} is returned and not an object of families`);
+    else at.requireNow('attach', mmu);
+    return mmu;
+  }
+
+  left(at: CheckedContext): void {
+    this.contexts.delete(at);
+    if (this.contexts.size > 0 || this.#used.size === 0 || at.context.failure || this.#restored) return;
+    this.checks.add(
+      'pages once',
+      'detach',
+      `${this.#used.size} pages are not handed back when the last context leaves: ${printPages(this.#used)}`,
+    );
+  }
+
+  allocPage(call: () => number | undefined): number | undefined {
+    const page = this.#run('phys.allocPage', call);
+    if (page === undefined) return undefined;
+    if (!this.#isPage(page)) this.checks.add('answers', 'phys.allocPage', `${String(page)} is not a page below ${this.#pages}`);
+    else if (this.#used.has(page)) this.checks.add('allocator', 'phys.allocPage', `page ${page} is in use already`);
+    else this.#used.add(page);
+    return page;
+  }
+
+  freePage(page: number, call: () => void): void {
+    if (!this.#isPage(page)) this.checks.add('arguments', 'phys.freePage', `${String(page)} is not a page below ${this.#pages}`);
+    if (!this.#used.delete(page) && !this.#restored) {
+      this.checks.add('pages once', 'phys.freePage', `page ${page} is given back, which was not handed out, or is back already`);
+    }
+    if (this.#isPage(page)) for (const at of this.contexts) at.freed(page);
+    const answer: unknown = this.#run('phys.freePage', call);
+    requireNothing(this.checks, 'phys.freePage', answer);
+  }
+
+  victims(spared: (page: number) => boolean, call: () => readonly number[]): readonly number[] {
+    const pages = this.#run('phys.victims', call);
+    if (!Array.isArray(pages)) {
+      this.checks.add('answers', 'phys.victims', `${String(pages)} is not a list of pages`);
+      return pages;
+    }
+    const seen = new Set<unknown>();
+    for (const page of pages as readonly number[]) {
+      if (!this.#isPage(page)) this.checks.add('answers', 'phys.victims', `${String(page)} is not a page below ${this.#pages}`);
+      else if (!this.#used.has(page) && !this.#restored) this.checks.add('allocator', 'phys.victims', `page ${page} is not in use`);
+      else if (spared(page)) this.checks.add('allocator', 'phys.victims', `page ${page} is spared`);
+      if (seen.has(page)) this.checks.add('allocator', 'phys.victims', `page ${page} is named twice`);
+      seen.add(page);
+    }
+    return pages;
+  }
+
+  #isPage(page: unknown): page is number {
+    return typeof page === 'number' && Number.isInteger(page) && page >= 0 && page < this.#pages;
+  }
+
+  #run<T>(operation: DriverOperation, call: () => T): T {
+    if (this.#depth > 0) this.checks.add('one at a time', operation, 'is entered while another operation of the allocator runs');
+    this.#depth++;
+    try {
+      const [any] = this.contexts;
+      return any ? any.alone(operation, call) : call();
+    } finally {
+      this.#depth--;
+    }
+  }
+}
+
+/** One context. */
+class CheckedContext {
+  readonly context: Context;
+  /** It has a TLB of its own, which is to be told what is released. */
+  hasCaches = false;
+  /** It may install translations without `pmap.enter`. */
+  entersItself = false;
+  /** Its table was filled before this saw it. */
+  restored = false;
+  readonly #device: CheckedDevice;
+  readonly #shadow = new ShadowTable();
+  /** Released, and the caches have not been told. */
+  #owed: [vpn: number, pages: number][] = [];
+  #depth = 0;
+  /** Verbs of the machine that the running operation runs. */
+  #verbs = 0;
+  #left: 'no' | 'detached' | 'destroyed' = 'no';
+
+  constructor(device: CheckedDevice, context: Context) {
+    this.#device = device;
+    this.context = context;
+  }
+
+  report(rule: CallingRule, operation: DriverOperation, detail: string): void {
+    this.#device.checks.add(rule, operation, detail);
+  }
+
+  terms(operation: DriverOperation, what: string, fills = false): Parameters<typeof lend>[1] {
+    return { operation, what, fills, broken: (detail) => this.report('lent lists', operation, detail) };
+  }
+
+  /** An operation of this context. */
+  run<T>(operation: DriverOperation, call: () => T): T {
+    if (this.#left !== 'no' && operation !== 'pmap.destroy') this.report('leaving', operation, 'is called after detach');
+    this.#requireTold(operation);
+    return this.alone(operation, call);
+  }
+
+  /** A call of the driver, during which nobody may call the machine. */
+  alone<T>(operation: DriverOperation, call: () => T): T {
+    // What a verb asks for that the driver runs from inside an operation is the driver's own doing, and has been reported.
+    if (this.#depth > 0 && this.#verbs === 0)
+      this.report('one at a time', operation, 'is entered while another operation of this context runs');
+    this.#depth++;
+    const { scheduler } = this.context['platform'];
+    const { runSync, runAsync } = scheduler;
+    const hadOwn = Object.hasOwn(scheduler, 'runSync');
+    const verb = <R>(step: Step, run: () => R): R => {
+      this.#verbs++;
+      try {
+        this.report('calls back', operation, `runs "${step.name}" of the machine that it serves`);
+        return run();
+      } finally {
+        this.#verbs--;
+      }
+    };
+    scheduler.runSync = (step) => verb(step, () => runSync.call(scheduler, step));
+    scheduler.runAsync = (step) => verb(step, () => runAsync.call(scheduler, step));
+    try {
+      return call();
+    } finally {
+      this.#depth--;
+      if (hadOwn) Object.assign(scheduler, { runSync, runAsync });
+      else {
+        Reflect.deleteProperty(scheduler, 'runSync');
+        Reflect.deleteProperty(scheduler, 'runAsync');
+      }
+    }
+  }
+
+  /** The same with ranges, which are lent. */
+  lending<T>(operation: DriverOperation, ranges: Ranges, call: (lent: Ranges) => T): T {
+    this.#requireRanges(operation, ranges);
+    const lent = lend(ranges, this.terms(operation, 'ranges'));
+    return this.#whileLent(operation, lent, call);
+  }
+
+  enter(mappings: Mappings, call: (lent: Mappings) => void): void {
+    this.#requireEnter(mappings);
+    let entered = false;
+    try {
+      const answer: unknown = this.#whileLent('pmap.enter', lend(mappings, this.terms('pmap.enter', 'mappings')), call);
+      entered = true;
+      requireNothing(this.#device.checks, 'pmap.enter', answer);
+    } finally {
+      this.#shadow.enter(mappings, !entered);
+    }
+  }
+
+  release(ranges: Ranges, call: (lent: Ranges) => void): void {
+    // Several releases may come before the caches are told of all.
+    const owed = this.#owed;
+    this.#owed = [];
+    const answer: unknown = this.lending('pmap.release', ranges, call);
+    this.#shadow.release(ranges);
+    this.#owed = owed;
+    if (this.hasCaches) ranges.each((vpn, pages) => this.#owed.push([vpn, pages]));
+    else this.#shadow.flush(undefined);
+    requireNothing(this.#device.checks, 'pmap.release', answer);
+  }
+
+  protect(ranges: Ranges, write: boolean, call: (lent: Ranges) => void): void {
+    if (typeof write !== 'boolean') this.report('arguments', 'pmap.protect', `${String(write)} is not a right to write`);
+    const answer: unknown = this.lending('pmap.protect', ranges, call);
+    this.#shadow.protect(ranges, write);
+    requireNothing(this.#device.checks, 'pmap.protect', answer);
+  }
+
+  destroy(call: () => void): void {
+    if (this.#left !== 'detached') {
+      this.report('leaving', 'pmap.destroy', this.#left === 'no' ? 'is called before detach' : 'is called twice');
+    }
+    this.#left = 'destroyed';
+    requireNothing(this.#device.checks, 'pmap.destroy', this.run('pmap.destroy', call) as unknown);
+  }
+
+  detach(call: () => void): void {
+    const answer: unknown = this.run('detach', call);
+    this.#left = 'detached';
+    requireNothing(this.#device.checks, 'detach', answer);
+    this.#device.left(this);
+  }
+
+  invalidate(
+    operation: 'tlb.invalidate' | 'tlb.invalidateCoalesced',
+    ranges: Ranges,
+    call: (lent: Ranges) => Ticket | void,
+  ): Ticket | void {
+    const owed = this.#owed;
+    this.#owed = [];
+    for (const [vpn, pages] of owed) {
+      if (!coversRange(ranges, vpn, pages)) {
+        this.report(
+          'taking away',
+          operation,
+          `pages ${vpn} to ${vpn + pages - 1} were released, and are not among what the caches are told of`,
+        );
+      }
+    }
+    const answer = this.lending(operation, ranges, call);
+    this.#requireTicket(operation, answer);
+    this.#shadow.flush(isTicket(answer) ? answer : undefined);
+    return answer;
+  }
+
+  translate(vpn: number, access: Access, call: () => Translation | undefined): Translation | undefined {
+    if (!Number.isInteger(vpn) || vpn < 0 || vpn >= VPN_LIMIT)
+      this.report('arguments', 'walk.translate', `${String(vpn)} is not a page number`);
+    if (access !== 'read' && access !== 'write') this.report('arguments', 'walk.translate', `${String(access)} is not an access`);
+    const answer = this.run('walk.translate', call);
+    if (answer !== undefined) this.#requireTranslation(vpn, access, answer);
+    return answer;
+  }
+
+  copy(direction: 'toDevice' | 'toHost' | 'zero', copies: Copies, call: (lent: Copies) => Ticket | void): Ticket | void {
+    const operation = `copy.${direction}` as const;
+    copies.each((pages, _fromMemory, _fromPage, toMemory) => {
+      if (!Number.isInteger(pages) || pages < 1) this.report('arguments', operation, `${String(pages)} pages are to be copied`);
+      if (direction === 'toHost' ? toMemory >= 0 : toMemory < 0)
+        this.report('arguments', operation, `memory ${toMemory} is where copies go`);
+    });
+    if (copies.count === 0) this.report('arguments', operation, 'there is nothing to copy');
+    const lent = lendCopies(copies, direction, this.terms(operation, 'copies'));
+    const answer = this.#whileLent(operation, lent, call);
+    this.#requireTicket(operation, answer);
+    return answer;
+  }
+
+  service(batch: FaultBatch, call: (lent: FaultBatch) => Step): Step {
+    if (batch.records.length === 0) this.report('arguments', 'fault.service', 'a batch without records is to be served');
+    const lent = lend(batch, this.terms('fault.service', 'batch', true));
+    const step = this.stepOf('fault.service', () => call(lent.list));
+    if (typeof step?.next !== 'function') return step;
+    return new Serving(step, () => {
+      lent.end();
+      for (const field of ['served', 'coalesced', 'deferred'] as const) {
+        if (!Number.isInteger(batch[field]) || batch[field] < 0) {
+          this.report('answers', 'fault.service', `${field} of the batch is ${String(batch[field])} and not a count`);
+        }
+      }
+    });
+  }
+
+  stepOf<S extends Step>(operation: 'command' | 'fault.service', call: () => S): S {
+    const step = this.run(operation, call);
+    if (typeof step !== 'object' || step === null || typeof step.next !== 'function') {
+      this.report('answers', operation, `${typeof step} is returned and not a step`);
+    }
+    return step;
+  }
+
+  requireNow(operation: DriverOperation, answer: object): void {
+    if (typeof (answer as { then?: unknown }).then === 'function') {
+      this.report('answers', operation, 'returns a promise: an operation that takes its time returns a ticket');
+    }
+  }
+
+  /** A page of the device's first memory comes free. */
+  freed(page: number): void {
+    if (this.context.failure) return;
+    this.#requireTold('phys.freePage');
+    const frame = this.context.frameOf({ vpn: 0, memory: 0, page, write: false });
+    if (this.#shadow.maps(frame))
+      this.report('taking away', 'phys.freePage', `page ${page} comes free, and is entered in space ${this.context.space.id}`);
+    if (this.#shadow.isBeingFlushed(frame)) {
+      this.report('taking away', 'phys.freePage', `page ${page} comes free, and the flush of its translation is not finished`);
+    }
+  }
+
+  #whileLent<L, T>(operation: DriverOperation, { list, end }: Lent<L>, call: (lent: L) => T): T {
+    try {
+      return this.run(operation, () => call(list));
+    } finally {
+      end();
+    }
+  }
+
+  /** Nothing comes between the release of a page and the word to the caches. */
+  #requireTold(operation: DriverOperation): void {
+    const [first] = this.#owed;
+    if (!first || this.context.failure) return;
+    this.#owed = [];
+    this.report('taking away', operation, `is called after the release of page ${first[0]} and before tlb.invalidate of it`);
+  }
+
+  #requireRanges(operation: DriverOperation, ranges: Ranges): void {
+    if (ranges.count === 0) this.report('arguments', operation, 'there are no ranges');
+    ranges.each((vpn, pages) => {
+      if (Number.isSafeInteger(vpn) && Number.isSafeInteger(pages) && vpn >= 0 && pages >= 1 && vpn + pages <= VPN_LIMIT) return;
+      this.report('arguments', operation, `${String(pages)} pages from ${String(vpn)} are not a range of an address space`);
+    });
+  }
+
+  #requireEnter(mappings: Mappings): void {
+    const { context } = this;
+    const { space, lock } = context;
+    const { core, pageLocks } = context['platform'];
+    if (context.isInvalidating) this.report('quiet', 'pmap.enter', `an invalidation of space ${space.id} is running`);
+    const low = core.entryLow;
+    const held = lock.holder !== undefined || space.mmapLock.readers > 0 || space.mmapLock.writer !== undefined;
+    if (mappings.count === 0) this.report('arguments', 'pmap.enter', 'there are no mappings');
+    mappings.eachFrame((start, pages, frame, write) => {
+      if (typeof write !== 'boolean' || !(pages >= 1))
+        this.report('arguments', 'pmap.enter', `${pages} pages from ${start} have the right ${String(write)}`);
+      for (let i = 0; i < pages; i++) {
+        const vpn = start + i;
+        const vma = space.vmas.find(vpn);
+        const rights = vma ? vma.prot : 0;
+        if (!(rights & PROT_READ)) this.report('as mapped', 'pmap.enter', `page ${vpn} is entered, and may not be read`);
+        else if (write && !(rights & PROT_WRITE))
+          this.report('as mapped', 'pmap.enter', `page ${vpn} is entered writable, and may not be written`);
+        const kind = core.entry(space.table, vpn) & L.ENTRY_KIND;
+        const there = kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_EXCLUSIVE;
+        // Until a migration is over, the entry is that of the migration, and what the page moves from is locked.
+        const moving = kind === L.KIND_MIGRATION && pageLocks.locked(core.entryLow);
+        if (!moving && (!there || core.entryLow !== frame + i)) {
+          this.report(
+            'as mapped',
+            'pmap.enter',
+            `page ${vpn} is entered with frame ${frame + i}, and has ${there ? `frame ${core.entryLow}` : 'none'}`,
+          );
+        }
+        if (!held && !moving && !pageLocks.locked(frame + i))
+          this.report('locked', 'pmap.enter', `page ${vpn} is entered, and no lock is held`);
+      }
+    });
+    core.entryLow = low;
+  }
+
+  #requireTicket(operation: DriverOperation, answer: unknown): void {
+    if (answer === undefined) return;
+    if (!isTicket(answer)) {
+      const promise = typeof answer === 'object' && answer !== null && 'then' in answer;
+      this.report(
+        'answers',
+        operation,
+        promise ? 'returns a promise: work that takes its time is a ticket' : `${String(answer)} is not a ticket`,
+      );
+      return;
+    }
+    const { tickets } = this.context['platform'];
+    if (answer.state === 'pending' && tickets.find(answer.id) !== answer)
+      this.report('tickets', operation, `${answer.label} is of another machine`);
+    this.#device.checks.returned(answer, operation);
+  }
+
+  #requireTranslation(vpn: number, access: Access, answer: Translation): void {
+    const operation = 'walk.translate';
+    if (typeof answer !== 'object' || answer === null || typeof answer.write !== 'boolean') {
+      this.report('answers', operation, `the answer for page ${vpn} is not a translation`);
+      return;
+    }
+    if (answer.vpn !== vpn) this.report('translations', operation, `page ${vpn} is asked for, and ${String(answer.vpn)} is answered`);
+    if (access === 'write' && !answer.write)
+      this.report('translations', operation, `page ${vpn} may not be written, and is answered to a write`);
+    let frame: number;
+    try {
+      frame = this.context.frameOf(answer);
+    } catch {
+      this.report(
+        'translations',
+        operation,
+        `page ${vpn} is at page ${String(answer.page)} of memory ${String(answer.memory)}, which there is not`,
+      );
+      return;
+    }
+    // Until a flush is over the device may use what it knew.
+    if (this.#shadow.isFlushing || this.context.flushing || this.context.failure) return;
+    if (this.entersItself || this.restored || this.context['dialect']) this.#requireTruth(vpn, frame);
+    else this.#requireEntered(vpn, frame, answer.write);
+  }
+
+  #requireEntered(vpn: number, frame: number, write: boolean): void {
+    const operation = 'walk.translate';
+    const entered = this.#shadow.find(vpn);
+    if (!entered) {
+      const rule = this.#shadow.wasReleased(vpn) ? 'translates page %d after its release' : 'translates page %d, which was never entered';
+      this.report('translations', operation, rule.replace('%d', String(vpn)));
+    } else if (entered.frame !== frame) {
+      this.report('translations', operation, `translates page ${vpn} to frame ${frame}, and ${entered.frame} was entered last`);
+    } else if (write && !entered.write)
+      this.report('translations', operation, `page ${vpn} may be written, and was entered without that right`);
+  }
+
+  /** What is translated is where the CPU's table says. */
+  #requireTruth(vpn: number, frame: number): void {
+    const { space } = this.context;
+    const { core } = this.context['platform'];
+    if (this.context.isInvalidating) return;
+    const low = core.entryLow;
+    const kind = core.entry(space.table, vpn) & L.ENTRY_KIND;
+    const there = kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_EXCLUSIVE;
+    const now = core.entryLow;
+    core.entryLow = low;
+    if (there && now !== frame)
+      this.report('translations', 'walk.translate', `translates page ${vpn} to frame ${frame}, and the page has ${now}`);
+    if (kind === L.KIND_NONE) this.report('translations', 'walk.translate', `translates page ${vpn}, which is not there`);
+  }
+}
+
+/** The step of a fault service: when it ends, its batch is nobody's any more. */
+class Serving implements Step {
+  readonly #step: Step;
+  readonly #end: () => void;
+
+  constructor(step: Step, end: () => void) {
+    this.#step = step;
+    this.#end = end;
+  }
+
+  get name(): string {
+    return this.#step.name;
+  }
+
+  next(run: Run): Progress {
+    const progress = this.#step.next(run);
+    if (progress === DONE) this.#end();
+    return progress;
+  }
+
+  abort(run: Run, error: unknown): void {
+    try {
+      this.#step.abort?.(run, error);
+    } finally {
+      this.#end();
+    }
+  }
+}
+
+/** Operations that return nothing, and are finished when they return. */
+function requireNothing(checks: Checks, operation: DriverOperation, answer: unknown): void {
+  if (typeof answer !== 'object' || answer === null) return;
+  if (isTicket(answer)) checks.add('answers', operation, 'returns a ticket, for which nobody waits: it has to be finished when it returns');
+  else if ('then' in answer)
+    checks.add('answers', operation, 'returns a promise, for which nobody waits: it has to be finished when it returns');
+}
+
+function covers(ranges: Ranges, vpn: number): boolean {
+  return coversRange(ranges, vpn, 1);
+}
+
+/** Whether the ranges have all of these pages. */
+function coversRange(ranges: Ranges, vpn: number, pages: number): boolean {
+  const whole: [number, number][] = [];
+  ranges.each((start, count) => whole.push([start, start + count]));
+  whole.sort(([a], [b]) => a - b);
+  let at = vpn;
+  for (const [start, end] of whole) if (start <= at && end > at) at = end;
+  return at >= vpn + pages;
+}
+
+function printPages(pages: ReadonlySet<number>): string {
+  const shown = [...pages].slice(0, 8).join(', ');
+  return pages.size > 8 ? `${shown}, ...` : shown;
+}

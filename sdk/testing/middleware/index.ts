@@ -1,0 +1,25 @@
+/** Drivers around drivers: each has the type of the driver that it wraps, and they go around each other in any order. */
+export {
+  DRIVER_FAULTS,
+  DRIVER_OPERATIONS,
+  type DriverFault,
+  type DriverOperation,
+  faultsOf,
+  faulty,
+  FaultPlan,
+  type PlannedCall,
+  PlannedFault,
+  type SeededFaults,
+} from './faulty.ts';
+export {
+  DriverTrace,
+  TRACE_RECORDS_MAX,
+  type TracedAnswer,
+  type TracedArgument,
+  type TracedCall,
+  type TracedCopy,
+  traced,
+  type TracedMapping,
+} from './traced.ts';
+export { BrokenRule, CALLING_RULES, type CallingRule, checked, type CheckOptions, Checks, type Violation } from './checked.ts';
+export { type Layer, wrapDriver, wrapFactory } from './wrap.ts';

@@ -1,0 +1,10 @@
+/** All broken drivers. */
+import type { Broken } from './case.ts';
+import { FAULTS } from './faults.ts';
+import { HARVEST } from './harvest.ts';
+import { LATE } from './late.ts';
+import { MEMORY } from './memory.ts';
+import { TRANSLATION } from './translation.ts';
+
+export type { Broken } from './case.ts';
+export const BROKEN: readonly Broken[] = [...TRANSLATION, ...MEMORY, ...FAULTS, ...HARVEST, ...LATE];

@@ -1,0 +1,65 @@
+/** Every public function, given what each of its arguments cannot be: an error that names the argument, shows its value and states the rule, and a machine that has not changed. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { badInputs } from 'farfault/testing';
+import { faultOf, NOTHING, rejectedBy, thrownBy } from './refusal.ts';
+import { type Argument, ROWS, type Row } from './table.ts';
+import { makeWorld, stateHash, type World } from './world.ts';
+
+/* What follows is what a program without types can do. */
+type Loose = any; // eslint-disable-line @typescript-eslint/no-explicit-any
+
+let world: World;
+let before: number;
+
+beforeAll(() => {
+  world = makeWorld();
+  before = stateHash(world.machine);
+});
+afterAll(() => world.machine.close());
+
+/** The good arguments, one of them, or a field of one, replaced. */
+function spoilt(good: Loose[], { at, field }: Argument, value: unknown): Loose[] {
+  if (field === undefined) {
+    good[at] = value;
+    return good;
+  }
+  const put = (into: Loose, path: readonly string[]): Loose => {
+    const [first, ...rest] = path as [string, ...string[]];
+    const copy: Loose = Array.isArray(into) ? [...into] : { ...into };
+    copy[first] = rest.length === 0 ? value : put(copy[first] ?? (/^\d+$/.test(rest[0]!) ? [] : {}), rest);
+    return copy;
+  };
+  good[at] = put(good[at], field.split('.'));
+  return good;
+}
+
+/** What is wrong with how a call with these arguments was refused. */
+async function complaint(row: Row, argument: Argument, value: unknown): Promise<string | undefined> {
+  const call = (): unknown => row.call(world, spoilt(row.good(world), argument, value));
+  const error = row.rejects ? await rejectedBy(call) : thrownBy(call);
+  if (error === NOTHING) return 'it is taken';
+  return faultOf(error, argument.names);
+}
+
+describe.each(ROWS.map((row) => [row.name, row] as const))('%s', (_name, row) => {
+  test.each(
+    row.arguments.map(
+      (argument) => [`${argument.at}${argument.field ? `.${argument.field}` : ''} (${argument.names[0]})`, argument] as const,
+    ),
+  )('argument %s', async (_argument, argument) => {
+    const complaints: string[] = [];
+    for (const { name, value } of badInputs(argument.sort, argument)) {
+      const wrong = await complaint(row, argument, value);
+      if (wrong !== undefined) complaints.push(`${name}: ${wrong}`);
+    }
+    if (stateHash(world.machine) !== before) complaints.push('the machine has changed');
+    if (complaints.length > 0) {
+      world.machine.close();
+      world = makeWorld();
+      before = stateHash(world.machine);
+    }
+    expect(complaints.join('\n')).toBe('');
+  });
+
+  test('leaves the machine whole', () => expect(world.machine.verify()).toBe(undefined));
+});

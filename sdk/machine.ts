@@ -16,6 +16,7 @@ import { AddressSpace } from './mm/address-space.ts';
 import { requireArray, requireBoolean, requireBytes, requireFunction, requireObject, requireOptions } from './mm/arguments.ts';
 import { MemoryFile } from './mm/page-cache.ts';
 import { Platform, ZERO_FRAMES } from './mm/platform.ts';
+import type { DevicePolicy } from './policy/policy.ts';
 import type { StateClass } from './step/method.ts';
 import type { PendingRun } from './step/runner.ts';
 import type { Ticket } from './step/ticket.ts';
@@ -126,13 +127,17 @@ export class Machine {
     if (restored) this.deviceList = [...restored.devices];
   }
 
-  /** Adds a device. Its memories become nodes. Errors: EINVAL for a driver that breaks a rule, ENOMEM when its memories do not fit. Models: `gm_dev_create`, `gm_dev_register_physmem`. */
-  addDevice(driver: Driver): Device {
+  /**
+   * Adds a device. Its memories become nodes. `policy`: choices for it, see `DevicePolicy`. Errors: EINVAL for a driver that breaks a rule, ENOMEM when its memories do not fit.
+   * Models: `gm_dev_create`, `gm_dev_register_physmem`.
+   */
+  addDevice(driver: Driver, policy: DevicePolicy = {}): Device {
     this.ground.requireIdle('addDevice');
     requireObject('driver', driver, 'a driver (an object made by a defineDriver factory)');
+    requireOptions('addDevice', policy);
     if (this.deviceList.some((device) => device.name === driver.name))
       throw fail('EINVAL', 'driver.name', driver.name, 'is the name of a device of this machine already');
-    const device = new Device(this.ground, this.deviceList.length + 1, driver);
+    const device = new Device(this.ground, this.deviceList.length + 1, driver, policy);
     this.deviceList.push(device);
     return device;
   }

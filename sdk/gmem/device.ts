@@ -12,6 +12,7 @@ import { Iommu } from '../mm/dma.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
+import { checkPolicy, type DevicePolicy } from '../policy/policy.ts';
 import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { Context } from './context.ts';
@@ -34,6 +35,8 @@ const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 export class Device implements Attachable<Context>, MigrationDevice {
   readonly name: string;
   readonly driver: Driver;
+  /** What was chosen for it. */
+  readonly policy: DevicePolicy;
   /** 1 and up: the owner that MIGRATE events and selectors carry. */
   readonly owner: number;
   readonly granulePages: number;
@@ -48,11 +51,13 @@ export class Device implements Attachable<Context>, MigrationDevice {
   private readonly platform: Platform;
   private readonly plugged: OwnMemory[] = [];
 
-  constructor(platform: Platform, owner: number, driver: Driver) {
+  constructor(platform: Platform, owner: number, driver: Driver, policy: DevicePolicy) {
     checkDriver(driver);
+    checkPolicy(driver.name, policy);
     this.platform = platform;
     this.name = driver.name;
     this.driver = driver;
+    this.policy = policy;
     this.owner = owner;
     this.batch = new Lock('batch', owner);
     this.granulePages = (driver.granuleBytes ?? L.PAGE_BYTES) / L.PAGE_BYTES;

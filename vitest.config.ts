@@ -27,7 +27,17 @@ const everywhere = ['test/**/*.test.ts'];
 const nodeOnly = ['test/**/*.node.test.ts'];
 const package_ = ['test/dist/**/*.test.ts'];
 // Of what is long, the core with its assertions on sees as much in other tests.
-const long = ['test/fuzz/**', 'test/exhaustive/**', 'test/kernel/benchmark.node.test.ts', 'test/kernel/giant.node.test.ts'];
+const long = [
+  'test/fuzz/**',
+  'test/exhaustive/**',
+  'test/kernel/benchmark.node.test.ts',
+  'test/kernel/giant.node.test.ts',
+  'test/contract/zoo.test.ts',
+  'test/contract/mutants.node.test.ts',
+  'test/cli/**',
+];
+// A verdict on a broken driver does not depend on the host; the cases and the shipped drivers run in both.
+const inNodeOnly = [...nodeOnly, 'test/contract/zoo.test.ts'];
 
 // The seed of random tests is fixed in test/setup.ts; FARFAULT_SEED=n npm test takes another.
 const timeouts = { testTimeout: 30_000, hookTimeout: 30_000, setupFiles: ['./test/setup.ts'] };
@@ -76,7 +86,7 @@ const projects: TestProjectConfiguration[] = [
 const chromium = process.env['CHROMIUM_PATH'];
 if (chromium) {
   projects.push(
-    { ...isolated, resolve: { alias: sources }, test: { ...inChromium('chromium', chromium), include: everywhere, exclude: nodeOnly } },
+    { ...isolated, resolve: { alias: sources }, test: { ...inChromium('chromium', chromium), include: everywhere, exclude: inNodeOnly } },
     { ...isolated, resolve: { alias: built }, test: { ...inChromium('dist-chromium', chromium), include: package_, exclude: nodeOnly } },
   );
 }

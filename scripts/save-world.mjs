@@ -18,7 +18,8 @@ export async function saveWorld() {
   writeFileSync(`${folder}saved.bin`, machine.save({ space, context, buffer }));
   // From here on the restored one must do the same.
   for (let page = 0; page < 96; page += 5) context.write(buffer.start + page * 4096 + 2, Uint8Array.of(7));
-  const { counters } = machine;
+  // Before the bytes are read, which counts.
+  const counters = JSON.parse(JSON.stringify(machine.counters));
   writeFileSync(`${folder}saved.json`, JSON.stringify({ dump: space.dump(buffer), counters, bytes: [...space.read(buffer.start, 12288)] }));
   machine.close();
 }

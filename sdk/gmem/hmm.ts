@@ -89,7 +89,7 @@ export interface HmmPlan {
    */
   readonly allocate: (migration: Migration) => void;
   /**
-   * Between commit and finalize, both frames locked; not called while somebody else is about to change pages of the space, the device's fault finds them then. Default: the device's translations of
+   * Between commit and finalize, the source frames locked; not called while somebody else is about to change pages of the space, the device's fault finds them then. Default: the device's translations of
    * what moved to its memories are entered into its table.
    */
   readonly install?: Install;

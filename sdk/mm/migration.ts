@@ -34,7 +34,7 @@ import type { Platform } from './platform.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
 import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
 
-/** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, both frames locked; -1: that page did not move. */
+/** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, the source frame locked; -1: that page did not move. */
 export type Install = (space: AddressSpace, vpn: number, frames: readonly number[], writable: (page: number) => boolean) => void;
 
 /** A migration in somebody else's hands: what to collect, and where to. */

@@ -1,5 +1,6 @@
 import {
   ACCESS_DEVICE,
+  ACCESS_DEVICE_SHIFT,
   ACCESS_LENGTH_MAX,
   ACCESS_LENGTH_SHIFT,
   ACCESS_WRITE,
@@ -64,6 +65,8 @@ const ADDRESS_DIGITS: u32 = ADDRESS_BITS / 4;
 const ADDRESS_END: u64 = (<u64>1) << ADDRESS_BITS;
 const RANGE_BYTES: u32 = 16;
 const DEVICE: u64 = (<u64>ACCESS_DEVICE) << 32;
+/** Where a range says whose it is: above the address that it begins at. */
+const RANGE_DEVICE: usize = 6;
 const WRITE: u64 = (<u64>ACCESS_WRITE) << 32;
 
 /**
@@ -85,7 +88,7 @@ export function lackeyParse(input: u32, length: u32, output: u32, max: u32, last
 
   const ranges = load<u32>(LACKEY_RANGES),
     list = load<u32>(H_AREAS) + AREA_LIST;
-  let device: u64 = !ranges || load<u32>(LACKEY_DEVICE) ? DEVICE : 0;
+  let device: u64 = ranges ? (<u64>load<u32>(LACKEY_DEVICE)) << 32 : DEVICE;
   // Instructions in [sameStart, sameEnd) are on the same side as the last one that was looked up.
   let sameStart: u64 = 0,
     sameEnd: u64 = ranges ? 0 : ADDRESS_END;
@@ -160,11 +163,11 @@ export function lackeyParse(input: u32, length: u32, output: u32, max: u32, last
         if (address < sameStart || address >= sameEnd) {
           const i = firstEndingBehind(list, ranges, address),
             range = list + i * RANGE_BYTES;
-          const start = i < ranges ? load<u64>(range) : ADDRESS_END;
+          const start = i < ranges ? load<u64>(range) & (ADDRESS_END - 1) : ADDRESS_END;
           if (start <= address) {
             sameStart = start;
             sameEnd = load<u64>(range, 8);
-            device = DEVICE;
+            device = DEVICE | ((<u64>load<u16>(range, RANGE_DEVICE)) << (ACCESS_DEVICE_SHIFT + 32));
           } else {
             sameStart = i > 0 ? load<u64>(range - 8) : 0;
             sameEnd = start;
@@ -221,7 +224,7 @@ export function lackeyParse(input: u32, length: u32, output: u32, max: u32, last
   store<u32>(H_STOP_REASON, stop);
   store<u32>(LACKEY_REASON, stop == STOP_LINE ? reason : 0);
   store<u32>(LACKEY_CONSUMED, min(line, end) - input);
-  store<u32>(LACKEY_DEVICE, <u32>(device != 0));
+  store<u32>(LACKEY_DEVICE, <u32>(device >> 32));
   add(LACKEY_LINES, lines);
   add(LACKEY_INSTRUCTIONS, instructions);
   add(LACKEY_LOADS, loads);

@@ -271,10 +271,10 @@ export const TLB_DIRTY = 1 << 6;
 //
 // One memory access of a trace or a job, 8 bytes:
 //
-//  63 62   61     60     59..48     47..0
-// +-----+--------+------+----------+---------+
-// |  0  | device | write| bytes - 1| address |
-// +-----+--------+------+----------+---------+
+//   63 62     61     60     59..48     47..0
+// +--------+--------+------+----------+---------+
+// | number | device | write| bytes - 1| address |
+// +--------+--------+------+----------+---------+
 //
 // The constants are bits of the HIGH word.
 
@@ -284,6 +284,11 @@ export const ACCESS_LENGTH_SHIFT = 16;
 export const ACCESS_LENGTH = 0xfff;
 export const ACCESS_WRITE = 1 << 28;
 export const ACCESS_DEVICE = 1 << 29;
+/** From here on: whose access it is. */
+export const ACCESS_SIDE_SHIFT = 29;
+/** Which device, 0 to ACCESS_DEVICES_MAX - 1: from this bit on. */
+export const ACCESS_DEVICE_SHIFT = 30;
+export const ACCESS_DEVICES_MAX = 4;
 export const ACCESS_LENGTH_MAX = 4096;
 
 // Fault record in a fault buffer, 16 bytes:
@@ -381,9 +386,9 @@ export const LACKEY_INSTRUCTIONS = H_LACKEY + 16;
 export const LACKEY_LOADS = H_LACKEY + 24;
 export const LACKEY_STORES = H_LACKEY + 32;
 export const LACKEY_MODIFIES = H_LACKEY + 40;
-/** 1: the current instruction is in an offload range. */
+/** ACCESS_DEVICE and the number of the device whose offload range the current instruction is in; 0: the CPU's. */
 export const LACKEY_DEVICE = H_LACKEY + 48;
-/** Offload ranges in AREA_LIST: pairs of u64 [start, end), ascending and disjoint. 0: every access is the device's. */
+/** Offload ranges in AREA_LIST: pairs of u64 [start, end), ascending and disjoint; the number of the device is above the 48 bits of the start. 0: every access is the device's. */
 export const LACKEY_RANGES = H_LACKEY + 52;
 /** 1: the read of the M line that comes next has been handed out, its write has not. */
 export const LACKEY_HALF = H_LACKEY + 56;

@@ -1,12 +1,12 @@
-import { ACCESS_DEVICE, ACCESS_LENGTH, ACCESS_LENGTH_SHIFT } from './layout';
+import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_SIDE_SHIFT } from './layout';
 
 /** Loops over packed accesses that a replay needs before it runs them. */
 
-/** One past the last access of the run, the CPU's or the device's, that begins at `from`. */
+/** One past the last access of the run, the CPU's or that of one device, that begins at `from`. */
 export function runEnd(accesses: u32, from: u32, count: u32): u32 {
-  const side = load<u32>(accesses + (from << 3), 4) & ACCESS_DEVICE;
+  const side = load<u32>(accesses + (from << 3), 4) >> ACCESS_SIDE_SHIFT;
   let end = from + 1;
-  while (end < count && (load<u32>(accesses + (end << 3), 4) & ACCESS_DEVICE) == side) end++;
+  while (end < count && load<u32>(accesses + (end << 3), 4) >> ACCESS_SIDE_SHIFT == side) end++;
   return end;
 }
 

@@ -6,7 +6,7 @@ import { formatReports, type ReplayReport } from 'farfault/replay';
 import { parseArguments } from './arguments.ts';
 import { DataError, UsageError } from './fail.ts';
 import { print } from './output.ts';
-import { MACHINE_OPTIONS, openTrace, readSidecar, runReplay, setUp } from './replay.ts';
+import { dealt, MACHINE_OPTIONS, openTrace, readSidecar, runReplay, setUp } from './replay.ts';
 
 const NAMES = ['stencil', 'bfs', 'hashjoin'] as const;
 /** From dist/cli.js. */
@@ -24,7 +24,7 @@ export async function examples(words: readonly string[]): Promise<void> {
     const setup = await setUp(parsed);
     const trace = await openTrace(path);
     try {
-      reports.push(await runReplay(trace, { ...setup, offload: readSidecar(`${path}.json`) }));
+      reports.push(await runReplay(trace, { ...setup, offload: dealt(readSidecar(`${path}.json`), setup.drivers) }));
     } finally {
       trace.close();
     }

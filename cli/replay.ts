@@ -24,6 +24,7 @@ import { parseBytes, parseCount, parseGranule, printBytes } from './quantity.ts'
 
 const LANES_MAX = 4096;
 const SEED_MAX = 2 ** 32 - 1;
+const DEVICES_MAX = 4;
 
 const DEFAULTS = { device: 'nouveau', dram: '1GiB', lanes: '32', granule: '4K', preset: PRESET_DEFAULT, seed: '0' } as const;
 
@@ -31,11 +32,12 @@ const DEFAULTS = { device: 'nouveau', dram: '1GiB', lanes: '32', granule: '4K', 
 export const MACHINE_OPTIONS: readonly OptionDescription[] = [
   {
     name: 'device',
-    takes: 'one',
-    value: 'nouveau|mirror|./module.js',
+    takes: 'many',
+    value: '[name=]nouveau|mirror|./module.js',
     help: [
       'The device. A module exports a driver made with defineDriver by default;',
-      `it is called with { vram, granule } in bytes. Default: ${DEFAULTS.device}.`,
+      `it is called with { vram, granule } in bytes. Default: ${DEFAULTS.device}. Given again, another one`,
+      `beside it, up to ${DEVICES_MAX}: name= tells two of a kind apart.`,
     ],
   },
   { name: 'vram', takes: 'one', value: '64MiB', help: ['Memory of the device. Default: what its driver says, 64MiB for nouveau.'] },
@@ -66,12 +68,13 @@ export const REPLAY_OPTIONS: readonly OptionDescription[] = [
   {
     name: 'offload',
     takes: 'many',
-    value: '0x401200-0x401300 ...',
-    further: /^(?:0x)?[0-9a-f]+-(?:0x)?[0-9a-f]+$/i,
+    value: '[device:]0x401200-0x401300 ...',
+    further: /^(?:[a-z][a-z0-9-]*:)?(?:0x)?[0-9a-f]+-(?:0x)?[0-9a-f]+$/i,
     help: [
       "Instructions whose data accesses are the device's: addresses in hex, the",
       'end not included. Default: what <trace>.json says; without either, every',
-      "access is the device's.",
+      "access is the device's. Of several devices, each has its own: those that",
+      'name none are dealt to the devices in turn.',
     ],
   },
   ...MACHINE_OPTIONS,
@@ -100,12 +103,12 @@ export async function replay(words: readonly string[]): Promise<void> {
   if (trace === undefined) throw new UsageError('replay needs a trace: farfault replay <trace>, or - for standard input');
   if (more.length > 0) throw new UsageError(`replay takes one trace, and was given ${more.join(', ')} as well`);
   const setup = await setUp(parsed);
-  const offload = (parsed.options.get('offload') ?? []).map(offloadRange);
+  const offload = (parsed.options.get('offload') ?? []).map((word) => offloadRange(word, setup.drivers));
 
   const json = parsed.options.get('json');
   const source = await openTrace(trace);
   try {
-    const ranges = offload.length > 0 || trace === '-' ? offload : readSidecar(`${trace}.json`);
+    const ranges = dealt(offload.length > 0 || trace === '-' ? offload : readSidecar(`${trace}.json`), setup.drivers);
     const line = parsed.options.get('timeline')?.[0];
     for (const [option, file] of [['json', json?.[0]] as const, ['timeline', line] as const])
       if (file !== undefined && resolve(file) === resolve(trace)) throw new UsageError(`--${option} ${file} would overwrite the trace`);
@@ -132,7 +135,7 @@ export async function replay(words: readonly string[]): Promise<void> {
 
 /** A machine and a device, as the options say. */
 export interface Setup {
-  readonly driver: Driver;
+  readonly drivers: readonly Driver[];
   readonly dram: number;
   readonly lanes: number;
   readonly preset: Preset;
@@ -151,16 +154,55 @@ export async function setUp({ options }: Arguments): Promise<Setup> {
   const name = value('preset');
   const preset = Object.hasOwn(presets, name) ? presets[name] : undefined;
   if (!preset) throw new UsageError(`unknown preset ${name}: there are ${Object.keys(presets).join(', ')}`);
-  const driver = await makeDriver(value('device'), { vram: vramBytes, granule });
-  return { driver, dram, lanes, preset, seed };
+  const drivers: Driver[] = [];
+  for (const device of options.get('device') ?? [DEFAULTS.device]) {
+    const [, called, source] = /^(?:([^=./\\]*)=)?(.*)$/s.exec(device)!;
+    const driver = await makeDriver(source!, { vram: vramBytes, granule });
+    drivers.push(called === undefined ? driver : renamed(driver, called));
+  }
+  if (drivers.length > DEVICES_MAX) throw new UsageError(`${drivers.length} devices are more than ${DEVICES_MAX}`);
+  for (const [i, { name }] of drivers.entries()) {
+    if (drivers.findIndex((each) => each.name === name) < i)
+      throw new UsageError(`two devices are called ${name}: name them, --device ${name}0=${name} --device ${name}1=${name}`);
+  }
+  return { drivers, dram, lanes, preset, seed };
 }
 
-function offloadRange(text: string): OffloadRange {
+/** The same driver by another name. */
+function renamed(driver: Driver, name: string): Driver {
+  if (!/^[a-z][a-z0-9-]{0,31}$/.test(name))
+    throw new UsageError(`--device ${name}=: ${name} is not 1 to 32 lower-case letters, digits or -, a letter first`);
+  return Object.create(driver, { name: { value: name, enumerable: true } }) as Driver;
+}
+
+/** A range, and the device that it names. */
+interface NamedRange extends OffloadRange {
+  readonly device?: number;
+}
+
+function offloadRange(text: string, drivers: readonly Driver[]): NamedRange {
+  const [, called, range] = /^(?:(.*):)?([^:]*)$/s.exec(text)!;
+  const device = drivers.findIndex(({ name }) => name === called);
+  if (called !== undefined && device < 0)
+    throw new UsageError(`--offload ${text}: no device is called ${called}; there is ${drivers.map(({ name }) => name).join(', ')}`);
   try {
-    return parseRange(text);
+    return { ...parseRange(range!), ...(called === undefined ? {} : { device }) };
   } catch (error) {
     throw new UsageError(oneLine(error).replace(/^offload range/, '--offload'), { cause: error });
   }
+}
+
+/** The ranges of each device: those that name none are dealt in turn. Throws UsageError where one of several has none. */
+export function dealt(ranges: readonly NamedRange[], drivers: readonly Driver[]): OffloadRange[][] {
+  const own = drivers.map((): OffloadRange[] => []);
+  let turn = 0;
+  for (const { device, ...range } of ranges) own[device ?? turn++ % drivers.length]!.push(range);
+  const without = own.findIndex((each) => each.length === 0);
+  if (drivers.length > 1 && without >= 0) {
+    const { name } = drivers[without]!;
+    throw new UsageError(`which accesses are those of ${name}? Say --offload ${name}:0x401200-0x401300, or another range of instructions`);
+  }
+  return own;
 }
 
 /** The ranges that stand beside a trace; none when nothing does. A sidecar that cannot be read is an error: without it, everything would be the device's. */
@@ -208,20 +250,25 @@ const READ_BYTES = 256 * 1024;
 /** Replays one trace, with a bar where somebody sees it. Throws UsageError when the machine does not fit. */
 export async function runReplay(
   trace: OpenTrace,
-  setup: Setup & { readonly offload: readonly OffloadRange[]; readonly timeline?: (text: string) => void },
+  setup: Setup & { readonly offload: readonly (readonly OffloadRange[])[]; readonly timeline?: (text: string) => void },
 ): Promise<ReplayReport> {
   const progress = showProgress(trace.name, trace.totalBytes);
+  const { drivers, offload, ...machine } = setup;
   try {
     return await replayTrace(trace.bytes, {
-      ...setup,
+      ...machine,
+      driver: drivers[0]!,
+      offload: offload[0]!,
+      further: drivers.slice(1).map((driver, i) => ({ driver, offload: offload[i + 1]! })),
       name: trace.name,
       onProgress: (bytes) => progress.update(bytes),
       now: () => performance.now(),
     });
   } catch (error) {
     if (isFarfaultError(error) && error.code === 'EOVERFLOW') {
-      const device = (setup.driver.memory ?? []).reduce((bytes, memory) => bytes + memory.bytes, 0);
-      const sum = `${printBytes(setup.dram)} of host memory and ${printBytes(device)} of ${setup.driver.name}'s`;
+      const device = drivers.flatMap(({ memory = [] }) => memory).reduce((bytes, memory) => bytes + memory.bytes, 0);
+      const names = drivers.map(({ name }) => name).join(' and ');
+      const sum = `${printBytes(setup.dram)} of host memory and ${printBytes(device)} of ${names}'s`;
       throw new UsageError(`${sum} do not fit one machine, which has less than 4 GiB: lower --dram or --vram`, { cause: error });
     }
     if (isFarfaultError(error) && error.code === 'EINVAL') throw new UsageError(oneLine(error), { cause: error });

@@ -61,6 +61,30 @@ export function printRange(range: OffloadRange): string {
   return `0x${start.toString(16)}-0x${end.toString(16)}`;
 }
 
+/** Instructions of one of several devices. */
+export interface DeviceRange extends OffloadRange {
+  /** Number of the device, from 0. */
+  readonly device: number;
+}
+
+/** Ranges of several devices, those of each merged, in ascending order. Throws EINVAL where two devices have the same instruction, and for too many. */
+export function dealRanges(ranges: readonly (readonly OffloadRange[])[]): DeviceRange[] {
+  const all = ranges.flatMap((own, device) => mergeRanges(own).map((range) => ({ ...range, device })));
+  all.sort((a, b) => a.start - b.start);
+  all.forEach((range, i) => {
+    const next = all[i + 1];
+    if (next && next.start < range.end)
+      throw fail(
+        'EINVAL',
+        'offload range',
+        printRange(next),
+        `of device ${next.device} overlaps ${printRange(range)} of device ${range.device}`,
+      );
+  });
+  if (all.length > OFFLOAD_RANGES_MAX) throw fail('EINVAL', 'offload ranges', all.length, `are more than ${OFFLOAD_RANGES_MAX}`);
+  return all;
+}
+
 /**
  * The same addresses in ascending order, without overlaps; neighbours become one. Symbols are dropped. Throws EINVAL when more than OFFLOAD_RANGES_MAX are left.
  *

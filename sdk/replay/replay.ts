@@ -33,22 +33,33 @@ export const RESERVATION_BYTES: number = L.PAGE_BYTES << L.HUGE_ORDER;
 /** Tries for one CPU access before the replay gives up. */
 const ATTEMPTS_MAX = 64;
 
+/** A device of a replay beside the first one. */
+export interface ReplayDevice {
+  readonly driver: Driver;
+  /** Instructions whose data accesses are its own; at least one range. */
+  readonly offload: readonly OffloadRange[];
+}
+
 export interface ReplaySetup {
   readonly driver: Driver;
+  readonly further?: readonly ReplayDevice[] | undefined;
   /** Host memory in bytes. */
   readonly dram: number;
   readonly lanes: number;
   readonly seed: number;
 }
 
-/** A machine with one device, fed with accesses. */
+/** A machine with one device or more, fed with accesses. */
 export class Replay {
   readonly machine: Machine;
   readonly space: AddressSpace;
+  /** The first device, and all of them. */
   readonly context: Context;
+  readonly contexts: readonly Context[];
   readonly core: Core;
   cpu = 0;
-  device = 0;
+  /** Of each device. */
+  readonly devices: number[];
   reads = 0;
   writes = 0;
   readonly #lanes: number;
@@ -56,23 +67,26 @@ export class Replay {
   readonly #bytes: ByteMap;
   readonly #reserved: Set<number> = new Set();
   readonly #fault: CpuFault;
-  readonly #job: JobRun;
+  readonly #jobs: readonly JobRun[];
   /** Number of the access at the front of the area. */
   #number = 0;
-  /** Accesses of the CPU's run under way that are done; whether a job is under way. */
+  /** Accesses of the CPU's run under way that are done; whose job is under way. */
   #done = 0;
-  #inJob = false;
+  #inJob = -1;
 
   constructor(machine: Machine, bytes: ByteMap, setup: ReplaySetup) {
     this.machine = machine;
     this.#bytes = bytes;
     this.core = machine.platform.core;
     this.space = machine.createAddressSpace();
-    this.context = this.space.attach(machine.addDevice(setup.driver));
+    const drivers = [setup.driver, ...(setup.further ?? []).map(({ driver }) => driver)];
+    this.contexts = drivers.map((driver) => this.space.attach(machine.addDevice(driver)));
+    this.context = this.contexts[0]!;
+    this.devices = drivers.map(() => 0);
     this.#lanes = setup.lanes;
     this.#seed = setup.seed;
     this.#fault = new CpuFault(machine.platform);
-    this.#job = new JobRun(machine.platform, this.context);
+    this.#jobs = this.contexts.map((context) => new JobRun(machine.platform, context));
   }
 
   /** Replays the first `count` accesses in the area. Requires: no run of the device is cut by the end of a batch, unless it fills it. */
@@ -82,23 +96,28 @@ export class Replay {
     const accesses = this.core.area(L.AREA_ACCESSES);
     for (let from = 0; from < count;) {
       const end = this.core.exports.runEnd(accesses, from, count);
-      const isDevice = (this.core.field(accesses, from * L.ACCESS_BYTES + 4) & L.ACCESS_DEVICE) !== 0;
-      if (isDevice) this.#runDevice(from, end);
+      const high = this.core.field(accesses, from * L.ACCESS_BYTES + 4);
+      if (high & L.ACCESS_DEVICE) this.#runDevice(high >>> L.ACCESS_DEVICE_SHIFT, from, end);
       else this.#runCpu(from, end);
       from = end;
     }
     this.#number += count;
   }
 
-  /** How far it has come, in the middle of a run too. */
-  get progress(): Progress {
-    return {
-      cpuAccesses: this.cpu + this.#done,
-      cpuMisses: this.space.tlbCounts.miss,
-      deviceAccesses: this.device + (this.#inJob ? this.#job.executed : 0),
-      deviceMisses: this.context.tlbCounts.miss,
-      device: this.context.name,
-    };
+  /** Accesses of all devices. */
+  get device(): number {
+    return this.devices.reduce((total, each) => total + each, 0);
+  }
+
+  /** How far it has come, in the middle of a run too: the CPU with the first device, then the others. */
+  get progress(): readonly Progress[] {
+    return this.contexts.map((context, i) => ({
+      cpuAccesses: i === 0 ? this.cpu + this.#done : 0,
+      cpuMisses: i === 0 ? this.space.tlbCounts.miss : 0,
+      deviceAccesses: this.devices[i]! + (this.#inJob === i ? this.#jobs[i]!.executed : 0),
+      deviceMisses: context.tlbCounts.miss,
+      device: context.name,
+    }));
   }
 
   /** Makes sure that every touched address is in a VMA: block by block, at the first touch. */
@@ -157,22 +176,22 @@ export class Replay {
     throw fail('EIO', 'access', stopVpn * L.PAGE_BYTES, `ends in a ${fault.outcome}`);
   }
 
-  #runDevice(from: number, end: number): void {
+  #runDevice(device: number, from: number, end: number): void {
     const accesses = this.core.area(L.AREA_ACCESSES) + from * L.ACCESS_BYTES;
     const values = this.core.area(L.AREA_VALUES) + from * 8;
-    const job = this.#job.inPlace(end - from, this.#lanes, accesses, values);
-    this.#inJob = true;
+    const job = this.#jobs[device]!.inPlace(end - from, this.#lanes, accesses, values);
+    this.#inJob = device;
     try {
       this.machine.platform.scheduler.runSync(job);
     } catch (error) {
       if (error instanceof FarfaultError && error.code === 'ENOMEM' && this.machine.platform.host.free === 0) throw exhausted(this.machine);
       throw error;
     } finally {
-      this.#inJob = false;
+      this.#inJob = -1;
     }
     if (job.executed !== end - from)
       throw fail('EIO', 'device job', end - from - job.executed, 'accesses were cancelled: the driver refuses pages that are mapped');
-    this.device += end - from;
+    this.devices[device]! += end - from;
     this.#check(from, end, this.core.words(L.AREA_ORDER, end - from));
   }
 
@@ -186,22 +205,23 @@ export class Replay {
   }
 }
 
-/** A machine for one replay: host memory, room for the driver's memories, nothing else. */
+/** A machine for one replay: host memory, room for the drivers' memories, nothing else. */
 export async function createReplay(setup: ReplaySetup): Promise<Replay> {
-  const deviceMemory = (setup.driver.memory ?? []).reduce(
-    (bytes, { bytes: own, bytesIn = 'backed' }) => bytes + (bytesIn === 'backed' ? own : 0),
-    0,
-  );
+  const drivers = [setup.driver, ...(setup.further ?? []).map(({ driver }) => driver)];
+  const memories = drivers.flatMap(({ memory = [] }) => memory);
+  const deviceMemory = memories.reduce((bytes, { bytes: own, bytesIn = 'backed' }) => bytes + (bytesIn === 'backed' ? own : 0), 0);
   return new Replay(await createMachine({ dram: setup.dram, deviceMemory }), await ByteMap.create(), setup);
 }
 
 /** What the counted things of a replay would have taken, by a preset's constants. */
 export function modelledParts(replay: Replay, preset: Preset): ModelledParts {
   const { counters } = replay.machine;
-  const sum = (record: Readonly<Record<string, number>>): number => Object.values(record).reduce((total, each) => total + each, 0);
+  const sum = (record: Readonly<Record<string, number>> | readonly number[]): number =>
+    Object.values(record).reduce((total, each) => total + each, 0);
   return {
     access: replay.cpu * preset.cpuAccessNs + replay.device * preset.deviceAccessNs,
-    walk: replay.space.tlbCounts.miss * preset.cpuWalkNs + replay.context.tlbCounts.miss * preset.deviceWalkNs,
+    walk:
+      replay.space.tlbCounts.miss * preset.cpuWalkNs + sum(replay.contexts.map((context) => context.tlbCounts.miss)) * preset.deviceWalkNs,
     cpuFault: sum(counters.cpuFaults) * preset.cpuFaultNs,
     batch: counters.batches * preset.batchNs + sum(counters.deviceFaults) * preset.recordNs,
     invalidation: counters.invalidations * preset.invalidationNs,
@@ -240,6 +260,8 @@ export interface ReplayOptions {
   readonly preset: Preset;
   /** Instructions whose data accesses are the device's; none: all are. */
   readonly offload: readonly OffloadRange[];
+  /** Further devices, with instructions of their own: at most ACCESS_DEVICES_MAX in all, each of another name. Then every device has ranges. */
+  readonly further?: readonly ReplayDevice[];
   /** Seed of the written values: 32 bits. */
   readonly seed?: number;
   /** Told after every chunk how many bytes of the source have been read. */
@@ -259,6 +281,28 @@ function requireSource(source: ByteSource): void {
   if (typeof gives !== 'function') throw fail('EINVAL', 'replayTrace.source', source, 'is not an iterable of Uint8Array');
 }
 
+/** Throws unless they are devices with ranges of their own, few enough. */
+function requireFurther(further: readonly ReplayDevice[], offload: readonly OffloadRange[]): void {
+  requireArray('replayTrace.further', further);
+  for (const device of further) {
+    requireObject('replayTrace.further', device, 'a driver with its offload ranges');
+    requireObject('replayTrace.further.driver', device.driver, 'a driver (an object made by a defineDriver factory)');
+    requireArray('replayTrace.further.offload', device.offload);
+    for (const range of device.offload) requireInstructions('replayTrace.further.offload', range);
+    if (device.offload.length === 0)
+      throw fail(
+        'EINVAL',
+        'replayTrace.further.offload',
+        device.offload,
+        `has no range: which instructions are those of ${device.driver.name}?`,
+      );
+  }
+  if (further.length === 0) return;
+  if (offload.length === 0) throw fail('EINVAL', 'replayTrace.offload', offload, 'has no range, though there are several devices');
+  if (further.length >= L.ACCESS_DEVICES_MAX)
+    throw fail('EINVAL', 'replayTrace.further', further.length + 1, `devices are more than ${L.ACCESS_DEVICES_MAX}`);
+}
+
 /**
  * Replays a trace (lackey's text, plain or gzip) on a fresh machine and reports what happened. The same trace and options give the same report, `host` apart, in every host.
  *
@@ -268,7 +312,7 @@ function requireSource(source: ByteSource): void {
 export async function replayTrace(source: ByteSource, options: ReplayOptions): Promise<ReplayReport> {
   requireSource(source);
   requireOptions('replayTrace', options);
-  const { name, driver, dram, lanes, offload, seed = 0, onProgress, signal, now = () => 0, timeline: onTimeline } = options;
+  const { name, driver, dram, lanes, offload, further = [], seed = 0, onProgress, signal, now = () => 0, timeline: onTimeline } = options;
   if (typeof name !== 'string') throw fail('EINVAL', 'replayTrace.name', name, 'is not text');
   requireCount('replayTrace.dram', dram, L.PAGE_BYTES, 2 ** 32);
   requireObject('replayTrace.driver', driver, 'a driver (an object made by a defineDriver factory)');
@@ -276,6 +320,7 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
   if (typeof options.preset.name !== 'string') throw fail('EINVAL', 'replayTrace.preset', options.preset, 'is not a preset (see presets)');
   requireArray('replayTrace.offload', offload);
   for (const range of offload) requireInstructions('replayTrace.offload', range);
+  requireFurther(further, offload);
   for (const [field, value] of [
     ['onProgress', onProgress],
     ['now', now],
@@ -290,11 +335,11 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
     throw fail('EINVAL', 'lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
   const began = now();
-  const replay = await createReplay({ driver, dram, lanes, seed });
+  const replay = await createReplay({ driver, further, dram, lanes, seed });
   const { timeline, preset } = options;
-  const writer = timeline && new TimelineWriter(replay.machine, { write: timeline, preset, name }, () => [replay.progress]);
+  const writer = timeline && new TimelineWriter(replay.machine, { write: timeline, preset, name }, () => replay.progress);
   try {
-    const reader = new TraceReader(replay.core, { name, offload, onProgress });
+    const reader = new TraceReader(replay.core, { name, offload, further: further.map((each) => each.offload), onProgress });
     let replayMs = 0;
     for await (const { count } of reader.batches(source)) {
       if (signal?.aborted) throw fail('EAGAIN', 'replay', name, 'was interrupted');
@@ -310,26 +355,35 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
 }
 
 function reportOf(replay: Replay, options: ReplayOptions, instructions: number, host: { wallMs: number; replayMs: number }): ReplayReport {
-  const { machine, context, space } = replay;
+  const { machine, context, contexts, space } = replay;
   const { counters, nodes } = machine;
-  const { name, device } = context;
-  const recorded = counters.deviceFaults[name] ?? 0;
+  const ofEach = <T>(of: (each: Context, i: number) => T): Record<string, T> =>
+    Object.fromEntries(contexts.map((each, i) => [each.name, of(each, i)]));
+  const records = ofEach(({ name }) => counters.deviceFaults[name] ?? 0);
+  const memories = contexts.flatMap(({ device }) => device.memories);
   const parts = modelledParts(replay, options.preset);
   const cpu = nodes[0]!.name;
   const none = { pages: 0, bytes: 0 };
   const migrated: Record<string, Record<string, { pages: number; bytes: number }>> = {};
-  for (const { node } of device.memories) {
+  for (const { node } of memories) {
     (migrated[cpu] ??= {})[node.name] = counters.migrated[cpu]?.[node.name] ?? none;
-    migrated[node.name] = { [cpu]: counters.migrated[node.name]?.[cpu] ?? none };
+    migrated[node.name] = { [cpu]: none, ...counters.migrated[node.name] };
   }
   const { fault, home, evict } = counters.migratedByCause;
   return {
     schema: 1,
     trace: options.name,
     preset: options.preset.name,
-    accesses: { cpu: replay.cpu, device: replay.device, read: replay.reads, write: replay.writes, instructions },
-    tlb: { cpu: space.tlbCounts, devices: { [name]: context.tlbCounts } },
-    faults: { cpu: Object.values(counters.cpuFaults).reduce((total, each) => total + each, 0), devices: { [name]: recorded } },
+    accesses: {
+      cpu: replay.cpu,
+      device: replay.device,
+      ...(contexts.length > 1 ? { devices: ofEach((_, i) => replay.devices[i]!) } : {}),
+      read: replay.reads,
+      write: replay.writes,
+      instructions,
+    },
+    tlb: { cpu: space.tlbCounts, devices: ofEach((each) => each.tlbCounts) },
+    faults: { cpu: Object.values(counters.cpuFaults).reduce((total, each) => total + each, 0), devices: records },
     migrated,
     evictions: counters.evictions,
     invalidations: counters.invalidations,
@@ -339,7 +393,7 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
       cpuFaults: { ...counters.cpuFaults },
       batches: counters.batches,
       batchSizes: [...counters.batchSizes],
-      recorded,
+      recorded: Object.values(records).reduce((total, each) => total + each, 0),
       coalesced: counters.coalesced,
       deferred: counters.deferred,
       cancelled: counters.cancelled,
@@ -349,13 +403,21 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
       modelledParts: parts,
       presetSource: options.preset.source,
       options: {
-        device: name,
+        device: contexts.map(({ name }) => name).join(' + '),
         dram: options.dram,
-        deviceMemory: Object.fromEntries(device.memories.map(({ node }) => [node.name, node.frames * L.PAGE_BYTES])),
-        granulePages: device.granulePages,
+        deviceMemory: Object.fromEntries(memories.map(({ node }) => [node.name, node.frames * L.PAGE_BYTES])),
+        granulePages: context.device.granulePages,
         lanes: options.lanes,
         offload: options.offload.map(printRange),
         seed: options.seed ?? 0,
+        ...(contexts.length > 1
+          ? {
+              devices: ofEach(({ device }, i) => ({
+                granulePages: device.granulePages,
+                offload: (i === 0 ? options.offload : options.further![i - 1]!.offload).map(printRange),
+              })),
+            }
+          : {}),
       },
     },
     // The rate is that of the replay itself; reading and parsing the text is in the wall time only.

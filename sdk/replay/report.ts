@@ -32,6 +32,8 @@ export interface ModelledParts {
 /** What the replay was told. */
 export interface ReplaySettings {
   readonly device: string;
+  /** Of several devices, each one's own settings; `device` is their names, the others are those of the first. */
+  readonly devices?: Readonly<Record<string, { readonly granulePages: number; readonly offload: readonly string[] }>>;
   /** Bytes of the host's memory, and of each of the device's by node. */
   readonly dram: number;
   readonly deviceMemory: Readonly<Record<string, number>>;
@@ -84,6 +86,8 @@ export interface ReplayReport {
   readonly accesses: {
     readonly cpu: number;
     readonly device: number;
+    /** Of several devices, by name. */
+    readonly devices?: Readonly<Record<string, number>>;
     readonly read: number;
     readonly write: number;
     readonly instructions: number;
@@ -142,8 +146,13 @@ function settings(reports: Reports): Row[] {
     ...nodes.map((node) => row(node, reports, ({ detail }) => optional(detail.options.deviceMemory[node], bytes))),
     row('granule of a device fault', reports, ({ detail }) => bytes(detail.options.granulePages * PAGE_BYTES)),
     row('lanes', reports, ({ detail }) => count(detail.options.lanes)),
-    row('offloaded', reports, ({ detail }) => plural(detail.options.offload.length, 'range') ?? 'everything'),
+    row('offloaded', reports, ({ detail }) => plural(offloaded(detail.options), 'range') ?? 'everything'),
   ];
+}
+
+/** Ranges of all devices. */
+function offloaded({ offload, devices }: ReplaySettings): number {
+  return devices ? Object.values(devices).reduce((total, each) => total + each.offload.length, 0) : offload.length;
 }
 
 function accesses(reports: Reports): Row[] {
@@ -151,6 +160,9 @@ function accesses(reports: Reports): Row[] {
     { heading: 'Accesses' },
     row('by the CPU', reports, (report) => share(report.accesses.cpu, report.accesses.cpu + report.accesses.device)),
     row('by the device', reports, (report) => share(report.accesses.device, report.accesses.cpu + report.accesses.device)),
+    ...union(reports, (report) => report.accesses.devices ?? {}).map((device) =>
+      row(`  ${device}`, reports, ({ accesses: { cpu, device: all, devices } }) => optional(devices?.[device], (n) => share(n, cpu + all))),
+    ),
     row('reads', reports, (report) => share(report.accesses.read, report.accesses.read + report.accesses.write)),
     row('writes', reports, (report) => share(report.accesses.write, report.accesses.read + report.accesses.write)),
     row('instructions, not replayed', reports, (report) => count(report.accesses.instructions)),

@@ -16,7 +16,7 @@ import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { FarfaultError, printed } from '../errors.ts';
 import { type ByteSource, joined, plainBytes } from './gzip.ts';
-import { mergeRanges, type OffloadRange } from './offload.ts';
+import { dealRanges, type DeviceRange, type OffloadRange } from './offload.ts';
 
 /** What a trace is read with. */
 export interface TraceOptions {
@@ -24,6 +24,8 @@ export interface TraceOptions {
   readonly name: string;
   /** Instructions whose accesses are the device's; none: all are. */
   readonly offload: readonly OffloadRange[];
+  /** Those of further devices, numbered from 1. */
+  readonly further?: readonly (readonly OffloadRange[])[] | undefined;
   /** Told after every chunk how many bytes of the source have been read, compressed ones if it is gzip. */
   readonly onProgress?: ((bytesRead: number) => void) | undefined;
 }
@@ -44,14 +46,14 @@ export class TraceReader {
   bytesRead = 0;
   readonly #core: Core;
   readonly #options: TraceOptions;
-  readonly #ranges: readonly OffloadRange[];
+  readonly #ranges: readonly DeviceRange[];
   /** Accesses that stand in the area. */
   #count = 0;
 
   constructor(core: Core, options: TraceOptions) {
     this.#core = core;
     this.#options = options;
-    this.#ranges = mergeRanges(options.offload);
+    this.#ranges = dealRanges([options.offload, ...(options.further ?? [])]);
   }
 
   /** Lines read so far, those that were skipped included. */
@@ -132,9 +134,9 @@ export class TraceReader {
     const core = this.#core;
     core.setHeader(L.LACKEY_RANGES, this.#ranges.length);
     const list = core.words(L.AREA_LIST, this.#ranges.length * 4);
-    this.#ranges.forEach(({ start, end }, i) => {
+    this.#ranges.forEach(({ start, end, device }, i) => {
       list[4 * i] = start;
-      list[4 * i + 1] = start / HIGH;
+      list[4 * i + 1] = Math.floor(start / HIGH) + device * 2 ** 16;
       list[4 * i + 2] = end;
       list[4 * i + 3] = end / HIGH;
     });
@@ -149,7 +151,9 @@ export class TraceReader {
     const highs = (this.#core.area(L.AREA_ACCESSES) >>> 2) + 1;
     const { u32 } = this.#core;
     let start = this.#count;
-    while (start > 0 && (u32[highs + 2 * (start - 1)]! & L.ACCESS_DEVICE) !== 0) start--;
+    const side = start > 0 ? u32[highs + 2 * (start - 1)]! >>> L.ACCESS_SIDE_SHIFT : 0;
+    // The CPU's accesses are no job: they may be cut anywhere.
+    if (side !== 0) while (start > 0 && u32[highs + 2 * (start - 1)]! >>> L.ACCESS_SIDE_SHIFT === side) start--;
     return this.#held(start > 0 ? start : this.#count);
   }
 

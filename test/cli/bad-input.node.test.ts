@@ -55,6 +55,26 @@ const CASES: readonly (readonly [words: string, code: 1 | 2, sentence: string])[
   ['replay good.trace --vram', 2, '--vram needs a value: --vram 64MiB'],
   ['replay good.trace --vram --lanes 4', 2, '--vram needs a value: --vram 64MiB'],
   ['replay good.trace --lanes 4 --lanes=5', 2, '--lanes is given twice'],
+  [
+    'replay good.trace --device nouveau --device nouveau',
+    2,
+    'two devices are called nouveau: name them, --device nouveau0=nouveau --device nouveau1=nouveau',
+  ],
+  [
+    'replay good.trace --device nouveau --device Big=mirror',
+    2,
+    '--device Big=: Big is not 1 to 32 lower-case letters, digits or -, a letter first',
+  ],
+  [
+    'replay good.trace --device nouveau --device nic=mirror --offload 0x1000-0x1100',
+    2,
+    'which accesses are those of nic? Say --offload nic:0x401200-0x401300, or another range of instructions',
+  ],
+  [
+    'replay good.trace --device nouveau --device nic=mirror --offload npu:0x1000-0x1100',
+    2,
+    '--offload npu:0x1000-0x1100: no device is called npu; there is nouveau, nic',
+  ],
   ['replay good.trace --vram 64MB', 2, '--vram 64MB has an unknown unit MB: use KiB, MiB or GiB (or K, M, G), or plain bytes'],
   ['replay good.trace --dram 1parsec', 2, '--dram 1parsec has an unknown unit parsec: use KiB, MiB or GiB (or K, M, G), or plain bytes'],
   ['replay good.trace --dram much', 2, '--dram much is not a size, such as 64MiB'],

@@ -57,3 +57,15 @@ export type { OwnMemory } from './device.ts';
 export type { Unplug } from './unplug.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';
 export type { ServeBatch } from './serve-batch.ts';
+export {
+  CACHED_LENGTHS,
+  CACHED_OBJECTS_MAX,
+  MappingSet,
+  type RegionFreed,
+  VaRegion,
+  type VaRequest,
+  VaSpace,
+  type VaSpaceOptions,
+  type VaStrategy,
+  type VaUse,
+} from './va.ts';

@@ -20,6 +20,8 @@ import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
 import { ServeFault } from '../gmem/serve.ts';
 import { Unplug } from '../gmem/unplug.ts';
+import { ExtentTree } from '../gmem/va-tree.ts';
+import { MappingSet, VaRegion, VaSpace } from '../gmem/va.ts';
 import { WalkLanes } from '../gmem/walk-lanes.ts';
 import { CpuAccess } from '../mm/access.ts';
 import { AddressSpace, Exited } from '../mm/address-space.ts';
@@ -75,6 +77,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Events,
   Evict,
   Exited,
+  ExtentTree,
   FaultBatch,
   Fork,
   ForkMarks,
@@ -91,6 +94,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Lock,
   MakeExclusive,
   Mappings,
+  MappingSet,
   Mark,
   Marks,
   MemoryFile,
@@ -125,6 +129,8 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   TicketBook,
   Truncate,
   Unplug,
+  VaRegion,
+  VaSpace,
   VmaSet,
   WaitQueue,
   WalkLanes,

@@ -3,7 +3,19 @@ import { createMachine, createMachineSync, foldEvent, MiB, newCounters, printEve
 import dmirror from 'farfault/drivers/dmirror';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
-import { defineDriver, deviceTable, deviceTlb, FaultBatch, hmmOrder, Iommu, method, permits } from 'farfault/gmem';
+import {
+  defineDriver,
+  deviceTable,
+  deviceTlb,
+  FaultBatch,
+  hmmOrder,
+  Iommu,
+  MappingSet,
+  method,
+  permits,
+  Ranges,
+  VaSpace,
+} from 'farfault/gmem';
 import { Invalidation } from 'farfault/mm';
 import {
   formatReport,
@@ -510,6 +522,94 @@ const machineFields: Argument[] = [
 ];
 const tiny = (): Loose => ({ dram: 16 * PAGE, deviceMemory: 0, tablePages: 16, tables: 2 });
 
+const addresses = (): VaSpace => new VaSpace({ start: 0, end: 1 * MiB });
+/** A set, and a region of its space; in it, if it is to be. */
+const mappings = (inside: boolean): [MappingSet, Loose] => {
+  const va = addresses();
+  const set = new MappingSet(va);
+  const region = va.alloc({ bytes: PAGE })!;
+  if (inside) set.add(region);
+  return [set, region];
+};
+
+const vas: Row[] = [
+  plain(
+    'VaSpace.constructor',
+    (options) => new VaSpace(options),
+    () => [{ start: 0, end: 1 * MiB }],
+    [
+      arg(0, 'VaSpace options', 'options'),
+      field(0, 'start', 'index', { optional: false }),
+      field(0, 'end', 'count', { optional: false }),
+      field(0, 'strategy', 'word'),
+      field(0, 'quantum', 'count'),
+      field(0, 'cacheQuantum', 'count'),
+    ],
+  ),
+  plain(
+    'VaSpace.alloc',
+    (request) => addresses().alloc(request),
+    () => [{ bytes: PAGE }],
+    [
+      arg(0, 'va.alloc options', 'options'),
+      field(0, 'bytes', 'count', { optional: false }),
+      field(0, 'at', 'aligned address'),
+      field(0, 'hint', 'index'),
+      field(0, 'align', 'count'),
+      field(0, 'noCross', 'count'),
+      field(0, 'below', 'index'),
+    ],
+  ),
+  plain(
+    'VaSpace.free',
+    (set, region) => (set as MappingSet).space.free(region),
+    () => mappings(false),
+    [arg(1, 'region', 'object')],
+  ),
+  plain(
+    'VaSpace.region',
+    (start) => addresses().region(start),
+    () => [0],
+    [arg(0, 'start', 'index')],
+  ),
+  plain(
+    'VaSpace.eachFree',
+    (visit) => addresses().eachFree(visit),
+    () => [() => {}],
+    [arg(0, 'visit', 'function')],
+  ),
+  plain(
+    'MappingSet.constructor',
+    (space) => new MappingSet(space),
+    () => [addresses()],
+    [arg(0, 'space', 'object')],
+  ),
+  plain(
+    'MappingSet.add',
+    (set, region, freed) => (set as MappingSet).add(region, freed),
+    () => [...mappings(false), () => {}],
+    [arg(1, 'region', 'object'), arg(2, 'freed', 'function', { optional: true })],
+  ),
+  plain(
+    'MappingSet.remove',
+    (set, region) => (set as MappingSet).remove(region),
+    () => mappings(true),
+    [arg(1, 'region', 'object')],
+  ),
+  plain(
+    'MappingSet.ranges',
+    (set, ranges) => (set as MappingSet).ranges(ranges),
+    () => [mappings(true)[0], new Ranges()],
+    [arg(1, 'ranges', 'object')],
+  ),
+  plain(
+    'MappingSet.each',
+    (set, visit) => (set as MappingSet).each(visit),
+    () => [mappings(true)[0], () => {}],
+    [arg(1, 'visit', 'function')],
+  ),
+];
+
 const functions: Row[] = [
   plain('createMachine', createMachine as Loose, () => [tiny()], machineFields, true),
   plain('createMachineSync', createMachineSync as Loose, () => [tiny()], machineFields),
@@ -769,7 +869,7 @@ const functions: Row[] = [
   ),
 ];
 
-export const ROWS: readonly Row[] = [...machines, ...spaces, ...contexts, ...devices, ...files, ...pins, ...hmms, ...functions];
+export const ROWS: readonly Row[] = [...machines, ...spaces, ...contexts, ...devices, ...files, ...pins, ...hmms, ...vas, ...functions];
 
 /** Functions without arguments, or with one that may be anything: what a closed machine answers. */
 export const BARE: readonly Row[] = [
@@ -818,6 +918,18 @@ export const BARE: readonly Row[] = [
   plain(
     'FaultPlan.count',
     () => new FaultPlan().count(),
+    () => [],
+    [],
+  ),
+  plain(
+    'VaSpace.shrink',
+    () => addresses().shrink(),
+    () => [],
+    [],
+  ),
+  plain(
+    'MappingSet.free',
+    () => mappings(true)[0].free(),
     () => [],
     [],
   ),

@@ -35,9 +35,28 @@ const long = [
   'test/contract/zoo.test.ts',
   'test/contract/mutants.node.test.ts',
   'test/cli/**',
+  'test/gmem/canaries.node.test.ts',
 ];
 // A verdict on a broken driver does not depend on the host; the cases and the shipped drivers run in both.
 const inNodeOnly = [...nodeOnly, 'test/contract/zoo.test.ts'];
+
+/** A source that `npm run canaries` has asked to break, and what to put in its place: see scripts/canaries.mjs. */
+interface Canary {
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+  /** Instead of the compiled core, where it is the core that is broken. */
+  readonly core?: string;
+}
+const canary = process.env['FARFAULT_CANARY'] ? (JSON.parse(process.env['FARFAULT_CANARY']) as Canary) : undefined;
+const brokenCore = canary?.core ? [{ find: /^.*\/core-wasm\.ts$/, replacement: canary.core }] : [];
+const breaking = {
+  name: 'canary',
+  enforce: 'pre' as const,
+  transform(code: string, id: string): string | undefined {
+    return canary && !canary.core && id.split('?')[0] === root + canary.file ? code.replace(canary.find, () => canary.replace) : undefined;
+  },
+};
 
 // The seed of random tests is fixed in test/setup.ts; FARFAULT_SEED=n npm test takes another.
 const timeouts = { testTimeout: 30_000, hookTimeout: 30_000, setupFiles: ['./test/setup.ts'] };
@@ -69,7 +88,11 @@ function inChromium(name: string, executablePath: string) {
 }
 
 const projects: TestProjectConfiguration[] = [
-  { resolve: { alias: sources }, test: { name: 'node', include: everywhere, environment: 'node', ...timeouts } },
+  {
+    resolve: { alias: [...brokenCore, ...sources] },
+    plugins: canary ? [breaking] : [],
+    test: { name: 'node', include: everywhere, environment: 'node', ...timeouts },
+  },
   {
     resolve: { alias: [checkedCore, ...sources] },
     test: {

@@ -37,6 +37,7 @@ export {
 export type { DevicePolicy } from './policy/policy.ts';
 export type { StateClass } from './step/method.ts';
 export type { AccessResult, AddressRange, AddressSpace, Advice, Attachable, MmapOptions, MremapOptions } from './mm/address-space.ts';
+export type { AdvisedDevice, AtomicMeans, AttributeChange, AttributeRange, Attributes, PageAttributes } from './mm/attributes.ts';
 export type { Context } from './gmem/context.ts';
 export type { Device } from './gmem/device.ts';
 export type { Job, JobAccess, JobReport } from './gmem/job.ts';

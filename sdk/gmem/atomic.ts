@@ -3,12 +3,12 @@
  *
  * ```
  *   where the page is                                    what happens
- *   in the device's own memory, or exclusive to it       done there, whatever the driver has
- *   else, by `driver.atomics`, the best first
+ *   in the device's own memory, or exclusive to it       done there, whichever of them it has
+ *   else, by `driver.atomics`, the best first, of those that the page's attributes allow (`space.attributes`, `atomics`)
  *     native      served like a write, done through the translation, wherever that leads
  *     exclusive   made exclusive to the device; done while the page is locked; the translation stays until somebody else wants the page
  *     migrate     served like a write; done if that has brought the page to the device's memory
- *   none of them worked                                  EOPNOTSUPP
+ *   none of them worked, or none is allowed              EOPNOTSUPP
  * ```
  *
  * Pages of files and shared memory can neither be made exclusive nor move: only native atomics reach them. Models: `nouveau_atomic_range_fault`, the atomic
@@ -73,7 +73,9 @@ export class DeviceAtomic implements Step {
     this.request = request;
     this.operand = BigInt.asUintN(request.bytes * 8, BigInt(request.operand));
     this.expected = BigInt.asUintN(request.bytes * 8, BigInt(request.expected ?? 0));
-    this.means = context.device.driver.atomics ?? [];
+    const allowed = context.space.attributes.at(Math.floor(addr / L.PAGE_BYTES))?.atomics;
+    const means = context.device.driver.atomics ?? [];
+    this.means = allowed ? means.filter((each) => allowed.includes(each)) : means;
     this.serve = new ServeFault(platform, context);
   }
 

@@ -8,6 +8,7 @@ import type { Copies, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import { AddressSpace, type Attachable } from '../mm/address-space.ts';
 import { requireArray, requireBoolean, requireFunction, requireObject } from '../mm/arguments.ts';
+import type { AdvisedDevice } from '../mm/attributes.ts';
 import { Iommu } from '../mm/dma.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
@@ -32,7 +33,7 @@ import { Unplug } from './unplug.ts';
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
 /** A driver in a machine. Made by `machine.addDevice(driver)`. */
-export class Device implements Attachable<Context>, MigrationDevice {
+export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevice {
   readonly name: string;
   readonly driver: Driver;
   /** What was chosen for it. */
@@ -70,6 +71,11 @@ export class Device implements Attachable<Context>, MigrationDevice {
       for (const memory of [...this.plugged].reverse()) this.drop(memory);
       throw error;
     }
+  }
+
+  /** Whether it is of this machine. */
+  isOf(platform: Platform): boolean {
+    return this.platform === platform;
   }
 
   /** The context of this device in a space. Models: `gm_as_attach`. */

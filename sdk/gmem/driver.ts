@@ -24,6 +24,7 @@ import { type Step } from '../step/step.ts';
 import { type Ticket } from '../step/ticket.ts';
 import { fail } from '../errors.ts';
 import { requireFunction, requireOptions } from '../mm/arguments.ts';
+import type { AtomicMeans } from '../mm/attributes.ts';
 import { type DmaDevice } from '../mm/dma.ts';
 import { type Copies, type Mappings, type Marks, type Ranges } from '../core/batch.ts';
 import { type StateClass } from '../step/method.ts';
@@ -159,11 +160,7 @@ export interface GmMmu {
   detach?(): void;
 }
 
-/**
- * How a device does an atomic. `native`: through its writable translation, wherever the page is (its bus has atomics). `exclusive`: on a page that nobody else may touch
- * meanwhile (`make_device_exclusive`). `migrate`: in its own memory, where the page goes first.
- */
-export type AtomicMeans = 'native' | 'exclusive' | 'migrate';
+export type { AtomicMeans } from '../mm/attributes.ts';
 
 /** A device, before it is in a machine. */
 export interface Driver {

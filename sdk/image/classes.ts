@@ -26,6 +26,7 @@ import { WalkLanes } from '../gmem/walk-lanes.ts';
 import { CpuAccess } from '../mm/access.ts';
 import { AddressSpace, Exited } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
+import { Attributes } from '../mm/attributes.ts';
 import { Collapse } from '../mm/collapse.ts';
 import { DmaMap, Iommu } from '../mm/dma.ts';
 import { MakeExclusive } from '../mm/exclusive.ts';
@@ -60,6 +61,7 @@ import type { StateClass } from '../step/method.ts';
 export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   AddressSpace,
   Announced,
+  Attributes,
   Collapse,
   Context,
   Copies,

@@ -24,6 +24,7 @@ import {
   requireRange,
   requireWord,
 } from './arguments.ts';
+import { Attributes } from './attributes.ts';
 import { dumpRange } from './dump.ts';
 import { Fork, type ForkOptions } from './fork.ts';
 import { historyOf, type PageHistory } from './history.ts';
@@ -84,6 +85,8 @@ export class AddressSpace {
   readonly vmas: VmaSet = new VmaSet();
   readonly notifiers: NotifierSet;
   readonly mmapLock: RwLock;
+  /** What is advised for its pages. */
+  readonly attributes: Attributes;
   /** Attached contexts, oldest first. */
   readonly mirrors: SpaceMirror[] = [];
   private readonly platform: Platform;
@@ -104,6 +107,7 @@ export class AddressSpace {
     core.setField(this.table, L.TABLE_TLB, this.tlb);
     this.id = core.field(this.table, L.TABLE_INDEX);
     this.mmapLock = new RwLock('mmap', this.id);
+    this.attributes = new Attributes(platform, this);
     this.notifiers = new NotifierSet({ label: `space ${this.id}`, warn: method(platform, 'warn') });
     platform.spaces.set(this.id, this);
   }

@@ -165,6 +165,7 @@ export class Fork implements Step {
       this.done = vma.end;
       if (vma.flags & VMA_DONTFORK) continue;
       this.child!.vmas.insert({ ...vma });
+      this.child!.attributes.inherit(this.space.attributes, vma.start, vma.end);
       if (!(vma.flags & VMA_PRIVATE) && !isSpecial(vma)) continue;
       this.vma = vma;
       this.vpn = vma.start;

@@ -1,6 +1,15 @@
 /** The HMM dialect: interval notifiers with their sequence protocol, range faults, migrations, and the steps that they are made of. */
 export { CpuAccess } from './access.ts';
 export { AddressSpace, type AddressRange } from './address-space.ts';
+export {
+  type AdvisedDevice,
+  type AttributeChange,
+  type AttributeRange,
+  Attributes,
+  type PageAttributes,
+  PREFERS_HOST,
+  PREFERS_NOTHING,
+} from './attributes.ts';
 export { Collapse } from './collapse.ts';
 export type { CopyDirection, DeviceMemory } from './device-memory.ts';
 export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from './dma.ts';

@@ -139,7 +139,10 @@ export class Mremap implements Step {
 
   abort(run: Run): void {
     endInvalidation(this.event);
-    if (this.isPromised) this.space.vmas.remove(this.to, this.to + this.newPages);
+    if (this.isPromised) {
+      this.space.vmas.remove(this.to, this.to + this.newPages);
+      this.space.attributes.clearPages(this.to, this.to + this.newPages);
+    }
     if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 
@@ -237,6 +240,7 @@ export class Mremap implements Step {
     }
     this.isPromised = false;
     if (!this.dontUnmap) vmas.remove(this.start, this.start + this.pages);
+    this.space.attributes.movePages(this.start, this.to, this.pages);
     endInvalidation(this.event);
     const { events } = this.platform;
     if (events.heard) {

@@ -181,7 +181,10 @@ export class TakeDown implements Step {
     const locked = what.verb === 'protect' ? this.protect(what.prot) : zapPages(this.platform, this.space, this.left, what.verb === 'free');
     if (locked) return locked;
     if (what.verb === 'unmap' || what.verb === 'exit')
-      for (let i = 0; i < this.parts.length; i += 2) vmas.remove(this.parts[i]!, this.parts[i + 1]!);
+      for (let i = 0; i < this.parts.length; i += 2) {
+        vmas.remove(this.parts[i]!, this.parts[i + 1]!);
+        this.space.attributes.clearPages(this.parts[i]!, this.parts[i + 1]!);
+      }
     return undefined;
   }
 

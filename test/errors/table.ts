@@ -227,6 +227,22 @@ const spaces: Row[] = [
   ...space('unsubscribe', (w) => [w.notifier], [arg(0, 'notifier', 'object')]),
 ];
 
+const attributes = methods('Attributes', ({ space }) => space.attributes);
+
+const advice: Row[] = [
+  ...attributes('set', (w) => [w.range, { readMostly: true }], [
+    range(),
+    arg(1, 'change', 'options'),
+    field(1, 'preferred', 'object'),
+    field(1, 'accessedBy', 'object'),
+    field(1, 'notAccessedBy', 'object'),
+    field(1, 'readMostly', 'boolean'),
+    field(1, 'atomics', 'array'),
+  ]),
+  ...attributes('clear', (w) => [w.range], [range()]),
+  ...attributes('list', (w) => [w.range], [arg(0, 'range', 'range', { optional: true })]),
+];
+
 const at = (w: World): number => w.range.start;
 
 const contexts: Row[] = [
@@ -869,7 +885,18 @@ const functions: Row[] = [
   ),
 ];
 
-export const ROWS: readonly Row[] = [...machines, ...spaces, ...contexts, ...devices, ...files, ...pins, ...hmms, ...vas, ...functions];
+export const ROWS: readonly Row[] = [
+  ...machines,
+  ...spaces,
+  ...advice,
+  ...contexts,
+  ...devices,
+  ...files,
+  ...pins,
+  ...hmms,
+  ...vas,
+  ...functions,
+];
 
 /** Functions without arguments, or with one that may be anything: what a closed machine answers. */
 export const BARE: readonly Row[] = [
@@ -994,7 +1021,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
     ]),
   ),
   ...Object.fromEntries(
-    ['holding', 'memoryOf', 'memoryAt', 'nodeAt', 'hasEngine', 'copy', 'zero', 'withdraw', 'contextOf'].map((name) => [
+    ['isOf', 'holding', 'memoryOf', 'memoryAt', 'nodeAt', 'hasEngine', 'copy', 'zero', 'withdraw', 'contextOf'].map((name) => [
       `Device.${name}`,
       INSIDE,
     ]),

@@ -14,6 +14,7 @@ export default defineConfig([
       replay: 'sdk/replay/index.ts',
       testing: 'sdk/testing/index.ts',
       'drivers/dmirror': 'drivers/dmirror/index.ts',
+      'drivers/integrated': 'drivers/integrated/index.ts',
       'drivers/mirror': 'drivers/mirror/index.ts',
       'drivers/nouveau': 'drivers/nouveau/index.ts',
     },

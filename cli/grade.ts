@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { isFarfaultError, MiB } from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
+import integrated from 'farfault/drivers/integrated';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import type { DriverFactory } from 'farfault/gmem';
@@ -91,6 +92,7 @@ const GRADED: DriverSource = {
   builtIn: {
     nouveau: { factory: nouveau, expectations: { options: { vram: 1 * MiB } } },
     mirror: { factory: mirror },
+    integrated: { factory: integrated },
     dmirror: { factory: dmirror, expectations: { options: { chunkBytes: 2 * MiB } } },
   },
 };

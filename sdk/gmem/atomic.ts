@@ -88,6 +88,7 @@ export class DeviceAtomic implements Step {
     const context = this.context;
     const vpn = Math.floor(this.addr / L.PAGE_BYTES);
     context.requireWorking('atomic');
+    if (context.mustWait) return run.waitFor(context.space.notifiers.idle);
     switch (this.phase) {
       case SERVED:
         this.phase = CHOOSE;
@@ -162,6 +163,8 @@ export class DeviceAtomic implements Step {
         this.phase = SERVED;
         return run.call(this.serve.alone(vpn, true));
       case 'exclusive':
+        // A page that the CPU cannot reach is one that this device, which walks the same table, cannot reach either.
+        if (context.mode === 'share') return this.nextMeans();
         this.phase = EXCLUSIVE;
         this.exclusive ??= new MakeExclusive(this.platform);
         return run.call(

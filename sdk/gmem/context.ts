@@ -7,15 +7,8 @@ import * as L from '../../assembly/layout.ts';
 import { type Locator, Mappings, type Mark, type Marks, Ranges } from '../core/batch.ts';
 import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
 import type { Events } from '../events.ts';
-import {
-  accessError,
-  ADDRESS_LIMIT,
-  type AddressRange,
-  type AddressSpace,
-  requireLength,
-  requireRange,
-  type SpaceMirror,
-} from '../mm/address-space.ts';
+import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
+import type { AttachMode, SpaceMirror } from '../mm/attach.ts';
 import { requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
 import type { Install } from '../mm/migration.ts';
 import { type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
@@ -30,7 +23,7 @@ import { Detach } from './detach.ts';
 import { type Device, requireEngine } from './device.ts';
 import { DeviceAccess } from './device-access.ts';
 import type { FaultBatch } from './fault-batch.ts';
-import { DEFAULT_GEOMETRY, DEVICE_TLB_SETS, DeviceTable, DeviceTlb } from './device-table.ts';
+import { createTable, DEFAULT_GEOMETRY, DEVICE_TLB_SETS, DeviceTable, DeviceTlb } from './device-table.ts';
 import {
   type Access,
   checkFamilies,
@@ -50,6 +43,7 @@ import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 import { ServeBatch } from './serve-batch.ts';
+import { SharedTable } from './shared-table.ts';
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
 
@@ -65,6 +59,8 @@ export class Context implements SpaceMirror, Locator {
   readonly name: string;
   readonly space: AddressSpace;
   readonly device: Device;
+  /** How it uses the space. */
+  readonly mode: AttachMode;
   /** The families that the driver returned. */
   readonly mmu: GmMmu;
   readonly pmap: Pmap;
@@ -90,8 +86,9 @@ export class Context implements SpaceMirror, Locator {
   /** `attach` is being called for a context that was saved: its table and TLB are there. */
   private restoring = false;
 
-  constructor(platform: Platform, device: Device, space: AddressSpace) {
+  constructor(platform: Platform, device: Device, space: AddressSpace, mode: AttachMode) {
     this.platform = platform;
+    this.mode = mode;
     this.name = device.name;
     this.device = device;
     this.space = space;
@@ -120,6 +117,7 @@ export class Context implements SpaceMirror, Locator {
         );
       }
       if (device.memories.some(({ node }) => node.bytesIn === 'external')) requireEngine(device.name, this.mmu.copy);
+      this.createPmap();
     } catch (error) {
       this.readyTlb?.destroy();
       this.table?.destroy();
@@ -130,6 +128,18 @@ export class Context implements SpaceMirror, Locator {
     space.mirrors.push(this);
     const { events } = platform;
     if (events.heard) events.emit({ type: 'context.attached', space: space.id, device: device.name });
+  }
+
+  /** The driver's own table comes to be. The last thing that can fail when a device is attached. */
+  private createPmap(): void {
+    if (!this.pmap.create) return;
+    const { scheduler } = this.platform;
+    const outer = scheduler.beginCall(`${this.name}.pmap.create`);
+    try {
+      this.pmap.create();
+    } finally {
+      scheduler.endCall(outer);
+    }
   }
 
   /** @internal A saved context gets its driver's families again. */
@@ -363,6 +373,8 @@ export class Context implements SpaceMirror, Locator {
   harvestStep(range: AddressRange): Harvest {
     this.requireWorking('harvest');
     requireRange('harvest.range', range);
+    if (this.mode === 'share')
+      throw fail('EOPNOTSUPP', 'harvest', this.name, 'shares the table of the CPU: its marks are those of the CPU as well');
     if (this.mmu.walk && !this.mmu.walk.harvest)
       throw fail('EOPNOTSUPP', 'harvest', this.name, 'translates by itself and keeps no marks (walk.harvest)');
     return new Harvest(this, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES);
@@ -428,13 +440,13 @@ export class Context implements SpaceMirror, Locator {
         throw fail('EINVAL', 'deviceTable', this.name, 'has made its table for this context already');
       return this.table;
     }
-    this.table = new DeviceTable(
-      this.platform.core,
-      geometry ?? this.device.driver.geometry ?? DEFAULT_GEOMETRY,
-      this.device.pageBytes,
-      this.space.table,
-      this,
-    );
+    const { core } = this.platform;
+    const home = this.space.table;
+    if (this.mode === 'share') this.table = new SharedTable(core, home, this);
+    else {
+      const shape = geometry ?? this.device.driver.geometry ?? DEFAULT_GEOMETRY;
+      this.table = new DeviceTable(core, createTable(core, shape, home), this.device.pageBytes, this);
+    }
     return this.table;
   }
 
@@ -481,6 +493,7 @@ export class Context implements SpaceMirror, Locator {
         access,
       );
     }
+    if (this.mustWait) return false;
     const high = this.platform.core.entry(this.table!.table, vpn);
     return (high & L.ENTRY_KIND) === L.KIND_PRESENT && (!write || (high & L.ENTRY_WRITE) !== 0);
   }
@@ -491,6 +504,11 @@ export class Context implements SpaceMirror, Locator {
    */
   get isInvalidating(): boolean {
     return this.notifier.readBegin() === 'wait';
+  }
+
+  /** Whether the device may not translate now: it walks a table in which something is about to change. Wait for `space.notifiers.idle`. */
+  get mustWait(): boolean {
+    return this.mode === 'share' && this.notifier.state !== 'removed' && this.isInvalidating;
   }
 
   /** Whether the device's table had no room for the last translations that it was given: some of them are not there. */
@@ -667,6 +685,9 @@ export class Context implements SpaceMirror, Locator {
   }
 
   private chooseTlb(): Tlb | undefined {
+    if (this.mode === 'share' && this.mmu.pmap && !(this.mmu.pmap instanceof DeviceTable)) {
+      throw fail('EINVAL', `${this.name}.pmap`, this.mmu.pmap, 'is not the table of the CPU (deviceTable): the device shares that one');
+    }
     if (this.mmu.walk) return this.mmu.tlb;
     if (this.mmu.pmap && !(this.mmu.pmap instanceof DeviceTable)) {
       throw fail('EINVAL', `${this.name}.walk`, undefined, 'is required: only the driver can translate through a pmap of its own');
@@ -705,7 +726,8 @@ export class Context implements SpaceMirror, Locator {
   invalidate(event: InvalidateEvent): boolean | Ticket {
     const { events } = this.platform;
     events.counters.invalidations++;
-    const ignored = (event.reason === 'MIGRATE' || event.reason === 'EXCLUSIVE') && event.owner === this.device.owner;
+    const own = (event.reason === 'MIGRATE' || event.reason === 'EXCLUSIVE') && event.owner === this.device.owner;
+    const ignored = own && this.mode !== 'share';
     if (events.heard) {
       const { start: vpn, end, reason, cause } = event;
       events.emit({ type: 'range.invalidated', space: this.space.id, device: this.name, vpn, pages: end - vpn, reason, cause, ignored });

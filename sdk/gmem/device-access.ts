@@ -53,6 +53,7 @@ export class DeviceAccess implements Step {
       lock.release(run);
       if (!goesOn) return DONE;
     }
+    if (context.mustWait) return run.waitFor(context.space.notifiers.idle);
     while (this.done < this.bytes.length) {
       const done = this.advance();
       if (done > 0) {

@@ -35,18 +35,15 @@ export class DeviceTable implements Pmap {
   /** Orders of the block entries it may use, largest first. */
   private readonly orders: readonly number[];
 
-  /** `pageBytes`: the page sizes that its entries may have, 4096 among them. */
-  constructor(core: Core, geometry: TableGeometry, pageBytes: readonly number[], home: number, locator: Locator) {
-    checkGeometry(geometry);
+  /** `table`: its descriptor, see `createTable`. `pageBytes`: the page sizes that its entries may have. */
+  constructor(core: Core, table: number, pageBytes: readonly number[], locator: Locator) {
     this.orders = pageBytes
       .map((bytes) => Math.log2(bytes / L.PAGE_BYTES))
       .filter((order) => order > 0)
       .sort((a, b) => b - a);
     this.core = core;
     this.locator = locator;
-    this.table = core.tableCreate(geometry.bits, false);
-    if (this.table === 0) throw fail('ENOMEM', 'device tables', core.plan.tables, 'is all that the machine has room for');
-    core.setField(this.table, L.TABLE_HOME, home);
+    this.table = table;
   }
 
   enter(mappings: Mappings): void {
@@ -167,6 +164,15 @@ export class DeviceTable implements Pmap {
   destroy(): void {
     this.core.exports.tableDestroy(this.table);
   }
+}
+
+/** Descriptor address of a new device table of this shape, which mirrors the home table with descriptor `home`. Throws EINVAL, ENOMEM. */
+export function createTable(core: Core, geometry: TableGeometry, home: number): number {
+  checkGeometry(geometry);
+  const table = core.tableCreate(geometry.bits, false);
+  if (table === 0) throw fail('ENOMEM', 'device tables', core.plan.tables, 'is all that the machine has room for');
+  core.setField(table, L.TABLE_HOME, home);
+  return table;
 }
 
 /** A translation cache in the core, in front of a `DeviceTable`. */

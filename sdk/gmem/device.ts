@@ -6,8 +6,9 @@
 import * as L from '../../assembly/layout.ts';
 import type { Copies, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
-import { AddressSpace, type Attachable } from '../mm/address-space.ts';
-import { requireArray, requireBoolean, requireFunction, requireObject } from '../mm/arguments.ts';
+import { AddressSpace } from '../mm/address-space.ts';
+import { type Attachable, ATTACH_MODES, type AttachMode, type AttachOptions, HOME_TABLE_FORMAT, requireAttach } from '../mm/attach.ts';
+import { requireArray, requireBoolean, requireFunction, requireObject, requireWord } from '../mm/arguments.ts';
 import type { AdvisedDevice } from '../mm/attributes.ts';
 import { Iommu } from '../mm/dma.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
@@ -17,7 +18,7 @@ import { checkPolicy, type DevicePolicy } from '../policy/policy.ts';
 import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { Context } from './context.ts';
-import { checkGeometry } from './device-table.ts';
+import { checkGeometry, DEFAULT_GEOMETRY } from './device-table.ts';
 import {
   type AtomicMeans,
   type Copy,
@@ -79,15 +80,39 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   }
 
   /** The context of this device in a space. Models: `gm_as_attach`. */
-  attachTo(space: AddressSpace): Context {
+  attachTo(space: AddressSpace, options: AttachOptions = {}): Context {
     this.platform.requireOpen('attach');
+    requireAttach(options);
     if (!(space instanceof AddressSpace))
       throw fail('EINVAL', 'attach.space', space, 'is not an address space (see machine.createAddressSpace)');
     if (this.platform.spaces.get(space.id) !== space) throw fail('EINVAL', 'attach.device', this.name, 'is of another machine');
     this.platform.requireOpen('attach');
     if (this.contexts.some((context) => context.space === space))
       throw fail('EINVAL', 'attach.device', this.name, 'is attached to this address space already');
-    return new Context(this.platform, this, space);
+    return new Context(this.platform, this, space, this.modeFor(space, options.mode));
+  }
+
+  /** The mode it is attached in. Throws EINVAL when it cannot have it. */
+  private modeFor(space: AddressSpace, asked: AttachMode | undefined): AttachMode {
+    const mode = asked ?? this.driver.mode ?? 'exclusive';
+    if (mode !== 'share') return mode;
+    const { tableFormat } = this.driver;
+    if (tableFormat !== space.tableFormat)
+      throw fail(
+        'EINVAL',
+        `attach.mode of ${this.name}`,
+        mode,
+        `needs the table format "${space.tableFormat}", the driver has ${tableFormat === undefined ? 'none' : `"${tableFormat}"`}`,
+      );
+    const memory = this.plugged.find(({ kind }) => kind === 'private');
+    if (memory)
+      throw fail(
+        'EINVAL',
+        `attach.mode of ${this.name}`,
+        mode,
+        `is not for a device with private memory (${memory.node.name}): the CPU's entries cannot name it`,
+      );
+    return mode;
   }
 
   /** Its memories, by ascending index: those of `driver.memory`, in that order, then what was added. */
@@ -110,6 +135,13 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     if (description.allocator === 'driver')
       throw fail('EINVAL', `${this.name}.memory.${description.name}.allocator`, 'driver', 'is not for a memory that is added later');
     if (description.bytesIn === 'external') for (const { mmu } of this.contexts) requireEngine(this.name, mmu.copy);
+    if (description.kind === 'private' && this.contexts.some(({ mode }) => mode === 'share'))
+      throw fail(
+        'EINVAL',
+        `${this.name}.memory.${description.name}.kind`,
+        'private',
+        'is not for a device that shares the table of the CPU',
+      );
     return this.plug(description);
   }
 
@@ -356,8 +388,13 @@ function checkDriver(driver: Driver): void {
       throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, 'is for the first memory only');
   }
   checkAtomics(name, atomics);
-  const { geometry, dma, classes, save, restore } = driver;
+  const { geometry, dma, classes, save, restore, mode, tableFormat } = driver;
   if (geometry !== undefined) checkGeometry(geometry);
+  if (mode !== undefined) requireWord(`${name}.mode`, mode, ATTACH_MODES);
+  if (tableFormat !== undefined && (typeof tableFormat !== 'string' || tableFormat.length === 0))
+    throw fail('EINVAL', `${name}.tableFormat`, tableFormat, 'is not the name of a format');
+  if (tableFormat === HOME_TABLE_FORMAT && geometry !== undefined && geometry.bits.join() !== DEFAULT_GEOMETRY.bits.join())
+    throw fail('EINVAL', `${name}.geometry`, geometry.bits, `is not that of the format "${tableFormat}"`);
   if (dma !== undefined) {
     requireObject(`${name}.dma`, dma, 'an object');
     const { iovaBits, needsSync, peer } = dma;

@@ -7,7 +7,7 @@
  *     driver.attach(context) => GmMmu        the device in one address space: the families below
  *
  *   family   operations                          without it
- *   pmap     enter release protect destroy       the ready-made device table (deviceTable)
+ *   pmap     create enter release protect destroy  the ready-made device table (deviceTable); in share mode the home table
  *   tlb      invalidate invalidateCoalesced      the ready-made TLB (deviceTlb), or none when the driver translates
  *   walk     translate harvest                   ready-made TLB in front of the ready-made table, in the core
  *   copy     toDevice toHost zero                the core copies, at once
@@ -24,6 +24,7 @@ import { type Step } from '../step/step.ts';
 import { type Ticket } from '../step/ticket.ts';
 import { fail } from '../errors.ts';
 import { requireFunction, requireOptions } from '../mm/arguments.ts';
+import { type AttachMode } from '../mm/attach.ts';
 import type { AtomicMeans } from '../mm/attributes.ts';
 import { type DmaDevice } from '../mm/dma.ts';
 import { type Copies, type Mappings, type Marks, type Ranges } from '../core/batch.ts';
@@ -78,13 +79,15 @@ export interface TableGeometry {
 
 /** Installs, changes and removes translations in the device's own table. None of these may fail, but for `enter` where there is no room: it throws ENOMEM, as the ready-made table does, and what it has not entered faults again. */
 export interface Pmap {
+  /** The context begins: called once, when the device is attached, before anything else of the family; one that throws refuses the attach. Models: `gm_mmu.pmap_create`. */
+  create?(): void;
   /** Installs translations, in place of older ones. Models: `gm_mmu.pmap_enter`. */
   enter(mappings: Mappings): void;
   /** Removes every translation in the ranges. Models: `gm_mmu.pmap_release`. */
   release(ranges: Ranges): void;
   /** Changes the right to write of every translation in the ranges. Models: `gm_mmu.pmap_protect`. */
   protect?(ranges: Ranges, write: boolean): void;
-  /** The context ends; every translation has been released. Models: `gm_mmu.pmap_destroy`. */
+  /** The context ends; every translation has been released. Not called when `create` has thrown. Models: `gm_mmu.pmap_destroy`. */
   destroy?(): void;
 }
 
@@ -180,6 +183,10 @@ export interface Driver {
   readonly atomics?: readonly AtomicMeans[];
   /** How it stands on the bus, for drivers that map pages for DMA by themselves (`context.hmm.dmaMap`). Default: behind an IOMMU of 48 bits, peers through the host bridge. */
   readonly dma?: Omit<DmaDevice, 'name' | 'owner'>;
+  /** The format of the table that its hardware walks; equal to that of an address space (`HOME_TABLE_FORMAT`), the device can share the table of the CPU. Models: the `cookie` of `gm_mmu`. */
+  readonly tableFormat?: string;
+  /** How it is attached when nobody says. Default 'exclusive'. */
+  readonly mode?: AttachMode;
   /** Shape of its table, when it uses the ready-made one. Default: four levels of 9 bits. */
   readonly geometry?: TableGeometry;
   /** The device in one address space. `saved`: what `save` of the families returned, when a saved machine is restored; the ready-made table and TLB are filled then. */
@@ -202,7 +209,7 @@ export interface DriverFactory<Options extends object> {
 export const FAULT_BUFFER_ENTRIES = 256;
 
 const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; readonly optional: readonly string[] }>> = {
-  pmap: { required: ['enter', 'release'], optional: ['protect', 'destroy'] },
+  pmap: { required: ['enter', 'release'], optional: ['create', 'protect', 'destroy'] },
   tlb: { required: ['invalidate'], optional: ['invalidateCoalesced'] },
   walk: { required: ['translate'], optional: ['harvest'] },
   copy: { required: [], optional: ['toDevice', 'toHost', 'zero'] },

@@ -247,6 +247,8 @@ export class Hmm {
     if (options.owner !== undefined) requireOwner('makeExclusive.owner', options.owner);
     if (options.cpuReads !== undefined) requireBoolean('makeExclusive.cpuReads', options.cpuReads);
     requireFunction('makeExclusive.install', install);
+    if (this.context.mode === 'share')
+      throw fail('EOPNOTSUPP', 'makeExclusive', this.context.name, 'shares the table of the CPU: what the CPU cannot reach, it cannot');
     return new MakeExclusive(this.platform).of(space, vpn, options.owner ?? device.owner, options, install);
   }
 

@@ -48,6 +48,7 @@ export {
   SELECT_PRIVATE,
   SELECT_SYSTEM,
 } from './hmm.ts';
+export { type AttachMode, type AttachOptions, HOME_TABLE_FORMAT } from '../mm/attach.ts';
 export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from '../mm/dma.ts';
 export type { ExclusiveOptions, InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
 export { type Install, Migration } from '../mm/migration.ts';
@@ -57,6 +58,7 @@ export type { OwnMemory } from './device.ts';
 export type { Unplug } from './unplug.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';
 export type { ServeBatch } from './serve-batch.ts';
+export type { SharedTable } from './shared-table.ts';
 export {
   CACHED_LENGTHS,
   CACHED_OBJECTS_MAX,

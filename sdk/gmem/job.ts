@@ -146,6 +146,7 @@ export class JobRun implements Step {
         this.phase = ROUND;
       // falls through
       case ROUND: {
+        if (this.context.mustWait) return run.waitFor(this.context.space.notifiers.idle);
         const stalled = this.round();
         if (stalled === 0) return this.finish(run);
         this.phase = STALLED;

@@ -19,6 +19,7 @@ import { MoveRange } from '../gmem/move-range.ts';
 import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
 import { ServeFault } from '../gmem/serve.ts';
+import { SharedTable } from '../gmem/shared-table.ts';
 import { Unplug } from '../gmem/unplug.ts';
 import { ExtentTree } from '../gmem/va-tree.ts';
 import { MappingSet, VaRegion, VaSpace } from '../gmem/va.ts';
@@ -126,6 +127,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   ServeBatch,
   ServeFault,
   SharedObject,
+  SharedTable,
   TakeDown,
   Ticket,
   TicketBook,

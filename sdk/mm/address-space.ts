@@ -24,6 +24,7 @@ import {
   requireRange,
   requireWord,
 } from './arguments.ts';
+import { type Attachable, type AttachOptions, HOME_TABLE_FORMAT, type SpaceMirror } from './attach.ts';
 import { Attributes } from './attributes.ts';
 import { dumpRange } from './dump.ts';
 import { Fork, type ForkOptions } from './fork.ts';
@@ -42,21 +43,10 @@ import { hugetlbOrder, isHugetlb, PROT_WRITE, rightsOf, type Vma, VMA_PRIVATE, V
 import { type FilePart, WriteBack } from './write-back.ts';
 
 export { ADDRESS_LIMIT, type AddressRange, READ_BYTES_MAX, requireLength, requireRange } from './arguments.ts';
+export type { Attachable, AttachMode, AttachOptions, SpaceMirror } from './attach.ts';
 export type { Advice } from './madvise.ts';
 export type { MmapOptions } from './mmap.ts';
 export type { MremapOptions } from './mremap.ts';
-
-/** What a device is attached by; `sdk/gmem/device.ts` implements it. */
-export interface Attachable<Context> {
-  attachTo(space: AddressSpace): Context;
-}
-
-/** What a space asks of each attached context when the space ends. */
-export interface SpaceMirror {
-  readonly name: string;
-  detach(): void;
-  detachAsync(): Promise<void>;
-}
 
 /** How a read or write ended, when failing is an expected outcome. */
 export interface AccessResult {
@@ -271,13 +261,16 @@ export class AddressSpace {
 
   // -------------------------------------------------------------------------------------------------------------- devices
 
-  /** Brings a device into this address space: the context is the device's side of it. */
-  attach<Context>(device: Attachable<Context>): Context {
+  /**
+   * Brings a device into this address space: the context is the device's side of it. What is mapped already is the device's to fault on; in replicate mode, what the CPU has is entered at once. Errors: EINVAL for
+   * options that are none, and for a mode that the device cannot have. Models: `gm_as_attach`.
+   */
+  attach<Context>(device: Attachable<Context>, options: AttachOptions = {}): Context {
     this.requireOpen('attach');
     this.platform.requireIdle('attach');
     if (typeof device?.attachTo !== 'function')
       throw fail('EINVAL', 'attach.device', device, 'is not a device of a machine (see machine.addDevice)');
-    return device.attachTo(this);
+    return device.attachTo(this, options);
   }
 
   // -------------------------------------------------------------------------------------------------------------- looking
@@ -335,6 +328,11 @@ export class AddressSpace {
       throw fail('EINVAL', 'unsubscribe.notifier', notifier, 'is not a notifier (see space.subscribe)');
     if (notifier.set !== this.notifiers) throw fail('EINVAL', 'unsubscribe.notifier', notifier, 'is one of another address space');
     this.runSync(new RemoveNotifier(notifier));
+  }
+
+  /** The format of the home table: which devices can share it. */
+  get tableFormat(): string {
+    return HOME_TABLE_FORMAT;
   }
 
   /** Looked-up pages of the CPU's TLB. */

@@ -6,6 +6,7 @@ import ts from 'typescript';
 import { afterAll, expect, test } from 'vitest';
 import * as root from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
+import integrated from 'farfault/drivers/integrated';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import * as gmem from 'farfault/gmem';
@@ -54,7 +55,7 @@ afterAll(() => world.machine.close());
 function publicFunctions(): Map<string, string> {
   const functions = new Map<string, string>();
   const classes = new Map<Class, string>();
-  const drivers = { dmirror, mirror, nouveau };
+  const drivers = { dmirror, integrated, mirror, nouveau };
   for (const [entry, names] of Object.entries({
     farfault: root,
     'farfault/mm': mm,

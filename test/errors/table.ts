@@ -1,6 +1,7 @@
 /** Every public function that takes arguments, and what each argument is. `structure.node.test.ts` sees to it that none is missing. */
 import { createMachine, createMachineSync, foldEvent, MiB, newCounters, printEvent, printHistory, restoreMachine } from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
+import integrated from 'farfault/drivers/integrated';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import {
@@ -142,6 +143,9 @@ const notifiers = methods('NotifierSet', ({ space }) => space.notifiers);
 
 const range = (name = 'range'): Argument => arg(0, name, 'range');
 
+/** Options of an attach. */
+const attachOptions = [arg(1, 'attach options', 'options', { optional: true }), field(1, 'mode', 'word')];
+
 const spaces: Row[] = [
   ...space('mmap', () => [{ bytes: PAGE }], [
     arg(0, 'mmap options', 'options'),
@@ -213,7 +217,7 @@ const spaces: Row[] = [
   }),
   ...space('tryRead', (w) => [w.range.start, new Uint8Array(1)], [arg(0, 'addr', 'address'), arg(1, 'bytes', 'bytes')]),
   ...space('tryWrite', (w) => [w.range.start, Uint8Array.of(1)], [arg(0, 'addr', 'address'), arg(1, 'bytes', 'bytes')]),
-  ...space('attach', (w) => [w.device], [arg(0, 'device', 'object')]),
+  ...space('attach', (w) => [w.device, {}], [arg(0, 'device', 'object'), ...attachOptions]),
   ...space('dump', (w) => [w.range], [arg(0, 'range', 'range', { optional: true })]),
   ...space('snapshot', (w) => [w.range], [range()]),
   ...space('snapshotHmm', (w) => [w.range, 0], [range(), arg(1, 'owner', 'index', { optional: true })]),
@@ -365,7 +369,7 @@ const devices: Row[] = [
     ),
   ]),
   ...device('removeMemory', (w) => [w.memory], [arg(0, 'memory', 'object')], { twin: true, step: 'removeMemoryStep' }),
-  ...device('attachTo', (w) => [w.other], [arg(0, 'space', 'object', { also: ['attach'] })]),
+  ...device('attachTo', (w) => [w.other, {}], [arg(0, 'space', 'object', { also: ['attach'] }), ...attachOptions]),
 ];
 
 const files: Row[] = [
@@ -857,6 +861,13 @@ const functions: Row[] = [
       field(0, 'granule', 'count'),
       field(0, 'faultEntries', 'count'),
     ],
+    { closed: 'nothing' },
+  ),
+  row(
+    'integrated',
+    ({ machine }, [options]) => machine.addDevice(integrated(options)),
+    () => [{}],
+    [arg(0, 'options', 'options', { optional: true }), field(0, 'faultEntries', 'count')],
     { closed: 'nothing' },
   ),
   row(

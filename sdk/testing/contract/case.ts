@@ -1,7 +1,7 @@
 /**
  * What the contract is made of: cases, each one rule that every driver keeps, what they are run on, and how they say no.
  */
-import type { Driver, GmMmu } from '../../gmem/index.ts';
+import type { AttachMode, Driver, GmMmu } from '../../gmem/index.ts';
 import type { MachineOptions } from '../../machine.ts';
 import type { Bench } from './bench.ts';
 
@@ -43,6 +43,8 @@ export interface Profile {
   readonly driver: Driver;
   /** What its `attach` returned. */
   readonly mmu: GmMmu;
+  /** How it is attached when nobody says. */
+  readonly mode: AttachMode;
   /** It writes a table of its own: `pmap` is not the ready-made one. */
   readonly ownTable: boolean;
   /** Bytes of its memories together; 0 without. */

@@ -42,6 +42,7 @@ export async function profileOf(factory: AnyFactory, expectations: Expectations)
     return {
       driver,
       mmu: context.mmu,
+      mode: context.mode,
       ownTable: context.mmu.pmap !== undefined && !(context.mmu.pmap instanceof DeviceTable),
       memoryBytes: sum(memories.map(({ bytes }) => bytes)),
       memoryPages: (memories[0]?.bytes ?? 0) / PAGE,

@@ -1,3 +1,44 @@
 import type { Row } from './row.ts';
 
-export const rows: readonly Row[] = [];
+export const rows: readonly Row[] = [
+  {
+    id: 'B3',
+    title: 'Detach',
+    here: '`context.detach()`: pages come home, translations go, the notifier ends, `pmap.destroy` is last (`Detach`).',
+    tests: [
+      'test/machine/devices.test.ts > detaching > brings pages home, takes translations away, calls the driver last, and may be done again',
+      'test/machine/leaving.test.ts > two detaches at once: the device leaves once, and both are done',
+    ],
+    canary: {
+      file: 'sdk/gmem/detach.ts',
+      find: 'this.flush = this.context.withdraw(everything);',
+      replace: 'everything.clear();',
+    },
+  },
+  {
+    id: 'B5',
+    title: 'SHARE with cookie compatibility check',
+    here: '`space.attach(device, { mode: "share" })`: the device walks the home table (`SharedTable`), when `driver.tableFormat` is `space.tableFormat` and it has no private memory; `drivers/integrated`.',
+    tests: [
+      'test/gmem/share.test.ts > a device of the same format > walks the table of the CPU: what the CPU has, it has without a fault',
+      'test/gmem/share.test.ts > a device is refused share mode',
+      'test/gmem/share.test.ts > while a change waits for another device, the one that shares the table does not translate',
+    ],
+    canary: {
+      file: 'sdk/gmem/context.ts',
+      find: "if (this.mode === 'share') this.table = new SharedTable(core, home, this);",
+      replace: "if (this.name === '') this.table = new SharedTable(core, home, this);",
+    },
+  },
+  {
+    id: 'B6',
+    title: 'COHERENT_EXCLUSIVE',
+    here: 'The mode of an attach when neither caller nor driver says another: a table of the device, filled by its faults; a page is in one place (`ServeFault`, `mayMove`).',
+    tests: ['test/machine/devices.test.ts > two devices in one space > hand a page from one to the other by way of the host'],
+    canary: {
+      file: 'sdk/gmem/movable.ts',
+      find: 'if (!platform.host.holds(frame)) return false;',
+      replace: 'return false;',
+    },
+  },
+];

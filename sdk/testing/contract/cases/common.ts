@@ -13,6 +13,17 @@ const REFILLED_BYTES_MAX = 32 * MIB;
 /** Pages of one access. */
 const CHUNK_PAGES = 64;
 
+/** For cases that look for translations which only a fault of the device can have brought. */
+export function needsOwnTranslations({ mode }: Profile): string | undefined {
+  return mode === 'exclusive' ? undefined : `it has what the CPU has, without faults (mode ${mode})`;
+}
+
+/** For cases that ask for the marks of the device. */
+export function needsMarks({ mmu, mode }: Profile): string | undefined {
+  if (mode === 'share') return 'it shares the table of the CPU, whose marks are in it as well';
+  return mmu.walk && !mmu.walk.harvest ? 'it translates by itself and keeps no marks (walk.harvest)' : undefined;
+}
+
 export function needsMemory(profile: Profile): string | undefined {
   return profile.memoryPages === 0 ? 'it has no memory of its own' : undefined;
 }

@@ -3,11 +3,7 @@ import type { Mark } from '../../../gmem/index.ts';
 import type { AddressRange } from '../../../mm/address-space.ts';
 import { type Bench, PAGE } from '../bench.ts';
 import type { ContractCase, Profile } from '../case.ts';
-import { part } from './common.ts';
-
-function needsMarks({ mmu }: Profile): string | undefined {
-  return mmu.walk && !mmu.walk.harvest ? 'it translates by itself and keeps no marks (walk.harvest)' : undefined;
-}
+import { needsMarks, part } from './common.ts';
 
 function needsMarksAndAccesses(profile: Profile): string | undefined {
   const bodiless = profile.driver.memory?.some(({ bytesIn }) => bytesIn !== undefined && bytesIn !== 'backed');

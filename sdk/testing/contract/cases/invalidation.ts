@@ -4,7 +4,7 @@ import type { AddressRange } from '../../../mm/address-space.ts';
 import { Invalidation } from '../../../mm/notifier.ts';
 import { type Bench, PAGE } from '../bench.ts';
 import type { ContractCase } from '../case.ts';
-import { cpuChecks, cpuStamps, deviceChecks, needsMemory, part } from './common.ts';
+import { cpuChecks, cpuStamps, deviceChecks, needsMemory, part, needsOwnTranslations } from './common.ts';
 
 /** Pages of a range that is as good as endless: what looks at each of them takes far longer than what looks at what is there. */
 const ENDLESS_PAGES = 2 ** 24;
@@ -191,6 +191,7 @@ export const INVALIDATION: readonly ContractCase[] = [
     name: 'every range of one invalidation is released',
     group: 'invalidation',
     rule: 'A call of release or invalidate can have several ranges: each of them goes.',
+    needs: needsOwnTranslations,
     async run(bench) {
       const pages = 20;
       const range = bench.mmap(pages);

@@ -1,7 +1,7 @@
 /** Isolation: what a device knows of one address space says nothing about another. */
 import { PAGE } from '../bench.ts';
 import type { ContractCase } from '../case.ts';
-import { cpuStamps, deviceChecks, deviceStamps, needsAccesses, needsMemory, part } from './common.ts';
+import { cpuStamps, deviceChecks, deviceStamps, needsAccesses, needsMemory, part, needsOwnTranslations } from './common.ts';
 
 const SECRET = 0xa5;
 
@@ -202,6 +202,7 @@ export const ISOLATION: readonly ContractCase[] = [
     name: 'a device that comes back starts empty',
     group: 'isolation',
     rule: 'detach ends the context: attached again, the device has no translation of before.',
+    needs: needsOwnTranslations,
     async run(bench) {
       const range = bench.mmap(6);
       await bench.cpuWrite(range, 0, 6, 1);

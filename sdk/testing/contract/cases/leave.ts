@@ -4,7 +4,7 @@ import type { AddressRange } from '../../../mm/address-space.ts';
 import { FaultPlan } from '../../middleware/index.ts';
 import { type Bench, PAGE } from '../bench.ts';
 import { type ContractCase, ContractFailure, type Profile } from '../case.ts';
-import { cpuChecks, cpuStamps, deviceChecks, deviceStamps, inUse, needsBytes, part } from './common.ts';
+import { cpuChecks, cpuStamps, deviceChecks, deviceStamps, inUse, needsBytes, part, needsOwnTranslations } from './common.ts';
 
 function some(bench: Bench, wanted = 32): number {
   return bench.profile.memoryPages === 0 ? wanted : Math.max(1, Math.min(wanted, Math.floor(bench.profile.memoryPages / 2)));
@@ -79,6 +79,7 @@ export const LEAVING: readonly ContractCase[] = [
     name: 'a device comes back as a new one',
     group: 'leaving',
     rule: 'A device may attach again after it has left: it remembers nothing, neither translations nor pages.',
+    needs: needsOwnTranslations,
     async run(bench) {
       const pages = some(bench);
       const range = await inhabited(bench, pages);

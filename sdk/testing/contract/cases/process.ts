@@ -6,7 +6,7 @@ import { Invalidation } from '../../../mm/notifier.ts';
 import type { Job, JobAccess } from '../../../gmem/job.ts';
 import { type Bench, PAGE } from '../bench.ts';
 import type { ContractCase } from '../case.ts';
-import { cpuChecks, cpuStamps, deviceChecks, deviceStamps, needsAccesses, needsMemory, part } from './common.ts';
+import { cpuChecks, cpuStamps, deviceChecks, deviceStamps, needsAccesses, needsMemory, part, needsOwnTranslations } from './common.ts';
 
 /** Seeds that a race is tried with. */
 const RACES = 6;
@@ -195,6 +195,7 @@ export const PROCESS: readonly ContractCase[] = [
     name: 'parent and child have the device each for itself',
     group: 'process',
     rule: 'A child begins without devices; attached there as well, the device keeps both apart.',
+    needs: needsOwnTranslations,
     async run(bench) {
       const range = bench.mmap(8);
       await cpuStamps(bench, range, 0, 8, 1);

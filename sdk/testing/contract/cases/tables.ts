@@ -3,7 +3,7 @@ import { type GmMmu, isTicket, Ranges, type Ticket } from '../../../gmem/index.t
 import type { AddressRange } from '../../../mm/address-space.ts';
 import { type Bench, PAGE } from '../bench.ts';
 import type { ContractCase, Profile } from '../case.ts';
-import { needsAccesses } from './common.ts';
+import { needsAccesses, needsMarks } from './common.ts';
 
 function needsTranslate({ mmu, ...profile }: Profile): string | undefined {
   if (!mmu.walk || !mmu.pmap) return 'it does not translate by itself';
@@ -58,8 +58,7 @@ export const TABLES: readonly ContractCase[] = [
     name: 'a page that was written stays dirty when it is read',
     group: 'harvest',
     rule: 'A read marks a page accessed, and takes no dirty mark away.',
-    needs: (profile) =>
-      profile.mmu.walk && !profile.mmu.walk.harvest ? 'it translates by itself and keeps no marks (walk.harvest)' : needsAccesses(profile),
+    needs: (profile) => needsMarks(profile) ?? needsAccesses(profile),
     async run(bench) {
       const range = bench.mmap(4);
       await bench.deviceWrite(range, 0, 4, 5);

@@ -1,0 +1,39 @@
+/** What an address space knows of devices: how one is attached, and what is asked of it when the space ends. `sdk/gmem` implements it. */
+import { requireOptions, requireWord } from './arguments.ts';
+import type { AddressSpace } from './address-space.ts';
+
+/**
+ * How a device uses an address space. `exclusive`: a table of its own, filled by its faults; a page is in one place. `share`: it walks the home table, as the CPU does.
+ * `replicate`: a table of its own, into which every entry that the CPU gets is entered, so that it does not fault for what the CPU has. Models: `gm_mmu_mode`.
+ */
+export type AttachMode = 'exclusive' | 'share' | 'replicate';
+
+/** How a device is attached. Models: the parameters of `gm_as_attach`. */
+export interface AttachOptions {
+  /** Default: what its driver says, and 'exclusive' when it says nothing. */
+  readonly mode?: AttachMode;
+}
+
+/** The words of `AttachMode`. */
+export const ATTACH_MODES: readonly AttachMode[] = ['exclusive', 'share', 'replicate'];
+
+/** What a device is attached by; `sdk/gmem/device.ts` implements it. */
+export interface Attachable<Context> {
+  attachTo(space: AddressSpace, options?: AttachOptions): Context;
+}
+
+/** What a space asks of each attached context when the space ends. */
+export interface SpaceMirror {
+  readonly name: string;
+  detach(): void;
+  detachAsync(): Promise<void>;
+}
+
+/** The format of home tables: four levels of nine bits over 4 KiB pages. A device whose driver has this `tableFormat` can walk them. Models: the `cookie` of `gm_mmu`. */
+export const HOME_TABLE_FORMAT = 'radix-4k-9-9-9-9';
+
+/** Throws EINVAL for options that are none. */
+export function requireAttach(options: AttachOptions): void {
+  requireOptions('attach', options);
+  if (options.mode !== undefined) requireWord('attach.mode', options.mode, ATTACH_MODES);
+}

@@ -11,7 +11,7 @@ import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requi
 import type { AttachMode, SpaceMirror } from '../mm/attach.ts';
 import { requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
 import type { Install } from '../mm/migration.ts';
-import { type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
+import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
 import { Lock } from '../step/lock.ts';
@@ -23,6 +23,7 @@ import { Detach } from './detach.ts';
 import { type Device, requireEngine } from './device.ts';
 import { DeviceAccess } from './device-access.ts';
 import type { FaultBatch } from './fault-batch.ts';
+import { Follower } from './follower.ts';
 import { createTable, DEFAULT_GEOMETRY, DEVICE_TLB_SETS, DeviceTable, DeviceTlb } from './device-table.ts';
 import {
   type Access,
@@ -79,6 +80,8 @@ export class Context implements SpaceMirror, Locator {
   private readonly mappings: Mappings = new Mappings(this);
   private table: DeviceTable | undefined;
   private dialect: Hmm | undefined;
+  /** In replicate mode, until the device leaves. */
+  private follower: Follower | undefined;
   private readyTlb: DeviceTlb | undefined;
   private failed: FarfaultError | undefined;
   private full = false;
@@ -126,8 +129,28 @@ export class Context implements SpaceMirror, Locator {
     this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, this);
     device.contexts.push(this);
     space.mirrors.push(this);
+    if (mode === 'replicate') this.follow();
     const { events } = platform;
     if (events.heard) events.emit({ type: 'context.attached', space: space.id, device: device.name });
+  }
+
+  /** Takes in what the CPU has, and from now on what it gets. */
+  private follow(): void {
+    this.follower = new Follower(this.platform, this);
+    this.space.notifiers.followers.push(this.follower);
+    const { scheduler } = this.platform;
+    const outer = scheduler.beginCall(`${this.name}.pmap.enter`);
+    try {
+      this.follower.catchUp();
+    } finally {
+      scheduler.endCall(outer);
+    }
+  }
+
+  /** @internal The device is leaving: what the CPU gets is not entered any more. */
+  unfollow(): void {
+    if (this.follower) remove(this.space.notifiers.followers, this.follower as EntryFollower);
+    this.follower = undefined;
   }
 
   /** The driver's own table comes to be. The last thing that can fail when a device is attached. */
@@ -734,6 +757,7 @@ export class Context implements SpaceMirror, Locator {
     }
     this.notifier.setSequence(event.sequence);
     if (ignored) return true;
+    this.follower?.withdrawn(event.start, event.end - event.start);
     const ranges = this.ranges.clear();
     ranges.add(event.start, event.end - event.start);
     return this.withdraw(ranges) ?? true;

@@ -67,6 +67,7 @@ export class Detach implements Step {
       }
       // falls through
       case WITHDRAW: {
+        this.context.unfollow();
         const everything = new Ranges();
         everything.add(0, 2 ** L.VPN_BITS);
         this.flush = this.context.withdraw(everything);

@@ -12,6 +12,7 @@ import { Device, OwnMemory } from '../gmem/device.ts';
 import { Evacuate } from '../gmem/evacuate.ts';
 import { Evict } from '../gmem/evict.ts';
 import { FaultBatch } from '../gmem/fault-batch.ts';
+import { Follower } from '../gmem/follower.ts';
 import { Harvest } from '../gmem/harvest.ts';
 import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
 import { JobRun } from '../gmem/job.ts';
@@ -82,6 +83,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Exited,
   ExtentTree,
   FaultBatch,
+  Follower,
   Fork,
   ForkMarks,
   Harvest,

@@ -414,6 +414,11 @@ export class AddressSpace {
     for (const { error } of event.failures) this.platform.stray.push(error);
   }
 
+  /** Tells who follows the table that the CPU has got entries of these pages, or more rights to them. */
+  installed(vpn: number, pages: number): void {
+    for (const each of this.notifiers.followers) each.installed(vpn, pages);
+  }
+
   /** The block of `pages` pages around a page, aligned to its length and clipped to the VMA. Requires: the page is in a VMA. */
   granule(vpn: number, pages: number): { start: number; end: number } {
     const vma = this.vmas.find(vpn) as Vma;

@@ -149,6 +149,7 @@ export class CpuFault implements Step {
 
   private end(run: Run, outcome: FaultOutcome): typeof DONE {
     this.outcome = outcome;
+    if (this.space.notifiers.followers.length > 0 && outcome === 'served') this.space.installed(this.vpn, 1);
     this.unlock(run);
     return DONE;
   }

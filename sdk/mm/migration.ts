@@ -118,7 +118,7 @@ export class Migration implements Step {
   private readonly second: Invalidation = new Invalidation();
   /** What other spaces have been told: those that share pages of the range, or all that map the frames. */
   private others: Announced | undefined;
-  /** Where the frames of a migration by frame were mapped when they were collected. */
+  /** Where the frames of a migration by frame were mapped when they were collected; of one by address, where other spaces map them. */
   private places: Map<AddressSpace, Ranges> | undefined;
   private readonly withdrawn: Ranges = new Ranges();
   private readonly tickets: Ticket[] = [];
@@ -379,6 +379,7 @@ export class Migration implements Step {
       core.exports.migrateFinalize(words.count, core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET));
       pageLocks.moving--;
       this.phase = ENDED;
+      this.follow();
     }
     this.platform.settleFreed();
     this.reportSplits();
@@ -386,6 +387,7 @@ export class Migration implements Step {
   }
 
   private announce(): void {
+    this.places = undefined;
     if (this.space) {
       this.space.announce(this.invalidation.set(this.vpn, this.vpn + this.words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
       return;
@@ -410,6 +412,7 @@ export class Migration implements Step {
     if (shared.length === 0) return false;
     const places = placesOf(this.platform, shared);
     places.delete(this.space);
+    this.places = places;
     return (this.others ??= new Announced()).tell(places, 'CLEAR', MIGRATING[this.cause]);
   }
 
@@ -557,8 +560,16 @@ export class Migration implements Step {
     pageLocks.moving--;
     this.phase = ENDED;
     this.platform.settleFreed();
+    this.follow();
     pageLocks.released();
     this.report();
+  }
+
+  /** What came home, or stayed there, the CPU has again: those who follow its table are told. */
+  private follow(): void {
+    if (this.space && this.space.notifiers.followers.length > 0) this.space.installed(this.vpn, this.words.count);
+    for (const [each, ranges] of this.places ?? [])
+      if (each.notifiers.followers.length > 0) for (let i = 0; i < ranges.count; i++) each.installed(ranges.start(i), ranges.length(i));
   }
 
   /** Counts what moved, by the nodes it moved between. */

@@ -157,6 +157,7 @@ export function insertPage(platform: Platform, space: AddressSpace, addr: number
   // The mapping holds it from now on.
   core.exports.framePut(frame);
   if (!isMapped) throw fail('ENOMEM', 'insertPage.addr', addr, 'needs a table page, and there is none');
+  space.installed(vpn, 1);
   if (platform.events.heard) platform.events.emit({ type: 'page.inserted', space: space.id, vpn, what: 'page' });
 }
 

@@ -242,6 +242,7 @@ export class Mremap implements Step {
     if (!this.dontUnmap) vmas.remove(this.start, this.start + this.pages);
     this.space.attributes.movePages(this.start, this.to, this.pages);
     endInvalidation(this.event);
+    this.space.installed(this.to, this.pages);
     const { events } = this.platform;
     if (events.heard) {
       const { id: space } = this.space;

@@ -134,6 +134,14 @@ export class Idleness implements Waitable {
   }
 }
 
+/** Wants every entry that the CPU gets. Must not call back into the machine. */
+export interface EntryFollower {
+  /** The CPU has got entries of these pages, or more rights to them. For one page: or to the huge page around it. */
+  installed(vpn: number, pages: number): void;
+  /** The last of the changes under way has been made. */
+  settled(): void;
+}
+
 /** The subscriptions of one address space. */
 export class NotifierSet {
   private readonly ending: Idleness;
@@ -147,6 +155,8 @@ export class NotifierSet {
   private dead = false;
   private notifying = false;
   private lastId = 0;
+  /** Those who want what the CPU gets: devices in replicate mode. */
+  readonly followers: EntryFollower[] = [];
   // Reused by every walk.
   private readonly hit: IntervalNotifier[] = [];
   private readonly finishing: IntervalNotifier[] = [];
@@ -266,6 +276,7 @@ export class NotifierSet {
       else this.part(notifier);
     }
     this.deferred.length = 0;
+    if (this.followers.length > 0) for (const each of this.followers) each.settled();
     this.ending.waiters.wakeAll();
   }
 

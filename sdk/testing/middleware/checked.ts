@@ -14,7 +14,7 @@
  * ```
  *   one at a time        an operation of a context is not entered while another one of it runs
  *   locked               translations are entered under the driver lock of the context (the answer of a range fault), with the page lock of what moves or is exclusive (a migration, an exclusive page),
- *                        or with the mmap lock of the space, shared at least (a page that is in the device's own memory already)
+ *                        or with the mmap lock of the space, shared at least (a page that is in the device's own memory already); in replicate mode also in the turn in which the CPU gets them
  *   as mapped            what is entered is what the CPU's table says at that moment: a VMA that may be read, that very frame (or the new one of a page whose old one is locked and moving),
  *                        writable only where the VMA is
  *   quiet                nothing is entered while an invalidation of the space is running
@@ -581,6 +581,8 @@ class CheckedContext {
     if (context.isInvalidating) this.report('quiet', 'pmap.enter', `an invalidation of space ${space.id} is running`);
     const low = core.entryLow;
     const held = lock.holder !== undefined || space.mmapLock.readers > 0 || space.mmapLock.writer !== undefined;
+    // What the CPU has got is entered in the very turn in which it got it.
+    const following = context.mode === 'replicate';
     if (mappings.count === 0) this.report('arguments', 'pmap.enter', 'there are no mappings');
     mappings.eachFrame((start, pages, frame, write) => {
       if (typeof write !== 'boolean' || !(pages >= 1))
@@ -603,7 +605,7 @@ class CheckedContext {
             `page ${vpn} is entered with frame ${frame + i}, and has ${there ? `frame ${core.entryLow}` : 'none'}`,
           );
         }
-        if (!held && !moving && !pageLocks.locked(frame + i))
+        if (!held && !following && !moving && !pageLocks.locked(frame + i))
           this.report('locked', 'pmap.enter', `page ${vpn} is entered, and no lock is held`);
       }
     });

@@ -41,4 +41,29 @@ export const rows: readonly Row[] = [
       replace: 'return false;',
     },
   },
+  {
+    id: 'B7',
+    title: 'REPLICATE with PTE-install propagation',
+    here: '`space.attach(device, { mode: "replicate" })`: `Follower` enters what the CPU gets (`space.installed`, `NotifierSet.followers`) into the device\'s table.',
+    tests: [
+      'test/gmem/replicate.test.ts > what the CPU has touched',
+      'test/gmem/replicate.test.ts > a page of zeros that the CPU has written since, nor one that was copied for it',
+      'test/gmem/replicate.test.ts > pages that came home from another device',
+    ],
+    canary: {
+      file: 'sdk/mm/fault.ts',
+      find: 'this.space.installed(this.vpn, 1);',
+      replace: 'this.space.installed(0, 1);',
+    },
+  },
+  {
+    id: 'B8',
+    title: 'Attach after mmap replays existing ranges; concurrent attach safe',
+    here: '`Follower.catchUp`: what the CPU has is entered at the attach; while changes are under way it waits for their end. In the other modes what is mapped is there by a fault, or by the walk.',
+    tests: [
+      'test/gmem/replicate.test.ts > what was there before it was attached',
+      'test/gmem/replicate.test.ts > a device that is attached while a change waits for another one has what is left of it',
+    ],
+    canary: { file: 'sdk/gmem/context.ts', find: 'this.follower.catchUp();', replace: 'this.follower.settled();' },
+  },
 ];

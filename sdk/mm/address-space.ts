@@ -414,7 +414,7 @@ export class AddressSpace {
     for (const { error } of event.failures) this.platform.stray.push(error);
   }
 
-  /** Tells who follows the table that the CPU has got entries of these pages, or more rights to them. */
+  /** @internal Tells who follows the table that the CPU has got entries of these pages, or more rights to them. */
   installed(vpn: number, pages: number): void {
     for (const each of this.notifiers.followers) each.installed(vpn, pages);
   }

@@ -96,6 +96,8 @@ export const MIGRATING: Readonly<Record<MigrationCause, InvalidationCause>> = {
 
 /** Why a device uses a page where it is, though it has memory of its own. */
 export type RemoteMapCause =
+  /** It is to be used there: that is advised, or the device's policy says so. */
+  | 'advice'
   /** Pages of this sort do not move: files, shared memory, hugetlb, a page that others map too. */
   | 'policy'
   /** It is on coherent memory of another device. */

@@ -34,6 +34,7 @@ export {
   restoreMachine,
   type RestoreOptions,
 } from './machine.ts';
+export type { Placement, PlacementAdvice, PlacementPolicy, PlacementQuestion } from './policy/placement.ts';
 export type { DevicePolicy } from './policy/policy.ts';
 export type { StateClass } from './step/method.ts';
 export type { AccessResult, AddressRange, AddressSpace, Advice, Attachable, MmapOptions, MremapOptions } from './mm/address-space.ts';

@@ -1,6 +1,8 @@
 /**
  * Serving one device fault: the page, and with it its granule, comes to where the device can use it.
  *
+ * What is done about a page is written in `fault-table.ts`; where the device's policy has a choice (`sdk/policy/placement.ts`), nothing is advised and nothing chosen, the page comes:
+ *
  * ```
  *   home entry of the page        device with memory of its own              device without
  *   none, page of zeros, host     the granule's pages migrate to it          the CPU's page is mapped (MirrorRange)
@@ -26,10 +28,12 @@ import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma } from '../mm/vma.ts';
+import { AT_NOWHERE, type Placement, type PlacementAdvice, placementOf, type PlacementQuestion } from '../policy/placement.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { OwnMemory } from './device.ts';
 import { Evict } from './evict.ts';
+import { deviceAction, type PageState } from './fault-table.ts';
 import { isWholeBlock, mayMove } from './movable.ts';
 
 /**
@@ -49,6 +53,21 @@ const MIRRORED = 6;
 
 /** Looks at one page before it gives up: each one follows a change that somebody made. */
 const LOOKS_MAX = 64;
+
+/** What a policy is asked; filled anew for each page. */
+export class Question implements PlacementQuestion {
+  readonly device: number;
+  vpn = 0;
+  write = false;
+  at: number = AT_NOWHERE;
+  isReachable = false;
+  mayDuplicate = false;
+  advice: PlacementAdvice | undefined;
+
+  constructor(device: number) {
+    this.device = device;
+  }
+}
 
 /** The step that serves one device fault. Made by `context.serveStep()`; reused by its owner. */
 export class ServeFault implements Step {
@@ -77,6 +96,10 @@ export class ServeFault implements Step {
   private first = 0;
   private last = 0;
   private readonly frames: number[] = [];
+  /** Something is advised, or chosen: neighbours are asked about, too. */
+  private choosing = false;
+  /** Made when a policy is first asked. */
+  private question: Question | undefined;
 
   constructor(platform: Platform, context: Context) {
     this.platform = platform;
@@ -182,30 +205,95 @@ export class ServeFault implements Step {
     if (++this.looks > LOOKS_MAX) return this.end(run, 'bus error');
     const high = core.entry(space.table, this.vpn);
     const frame = core.entryLow;
-    const writable = (high & L.ENTRY_WRITE) !== 0;
-    switch (high & L.ENTRY_KIND) {
-      case L.KIND_MIGRATION:
+    const state = this.stateOf(high, frame, vma);
+    const question = this.write ? ((high & L.ENTRY_WRITE) !== 0 ? 'write' : 'denied') : 'read';
+    switch (deviceAction(state, question, device.memory !== undefined)) {
+      case 'wait':
         return run.waitFor(this.platform.pageLocks.wait(frame));
-      case L.KIND_EXCLUSIVE:
-      case L.KIND_PROTNONE:
+      case 'fault':
         return this.callFault(run);
-      case L.KIND_DEVICE_PRIVATE:
-        if (this.platform.nodes.of(frame).owner !== device.owner || (this.write && !writable)) return this.callFault(run);
+      case 'enter':
         return this.enterOwn(run, frame, high, vma);
-      case L.KIND_PRESENT:
-        if (!device.memory) break;
-        // Read-only though the VMA allows writing: the right comes back before the page moves, since a migration keeps what it finds.
-        if (this.write && !writable && !(high & L.ENTRY_ZERO)) return this.callFault(run);
-        if (device.holding(frame)) return this.enterOwn(run, frame, high, vma);
-        if (!mayMove(this.platform, vma, high, frame)) break;
-        return this.plan(run, device.memory, vma, high);
-      case L.KIND_NONE:
-        if (device.memory && isAnonymous(vma)) return this.plan(run, device.memory, vma, high);
-        break;
-      default:
+      case 'place':
+        return this.place(run, state, vma, high, frame);
+      case 'map':
+        return this.mapHost(run, device.granulePages);
+      case 'fail':
         return this.end(run, 'bus error');
     }
-    return this.mapHost(run, device.granulePages);
+  }
+
+  /** What the fault table calls the state that the home entry says. */
+  private stateOf(high: number, frame: number, vma: Vma): PageState {
+    const { device } = this.context;
+    switch (high & L.ENTRY_KIND) {
+      case L.KIND_NONE:
+        return isAnonymous(vma) ? 'nothing' : 'elsewhere';
+      case L.KIND_PRESENT:
+        if (device.holding(frame)) return 'own';
+        if (!mayMove(this.platform, vma, high, frame)) return 'fixed';
+        return high & L.ENTRY_ZERO ? 'nothing' : 'host';
+      case L.KIND_DEVICE_PRIVATE:
+        return this.platform.nodes.of(frame).owner === device.owner ? 'own' : 'other';
+      case L.KIND_MIGRATION:
+        return 'moving';
+      case L.KIND_EXCLUSIVE:
+      case L.KIND_PROTNONE:
+        return 'withheld';
+      default:
+        return 'lost';
+    }
+  }
+
+  /** Does what the device's policy chooses. Where nothing is advised and nothing is chosen, the page comes. */
+  private place(run: Run, state: PageState, vma: Vma, high: number, frame: number): Progress {
+    const { space, device } = this.context;
+    const { memory } = device;
+    this.choosing = space.attributes.size > 0 || device.policy.placement !== undefined;
+    switch (!this.choosing ? 'migrate' : this.choose(this.vpn, this.write, state, frame)) {
+      case 'remote': {
+        this.remote = 'advice';
+        const { start, end } = space.granule(this.vpn, device.granulePages);
+        return this.mapHost(run, this.isUniform(start, end) ? device.granulePages : 1);
+      }
+      case 'stay':
+        return this.end(run, 'deferred');
+      default:
+        return memory && state !== 'other' ? this.plan(run, memory, vma, high) : this.callFault(run);
+    }
+  }
+
+  /** Whether what is chosen for one of these pages holds for all of them. */
+  private isUniform(start: number, end: number): boolean {
+    const { space, device } = this.context;
+    return !this.choosing || (device.policy.placement?.choose === undefined && space.attributes.sameUntil(start, end) === end);
+  }
+
+  /** Whether a neighbour comes along. */
+  private comes(vpn: number, vma: Vma, high: number): boolean {
+    const frame = this.platform.core.entryLow;
+    return this.choose(vpn, this.write, this.stateOf(high, frame, vma), frame) === 'migrate';
+  }
+
+  /** Asks the device's policy about a page. */
+  private choose(vpn: number, write: boolean, state: PageState, frame: number): Placement {
+    const { space, device } = this.context;
+    const question = (this.question ??= new Question(device.owner));
+    question.vpn = vpn;
+    question.write = write;
+    question.at = state === 'nothing' ? AT_NOWHERE : this.platform.nodes.of(frame).owner;
+    question.isReachable = state !== 'other';
+    question.mayDuplicate = false;
+    question.advice = space.attributes.at(vpn);
+    const { placement } = device.policy;
+    if (placement?.choose === undefined) return placementOf(question, placement);
+    const { scheduler } = this.platform;
+    const outer = scheduler.beginCall(`the placement policy of ${device.name}`);
+    try {
+      return placementOf(question, placement);
+    } finally {
+      scheduler.endCall(outer);
+    }
   }
 
   /** The page is in a memory of this device already; of a huge one as much as its granule has. */
@@ -237,7 +325,8 @@ export class ServeFault implements Step {
     this.reserved = 0;
     this.evict.from(memory, space.id, this.vpn, 'fault');
     this.phase = RESERVE;
-    this.huge = end - start === HUGE_PAGES && !this.small && isWholeBlock(this.platform, space, vma, start, high);
+    this.huge =
+      end - start === HUGE_PAGES && !this.small && this.isUniform(start, end) && isWholeBlock(this.platform, space, vma, start, high);
     if (this.huge) {
       this.evicted = false;
       this.first = start;
@@ -251,6 +340,7 @@ export class ServeFault implements Step {
       const bits = core.entry(space.table, vpn);
       const kind = bits & L.ENTRY_KIND;
       if (kind === L.KIND_PRESENT ? !mayMove(this.platform, vma, bits, core.entryLow) : kind !== L.KIND_NONE || !isAnonymous(vma)) continue;
+      if (this.choosing && !this.comes(vpn, vma, bits)) continue;
       if (vpn < first) first = vpn;
       if (vpn > last) last = vpn;
       this.need.push(vpn);

@@ -19,7 +19,7 @@ import { JobRun } from '../gmem/job.ts';
 import { MoveRange } from '../gmem/move-range.ts';
 import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
-import { ServeFault } from '../gmem/serve.ts';
+import { Question, ServeFault } from '../gmem/serve.ts';
 import { SharedTable } from '../gmem/shared-table.ts';
 import { Unplug } from '../gmem/unplug.ts';
 import { ExtentTree } from '../gmem/va-tree.ts';
@@ -118,6 +118,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Pin,
   PinRange,
   Platform,
+  Question,
   RangeFault,
   Ranges,
   ReadBegin,

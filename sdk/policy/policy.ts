@@ -3,16 +3,23 @@
  * `sdk/gmem` act on them.
  */
 import { fail } from '../errors.ts';
+import { checkPlacement, type PlacementPolicy } from './placement.ts';
 
 /** Choices for one device; all of them have defaults. */
-export type DevicePolicy = Readonly<Partial<Record<never, unknown>>>;
+export interface DevicePolicy {
+  /** Whether pages come to it, are duplicated, or are used where they are. Default: they come, but for those of which something else is advised. */
+  readonly placement?: PlacementPolicy;
+}
 
-/** Names of the choices. */
-const CHOICES: readonly string[] = [];
+/** Names of the choices, and what checks them. */
+const CHOICES: Readonly<Record<keyof DevicePolicy, (argument: string, value: unknown) => void>> = {
+  placement: checkPlacement,
+};
 
-/** Throws EINVAL for a choice that does not exist. */
+/** Throws EINVAL for a choice that does not exist, or cannot be made. */
 export function checkPolicy(device: string, policy: DevicePolicy): void {
-  for (const name of Object.keys(policy)) {
-    if (!CHOICES.includes(name)) throw fail('EINVAL', `${device} policy`, name, 'is no choice that a device has');
+  for (const [name, value] of Object.entries(policy)) {
+    if (!Object.hasOwn(CHOICES, name)) throw fail('EINVAL', `${device} policy`, name, 'is no choice that a device has');
+    if (value !== undefined) CHOICES[name as keyof DevicePolicy](`${device} policy.${name}`, value);
   }
 }

@@ -321,7 +321,7 @@ const memoryFields = (at: number, path: string, optional: boolean): Argument[] =
 ];
 
 const machines: Row[] = [
-  ...machine('addDevice', () => [{ ...plainDriver('second') }], [
+  ...machine('addDevice', () => [{ ...plainDriver('second') }, { placement: {} }], [
     arg(0, 'driver', 'object'),
     field(0, 'name', 'word', { optional: false, except: ['the name of what every object has'] }),
     field(0, 'attach', 'function', { optional: false }),
@@ -345,6 +345,10 @@ const machines: Row[] = [
     field(0, 'classes.0', 'function', { optional: false, also: ['classes'] }),
     field(0, 'save', 'function'),
     field(0, 'restore', 'function'),
+    arg(1, 'addDevice options', 'options', { optional: true }),
+    field(1, 'placement', 'options'),
+    field(1, 'placement.duplicate', 'word'),
+    field(1, 'placement.choose', 'function'),
   ]),
   ...machine('createFile', () => [{ bytes: PAGE }], [
     arg(0, 'createFile options', 'options', { optional: true }),

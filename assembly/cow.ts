@@ -18,6 +18,7 @@ import {
   KIND_MIGRATION,
   KIND_PRESENT,
   KIND_PROTNONE,
+  KIND_POISON,
   KIND_SPECIAL,
   STOP_CHAIN,
   STOP_FRAMES,
@@ -132,7 +133,7 @@ export function mapFrame(table: u32, vpn: f64, frame: u32, high: u32): u32 {
 export function mapSpecial(table: u32, vpn: f64, pfn: u32, high: u32): u32 {
   const slot = holeSlot(table, <u64>vpn);
   if (!slot) return 0;
-  writeLeaf(table, slot, entryOf(pfn, (high & ~ENTRY_KIND) | KIND_SPECIAL));
+  writeLeaf(table, slot, entryOf(pfn, (high & ENTRY_KIND) == KIND_POISON ? KIND_POISON : (high & ~ENTRY_KIND) | KIND_SPECIAL));
   store<u32>(H_STOP_REASON, STOP_NONE);
   return 1;
 }

@@ -72,6 +72,8 @@ export type InvalidationCause =
   | 'fork'
   | 'truncate'
   | 'write-back'
+  /** A device has lost what was in its memory. */
+  | 'reset'
   | 'exit'
   /** A CPU fault that gives a page a frame of its own. */
   | 'cow'
@@ -382,7 +384,26 @@ export type MachineEvent =
   // ------------------------------------------------------------------------------------------------------------- devices
   | { readonly type: 'context.attached'; readonly tick: number; readonly space: number; readonly device: string }
   | { readonly type: 'context.detached'; readonly tick: number; readonly space: number; readonly device: string }
+  | { readonly type: 'context.revived'; readonly tick: number; readonly space: number; readonly device: string }
   | { readonly type: 'context.failed'; readonly tick: number; readonly space: number; readonly device: string; readonly message: string }
+  | { readonly type: 'device.removed'; readonly tick: number; readonly device: string }
+  | {
+      readonly type: 'device.reset';
+      readonly tick: number;
+      readonly device: string;
+      readonly memory: 'kept' | 'lost';
+      /** Pages that were lost; one that several spaces had counts for each. */
+      readonly lost: number;
+    }
+  | {
+      readonly type: 'pages.lost';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly device: string;
+      readonly node: string;
+    }
   | { readonly type: 'memory.plugged'; readonly tick: number; readonly device: string; readonly node: string; readonly frames: number }
   | { readonly type: 'memory.unplugged'; readonly tick: number; readonly device: string; readonly node: string; readonly frames: number }
   | { readonly type: 'ticket.opened'; readonly tick: number; readonly ticket: number; readonly what: string }

@@ -11,6 +11,7 @@ import { fail } from './errors.ts';
 import { type Counters, EventLog, type Listener } from './events.ts';
 import { Device } from './gmem/device.ts';
 import type { Driver } from './gmem/driver.ts';
+import { RemoveDevice } from './gmem/remove-device.ts';
 import { readImage, saveImage } from './image/index.ts';
 import { AddressSpace } from './mm/address-space.ts';
 import { requireArray, requireBoolean, requireBytes, requireFunction, requireObject, requireOptions } from './mm/arguments.ts';
@@ -59,6 +60,8 @@ const RECORDS_MAX = 2 ** 24;
 /** Reverse-map records: at least so many, and so many for each frame, which is what four spaces that share everything need. */
 const CHAINS_MIN = 65536;
 const CHAINS_PER_FRAME = 4;
+/** Devices that a machine has at one time: each has a number of its own, the lowest that is free. */
+const DEVICES_MAX = 255;
 /** A frame record has 16 bits for the table that maps it, and for the space that pays. */
 const TABLES_MAX = 65534;
 
@@ -107,8 +110,8 @@ export async function restoreMachine<H extends object = Record<string, unknown>>
   requireArray('restoreMachine.classes', classes);
   if (module !== undefined) requireModule('restoreMachine.module', module);
   const { subject, handles } = await readImage(image, drivers, classes, (sizes) => loadCore(budgetOf(sizes), module));
-  const { core, options: sizes, platform, devices } = subject;
-  const machine = new Machine(core, { ...sizes, ...(module ? { module } : {}) }, { platform, devices });
+  const { core, options: sizes, platform } = subject;
+  const machine = new Machine(core, { ...sizes, ...(module ? { module } : {}) }, { platform });
   return { machine, handles: handles as H };
 }
 
@@ -117,14 +120,12 @@ export class Machine {
   private readonly core: Core;
   private readonly options: MachineOptions;
   private ground: Platform;
-  private deviceList: Device[] = [];
 
   /** @internal Use `createMachine`. `restored`: what a saved machine had. */
-  constructor(core: Core, options: MachineOptions, restored?: { readonly platform: Platform; readonly devices: readonly Device[] }) {
+  constructor(core: Core, options: MachineOptions, restored?: { readonly platform: Platform }) {
     this.core = core;
     this.options = options;
     this.ground = restored?.platform ?? this.start();
-    if (restored) this.deviceList = [...restored.devices];
   }
 
   /**
@@ -137,9 +138,31 @@ export class Machine {
     requireOptions('addDevice', policy);
     if (this.deviceList.some((device) => device.name === driver.name))
       throw fail('EINVAL', 'driver.name', driver.name, 'is the name of a device of this machine already');
-    const device = new Device(this.ground, this.deviceList.length + 1, driver, policy);
+    let owner = 1;
+    while (this.deviceList.some((device) => device.owner === owner)) owner++;
+    if (owner > DEVICES_MAX) throw fail('ENOMEM', 'devices', DEVICES_MAX, 'is all that a machine has numbers for');
+    const device = new Device(this.ground, owner, driver, policy);
     this.deviceList.push(device);
     return device;
+  }
+
+  /**
+   * Takes a device out of the machine: everything on its memories comes home, whoever maps it, it leaves every address space, its memories go, its number is free. From the beginning on it gets no page, and its
+   * jobs and accesses end with ENODEV. Errors: EINVAL for what is no device of this machine; EBUSY when a page cannot leave (it is pinned, or host memory is exhausted): the device is what it was, what has come
+   * home stays there; EBUSY when a device has not finished. Models: `gm_dev_destroy`, `drm_dev_unplug`.
+   */
+  removeDevice(device: Device): void {
+    this.ground.scheduler.runSync(this.removeDeviceStep(device));
+  }
+
+  async removeDeviceAsync(device: Device): Promise<void> {
+    await this.ground.scheduler.runAsync(this.removeDeviceStep(device));
+  }
+
+  removeDeviceStep(device: Device): RemoveDevice {
+    this.ground.requireOpen('removeDevice');
+    if (!this.deviceList.includes(device)) throw fail('EINVAL', 'removeDevice.device', device, 'is not a device of this machine');
+    return new RemoveDevice(this.ground, device);
   }
 
   /** An empty address space. */
@@ -165,6 +188,10 @@ export class Machine {
   /** Its devices, in the order of their coming. */
   get devices(): readonly Device[] {
     return this.deviceList;
+  }
+
+  private get deviceList(): Device[] {
+    return this.ground.devices as Device[];
   }
 
   /** Its open address spaces, in the order of their making. */
@@ -255,7 +282,6 @@ export class Machine {
     this.ground.requireIdle('reset');
     this.ground.retire();
     resetCore(this.core);
-    this.deviceList = [];
     this.ground = this.start();
   }
 

@@ -452,7 +452,7 @@ export class Context implements SpaceMirror, Locator {
   ticket(what: string): Ticket {
     this.platform.requireOpen('ticket');
     if (typeof what !== 'string') throw fail('EINVAL', 'ticket.what', what, 'is not text');
-    return this.platform.tickets.open(`${this.name}: ${what}`);
+    return this.device.opened(this.platform.tickets.open(`${this.name}: ${what}`));
   }
 
   /** The ready-made table; made at most once. */
@@ -644,6 +644,24 @@ export class Context implements SpaceMirror, Locator {
     return this.flushes.length > 0;
   }
 
+  /** One of those flushes. */
+  get unfinishedFlush(): Ticket | undefined {
+    return this.flushing ? this.flushes[0] : undefined;
+  }
+
+  /** @internal The device was reset: what its driver broke is mended. */
+  revive(): void {
+    if (!this.failed) return;
+    this.failed = undefined;
+    const { events } = this.platform;
+    if (events.heard) events.emit({ type: 'context.revived', space: this.space.id, device: this.name });
+  }
+
+  /** @internal In replicate mode, takes in all that the CPU has. */
+  catchUp(): void {
+    this.follower?.catchUp();
+  }
+
   /** The driver's own service of a batch. */
   service(batch: FaultBatch): Step | undefined {
     const { fault } = this.mmu;
@@ -666,6 +684,7 @@ export class Context implements SpaceMirror, Locator {
     if (!this.open) throw fail('EBADF', verb, this.name, 'has been detached from this address space');
     // From inside its driver's attach.
     if ((this.notifier as IntervalNotifier | undefined) === undefined) throw fail('EINVAL', verb, this.name, 'is only being attached');
+    if (this.device.leaving) throw fail('ENODEV', verb, this.name, 'is being taken out of the machine');
     if (this.failed) throw fail('ENODEV', verb, this.name, `has failed: ${this.failed.message}`);
   }
 

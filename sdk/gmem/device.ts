@@ -8,7 +8,7 @@ import type { Copies, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import { AddressSpace } from '../mm/address-space.ts';
 import { type Attachable, ATTACH_MODES, type AttachMode, type AttachOptions, HOME_TABLE_FORMAT, requireAttach } from '../mm/attach.ts';
-import { requireArray, requireBoolean, requireFunction, requireObject, requireWord } from '../mm/arguments.ts';
+import { requireArray, requireBoolean, requireFunction, requireObject, requireOptions, requireWord } from '../mm/arguments.ts';
 import type { AdvisedDevice } from '../mm/attributes.ts';
 import { Iommu } from '../mm/dma.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
@@ -29,7 +29,11 @@ import {
   type MemoryIndex,
   type Phys,
 } from './driver.ts';
+import { Reset, type ResetOptions, type ResetReport } from './reset.ts';
 import { Unplug } from './unplug.ts';
+
+/** Tickets that a device keeps before it looks which of them have ended. */
+const TICKETS_KEPT = 256;
 
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
@@ -50,8 +54,14 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   readonly iommu: Iommu | undefined;
   /** One fault batch at a time: drivers and memories keep what it needs by the device. */
   readonly batch: Lock;
+  /** It is being taken out of the machine: it gets no pages, no attach, no job. */
+  leaving = false;
+  /** Times that it was reset. */
+  resets = 0;
   private readonly platform: Platform;
   private readonly plugged: OwnMemory[] = [];
+  /** Its operations that are unfinished, and some that have ended. */
+  private tickets: Ticket[] = [];
 
   constructor(platform: Platform, owner: number, driver: Driver, policy: DevicePolicy) {
     checkDriver(driver);
@@ -86,7 +96,9 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     if (!(space instanceof AddressSpace))
       throw fail('EINVAL', 'attach.space', space, 'is not an address space (see machine.createAddressSpace)');
     if (this.platform.spaces.get(space.id) !== space) throw fail('EINVAL', 'attach.device', this.name, 'is of another machine');
-    this.platform.requireOpen('attach');
+    const removed = !this.platform.devices.includes(this);
+    if (this.leaving || removed)
+      throw fail('ENODEV', 'attach.device', this.name, removed ? 'is not in the machine any more' : 'is being taken out of the machine');
     if (this.contexts.some((context) => context.space === space))
       throw fail('EINVAL', 'attach.device', this.name, 'is attached to this address space already');
     return new Context(this.platform, this, space, this.modeFor(space, options.mode));
@@ -162,6 +174,53 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     this.platform.requireOpen('removeMemory');
     if (!this.plugged.includes(memory)) throw fail('EINVAL', 'removeMemory.memory', memory, `is not a memory of ${this.name}`);
     return new Unplug(this.platform, this, memory);
+  }
+
+  /**
+   * Resets the device: its unfinished operations fail, its jobs end with ENODEV, its translations go, a failed context serves again. With `memory: 'lost'` every page whose only bytes were in its memories
+   * becomes poison, a bus error for whoever touches it, and is reported. Errors: EINVAL; ENODEV once it has been removed; EBUSY when another device has not finished.
+   */
+  reset(options: ResetOptions = {}): ResetReport {
+    const step = this.resetStep(options);
+    this.platform.scheduler.runSync(step);
+    return step.report();
+  }
+
+  async resetAsync(options: ResetOptions = {}): Promise<ResetReport> {
+    const step = this.resetStep(options);
+    await this.platform.scheduler.runAsync(step);
+    return step.report();
+  }
+
+  resetStep(options: ResetOptions = {}): Reset {
+    this.platform.requireOpen('reset');
+    requireOptions('reset', options);
+    const { memory = 'kept' } = options;
+    return new Reset(this.platform, this, requireWord('reset.memory', memory, ['kept', 'lost']));
+  }
+
+  /** @internal A ticket of this device, which a reset ends. */
+  opened(ticket: Ticket): Ticket {
+    if (this.tickets.length >= TICKETS_KEPT) this.tickets = this.tickets.filter(({ state }) => state === 'pending');
+    this.tickets.push(ticket);
+    return ticket;
+  }
+
+  /** @internal What the device was doing will not be done. */
+  breakOff(): void {
+    this.resets++;
+    const { tickets } = this;
+    this.tickets = [];
+    for (const ticket of tickets) if (ticket.state === 'pending') ticket.fail('the device was reset');
+  }
+
+  /** @internal The driver's own part of a reset. One that throws has no part in the machine any more. */
+  powerOn(): void {
+    try {
+      this.driver.reset?.();
+    } catch (error) {
+      for (const context of this.contexts) context.failWith(error);
+    }
   }
 
   /** @internal The last act of an unplug. Requires: none of its frames is in use. */
@@ -407,6 +466,7 @@ function checkDriver(driver: Driver): void {
     requireArray(`${name}.classes`, classes);
     for (const each of classes) if (typeof each !== 'function') throw fail('EINVAL', `${name}.classes`, each, 'is not a class');
   }
+  if (driver.reset !== undefined) requireFunction(`${name}.reset`, driver.reset);
   if (save !== undefined) requireFunction(`${name}.save`, save);
   if (restore !== undefined) requireFunction(`${name}.restore`, restore);
 }

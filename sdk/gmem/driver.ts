@@ -191,6 +191,8 @@ export interface Driver {
   readonly geometry?: TableGeometry;
   /** The device in one address space. `saved`: what `save` of the families returned, when a saved machine is restored; the ready-made table and TLB are filled then. */
   attach(context: Context, saved?: unknown): GmMmu;
+  /** The device is reset: its engines, rings and caches are as at power-on. Its unfinished tickets have failed; they are not its own any more. What `phys` has handed out stays handed out. */
+  reset?(): void;
   /** Classes of this driver whose instances are in saved machines, its own steps among them. Their state is in fields that can be seen, without `#`. */
   readonly classes?: readonly StateClass[];
   /** What its address spaces share beside the machine's state, as `GmMmu.save`. */

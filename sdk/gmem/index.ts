@@ -58,6 +58,8 @@ export type { OwnMemory } from './device.ts';
 export type { Unplug } from './unplug.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';
 export type { ServeBatch } from './serve-batch.ts';
+export type { RemoveDevice } from './remove-device.ts';
+export type { Reset, ResetOptions, ResetReport } from './reset.ts';
 export type { SharedTable } from './shared-table.ts';
 export {
   CACHED_LENGTHS,

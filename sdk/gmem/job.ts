@@ -80,6 +80,8 @@ export class JobRun implements Step {
   private valuesAt = 0;
   private phase = LOCK;
   private rounds = 0;
+  /** Resets of the device when it began. */
+  private resets = 0;
   private executedNow = 0;
   /** Whether the last batch served and cancelled nothing. */
   private idle = false;
@@ -116,6 +118,11 @@ export class JobRun implements Step {
     return this.begin(n, lanes, accessesAt, valuesAt);
   }
 
+  /** What the device was doing when it was reset is not done. */
+  private requireNotReset(): void {
+    if (this.resets !== this.context.device.resets) throw fail('ENODEV', 'job', this.context.name, 'was broken off: the device was reset');
+  }
+
   private begin(n: number, lanes: number, accessesAt: number, valuesAt: number): this {
     this.n = n;
     this.lanes = lanes;
@@ -141,11 +148,13 @@ export class JobRun implements Step {
     switch (this.phase) {
       case LOCK:
         if (!lock.tryAcquire(run)) return run.waitFor(lock);
+        this.resets = this.context.device.resets;
         this.start();
         this.reportBegin();
         this.phase = ROUND;
       // falls through
       case ROUND: {
+        this.requireNotReset();
         if (this.context.mustWait) return run.waitFor(this.context.space.notifiers.idle);
         const stalled = this.round();
         if (stalled === 0) return this.finish(run);

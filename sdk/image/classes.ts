@@ -16,7 +16,10 @@ import { Follower } from '../gmem/follower.ts';
 import { Harvest } from '../gmem/harvest.ts';
 import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
 import { JobRun } from '../gmem/job.ts';
+import { Lose } from '../gmem/lose.ts';
 import { MoveRange } from '../gmem/move-range.ts';
+import { RemoveDevice } from '../gmem/remove-device.ts';
+import { Reset } from '../gmem/reset.ts';
 import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
 import { Question, ServeFault } from '../gmem/serve.ts';
@@ -97,6 +100,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Iommu,
   JobRun,
   Lock,
+  Lose,
   MakeExclusive,
   Mappings,
   MappingSet,
@@ -122,7 +126,9 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   RangeFault,
   Ranges,
   ReadBegin,
+  RemoveDevice,
   RemoveNotifier,
+  Reset,
   Revoke,
   Run,
   RwLock,

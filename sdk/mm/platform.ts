@@ -35,6 +35,8 @@ export class Platform {
   readonly spaces: Map<number, AddressSpace> = new Map();
   /** Device memories by node index. */
   readonly memories: Map<number, DeviceMemory> = new Map();
+  /** Devices of the machine, in the order of their coming. `sdk/gmem` knows what they are. */
+  readonly devices: object[] = [];
   /** Files that were made. */
   lastFile = 0;
   private running = true;

@@ -355,6 +355,7 @@ const machines: Row[] = [
     field(0, 'bytes', 'index'),
     field(0, 'content', 'bytes'),
   ]),
+  ...machine('removeDevice', (w) => [w.device], [arg(0, 'device', 'object')], { twin: true, step: 'removeDeviceStep' }),
   ...machine('record', () => [{ records: 4 }], [arg(0, 'record options', 'options', { optional: true }), field(0, 'records', 'index')]),
   ...machine('onEvent', () => [() => {}], [arg(0, 'listener', 'function')]),
   ...machine('save', () => [{}, {}], [
@@ -373,6 +374,10 @@ const devices: Row[] = [
     ),
   ]),
   ...device('removeMemory', (w) => [w.memory], [arg(0, 'memory', 'object')], { twin: true, step: 'removeMemoryStep' }),
+  ...device('reset', () => [{}], [arg(0, 'reset options', 'options', { optional: true }), field(0, 'memory', 'word')], {
+    twin: true,
+    step: 'resetStep',
+  }),
   ...device('attachTo', (w) => [w.other, {}], [arg(0, 'space', 'object', { also: ['attach'] }), ...attachOptions]),
 ];
 

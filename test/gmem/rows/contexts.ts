@@ -2,6 +2,31 @@ import type { Row } from './row.ts';
 
 export const rows: readonly Row[] = [
   {
+    id: 'A7',
+    title: 'Hot unplug: migrate everything home, then fail new faults',
+    here: '`machine.removeDevice(device)` (`RemoveDevice`): ENODEV for whatever is new, everything home, contexts detached, memories unplugged, the number free.',
+    tests: [
+      'test/gmem/leave.test.ts > a device that is taken out of the machine > gives everything back, in every address space, and its name and number are free',
+      'test/gmem/leave.test.ts > a device that is taken out of the machine > fails new faults from the beginning, while its pages are still on their way',
+      'test/gmem/leave.test.ts > a device that is taken out of the machine > stays as it was when a page cannot leave',
+    ],
+    canary: { file: 'sdk/gmem/remove-device.ts', find: 'devices.splice(devices.indexOf(device), 1);', replace: 'devices.slice();' },
+  },
+  {
+    id: 'A8',
+    title: 'Device reset and context loss',
+    here: '`device.reset({ memory })` (`Reset`, `Lose`): jobs and unfinished operations fail, translations go, failed contexts serve again; with lost memory each page that only the device had is poison, and is reported.',
+    tests: [
+      'test/gmem/leave.test.ts > a device that is reset > with its memory lost, turns what only it had into poison, and reports each page',
+      'test/gmem/leave.test.ts > a device that is reset > breaks its jobs off, and what its driver never finishes: pages stay where they were',
+    ],
+    canary: {
+      file: 'sdk/gmem/lose.ts',
+      find: 'core.exports.mapSpecial(space.table, page, 0, L.KIND_POISON)',
+      replace: 'core.exports.mapZero(space.table, page)',
+    },
+  },
+  {
     id: 'B3',
     title: 'Detach',
     here: '`context.detach()`: pages come home, translations go, the notifier ends, `pmap.destroy` is last (`Detach`).',

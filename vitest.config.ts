@@ -36,6 +36,8 @@ const long = [
   'test/contract/mutants.node.test.ts',
   'test/cli/**',
   'test/gmem/canaries.node.test.ts',
+  'test/gmem/coherence.node.test.ts',
+  'test/gmem/small-states.node.test.ts',
 ];
 // A verdict on a broken driver does not depend on the host; the cases and the shipped drivers run in both.
 const inNodeOnly = [...nodeOnly, 'test/contract/zoo.test.ts'];

@@ -465,10 +465,17 @@ export class ServeFault implements Step {
       case 'busy':
         return this.end(run, 'deferred');
       case 'fault':
-        return this.end(run, this.context.space.vmas.find(this.vpn) ? 'bus error' : 'no mapping');
+        return this.end(run, this.withoutRange());
       default:
         return this.end(run, this.mirror.outcome);
     }
+  }
+
+  /** Why the range fault found nothing to map: the lock was not held meanwhile, so the mapping, or the right to it, may have gone. */
+  private withoutRange(): ServeOutcome {
+    const vma = this.context.space.vmas.find(this.vpn);
+    if (!vma) return 'no mapping';
+    return vma.prot & PROT_READ ? 'bus error' : 'permission';
   }
 
   /** A device with memory of its own has mapped what did not move to it. */

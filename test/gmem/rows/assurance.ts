@@ -23,6 +23,34 @@ export const rows: readonly Row[] = [
     },
   },
   {
+    id: 'K1',
+    title: 'Coherence oracle: every load sees the last write, any interleaving',
+    here: '`npm run coherence -- [seed] [operations]`: random programs over three address spaces and three devices whose flushes and copies end late. A load must return what was written last at some moment between its beginning and its end, and nothing older than what another has seen before; rights are checked alike (`Register`, test/gmem/coherence/register.ts)',
+    tests: [
+      'test/gmem/coherence.node.test.ts > three spaces and three devices that answer late: every load sees the last write, whatever is under way',
+      'test/gmem/coherence.node.test.ts > the oracle knows what a read may return',
+      'test/gmem/found-by-coherence.test.ts > a device that writes while the right goes is told so, whatever comes first',
+    ],
+    canary: {
+      file: 'sdk/gmem/context.ts',
+      find: 'return this.withdraw(ranges) ?? true;',
+      replace: 'this.withdraw(ranges);\n    return true;',
+    },
+  },
+  {
+    id: 'K2',
+    title: 'Exhaustive small-state model check',
+    here: 'Two pages, a CPU and two devices: every operation in every state that six operations lead to, states known again by mappings, entries, tables, caches and which bytes are the last (test/gmem/small-states.ts). `FARFAULT_DEPTH=20 npx vitest run --project node test/gmem/small-states.node.test.ts` takes all states that there are',
+    tests: [
+      'test/gmem/small-states.node.test.ts > two pages, a CPU and two devices: in every state that a few operations lead to, every load sees the last write > devices: two with memory, one of which has room for one page',
+    ],
+    canary: {
+      file: 'sdk/gmem/context.ts',
+      find: 'const ticket = this.flush(this.withOvershoot(ranges));',
+      replace: 'const ticket = undefined as Ticket | undefined;',
+    },
+  },
+  {
     id: 'K4',
     title: 'Lock-order checker',
     here: '`checkOrder` (sdk/step/lock.ts): job, batch, mmap, page, driver, notifier, low keys first; on in every machine but one made with `checked: false`',

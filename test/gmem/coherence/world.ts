@@ -1,0 +1,289 @@
+/** The world of the coherence oracle: address spaces, three devices that are slow to answer, and for each word of memory what it may hold. */
+import { type AddressSpace, type Context, createMachineSync, type Device, isFarfaultError, KiB, type Machine, type Ticket } from 'farfault';
+import { type Copies, defineDriver, deviceTable, type Driver, type GmMmu, permits, type Ranges, type Translation } from 'farfault/gmem';
+import type { Pin } from 'farfault/mm';
+import { Register, type Write } from './register.ts';
+
+export const PAGE = 4096;
+/** Pages of a space; the last ones are shared memory, which a fork shares. */
+export const PAGES = 12;
+export const PRIVATE_PAGES = 8;
+export const SPACES = 3;
+const BASE = 2 ** 16;
+/** Offsets of the two words of a page that are looked at. */
+const WORDS = [0, 2048];
+
+export type Right = 'none' | 'r' | 'rw' | 'unmapped';
+
+/** One space, and what it may hold. */
+export interface Slot {
+  readonly space: AddressSpace;
+  readonly contexts: (Context | undefined)[];
+  /** Word w of page p is element 2 p + w. Spaces that share a page have the same register. */
+  readonly words: Register<number>[];
+  readonly rights: Register<Right>[];
+  /** Pages that are shared memory; what has been mapped anew is not. */
+  readonly shared: boolean[];
+}
+
+/** Two devices with memory, of which one is reached by the CPU, and one without. */
+const DEVICES = [
+  { name: 'gpu', kind: 'private', bytes: 24 * KiB, granuleBytes: 8 * KiB },
+  { name: 'npu', kind: 'private', bytes: 12 * KiB, granuleBytes: 4 * KiB },
+  { name: 'apu', kind: 'coherent', bytes: 16 * KiB, granuleBytes: 4 * KiB },
+] as const;
+
+interface Late {
+  readonly ticket: Ticket;
+  readonly work: () => void;
+}
+
+export class World {
+  readonly machine: Machine;
+  readonly devices: readonly Device[];
+  readonly slots: (Slot | undefined)[] = new Array<undefined>(SPACES).fill(undefined);
+  readonly pins: Pin[] = [];
+  /** Work of devices that has been begun and not been done. */
+  readonly late: Late[] = [];
+  /** Whether devices answer late. */
+  slow = false;
+  /** Operations under way. */
+  underWay = 0;
+  /** Logical time: operations and ends of operations. */
+  now = 0;
+  failure: Error | undefined = undefined;
+  private value = 0;
+
+  constructor(machine: Machine, arrange?: (world: World) => void) {
+    machine.reset();
+    this.machine = machine;
+    this.devices = DEVICES.map((each) => machine.addDevice(slowDevice({ world: this, ...each })));
+    const space = machine.createAddressSpace();
+    const slot: Slot = {
+      space,
+      contexts: this.devices.map((device) => space.attach(device)),
+      words: Array.from({ length: PAGES * 2 }, () => new Register(0)),
+      rights: Array.from({ length: PAGES }, () => new Register<Right>('rw')),
+      shared: Array.from({ length: PAGES }, (_, page) => page >= PRIVATE_PAGES),
+    };
+    space.mmap({ at: addressOf(0), bytes: PRIVATE_PAGES * PAGE, fixed: true });
+    space.mmap({ at: addressOf(PRIVATE_PAGES), bytes: (PAGES - PRIVATE_PAGES) * PAGE, fixed: true, shared: true });
+    this.slots[0] = slot;
+    arrange?.(this);
+  }
+
+  /** A value that nobody has written yet. */
+  fresh(): number {
+    return ++this.value;
+  }
+
+  /**
+   * Runs one operation, which may go on for a while. `begin` says what it will change from now on, `operation` does it, `end` is told how it ended: `done`, or the code of its error.
+   * Whatever `end` throws is the finding.
+   */
+  start<T>(operation: () => Promise<T>, end: (code: string, began: number, result: T | undefined) => void): void {
+    const began = ++this.now;
+    const ended = (code: string, result?: T): void => {
+      this.underWay--;
+      this.now++;
+      try {
+        end(code, began, result);
+      } catch (error) {
+        this.failure ??= error as Error;
+      }
+    };
+    this.underWay++;
+    let promise: Promise<T>;
+    try {
+      promise = operation();
+    } catch (error) {
+      if (!isFarfaultError(error)) throw error;
+      ended(error.code);
+      return;
+    }
+    promise.then(
+      (result) => ended('done', result),
+      (error: unknown) => {
+        if (isFarfaultError(error)) ended(error.code);
+        else {
+          this.failure ??= error as Error;
+          ended('thrown');
+        }
+      },
+    );
+  }
+
+  /** Lets those who wait for what has happened go on. */
+  async breathe(): Promise<void> {
+    for (let i = 0; i < 12; i++) await Promise.resolve();
+    if (this.failure) throw this.failure;
+  }
+
+  finish(i: number): void {
+    const [{ ticket, work }] = this.late.splice(i, 1) as [Late];
+    work();
+    ticket.complete();
+  }
+
+  /** Everything that is under way ends; each word is read, and is known afterwards. */
+  async settle(): Promise<void> {
+    await this.breathe();
+    for (let rounds = 0; this.late.length > 0 || this.underWay > 0; rounds++) {
+      if (rounds > 10_000) throw new Error(`never ends: ${this.machine.pending.map((each) => JSON.stringify(each)).join('; ')}`);
+      if (this.late.length > 0) this.finish(0);
+      await this.breathe();
+    }
+    const slow = this.slow;
+    this.slow = false;
+    for (const slot of this.slots) if (slot) for (let page = 0; page < PAGES; page++) this.settlePage(slot, page);
+    this.slow = slow;
+    const broken = this.machine.verify();
+    if (broken !== undefined) throw new Error(broken);
+    if (this.machine.strayErrors.length > 0) throw new Error(`stray: ${String(this.machine.strayErrors[0])}`);
+  }
+
+  private settlePage(slot: Slot, page: number): void {
+    const rights = new Set(slot.rights[page]!.possible(this.now + 1).map(({ value }) => value));
+    const code = (operation: () => unknown): string => {
+      try {
+        operation();
+        return 'done';
+      } catch (error) {
+        if (isFarfaultError(error)) return error.code;
+        throw error;
+      }
+    };
+    const vma = slot.space.vmas.find(BASE + page);
+    const right: Right = !vma ? 'unmapped' : vma.prot & 2 ? 'rw' : vma.prot & 1 ? 'r' : 'none';
+    if (!rights.has(right)) throw new Error(`page ${page} is ${right}, should be ${[...rights].join(' or ')}`);
+    slot.rights[page]!.settle(right);
+    for (const [w, offset] of WORDS.entries()) {
+      const word = slot.words[page * 2 + w]!;
+      let seen = 0;
+      const ended = code(() => (seen = numberIn(slot.space.read(addressOf(page) + offset, 4))));
+      if (ended !== (right === 'r' || right === 'rw' ? 'done' : 'EFAULT'))
+        throw new Error(`page ${page} is ${right}, and a read ends with ${ended}`);
+      if (ended !== 'done') continue;
+      if (!word.saw(seen, this.now + 1, this.now + 1))
+        throw new Error(`page ${page} holds ${seen} in the end, should be ${valuesOf(word, this.now + 1)}`);
+      word.settle(seen);
+    }
+  }
+
+  /** Ends the world: nothing may be in use. */
+  async close(): Promise<void> {
+    this.slow = false;
+    await this.settle();
+    for (const pin of this.pins) pin.unpin();
+    for (const slot of this.slots) slot?.space.close();
+    const broken = this.machine.verify();
+    if (broken !== undefined) throw new Error(broken);
+    for (const { name, used } of this.machine.nodes) if (used !== 0) throw new Error(`${name} has ${used} frames in use at the end`);
+  }
+}
+
+export function addressOf(page: number): number {
+  return (BASE + page) * PAGE;
+}
+
+export function wordAt(page: number, half: number): { readonly addr: number; readonly index: number } {
+  return { addr: addressOf(page) + WORDS[half]!, index: page * 2 + half };
+}
+
+export function bytesOf(value: number): Uint8Array {
+  return Uint8Array.of(value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24);
+}
+
+export function numberIn(bytes: Uint8Array): number {
+  return (bytes[0]! | (bytes[1]! << 8) | (bytes[2]! << 16) | (bytes[3]! << 24)) >>> 0;
+}
+
+export function valuesOf(register: Register<unknown>, began: number): string {
+  return register
+    .possible(began)
+    .map(({ value }) => String(value))
+    .join(' or ');
+}
+
+/** Checks an access that ended with `code`: some right that there was meanwhile says so. */
+export function requireRight(rights: Register<Right>, code: string, write: boolean, began: number, what: string): void {
+  const allows = (right: Right): boolean => right === 'rw' || (right === 'r' && !write);
+  const possible = rights.possible(began);
+  if (code !== 'done' && code !== 'EFAULT') throw new Error(`${what} ends with ${code}`);
+  if (!possible.some(({ value }) => allows(value) === (code === 'done')))
+    throw new Error(`${what} ends with ${code}, and the page is ${valuesOf(rights, began)}`);
+}
+
+/** Ends a write: it has happened, or it never will. */
+export function endWrite<T>(register: Register<T>, write: Write<T>, code: string, now: number): void {
+  if (code === 'done') write.done = Math.min(write.done, now);
+  else register.withdraw(write);
+}
+
+interface SlowOptions {
+  readonly world?: World;
+  readonly name?: string;
+  readonly kind?: 'private' | 'coherent';
+  readonly bytes?: number;
+  readonly granuleBytes?: number;
+}
+
+/** A device with a cache of its own, whose flushes and copies end when the world says so. */
+const slowDevice = defineDriver((options: SlowOptions): Driver => {
+  const { world, name = '', kind = 'private', bytes = 0, granuleBytes = PAGE } = options;
+  const later = (context: Context, what: string, work: () => void): Ticket | void => {
+    if (!world!.slow) return work();
+    const ticket = context.ticket(what);
+    world!.late.push({ ticket, work });
+    return ticket;
+  };
+  return {
+    name,
+    granuleBytes,
+    faultEntries: 8,
+    atomics: kind === 'coherent' ? ['native'] : ['migrate', 'exclusive'],
+    memory: [{ name: 'ram', kind, bytes }],
+    attach(context): GmMmu {
+      const table = deviceTable(context);
+      const cache = new Map<number, Translation>();
+      const forget = (start: number, pages: number): void => {
+        for (const vpn of [...cache.keys()]) if (vpn >= start && vpn < start + pages) cache.delete(vpn);
+      };
+      const copy = (what: string) => (copies: Copies) => {
+        const kept = copies.keep();
+        return later(context, what, () => kept.perform());
+      };
+      return {
+        pmap: {
+          enter(mappings) {
+            mappings.each((vpn, pages) => forget(vpn, pages));
+            table.enter(mappings);
+          },
+          release: (ranges) => table.release(ranges),
+        },
+        tlb: {
+          invalidate(ranges: Ranges) {
+            const list: (readonly [number, number])[] = [];
+            ranges.each((vpn, pages) => list.push([vpn, pages]));
+            return later(context, 'flush', () => list.forEach(([vpn, pages]) => forget(vpn, pages)));
+          },
+        },
+        walk: {
+          translate(vpn, access) {
+            const known = cache.get(vpn);
+            if (permits(known, access)) return known;
+            const found = table.walk(vpn, access);
+            if (found) cache.set(vpn, found);
+            return found;
+          },
+        },
+        copy: { toDevice: copy('to the device'), toHost: copy('to the host'), zero: copy('zero') },
+      };
+    },
+  };
+});
+
+/** A machine that a world fits into. */
+export function machineForWorlds(): Machine {
+  return createMachineSync({ dram: 1024 * KiB, deviceMemory: 256 * KiB, tablePages: 256, tables: 32 });
+}

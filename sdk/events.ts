@@ -384,6 +384,14 @@ export type MachineEvent =
   // ------------------------------------------------------------------------------------------------------------- devices
   | { readonly type: 'context.attached'; readonly tick: number; readonly space: number; readonly device: string }
   | { readonly type: 'context.detached'; readonly tick: number; readonly space: number; readonly device: string }
+  | {
+      readonly type: 'context.switched';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      /** The space that the device ran before; -1: none. */
+      readonly from: number;
+    }
   | { readonly type: 'context.revived'; readonly tick: number; readonly space: number; readonly device: string }
   | { readonly type: 'context.failed'; readonly tick: number; readonly space: number; readonly device: string; readonly message: string }
   | { readonly type: 'device.removed'; readonly tick: number; readonly device: string }

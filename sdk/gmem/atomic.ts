@@ -85,6 +85,23 @@ export class DeviceAtomic implements Step {
   }
 
   next(run: Run): Progress {
+    const { turn } = this.context.device;
+    if (turn && !run.holds(turn)) {
+      if (!turn.tryAcquire(run)) return run.waitFor(turn);
+      this.context.requireWorking('atomic');
+      this.context.device.load(this.context);
+    }
+    const progress = this.go(run);
+    if (progress === DONE && turn) turn.release(run);
+    return progress;
+  }
+
+  abort(run: Run): void {
+    const { turn } = this.context.device;
+    if (turn && run.holds(turn)) turn.release(run);
+  }
+
+  private go(run: Run): Progress {
     const context = this.context;
     const vpn = Math.floor(this.addr / L.PAGE_BYTES);
     context.requireWorking('atomic');

@@ -649,6 +649,26 @@ export class Context implements SpaceMirror, Locator {
     return this.flushing ? this.flushes[0] : undefined;
   }
 
+  /** @internal The device runs this address space now, or another one. */
+  turned(how: 'load' | 'unload'): void {
+    const operation = this.mmu[how];
+    if (!operation) return;
+    const { scheduler } = this.platform;
+    const outer = scheduler.beginCall(`${this.name}.${how}`);
+    try {
+      operation();
+    } catch (error) {
+      this.fail(error);
+    } finally {
+      scheduler.endCall(outer);
+    }
+  }
+
+  /** Whether the device runs this address space now. */
+  get isCurrent(): boolean {
+    return this.open && (!this.device.turn || this.device.current === this);
+  }
+
   /** @internal The device was reset: what its driver broke is mended. */
   revive(): void {
     if (!this.failed) return;
@@ -706,6 +726,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** The last act of a detach: the notifier is gone, nothing of the device is left in the space. */
   end(): void {
+    if (this.device.current === this) this.device.load(undefined);
     this.open = false;
     remove(this.device.contexts, this);
     remove(this.space.mirrors, this as SpaceMirror);

@@ -1,5 +1,6 @@
 /** An access of the device to a byte range, by itself: page by page through its translations, serving each fault as a batch of one. */
 import * as L from '../../assembly/layout.ts';
+import { fail } from '../errors.ts';
 import { type AccessOutcome, PIECE_BYTES } from '../mm/access.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -9,6 +10,7 @@ import { FaultBatch } from './fault-batch.ts';
 import { reportBatch } from './job.ts';
 import { ServeFault } from './serve.ts';
 import { translated } from './walk-lanes.ts';
+import { Window } from './window.ts';
 
 /** Tries for one page before an access gives up. */
 const ATTEMPTS_MAX = 64;
@@ -28,6 +30,8 @@ export class DeviceAccess implements Step {
   /** At a page that does not translate: a fault is to be served. */
   private stalled = false;
   private attempts = 0;
+  /** Of a device that cannot replay a fault. */
+  private window: Window | undefined;
 
   constructor(platform: Platform, context: Context, addr: number, bytes: Uint8Array, write: boolean) {
     this.name = write ? 'write' : 'read';
@@ -40,6 +44,20 @@ export class DeviceAccess implements Step {
   }
 
   next(run: Run): Progress {
+    const { turn } = this.context.device;
+    if (turn && !run.holds(turn)) {
+      if (!turn.tryAcquire(run)) return run.waitFor(turn);
+      this.context.requireWorking(this.name);
+      this.context.device.load(this.context);
+    }
+    const progress = this.go(run);
+    if (progress !== DONE) return progress;
+    this.window?.release();
+    if (turn) turn.release(run);
+    return DONE;
+  }
+
+  private go(run: Run): Progress {
     const context = this.context;
     const lock = context.device.batch;
     context.requireWorking(this.name);
@@ -53,6 +71,10 @@ export class DeviceAccess implements Step {
       lock.release(run);
       if (!goesOn) return DONE;
     }
+    if (!context.device.replayable && !this.window) {
+      this.window = this.windowOf();
+      return run.call(this.window);
+    }
     if (context.mustWait) return run.waitFor(context.space.notifiers.idle);
     while (this.done < this.bytes.length) {
       const done = this.advance();
@@ -62,6 +84,13 @@ export class DeviceAccess implements Step {
         continue;
       }
       if (this.platform.core.stopReason === L.STOP_BYTES) return this.fatal('bus error');
+      if (this.window)
+        throw fail(
+          'EFAULT',
+          `${this.name} of ${context.name}, page`,
+          this.vpn * L.PAGE_BYTES,
+          'was taken away, and the device cannot replay a fault',
+        );
       if (++this.attempts > ATTEMPTS_MAX) return this.fatal('no progress');
       this.stalled = true;
       return AGAIN;
@@ -71,9 +100,20 @@ export class DeviceAccess implements Step {
 
   abort(run: Run): void {
     const { device } = this.context;
-    if (!run.holds(device.batch)) return;
-    device.endBatch();
-    device.batch.release(run);
+    this.window?.release();
+    if (run.holds(device.batch)) {
+      device.endBatch();
+      device.batch.release(run);
+    }
+    if (device.turn && run.holds(device.turn)) device.turn.release(run);
+  }
+
+  /** What a device that cannot wait for a page has brought beforehand. */
+  private windowOf(): Window {
+    const window = new Window(this.platform, this.context);
+    const last = Math.floor((this.addr + this.bytes.length - 1) / L.PAGE_BYTES);
+    for (let vpn = Math.floor(this.addr / L.PAGE_BYTES); vpn <= last; vpn++) window.add(vpn, this.write);
+    return window;
   }
 
   /** Nothing will make this access go on. */

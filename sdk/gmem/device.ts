@@ -30,6 +30,7 @@ import {
   type Phys,
 } from './driver.ts';
 import { Reset, type ResetOptions, type ResetReport } from './reset.ts';
+import { SwitchTo } from './switch.ts';
 import { Unplug } from './unplug.ts';
 
 /** Tickets that a device keeps before it looks which of them have ended. */
@@ -56,6 +57,13 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   readonly batch: Lock;
   /** It is being taken out of the machine: it gets no pages, no attach, no job. */
   leaving = false;
+  /** Whether it can wait for a page. */
+  readonly replayable: boolean;
+  /** Whose turn it is; undefined: it runs all its address spaces at a time. */
+  readonly turn: Lock | undefined;
+  /** Times that it went from one address space to another. */
+  switches = 0;
+  private loaded: Context | undefined;
   /** Times that it was reset. */
   resets = 0;
   private readonly platform: Platform;
@@ -72,6 +80,8 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     this.policy = policy;
     this.owner = owner;
     this.batch = new Lock('batch', owner);
+    this.replayable = driver.replayable ?? true;
+    this.turn = driver.activeContexts === 'one' ? new Lock('turn', owner) : undefined;
     this.granulePages = (driver.granuleBytes ?? L.PAGE_BYTES) / L.PAGE_BYTES;
     this.faultEntries = driver.faultEntries ?? FAULT_BUFFER_ENTRIES;
     this.iommu = driver.dma?.iovaBits === 0 ? undefined : new Iommu(driver.dma?.iovaBits ?? L.ADDRESS_BITS);
@@ -101,7 +111,14 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
       throw fail('ENODEV', 'attach.device', this.name, removed ? 'is not in the machine any more' : 'is being taken out of the machine');
     if (this.contexts.some((context) => context.space === space))
       throw fail('EINVAL', 'attach.device', this.name, 'is attached to this address space already');
-    return new Context(this.platform, this, space, this.modeFor(space, options.mode));
+    const { activate } = options;
+    if (activate === false && !this.turn)
+      throw fail('EINVAL', 'attach.activate', activate, `is for a device that runs one address space at a time, which ${this.name} is not`);
+    if (activate && this.turn?.holder)
+      throw fail('EBUSY', 'attach.activate', activate, `would take ${this.name} from what it runs: switch when it has ended (switchTo)`);
+    const context = new Context(this.platform, this, space, this.modeFor(space, options.mode));
+    if (this.turn && (activate ?? !this.loaded)) this.load(context);
+    return context;
   }
 
   /** The mode it is attached in. Throws EINVAL when it cannot have it. */
@@ -197,6 +214,46 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     requireOptions('reset', options);
     const { memory = 'kept' } = options;
     return new Reset(this.platform, this, requireWord('reset.memory', memory, ['kept', 'lost']));
+  }
+
+  /** The context that it runs; undefined: none, or all of them. Models: `gm_dev.current_ctx`. */
+  get current(): Context | undefined {
+    return this.loaded;
+  }
+
+  /**
+   * Makes the device run the address space of a context, when its turn has come: what the device runs now goes on to the end of its slice. Errors: EINVAL for a context of another device; EOPNOTSUPP for a device
+   * that runs all at a time; EBADF, ENODEV; EBUSY while a job waits for a device that has not finished. Models: `gm_dev_switch`.
+   */
+  switchTo(context: Context): void {
+    this.platform.scheduler.runSync(this.switchToStep(context));
+  }
+
+  async switchToAsync(context: Context): Promise<void> {
+    await this.platform.scheduler.runAsync(this.switchToStep(context));
+  }
+
+  switchToStep(context: Context): SwitchTo {
+    this.platform.requireOpen('switchTo');
+    if (!(context instanceof Context) || context.device !== this)
+      throw fail('EINVAL', 'switchTo.context', context, `is not a context of ${this.name}`);
+    if (!this.turn) throw fail('EOPNOTSUPP', 'switchTo', this.name, 'runs all its address spaces at a time');
+    context.requireWorking('switchTo');
+    return new SwitchTo(this, context);
+  }
+
+  /** @internal The turn has come to this context. */
+  load(context: Context | undefined): void {
+    const before = this.loaded;
+    if (before === context) return;
+    this.loaded = undefined;
+    before?.turned('unload');
+    this.loaded = context;
+    context?.turned('load');
+    if (!context) return;
+    this.switches++;
+    const { events } = this.platform;
+    if (events.heard) events.emit({ type: 'context.switched', space: context.space.id, device: this.name, from: before?.space.id ?? -1 });
   }
 
   /** @internal A ticket of this device, which a reset ends. */
@@ -466,6 +523,8 @@ function checkDriver(driver: Driver): void {
     requireArray(`${name}.classes`, classes);
     for (const each of classes) if (typeof each !== 'function') throw fail('EINVAL', `${name}.classes`, each, 'is not a class');
   }
+  if (driver.replayable !== undefined) requireBoolean(`${name}.replayable`, driver.replayable);
+  if (driver.activeContexts !== undefined) requireWord(`${name}.activeContexts`, driver.activeContexts, ['one', 'all']);
   if (driver.reset !== undefined) requireFunction(`${name}.reset`, driver.reset);
   if (save !== undefined) requireFunction(`${name}.save`, save);
   if (restore !== undefined) requireFunction(`${name}.restore`, restore);

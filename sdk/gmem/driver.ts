@@ -159,6 +159,10 @@ export interface GmMmu {
    * instances of `driver.classes`. `attach(context, saved)` gets it back. Required of a driver with a table or an allocator of its own, unless `driver.save` says it all.
    */
   save?(): unknown;
+  /** The device runs this address space from now on: its table is the one that is walked. For a device that runs one at a time. Models: `gm_dev_switch`. */
+  load?(): void;
+  /** The device runs another one from now on: caches whose translations do not say of which address space they are have to be emptied. */
+  unload?(): void;
   /** The device leaves this address space. */
   detach?(): void;
 }
@@ -179,6 +183,10 @@ export interface Driver {
   readonly granuleBytes?: number;
   /** Records that the fault buffer holds. Default: FAULT_BUFFER_ENTRIES. */
   readonly faultEntries?: number;
+  /** Whether it can wait for a page, and try the access again. Without it the pages of a job are brought and held beforehand, and a fault fails the job. Default true. Models: `GM_DEV_CAP_REPLAYABLE`. */
+  readonly replayable?: boolean;
+  /** How many address spaces it can run at a time; with `one`, they take turns. Default 'all'. Models: `gm_dev.current_ctx`. */
+  readonly activeContexts?: 'one' | 'all';
   /** What its hardware has for atomics, the best first; see `context.atomic`. Default: none. */
   readonly atomics?: readonly AtomicMeans[];
   /** How it stands on the bus, for drivers that map pages for DMA by themselves (`context.hmm.dmaMap`). Default: behind an IOMMU of 48 bits, peers through the host bridge. */
@@ -209,6 +217,9 @@ export interface DriverFactory<Options extends object> {
 }
 
 export const FAULT_BUFFER_ENTRIES = 256;
+
+/** What stands beside the families. */
+const FUNCTIONS: readonly string[] = ['detach', 'command', 'save', 'load', 'unload'];
 
 const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; readonly optional: readonly string[] }>> = {
   pmap: { required: ['enter', 'release'], optional: ['create', 'protect', 'destroy'] },
@@ -245,7 +256,7 @@ export function checkFamilies(driver: string, mmu: GmMmu): void {
   if (typeof mmu !== 'object' || mmu === null) throw fail('EINVAL', `${driver}.attach result`, mmu, 'is not an object of families');
   for (const [family, operations] of Object.entries(mmu)) {
     if (operations === undefined) continue;
-    if (family === 'detach' || family === 'command' || family === 'save') {
+    if (FUNCTIONS.includes(family)) {
       if (typeof operations !== 'function') throw fail('EINVAL', `${driver}.${family}`, operations, 'is not a function');
       continue;
     }

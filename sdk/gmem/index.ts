@@ -60,6 +60,7 @@ export type { ServeFault, ServeOutcome } from './serve.ts';
 export type { ServeBatch } from './serve-batch.ts';
 export type { RemoveDevice } from './remove-device.ts';
 export type { Reset, ResetOptions, ResetReport } from './reset.ts';
+export type { SwitchTo } from './switch.ts';
 export type { SharedTable } from './shared-table.ts';
 export {
   CACHED_LENGTHS,

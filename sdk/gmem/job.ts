@@ -13,13 +13,16 @@
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { Events } from '../events.ts';
-import { requireArray, requireObject } from '../mm/arguments.ts';
+import { type AddressRange, requireArray, requireObject, requireRange } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import { ServeBatch } from './serve-batch.ts';
 import { FaultBatch, readRecords } from './fault-batch.ts';
+import { PreemptedJob } from './preempted.ts';
+import { SLICE_ROUNDS_DEFAULT } from './switch.ts';
 import { WalkLanes } from './walk-lanes.ts';
+import { Window } from './window.ts';
 
 /** One access of a job. */
 export interface JobAccess {
@@ -38,6 +41,11 @@ export interface Job {
   readonly accesses: readonly JobAccess[];
   /** 1 to 4096. Default 32. */
   readonly lanes?: number;
+  /**
+   * Pages that are brought, and held where they are, before the job begins. Default: none, and those that its accesses touch for a device that cannot replay a fault; such a device fails the job at an access
+   * outside of them.
+   */
+  readonly window?: readonly AddressRange[];
 }
 
 /** What a job did. */
@@ -55,13 +63,18 @@ export interface JobReport {
   readonly cancelled: readonly number[];
 }
 
+/** Bytes of one range of a window. */
+const WINDOW_BYTES_MAX = 2 ** 32;
+
 /** Lanes of a job that does not say. A warp. */
 export const LANES_DEFAULT = 32;
 
-const LOCK = 0;
-const ROUND = 1;
-const STALLED = 2;
-const SERVED = 3;
+const TURN = 0;
+const LOCK = 1;
+const WINDOW = 2;
+const ROUND = 3;
+const STALLED = 4;
+const SERVED = 5;
 
 /** Rounds one after the other that execute nothing, however much their batches serve: more means that the device never uses what it gets. */
 const IDLE_ROUNDS_MAX = 64;
@@ -78,7 +91,13 @@ export class JobRun implements Step {
   private lanes = LANES_DEFAULT;
   private accessesAt = 0;
   private valuesAt = 0;
-  private phase = LOCK;
+  private phase = TURN;
+  private asked: readonly AddressRange[] | undefined;
+  private window: Window | undefined;
+  /** While another address space has the device. */
+  private preempted: PreemptedJob | undefined;
+  /** Rounds since its turn came. */
+  private slice = 0;
   private rounds = 0;
   /** Resets of the device when it began. */
   private resets = 0;
@@ -98,7 +117,8 @@ export class JobRun implements Step {
 
   /** A program's job: checked, packed, and kept by this step until it has the job area. */
   of(job: Job): this {
-    const { accesses, lanes } = checkJob(job);
+    const { accesses, lanes, window } = checkJob(job);
+    this.asked = window;
     this.words = new Uint32Array(accesses.length * 2);
     this.values = new Uint32Array(accesses.length * 2);
     accesses.forEach(({ op, addr, bytes, value = 0 }, i) => {
@@ -115,6 +135,7 @@ export class JobRun implements Step {
   inPlace(n: number, lanes: number, accessesAt: number, valuesAt: number): this {
     this.words = undefined;
     this.values = undefined;
+    this.asked = undefined;
     return this.begin(n, lanes, accessesAt, valuesAt);
   }
 
@@ -128,7 +149,9 @@ export class JobRun implements Step {
     this.lanes = lanes;
     this.accessesAt = accessesAt;
     this.valuesAt = valuesAt;
-    this.phase = LOCK;
+    this.phase = TURN;
+    this.window = undefined;
+    this.preempted = undefined;
     this.rounds = 0;
     this.executedNow = 0;
     this.idle = false;
@@ -146,11 +169,34 @@ export class JobRun implements Step {
     const lock = this.platform.jobLock;
     const { batch } = this.context.device;
     switch (this.phase) {
+      case TURN: {
+        const { device } = this.context;
+        if (device.turn) {
+          if (!device.turn.tryAcquire(run)) return run.waitFor(device.turn);
+          this.context.requireWorking('submit');
+          device.load(this.context);
+          this.slice = 0;
+        }
+        this.phase = LOCK;
+      }
+      // falls through
       case LOCK:
         if (!lock.tryAcquire(run)) return run.waitFor(lock);
+        if (this.preempted) {
+          this.preempted.putBack(this.platform.core);
+          this.preempted = undefined;
+          this.phase = ROUND;
+          return AGAIN;
+        }
         this.resets = this.context.device.resets;
         this.start();
         this.reportBegin();
+        this.phase = WINDOW;
+        this.context.requireWorking('submit');
+        this.window = this.windowOf();
+        if (this.window) return run.call(this.window);
+      // falls through
+      case WINDOW:
         this.phase = ROUND;
       // falls through
       case ROUND: {
@@ -158,6 +204,7 @@ export class JobRun implements Step {
         if (this.context.mustWait) return run.waitFor(this.context.space.notifiers.idle);
         const stalled = this.round();
         if (stalled === 0) return this.finish(run);
+        if (!this.context.device.replayable) throw this.notReplayed();
         this.phase = STALLED;
       }
       // falls through
@@ -172,6 +219,7 @@ export class JobRun implements Step {
         batch.release(run);
         this.reportReplay();
         this.phase = ROUND;
+        this.takeTurns(run);
         return AGAIN;
     }
   }
@@ -183,9 +231,56 @@ export class JobRun implements Step {
       device.endBatch();
       device.batch.release(run);
     }
-    if (!run.holds(lock)) return;
-    lock.release(run);
-    this.reportEnd(false);
+    this.window?.release();
+    if (run.holds(lock)) {
+      lock.release(run);
+      this.reportEnd(false);
+    } else if (this.preempted) this.reportEnd(false);
+    if (device.turn && run.holds(device.turn)) device.turn.release(run);
+  }
+
+  /** At the end of its slice the device is another's, if somebody waits for it. */
+  private takeTurns(run: Run): void {
+    const { turn, policy } = this.context.device;
+    if (!turn || ++this.slice < (policy.slice ?? SLICE_ROUNDS_DEFAULT) || !turn.isWanted) return;
+    this.preempted = new PreemptedJob(this.platform.core, this.n, this.lanes, this.executedNow);
+    this.phase = TURN;
+    this.platform.jobLock.release(run);
+    turn.release(run);
+  }
+
+  /** The pages to be brought and held beforehand; undefined: none. */
+  private windowOf(): Window | undefined {
+    const { device } = this.context;
+    if (!this.asked && device.replayable) return undefined;
+    const window = new Window(this.platform, this.context);
+    if (this.asked) {
+      for (const { start, end } of this.asked) for (let vpn = start / L.PAGE_BYTES; vpn < end / L.PAGE_BYTES; vpn++) window.add(vpn, false);
+      return window;
+    }
+    const touched = new Map<number, boolean>();
+    const { u32 } = this.platform.core;
+    for (let i = 0, at = this.accessesAt >>> 2; i < this.n; i++, at += 2) {
+      const high = u32[at + 1]!;
+      const addr = (high & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + u32[at]!;
+      const last = Math.floor((addr + ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH)) / L.PAGE_BYTES);
+      const write = (high & L.ACCESS_WRITE) !== 0;
+      for (let vpn = Math.floor(addr / L.PAGE_BYTES); vpn <= last; vpn++) touched.set(vpn, write || touched.get(vpn) === true);
+    }
+    for (const vpn of [...touched.keys()].sort((a, b) => a - b)) window.add(vpn, touched.get(vpn)!);
+    return window;
+  }
+
+  /** A fault of a device that cannot wait for the page. */
+  private notReplayed(): Error {
+    const { core } = this.platform;
+    const { vpn } = readRecords(core.words(L.AREA_FAULTS, L.FAULT_BYTES >>> 2), 1)[0]!;
+    return fail(
+      'EFAULT',
+      `job of ${this.context.name}, page`,
+      vpn * L.PAGE_BYTES,
+      'is not there, and the device cannot replay a fault: it is outside of the window, or was taken away',
+    );
   }
 
   report(): JobReport {
@@ -292,7 +387,10 @@ export class JobRun implements Step {
       this.values.set(core.words(L.AREA_VALUES, this.n * 2));
       this.order = core.words(L.AREA_ORDER, this.executedNow).slice();
     }
+    this.window?.release();
     this.platform.jobLock.release(run);
+    const { turn } = this.context.device;
+    if (turn) turn.release(run);
     this.reportEnd(true);
     return DONE;
   }
@@ -331,10 +429,18 @@ export function reportBatch(events: Events, context: Context, records: number, l
   events.emit({ type: 'batch.begun', space: space.id, device, records });
 }
 
-function checkJob(job: Job): { accesses: readonly JobAccess[]; lanes: number } {
+function checkJob(job: Job): { accesses: readonly JobAccess[]; lanes: number; window: readonly AddressRange[] | undefined } {
   requireObject('job', job, 'an object');
   requireArray('job.accesses', job.accesses);
-  const { accesses, lanes = LANES_DEFAULT } = job;
+  const { accesses, lanes = LANES_DEFAULT, window } = job;
+  if (window !== undefined) {
+    requireArray('job.window', window);
+    for (const range of window) {
+      requireRange('job.window range', range);
+      if (range.end - range.start > WINDOW_BYTES_MAX)
+        throw fail('EINVAL', 'job.window range.end', range.end, `is more than ${WINDOW_BYTES_MAX} bytes behind its start`);
+    }
+  }
   if (accesses.length > L.JOB_ACCESSES_MAX) throw fail('EINVAL', 'job.accesses', accesses.length, `is more than ${L.JOB_ACCESSES_MAX}`);
   if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX)
     throw fail('EINVAL', 'job.lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
@@ -349,5 +455,5 @@ function checkJob(job: Job): { accesses: readonly JobAccess[]; lanes: number } {
     if (!Number.isSafeInteger(value) || value < 0)
       throw fail('EINVAL', 'job access value', value, 'is not a non-negative integer below 2^53');
   }
-  return { accesses, lanes };
+  return { accesses, lanes, window };
 }

@@ -18,16 +18,19 @@ import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
 import { JobRun } from '../gmem/job.ts';
 import { Lose } from '../gmem/lose.ts';
 import { MoveRange } from '../gmem/move-range.ts';
+import { PreemptedJob } from '../gmem/preempted.ts';
 import { RemoveDevice } from '../gmem/remove-device.ts';
 import { Reset } from '../gmem/reset.ts';
 import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
 import { Question, ServeFault } from '../gmem/serve.ts';
 import { SharedTable } from '../gmem/shared-table.ts';
+import { SwitchTo } from '../gmem/switch.ts';
 import { Unplug } from '../gmem/unplug.ts';
 import { ExtentTree } from '../gmem/va-tree.ts';
 import { MappingSet, VaRegion, VaSpace } from '../gmem/va.ts';
 import { WalkLanes } from '../gmem/walk-lanes.ts';
+import { Window } from '../gmem/window.ts';
 import { CpuAccess } from '../mm/access.ts';
 import { AddressSpace, Exited } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
@@ -122,6 +125,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Pin,
   PinRange,
   Platform,
+  PreemptedJob,
   Question,
   RangeFault,
   Ranges,
@@ -137,6 +141,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   ServeFault,
   SharedObject,
   SharedTable,
+  SwitchTo,
   TakeDown,
   Ticket,
   TicketBook,
@@ -147,6 +152,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   VmaSet,
   WaitQueue,
   WalkLanes,
+  Window,
   WriteBack,
 };
 

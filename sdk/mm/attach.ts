@@ -1,5 +1,5 @@
 /** What an address space knows of devices: how one is attached, and what is asked of it when the space ends. `sdk/gmem` implements it. */
-import { requireOptions, requireWord } from './arguments.ts';
+import { requireBoolean, requireOptions, requireWord } from './arguments.ts';
 import type { AddressSpace } from './address-space.ts';
 
 /**
@@ -12,6 +12,11 @@ export type AttachMode = 'exclusive' | 'share' | 'replicate';
 export interface AttachOptions {
   /** Default: what its driver says, and 'exclusive' when it says nothing. */
   readonly mode?: AttachMode;
+  /**
+   * For a device that runs one address space at a time: whether it is to run this one from now on. Default: when it runs none. Without it, the device comes to it by its first access or job, or by
+   * `device.switchTo`.
+   */
+  readonly activate?: boolean;
 }
 
 /** The words of `AttachMode`. */
@@ -36,4 +41,5 @@ export const HOME_TABLE_FORMAT = 'radix-4k-9-9-9-9';
 export function requireAttach(options: AttachOptions): void {
   requireOptions('attach', options);
   if (options.mode !== undefined) requireWord('attach.mode', options.mode, ATTACH_MODES);
+  if (options.activate !== undefined) requireBoolean('attach.activate', options.activate);
 }

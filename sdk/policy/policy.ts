@@ -9,12 +9,20 @@ import { checkPlacement, type PlacementPolicy } from './placement.ts';
 export interface DevicePolicy {
   /** Whether pages come to it, are duplicated, or are used where they are. Default: they come, but for those of which something else is advised. */
   readonly placement?: PlacementPolicy;
+  /** Of a device that runs one address space at a time: rounds of a job before another address space that waits has its turn. Default 1. */
+  readonly slice?: number;
 }
 
 /** Names of the choices, and what checks them. */
 const CHOICES: Readonly<Record<keyof DevicePolicy, (argument: string, value: unknown) => void>> = {
   placement: checkPlacement,
+  slice: checkSlice,
 };
+
+/** Throws EINVAL unless a slice is a number of rounds. */
+function checkSlice(argument: string, value: unknown): void {
+  if (!Number.isSafeInteger(value) || (value as number) < 1) throw fail('EINVAL', argument, value, 'is not a positive count of rounds');
+}
 
 /** Throws EINVAL for a choice that does not exist, or cannot be made. */
 export function checkPolicy(device: string, policy: DevicePolicy): void {

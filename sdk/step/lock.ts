@@ -9,6 +9,7 @@ import { type Holdable, type Run, type Waitable } from './step.ts';
  * The order of taking, lowest first. Locks of one rank are taken in ascending order of their key (the number of the space, frame,
  * context). Models: the lock ordering notes at the head of mm/rmap.c.
  *
+ *   turn      of a device that runs one address space at a time. Who has it run his holds it.
  *   job       of a machine: its one area for the accesses of a job. Who runs a job holds it.
  *   batch     of a device: its fault buffer, and which of its frames the batch under way needs. Who serves a batch, or makes room, holds it.
  *   mmap      of a space: its VMAs and the shape of its table. Shared to fault, exclusive to map and unmap.
@@ -16,7 +17,7 @@ import { type Holdable, type Run, type Waitable } from './step.ts';
  *   driver    of a context: the driver's own "user lock" of the notifier protocol.
  *   notifier  of a space: its subscriptions.
  */
-export const LOCK_ORDER = { job: 5, batch: 7, mmap: 10, page: 20, driver: 30, notifier: 40 } as const;
+export const LOCK_ORDER = { turn: 4, job: 5, batch: 7, mmap: 10, page: 20, driver: 30, notifier: 40 } as const;
 export type LockKind = keyof typeof LOCK_ORDER;
 
 /** Throws when `run`, with what it holds, may not take `wanted`, whether or not it is free. */
@@ -58,6 +59,11 @@ export class Lock implements Holdable, Waitable {
   /** Who holds this lock. */
   get holder(): Run | undefined {
     return this.owner;
+  }
+
+  /** Whether somebody waits for it. */
+  get isWanted(): boolean {
+    return this.queue.length > 0;
   }
 
   /** Takes the lock, or returns false: somebody holds it or came before. Does not wait. */

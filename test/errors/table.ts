@@ -144,7 +144,7 @@ const notifiers = methods('NotifierSet', ({ space }) => space.notifiers);
 const range = (name = 'range'): Argument => arg(0, name, 'range');
 
 /** Options of an attach. */
-const attachOptions = [arg(1, 'attach options', 'options', { optional: true }), field(1, 'mode', 'word')];
+const attachOptions = [arg(1, 'attach options', 'options', { optional: true }), field(1, 'mode', 'word'), field(1, 'activate', 'boolean')];
 
 const spaces: Row[] = [
   ...space('mmap', () => [{ bytes: PAGE }], [
@@ -378,6 +378,7 @@ const devices: Row[] = [
     twin: true,
     step: 'resetStep',
   }),
+  ...device('switchTo', (w) => [w.context], [arg(0, 'context', 'object')], { twin: true, step: 'switchToStep' }),
   ...device('attachTo', (w) => [w.other, {}], [arg(0, 'space', 'object', { also: ['attach'] }), ...attachOptions]),
 ];
 

@@ -2,6 +2,20 @@ import type { Row } from './row.ts';
 
 export const rows: readonly Row[] = [
   {
+    id: 'A2',
+    title: 'Capabilities REPLAYABLE (enforced: a device without it is pre-faulted) and PEER',
+    here: '`driver.replayable: false`: `Window` brings and holds the pages of a job, a fault fails it. Having the `peer` family is the capability PEER: families are capabilities (`checkFamilies`).',
+    tests: [
+      'test/gmem/window.test.ts > a job on a device that cannot replay a fault > fails at an access outside of the window that was asked for, and says where',
+      'test/gmem/window.test.ts > single accesses and atomics of such a device bring their pages as well',
+    ],
+    canary: {
+      file: 'sdk/gmem/job.ts',
+      find: 'if (!this.context.device.replayable) throw this.notReplayed();',
+      replace: 'this.slice += 0;',
+    },
+  },
+  {
     id: 'A7',
     title: 'Hot unplug: migrate everything home, then fail new faults',
     here: '`machine.removeDevice(device)` (`RemoveDevice`): ENODEV for whatever is new, everything home, contexts detached, memories unplugged, the number free.',
@@ -90,5 +104,44 @@ export const rows: readonly Row[] = [
       'test/gmem/replicate.test.ts > a device that is attached while a change waits for another one has what is left of it',
     ],
     canary: { file: 'sdk/gmem/context.ts', find: 'this.follower.catchUp();', replace: 'this.follower.settled();' },
+  },
+  {
+    id: 'B4',
+    title: 'Switch and time slicing, with a current context',
+    here: '`driver.activeContexts: "one"`, `device.current`, `device.switchTo(context)`: a turn lock, slices of rounds (`policy.slice`), `PreemptedJob`; the driver hears `load` and `unload`.',
+    tests: [
+      'test/gmem/switch.test.ts > jobs of two address spaces > take turns, a round each, and each comes to its right end',
+      'test/gmem/switch.test.ts > the current context > is the first that was attached, then whoever works, or is switched to',
+      'test/gmem/switch.test.ts > jobs of two address spaces > have longer slices by the policy of the device',
+    ],
+    canary: { file: 'sdk/gmem/job.ts', find: '!turn.isWanted) return;', replace: '!turn.isWanted || this.n > 0) return;' },
+  },
+  {
+    id: 'B2',
+    title: 'Attach with mode and activate',
+    here: '`space.attach(device, { mode, activate })`: `AttachOptions`; a mode that the device cannot have is refused, `activate` loads the context of a device that runs one at a time.',
+    tests: [
+      'test/gmem/switch.test.ts > the current context > is chosen when a device is attached: activate',
+      'test/gmem/share.test.ts > a device is refused share mode',
+    ],
+    canary: {
+      file: 'sdk/gmem/device.ts',
+      find: 'if (this.turn && (activate ?? !this.loaded)) this.load(context);',
+      replace: 'if (this.turn && !this.loaded) this.load(context);',
+    },
+  },
+  {
+    id: 'F8',
+    title: 'Non-faulting device: the window of a job is brought and pinned beforehand',
+    here: '`driver.replayable: false`, `job.window` (`Window`): pages are brought for writing where their mapping allows it, and pinned until the job ends.',
+    tests: [
+      'test/gmem/window.test.ts > a job on a device that cannot replay a fault > has its pages before it begins: one round, no fault',
+      'test/gmem/window.test.ts > a job on a device that cannot replay a fault > has its pages held while the rest of the window comes: the CPU takes none of them, and they are free afterwards',
+    ],
+    canary: {
+      file: 'sdk/gmem/job.ts',
+      find: 'if (this.window) return run.call(this.window);',
+      replace: 'if (this.n < 0) return run.call(this.window!);',
+    },
   },
 ];

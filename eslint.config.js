@@ -5,7 +5,7 @@ import tseslint from 'typescript-eslint';
 const sources = ['sdk/**/*.ts', 'drivers/**/*.ts', 'cli/**/*.ts', 'test/**/*.ts', 'bench/**/*.ts', 'examples/**/*.ts', '*.config.ts'];
 
 export default defineConfig([
-  globalIgnores(['node_modules/', 'build/', 'dist/', 'coverage/', 'sdk/core/core-wasm.ts', 'assembly/']),
+  globalIgnores(['node_modules/', 'build/', 'dist/', 'coverage/', 'sdk/core/core-wasm.ts', 'assembly/', 'bench/core/']),
   js.configs.recommended,
   {
     files: ['**/*.js', '**/*.mjs'],

@@ -1,90 +1,133 @@
-/** Bytes that move: copies inside the core, and the migration of a whole range, beside a bare `copyWithin`. */
+/** Bytes that move: copies inside the core, and the migration of a whole range, beside memcpy in C. */
 import { createMachineSync } from 'farfault';
+import { defineDriver } from 'farfault/gmem';
 import nouveau from 'farfault/drivers/nouveau';
 import * as L from '../assembly/layout.ts';
-import type { Row } from './harness.ts';
 import { PageCopies } from './peers/page-copies.ts';
 import { shuffled } from './random.ts';
+import type { Contender, Native, Row } from './row.ts';
 
 export interface Size {
-  /** Pages copied one after the other: few, within the L2 cache, and many, in DRAM. */
+  /** Pages copied one after the other that stay within the L2 cache, and how often. */
   readonly hot: number;
+  readonly hotTimes: number;
+  /** Pages copied one after the other, of so many, at random: in DRAM. */
   readonly cold: number;
+  readonly pool: number;
   /** Pages of the range that migrates to the device and back. */
   readonly migrated: number;
 }
 
-const FULL: Size = { hot: 64, cold: 8192, migrated: 8192 };
+const FULL: Size = { hot: 64, hotTimes: 16, cold: 8192, pool: 1 << 16, migrated: 1 << 15 };
 
-const AGAINST = 'copyWithin, page by page';
-
-export function* rows(size: Size = FULL): Generator<Row> {
-  yield pageCopy(`page copy in the core, ${size.hot} pages`, size.hot, Math.ceil(1024 / size.hot));
-  yield pageCopy(`page copy in the core, ${size.cold} pages at random`, size.cold, 1);
-  yield bulkMigration(`bulk migration, ${size.migrated} pages there and back`, size.migrated);
+export function rows({ hot, hotTimes, cold, pool, migrated }: Size = FULL): Row[] {
+  const inC = (row: string, ...numbers: number[]): Native => ({ program: 'memory', row, numbers });
+  return [
+    {
+      name: 'copy.page.L2',
+      unit: 'ns',
+      items: hot * hotTimes,
+      ours: () => pageCopy(hot, hot, hotTimes),
+      peers: [
+        { name: 'memcpy in C', contender: inC('copy.pages', hot, hotTimes), goal: { share: 0.92 } },
+        { name: 'copyWithin', contender: () => plainCopy(hot, hot, hotTimes) },
+      ],
+    },
+    {
+      name: 'copy.page.DRAM',
+      unit: 'ns',
+      items: cold,
+      ours: () => pageCopy(pool, cold, 1),
+      peers: [
+        { name: 'memcpy in C', contender: inC('copy.pages', pool, 1, cold), goal: { share: 0.98 } },
+        { name: 'copyWithin', contender: () => plainCopy(pool, cold, 1) },
+      ],
+    },
+    {
+      name: 'migrate.bulk.DRAM',
+      unit: 'ns',
+      items: 2 * migrated,
+      ours: () => bulkMigration(migrated),
+      peers: [{ name: 'memcpy in C', contender: inC('copy.range', migrated, 1), goal: { share: 0.97 } }],
+    },
+    { name: 'migrate.metadata', unit: 'ns', items: 2 * migrated, ours: () => metadataMigration(migrated), peers: [], goal: { most: 12 } },
+  ];
 }
 
-/** `pages` frames to as many others, in an order of chance; `times` over, so that a run is long enough to be timed. */
-function pageCopy(name: string, pages: number, times: number): Row {
-  const machine = createMachineSync({ dram: 2 * pages * L.PAGE_BYTES, deviceMemory: 0 });
+/** `pages` of a pool of frames to as many others, in an order of chance; `times` over, so that a run is long enough to be timed. */
+function pageCopy(pool: number, pages: number, times: number): Contender {
+  const machine = createMachineSync({ dram: 2 * pool * L.PAGE_BYTES, deviceMemory: 0 });
   const { core, host } = machine.platform;
-  const sources = shuffled(pages, 1);
-  const targets = shuffled(pages, 2).map((page) => pages + page);
-  const fill = (u32: Uint32Array): void => u32.forEach((_, i) => (u32[i] = Math.imul(i, 0x9e3779b1)));
+  const sources = shuffled(pool, 1);
+  const targets = shuffled(pool, 2);
   const bytes = core.frameBytes(host.base) >>> 2;
-  const memory = core.u32.subarray(bytes, bytes + 2 * pages * 1024);
+  const memory = core.u32.subarray(bytes, bytes + 2 * pool * 1024);
   fill(memory);
   for (let i = 0; i < pages; i++) {
     core.words(L.AREA_SOURCE, pages * 2).set([host.base + sources[i]!, L.MIGRATE_VALID | L.MIGRATE_MOVE], i * 2);
-    core.words(L.AREA_TARGET, pages * 2).set([host.base + targets[i]!, L.MIGRATE_VALID], i * 2);
+    core.words(L.AREA_TARGET, pages * 2).set([host.base + pool + targets[i]!, L.MIGRATE_VALID], i * 2);
   }
-  const plain = new PageCopies(2 * pages);
-  fill(plain.words);
   const [from, to] = [core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET)];
-  const runOurs = (): void => {
+  const run = (): void => {
     for (let i = 0; i < times; i++) core.exports.migrateCopy(from, to, pages);
   };
-  const runPeer = (): void => {
+  return { run, checksum: () => hash(memory) };
+}
+
+function plainCopy(pool: number, pages: number, times: number): Contender {
+  const plain = new PageCopies(2 * pool);
+  fill(plain.words);
+  const sources = shuffled(pool, 1).subarray(0, pages);
+  const targets = shuffled(pool, 2)
+    .map((page) => pool + page)
+    .subarray(0, pages);
+  const run = (): void => {
     for (let i = 0; i < times; i++) plain.copy(sources, targets);
   };
-  return {
-    name,
-    unit: 'ns',
-    items: pages * times,
-    ours: { run: runOurs, checksum: () => hash(memory) },
-    peer: { run: runPeer, checksum: () => hash(plain.words) },
-    against: AGAINST,
-  };
+  return { run, checksum: () => hash(plain.words) };
 }
 
 /** The whole verb: notifiers, page locks, reverse maps, the driver's allocator, both tables. The peer only copies. */
-function bulkMigration(name: string, pages: number): Row {
+function bulkMigration(pages: number): Contender {
   const bytes = pages * L.PAGE_BYTES;
   const machine = createMachineSync({ dram: 2 * bytes, deviceMemory: 2 * bytes });
   const space = machine.createAddressSpace();
   const context = space.attach(machine.addDevice(nouveau({ vram: 2 * bytes })));
   const range = space.mmap({ bytes });
-  const words = new Uint32Array(bytes / 4).map((_, i) => Math.imul(i, 0x9e3779b1));
+  const words = new Uint32Array(bytes / 4);
+  fill(words);
   space.write(range.start, new Uint8Array(words.buffer));
-  const plain = new PageCopies(2 * pages);
-  plain.words.set(words);
-  const [there, back] = [new Uint32Array(pages).map((_, i) => i), new Uint32Array(pages).map((_, i) => pages + i)];
+  const run = (): void => {
+    const moved = context.migrate(range, { to: 'device' }) + context.migrate(range, { to: 'host' });
+    if (moved !== 2 * pages) throw new Error(`${moved} pages moved, of ${2 * pages}`);
+  };
+  return { run, checksum: () => hash(new Uint32Array(space.read(range.start, bytes).buffer)) };
+}
+
+/** A memory without bytes: all of a migration but its copy. */
+const bodiless = defineDriver(({ bytes = L.PAGE_BYTES }: { bytes?: number }) => ({
+  name: 'bodiless',
+  memory: [{ name: 'memory', kind: 'private', bytes, bytesIn: 'metadata' }],
+  attach: () => ({}),
+}));
+
+function metadataMigration(pages: number): Contender {
+  const bytes = pages * L.PAGE_BYTES;
+  const machine = createMachineSync({ dram: 2 * bytes, deviceMemory: 0, bodilessFrames: 2 * pages });
+  const space = machine.createAddressSpace();
+  const context = space.attach(machine.addDevice(bodiless({ bytes: 2 * bytes })));
+  const range = space.mmap({ bytes });
+  space.write(range.start, new Uint8Array(bytes));
   let moved = 0;
-  const runOurs = (): void => {
+  const run = (): void => {
     moved = context.migrate(range, { to: 'device' }) + context.migrate(range, { to: 'host' });
+    if (moved !== 2 * pages) throw new Error(`${moved} pages moved, of ${2 * pages}`);
   };
-  const runPeer = (): void => {
-    plain.copy(there, back);
-    plain.copy(back, there);
-  };
-  return {
-    name,
-    unit: 'ns',
-    items: 2 * pages,
-    ours: { run: runOurs, checksum: () => hash(new Uint32Array(space.read(range.start, bytes).buffer)) + moved },
-    peer: { run: runPeer, checksum: () => hash(plain.words.subarray(0, bytes / 4)) + 2 * pages },
-    against: AGAINST,
-  };
+  return { run, checksum: () => moved };
+}
+
+function fill(words: Uint32Array): void {
+  for (let i = 0; i < words.length; i++) words[i] = Math.imul(i, 0x9e3779b1);
 }
 
 function hash(words: Uint32Array): number {

@@ -1,12 +1,11 @@
 /**
  * Faults through the full path, from the access to the page: for a device the lane stalls, the record goes into the fault buffer, the driver
- * serves it, the page migrates, the lane is replayed. The peer is the copy of the page alone, so `ours - peer` is all the rest.
+ * serves it, the page migrates, the lane is replayed. The peer is the copy of the page alone, so `ours - theirs` is all the rest.
  */
 import { createMachineSync, type Job } from 'farfault';
 import nouveau from 'farfault/drivers/nouveau';
 import * as L from '../assembly/layout.ts';
-import type { Contender, Row } from './harness.ts';
-import { PageCopies } from './peers/page-copies.ts';
+import type { Contender, Goal, Row } from './row.ts';
 
 export interface Size {
   /** Pages faulted in a run: few, within the L2 cache, and many, in DRAM. */
@@ -19,23 +18,29 @@ const FULL: Size = { hot: 64, cold: 8192 };
 /** Records of nouveau's fault buffer: a batch. */
 const BATCH = 256;
 
-export function* rows({ hot, cold }: Size = FULL): Generator<Row> {
-  for (const pages of [hot, cold]) {
-    const where = pages === hot ? `${pages} pages` : `${pages} pages, cold`;
-    const row = (name: string, ours: Contender): Row => ({
-      name: `${name}, ${where}`,
+export function rows({ hot, cold }: Size = FULL): Row[] {
+  return (['hot', 'cold'] as const).flatMap((where): Row[] => {
+    const pages = where === 'hot' ? hot : cold;
+    const goal: Goal = where === 'hot' ? { above: 120 } : { ratio: 1.1 };
+    const row = (name: string, ours: () => Contender, hoped?: Goal): Row => ({
+      name: `${name}.${where}`,
       unit: 'ns',
       items: pages,
       ours,
-      peer: bareCopy(pages),
-      against: 'copyWithin of the page',
+      peers: [
+        {
+          name: 'copy of the page in C',
+          contender: { program: 'memory', row: 'copy.read', numbers: [pages, 1] },
+          ...(hoped ? { goal: hoped } : {}),
+        },
+      ],
     });
-    const faults = new Faults(pages);
-    yield row('one device fault', faults.device(1));
-    yield row(`device faults, ${Math.min(BATCH, pages)} a batch`, faults.device(Math.min(BATCH, pages)));
-    yield row('one CPU fault, page comes home', faults.cpu());
-    faults.close();
-  }
+    return [
+      row('fault.device', () => new Faults(pages).device(1), goal),
+      row('fault.batch', () => new Faults(pages).device(Math.min(BATCH, pages))),
+      row('fault.cpu', () => new Faults(pages).cpu()),
+    ];
+  });
 }
 
 /** A range with bytes in it, and the device that wants it. */
@@ -56,10 +61,6 @@ class Faults {
     this.#context = this.#space.attach(this.#machine.addDevice(nouveau({ vram: room, faultEntries: BATCH })));
     this.#range = this.#space.mmap({ bytes: this.#bytes });
     this.#space.write(this.#range.start, bytesOf(this.#bytes));
-  }
-
-  close(): void {
-    this.#machine.close();
   }
 
   /** The device reads a word of every page: jobs of `lanes` accesses, and as many lanes. */
@@ -106,23 +107,6 @@ class Faults {
   #migrate(to: 'device' | 'host'): void {
     if (this.#context.migrate(this.#range, { to }) > this.#pages) throw new Error(`more than ${this.#pages} pages moved`);
   }
-}
-
-/** Copies every page there, and reads the same word of it. */
-function bareCopy(pages: number): Contender {
-  const plain = new PageCopies(2 * pages);
-  new Uint8Array(plain.words.buffer).set(bytesOf(pages * L.PAGE_BYTES));
-  const sources = Array.from({ length: pages }, (_, page) => Uint32Array.of(page));
-  const targets = sources.map(([page]) => Uint32Array.of(pages + page!));
-  let total = 0;
-  const run = (): void => {
-    total = 0;
-    for (let page = 0; page < pages; page++) {
-      plain.copy(sources[page]!, targets[page]!);
-      total = (total + plain.words[(pages + page) * 1024 + (page % 1024)]!) | 0;
-    }
-  };
-  return { run, checksum: () => total };
 }
 
 function bytesOf(length: number): Uint8Array {

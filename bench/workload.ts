@@ -16,7 +16,7 @@ export interface Workload {
 
 /** One of them; of its text whole lines only, and at most `bytesMax` bytes. */
 export function workload(name: string, bytesMax: number = Infinity): Workload {
-  const file = join(root(), 'examples/workloads', `${name}.trace.gz`);
+  const file = join(packageRoot(), 'examples/workloads', `${name}.trace.gz`);
   const text = new Uint8Array(gunzipSync(readFileSync(file)));
   const end = text.length <= bytesMax ? text.length : text.lastIndexOf(0x0a, bytesMax - 1) + 1;
   const { offload } = parseSidecar(readFileSync(`${file}.json`, 'utf8'), `${name}.trace.gz.json`);
@@ -24,7 +24,7 @@ export function workload(name: string, bytesMax: number = Infinity): Workload {
 }
 
 /** The folder of the package: benches are run from a folder below it, compiled or not. */
-function root(): string {
+export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
   return folder;

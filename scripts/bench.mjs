@@ -1,50 +1,58 @@
 /**
- * `npm run bench`: compiles bench/*.bench.ts and runs each in a fresh Node process, against the built package. Arguments choose files by a part of
- * their name; `--json FILE` also writes the results: `npm run bench -- fault --json fault.json`.
+ * `npm run bench`: our own ways beside those of others, pair by pair, each turn in a fresh process, against the built package. See bench/README.md.
+ *
+ *   npm run bench -- [--only pattern] [--pairs n] [--json file]      rows whose name matches (a regular expression), n turns of each (9)
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { buildIfStale, requireTools } from './build-if-stale.mjs';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
-const { positionals: wanted, values } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
+const { only = '', pairs = '9', json } = readArguments();
 
-requireTools(['tsup', 'tinybench'], 'run the benches');
+requireTools(['tsup', 'tinybench', 'assemblyscript'], 'run the benches');
 
 const names = readdirSync(join(root, 'bench'))
-  .filter((file) => file.endsWith('.bench.ts'))
-  .map((file) => file.slice(0, -'.bench.ts'.length))
-  .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)));
-if (names.length === 0) {
-  console.error(`No bench matches ${wanted.join(' ') || 'bench/*.bench.ts'}.`);
-  process.exit(1);
-}
+  .filter((file) => file.endsWith('.bench.ts') && file !== 'calibration.bench.ts')
+  .map((file) => file.slice(0, -'.bench.ts'.length));
 buildIfStale();
 
 const { build } = await import('tsup');
 await build({
   config: false,
   silent: true,
-  entry: { main: 'bench/main.ts', ...Object.fromEntries(names.map((name) => [`${name}.bench`, `bench/${name}.bench.ts`])) },
+  entry: {
+    main: 'bench/main.ts',
+    contender: 'bench/contender.ts',
+    ...Object.fromEntries(names.map((name) => [`${name}.bench`, `bench/${name}.bench.ts`])),
+  },
   format: ['esm'],
   target: 'node20',
   platform: 'node',
   removeNodeProtocol: false,
   // Measured as users get it: the package by its own name, from dist.
-  external: [/^farfault(\/|$)/],
+  external: [/^farfault(\/|$)/, 'assemblyscript/asc'],
   outDir: 'build/bench',
   clean: true,
 });
 
-const benches = {};
-for (const name of names) {
-  console.log(`\n${name}`);
-  const json = join(root, `build/bench/${name}.json`);
-  const result = spawnSync(process.execPath, [join(root, 'build/bench/main.js'), name, json], { cwd: root, stdio: 'inherit' });
-  if (result.status !== 0) process.exit(result.status ?? 1);
-  benches[name] = JSON.parse(readFileSync(json, 'utf8'));
+const args = [join(root, 'build/bench/main.js'), pairs, json === undefined ? '-' : resolve(json), only, ...names];
+const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' });
+process.exit(status ?? 1);
+
+function readArguments() {
+  const options = { only: { type: 'string' }, pairs: { type: 'string' }, json: { type: 'string' } };
+  try {
+    const { values } = parseArgs({ options });
+    if (values.pairs !== undefined && !/^[1-9][0-9]*$/.test(values.pairs))
+      throw new Error(`--pairs ${values.pairs} is not a positive count`);
+    if (values.only !== undefined) new RegExp(values.only);
+    return values;
+  } catch (error) {
+    console.error(error.message);
+    process.exit(2);
+  }
 }
-if (values.json) writeFileSync(values.json, `${JSON.stringify({ schema: 1, node: process.version, benches }, undefined, 2)}\n`);

@@ -1,57 +1,146 @@
 import { readdirSync } from 'node:fs';
-import { expect, test } from 'vitest';
-import { calibration, type Contender, type Effort, format, isNoisy, measure, type Row, type Rows } from '../../bench/harness.ts';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, describe, expect, test } from 'vitest';
+import * as calibration from '../../bench/calibration.bench.ts';
 import * as copy from '../../bench/copy.bench.ts';
 import * as fault from '../../bench/fault.bench.ts';
+import { measure, type Effort, type Measured } from '../../bench/measure.ts';
+import * as memory from '../../bench/memory.bench.ts';
+import { compileNative, measureNative, type NativePrograms } from '../../bench/native.ts';
+import { format, isQuiet, pairUp, type Result } from '../../bench/pairs.ts';
 import * as replay from '../../bench/replay.bench.ts';
+import { isMet, type Make, type Native, printGoal, type Row } from '../../bench/row.ts';
 import * as table from '../../bench/table.bench.ts';
 import * as trace from '../../bench/trace.bench.ts';
 
 /** One run each: enough to see that both contenders do the same work, not to say how fast. */
-const ONCE: Effort = { rounds: 1, roundMs: 0, warmUpMs: 0 };
+const ONCE: Effort = { warmUpMs: 0, runMs: 0 };
 
-const BENCHES: readonly (readonly [string, Rows])[] = [
-  ['table', table.rows({ small: 1024, large: 2048, lookups: 640 })],
-  ['copy', copy.rows({ hot: 4, cold: 64, migrated: 64 })],
-  ['fault', fault.rows({ hot: 4, cold: 300 })],
-  ['replay', replay.rows({ textBytes: 400_000 })],
-  ['trace', trace.rows({ textBytes: 400_000 })],
+const TABLE: table.Size = {
+  sets: { small: 1024, large: 2048 },
+  cached: 1024,
+  streaming: 4096,
+  sequential: 2048,
+  lookups: 640,
+  runPages: 2048,
+};
+const BENCHES: readonly (readonly [string, () => readonly Row[]])[] = [
+  ['calibration', () => calibration.rows()],
+  ['copy', () => copy.rows({ hot: 4, hotTimes: 2, cold: 32, pool: 64, migrated: 64 })],
+  ['fault', () => fault.rows({ hot: 4, cold: 300 })],
+  ['memory', () => memory.rows({ dense: 2048, sparse: 8, huge: 4096 })],
+  ['replay', () => replay.rows({ textBytes: 400_000, accesses: 70_000 })],
+  ['table', () => table.rows(TABLE)],
+  ['trace', () => trace.rows({ textBytes: 400_000 })],
 ];
 
-test.each(BENCHES)('in every row of the %s bench both contenders do the same work', async (_name, rows) => {
-  let measured = 0;
-  for await (const row of rows) {
-    const { ours, peer, ratio } = await measure(row, ONCE);
-    expect(Math.min(ours, peer, ratio), row.name).toBeGreaterThan(0);
-    measured++;
-  }
-  expect(measured).toBeGreaterThan(2);
-});
+let native: NativePrograms;
+beforeAll(() => {
+  native = compileNative(fileURLToPath(new URL('../../build/bench/native-test', import.meta.url)));
+}, 60_000);
+
+const isNative = (contender: Make | Native): contender is Native => typeof contender !== 'function';
+
+async function once(contender: Make | Native): Promise<Measured> {
+  return isNative(contender) ? measureNative(native, contender, ONCE) : measure(await contender(), ONCE);
+}
+
+test.each(BENCHES)(
+  'in every row of the %s bench all contenders do the same work',
+  async (_name, rows) => {
+    for (const row of rows()) {
+      if (isNative(row.ours) && !native.paths.has(row.ours.program)) continue;
+      const ours = once(row.ours);
+      for (const peer of [undefined, ...row.peers]) {
+        // Left out with a line of its own where there is no compiler, or no library.
+        if (peer && isNative(peer.contender) && !native.paths.has(peer.contender.program)) continue;
+        const result = await pairUp(row, peer, 1, (side) => (side === 'ours' ? ours : once(side.contender)));
+        expect(result.ours, row.name).toBeGreaterThan(0);
+        if (peer) expect(result.ratio, `${row.name}, ${peer.name}`).toBeGreaterThan(0);
+      }
+    }
+  },
+  60_000,
+);
 
 test('no bench is left out here', () => {
   const files = readdirSync(new URL('../../bench/', import.meta.url)).filter((file) => file.endsWith('.bench.ts'));
   expect(BENCHES.map(([name]) => `${name}.bench.ts`).sort()).toEqual(files.sort());
 });
 
-test('a contender that does something else is found out', async () => {
-  const [ours, peer] = [1, 2].map((sum): Contender => ({ run: () => {}, checksum: () => sum })) as [Contender, Contender];
-  const row: Row = { name: 'sum', unit: 'ns', items: 1, ours, peer, against: 'another' };
-  await expect(measure(row, ONCE)).rejects.toThrow('sum: ours found 1, the peer 2');
+test('rows have names of their own, and so have the peers of a row', () => {
+  const names = BENCHES.filter(([name]) => name !== 'calibration').flatMap(([, rows]) => rows().map(({ name }) => name));
+  expect(names).toEqual([...new Set(names)]);
+  for (const [, rows] of BENCHES) for (const { peers } of rows()) expect(new Set(peers.map(({ name }) => name)).size).toBe(peers.length);
 });
 
-test('a calibration far from 1 is noise, and only a calibration', async () => {
-  const result = await measure(calibration(), ONCE);
-  expect(isNoisy({ ...result, spread: [0.8, 1] })).toBe(true);
-  expect(isNoisy({ ...result, spread: [0.99, 1.01] })).toBe(false);
-  expect(isNoisy({ ...result, name: 'look-up', spread: [0.8, 1] })).toBe(false);
+describe('pairs', () => {
+  const row: Row = {
+    name: 'sum',
+    unit: 'ns',
+    items: 1000,
+    ours: () => fail(),
+    peers: [{ name: 'another', contender: () => fail(), goal: { ratio: 1.1 } }],
+  };
+  const [peer] = row.peers;
+  const fail = (): never => {
+    throw new Error('nobody asked for it');
+  };
+
+  test('take turns, each going first every other time, and give the median of their ratios', async () => {
+    const times = { ours: [1, 2, 9], theirs: [2, 2, 3] };
+    const order: string[] = [];
+    const result = await pairUp(row, peer, 3, (side) => {
+      order.push(side === 'ours' ? 'ours' : side.name);
+      return Promise.resolve({ ms: times[side === 'ours' ? 'ours' : 'theirs'].shift()!, checksum: 7 });
+    });
+    expect(order).toEqual(['ours', 'another', 'another', 'ours', 'ours', 'another']);
+    expect(result).toEqual({
+      name: 'sum',
+      peer: 'another',
+      ours: 2000,
+      theirs: 2000,
+      unit: 'ns',
+      ratio: 1,
+      spread: [0.75, 2],
+      goal: '<= 1.1',
+      met: true,
+    });
+  });
+
+  test('of contenders that do not do the same are found out', async () => {
+    const run = (side: unknown): Promise<Measured> => Promise.resolve({ ms: 1, checksum: side === 'ours' ? 1 : 2 });
+    await expect(pairUp(row, peer, 1, run)).rejects.toThrow('sum: ours found 1, another 2: they did not do the same work');
+  });
+
+  test('far from 1 in a calibration are noise', () => {
+    const result: Result = { name: 'calibration', peer: 'itself', ours: 1, theirs: 1, unit: 'ns', ratio: 1, spread: [0.99, 1.01] };
+    expect(isQuiet(result)).toBe(true);
+    expect(isQuiet({ ...result, spread: [0.9, 1] })).toBe(false);
+    expect(isQuiet({ ...result, spread: [1, 1.1] })).toBe(false);
+  });
 });
 
-test('the table has a line for each row, numbers to the right', () => {
-  const result = { name: 'look-up', unit: 'ns', ours: 3.14159, peer: 31.4159, against: 'a tree', ratio: 10, spread: [9.5, 10.5] } as const;
-  expect(format([result, { ...result, name: 'copy', ours: 1000 }])).toBe(
+test.each([
+  [{ ratio: 1.15 }, '<= 1.15', [1.15, 1], [1.2, 1]],
+  [{ share: 0.97 }, 'share >= 0.97', [1.02, 1], [1.05, 1]],
+  [{ times: 6 }, '>= 6 times as fast', [1, 6], [1, 5.9]],
+  [{ most: 7 }, '<= 7 ns', [7, 1], [7.1, 1]],
+  [{ least: 150 }, '>= 150 ns', [150, 1], [149, 1]],
+  [{ above: 120 }, '<= 120 ns above', [220, 100], [221, 100]],
+] as const)('the goal %j', (goal, text, [ours, theirs], [badOurs, badTheirs]) => {
+  expect(printGoal(goal, 'ns')).toBe(text);
+  expect(isMet(goal, ours, theirs, ours / theirs)).toBe(true);
+  expect(isMet(goal, badOurs, badTheirs, badOurs / badTheirs)).toBe(false);
+});
+
+test('the table has a line for each result, numbers to the right', () => {
+  const result: Result = { name: 'look-up', peer: 'a tree', ours: 3.14159, theirs: 31.4159, unit: 'ns', ratio: 0.1, spread: [0.09, 0.11] };
+  const alone: Result = { name: 'copy', peer: '-', ours: 1000, unit: 'ns', spread: [1000, 1000], goal: '<= 7 ns', met: false };
+  expect(format([result, alone])).toBe(
     `
-         ours  peer  unit  ratio (spread)         peer is
-look-up  3.14  31.4  ns    10.00 (9.50 to 10.50)  a tree
-copy     1000  31.4  ns    10.00 (9.50 to 10.50)  a tree`.slice(1),
+         ours  theirs  unit  ratio (spread)       peer    goal
+look-up  3.14    31.4  ns    0.10 (0.09 to 0.11)  a tree
+copy     1000          ns                         -       <= 7 ns: NOT met`.slice(1),
   );
 });

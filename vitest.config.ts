@@ -35,6 +35,7 @@ const long = [
   'test/contract/zoo.test.ts',
   'test/contract/mutants.node.test.ts',
   'test/cli/**',
+  'test/bench/**',
   'test/gmem/canaries.node.test.ts',
   'test/gmem/coherence.node.test.ts',
   'test/gmem/small-states.node.test.ts',

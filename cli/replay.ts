@@ -12,6 +12,8 @@ import {
   type Preset,
   PRESET_DEFAULT,
   presets,
+  REPLAY_LINKS,
+  type ReplayLink,
   type ReplayReport,
   replayTrace,
 } from 'farfault/replay';
@@ -59,6 +61,15 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
     takes: 'one',
     value: 'name',
     help: ['Costs behind the modelled time:', ...Object.keys(presets).map((name) => `  ${name}`), `Default: ${DEFAULTS.preset}.`],
+  },
+  {
+    name: 'link',
+    takes: 'one',
+    value: REPLAY_LINKS.join('|'),
+    help: [
+      'Link the devices, each with each: pages go directly from one to another (copies),',
+      "or may also be used in the other one's memory (coherent). Default: by way of the host.",
+    ],
   },
   { name: 'seed', takes: 'one', value: DEFAULTS.seed, help: [`Seed of the written values, 0 to 2^32 - 1. Default: ${DEFAULTS.seed}.`] },
 ];
@@ -140,6 +151,7 @@ export interface Setup {
   readonly lanes: number;
   readonly preset: Preset;
   readonly seed: number;
+  readonly link?: ReplayLink;
 }
 
 /** What MACHINE_OPTIONS ask for. Throws UsageError for the first that is wrong. */
@@ -154,6 +166,9 @@ export async function setUp({ options }: Arguments): Promise<Setup> {
   const name = value('preset');
   const preset = Object.hasOwn(presets, name) ? presets[name] : undefined;
   if (!preset) throw new UsageError(`unknown preset ${name}: there are ${Object.keys(presets).join(', ')}`);
+  const link = options.get('link')?.[0];
+  const known = REPLAY_LINKS.find((each) => each === link);
+  if (link !== undefined && known === undefined) throw new UsageError(`--link ${link} is not one of: ${REPLAY_LINKS.join(', ')}`);
   const drivers: Driver[] = [];
   for (const device of options.get('device') ?? [DEFAULTS.device]) {
     const [, called, source] = /^(?:([^=./\\]*)=)?(.*)$/s.exec(device)!;
@@ -165,7 +180,7 @@ export async function setUp({ options }: Arguments): Promise<Setup> {
     if (drivers.findIndex((each) => each.name === name) < i)
       throw new UsageError(`two devices are called ${name}: name them, --device ${name}0=${name} --device ${name}1=${name}`);
   }
-  return { drivers, dram, lanes, preset, seed };
+  return { drivers, dram, lanes, preset, seed, ...(known === undefined ? {} : { link: known }) };
 }
 
 /** The same driver by another name. */

@@ -57,6 +57,9 @@ export type MigrationCause =
   /** A memory is taken out of the machine. */
   | 'unplug';
 
+/** Which way pages moved: to a device, to the host, or from a device to another one over a link. */
+export type Way = 'toDevice' | 'toHost' | 'peer';
+
 /** Why translations of a range were taken away. The reason codes of interval notifiers. */
 export type InvalidationReason =
   'UNMAP' | 'CLEAR' | 'PROTECTION_VMA' | 'PROTECTION_PAGE' | 'SOFT_DIRTY' | 'RELEASE' | 'MIGRATE' | 'EXCLUSIVE';
@@ -104,6 +107,8 @@ export type RemoteMapCause =
   | 'policy'
   /** It is on coherent memory of another device. */
   | 'coherence'
+  /** It is in another device's memory, which the link between the two lets this one use. */
+  | 'link'
   /** It did not move: somebody holds it, or had it just then. */
   | 'pinned'
   /** Its copy failed. */
@@ -259,7 +264,8 @@ export type MachineEvent =
       readonly vpn: number;
       readonly from: string;
       readonly to: string;
-      readonly way: 'toDevice' | 'toHost';
+      /** `peer`: from one device's memory to another's, over their link. */
+      readonly way: Way;
       /** Copied, and their bytes. */
       readonly pages: number;
       readonly bytes: number;
@@ -412,6 +418,8 @@ export type MachineEvent =
       readonly device: string;
       readonly node: string;
     }
+  | { readonly type: 'devices.linked'; readonly tick: number; readonly a: string; readonly b: string; readonly coherent: boolean }
+  | { readonly type: 'devices.unlinked'; readonly tick: number; readonly a: string; readonly b: string }
   | { readonly type: 'memory.plugged'; readonly tick: number; readonly device: string; readonly node: string; readonly frames: number }
   | { readonly type: 'memory.unplugged'; readonly tick: number; readonly device: string; readonly node: string; readonly frames: number }
   | { readonly type: 'ticket.opened'; readonly tick: number; readonly ticket: number; readonly what: string }
@@ -458,8 +466,8 @@ export interface Counters {
   readonly migratedByCause: MigratedByCause;
   /** Pages that appeared on a device without anything to copy. */
   cleared: number;
-  /** Transfers over the link of a device: element n counts those of n pages, by direction. */
-  readonly transfers: { readonly toDevice: Record<number, number>; readonly toHost: Record<number, number> };
+  /** Transfers over the link of a device: element n counts those of n pages, by direction. Those from device to device are there once one has happened. */
+  readonly transfers: Record<'toDevice' | 'toHost', Record<number, number>> & { [way in Way]?: Record<number, number> };
   /** Times that a device gave frames back to make room. */
   evictions: number;
   /** Notifier events delivered: one per event and context. */
@@ -536,17 +544,9 @@ function addCpuFault({ cpuFaults }: Counters, cause: CpuFaultCause): void {
   cpuFaults[cause] = (cpuFaults[cause] ?? 0) + 1;
 }
 
-function addMigrated(
-  counters: Counters,
-  from: string,
-  to: string,
-  pages: number,
-  bytes: number,
-  way: 'toDevice' | 'toHost',
-  cause: MigrationCause,
-): void {
+function addMigrated(counters: Counters, from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause): void {
   if (pages === 0) return;
-  const transfers = counters.transfers[way];
+  const transfers = (counters.transfers[way] ??= {});
   transfers[pages] = (transfers[pages] ?? 0) + 1;
   const row = (counters.migrated[from] ??= {});
   const cell = (row[to] ??= { pages: 0, bytes: 0 });
@@ -629,7 +629,7 @@ export class Events {
   }
 
   /** Adds pages that were copied from one node to another. */
-  countMigrated(from: string, to: string, pages: number, bytes: number, way: 'toDevice' | 'toHost', cause: MigrationCause): void {
+  countMigrated(from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause): void {
     addMigrated(this.counters, from, to, pages, bytes, way, cause);
   }
 

@@ -23,6 +23,7 @@ export {
   type SplitCause,
   type Traffic,
   type UnmapCause,
+  type Way,
 } from './events.ts';
 export {
   createMachine,
@@ -47,6 +48,7 @@ export { type PageHistory, type PageState, printEvent, printHistory } from './mm
 export { MemoryFile } from './mm/page-cache.ts';
 export type { Pin, PinOptions } from './mm/pin.ts';
 export type { Prot } from './mm/prot.ts';
+export type { Link, LinkOptions } from './mm/links.ts';
 export type { PendingRun } from './step/runner.ts';
 export type { Ticket, TicketState } from './step/ticket.ts';
 export { GiB, KiB, MiB } from './units.ts';

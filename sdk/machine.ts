@@ -12,9 +12,11 @@ import { type Counters, EventLog, type Listener } from './events.ts';
 import { Device } from './gmem/device.ts';
 import type { Driver } from './gmem/driver.ts';
 import { RemoveDevice } from './gmem/remove-device.ts';
+import { Unlink } from './gmem/unlink.ts';
 import { readImage, saveImage } from './image/index.ts';
 import { AddressSpace } from './mm/address-space.ts';
 import { requireArray, requireBoolean, requireBytes, requireFunction, requireObject, requireOptions } from './mm/arguments.ts';
+import { Link, type LinkOptions } from './mm/links.ts';
 import { MemoryFile } from './mm/page-cache.ts';
 import { Platform, ZERO_FRAMES } from './mm/platform.ts';
 import type { DevicePolicy } from './policy/policy.ts';
@@ -165,6 +167,48 @@ export class Machine {
     return new RemoveDevice(this.ground, device);
   }
 
+  /**
+   * Links two devices: pages go directly from one's memory to the other's, and over a coherent link either may use pages where they are. Without a link they go by way of the host. Errors: EINVAL
+   * for a device of another machine, one and the same device, or two that are linked.
+   */
+  link(a: Device, b: Device, options: LinkOptions = {}): Link {
+    this.ground.requireIdle('link');
+    this.requireDevice('link.a', a);
+    this.requireDevice('link.b', b);
+    requireOptions('link', options);
+    const { coherent = false } = options;
+    requireBoolean('link.coherent', coherent);
+    const { links, events } = this.ground;
+    if (a === b) throw fail('EINVAL', 'link.b', b.name, 'is the same device');
+    if (links.between(a.owner, b.owner)) throw fail('EINVAL', 'link.b', b.name, `is linked with ${a.name} already`);
+    const link = new Link(a, b, coherent);
+    links.add(link);
+    if (events.heard) events.emit({ type: 'devices.linked', a: a.name, b: b.name, coherent });
+    return link;
+  }
+
+  /** Its links, in the order of their making. */
+  get links(): readonly Link[] {
+    this.ground.requireOpen('links');
+    return [...this.ground.links.list];
+  }
+
+  /** Cuts a link: copies under way end, then neither device has a translation into the other's private memory any more. Pages stay where they are. Errors: EINVAL for a link that is cut, or of another machine. */
+  unlink(link: Link): void {
+    this.ground.scheduler.runSync(this.unlinkStep(link));
+  }
+
+  async unlinkAsync(link: Link): Promise<void> {
+    await this.ground.scheduler.runAsync(this.unlinkStep(link));
+  }
+
+  unlinkStep(link: Link): Unlink {
+    this.ground.requireOpen('unlink');
+    if (!this.ground.links.list.includes(link)) throw fail('EINVAL', 'unlink.link', link, 'is not a link of this machine');
+    const end = (owner: number): Device => this.deviceList.find((device) => device.owner === owner)!;
+    return new Unlink(this.ground, link, [end(link.a.owner), end(link.b.owner)]);
+  }
+
   /** An empty address space. */
   createAddressSpace(): AddressSpace {
     this.ground.requireIdle('createAddressSpace');
@@ -288,6 +332,11 @@ export class Machine {
   /** Ends the machine and lets its memory go: unfinished operations are aborted, any later use is EBADF. Twice is fine. */
   close(): void {
     this.ground.close();
+  }
+
+  private requireDevice(argument: string, device: Device): void {
+    if (!(device instanceof Device) || !this.deviceList.includes(device))
+      throw fail('EINVAL', argument, device, 'is not a device of this machine');
   }
 
   private start(): Platform {

@@ -153,12 +153,24 @@ export class Mappings {
   }
 }
 
+/** One side of a copy between two devices, as the driver of that side knows it. */
+export interface PeerPlace {
+  /** Name of the device. */
+  readonly device: string;
+  /** Index into that driver's `memory`. */
+  readonly memory: number;
+  /** Page in there. */
+  readonly page: number;
+}
+
 /** Where a list of copies stands: what its frames are, and how their bytes move. */
 export interface CopyGround extends Locator {
   /** Moves bytes inside the machine's memory; a source of -1 means: clear the target. */
   copyRun(from: number, to: number, pages: number): void;
   /** A view of the bytes of frames, empty when they are elsewhere. */
   bytesOf(frame: number, pages: number): Uint8Array;
+  /** Where a frame of a device is for that device's own driver; undefined for the host's. */
+  placeOf?(frame: number): PeerPlace | undefined;
 }
 
 /** Pages to copy, or to clear, between two memories: one submission to a copy engine. */
@@ -206,6 +218,22 @@ export class Copies {
       const to = this.targets[i]!;
       const [host, device] = this.ground.memoryOf(from) < 0 ? [from, to] : [to, from];
       visit(this.ground.pageOf(device), this.lengths[i]!, this.ground.bytesOf(host, this.lengths[i]!));
+    }
+  }
+
+  /**
+   * Calls `visit` for every piece of a copy between two devices, with both sides as their own drivers know them: first page from, first page to, pages, and the bytes of each side, empty where a
+   * driver holds them. Borrowed. For `copy.peer`; `each` has the same pieces as the driver that copies knows them.
+   */
+  eachPeer(
+    visit: (from: PeerPlace, to: PeerPlace, pages: number, bytes: { readonly from: Uint8Array; readonly to: Uint8Array }) => void,
+  ): void {
+    for (let i = 0; i < this.used; i++) {
+      const pages = this.lengths[i]!;
+      const from = this.ground.placeOf?.(this.sources[i]!);
+      const to = this.ground.placeOf?.(this.targets[i]!);
+      if (!from || !to) continue;
+      visit(from, to, pages, { from: this.ground.bytesOf(this.sources[i]!, pages), to: this.ground.bytesOf(this.targets[i]!, pages) });
     }
   }
 

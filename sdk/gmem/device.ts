@@ -38,6 +38,9 @@ const TICKETS_KEPT = 256;
 
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
+/** Who does which copy. */
+const OPERATIONS: Readonly<Record<CopyDirection, keyof Copy>> = { 'to-device': 'toDevice', 'to-host': 'toHost', peer: 'peer' };
+
 /** A driver in a machine. Made by `machine.addDevice(driver)`. */
 export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevice {
   readonly name: string;
@@ -325,8 +328,12 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     return this.mover(space)?.mmu.copy !== undefined;
   }
 
+  hasPeerEngine(space: AddressSpace | undefined): boolean {
+    return this.mover(space)?.mmu.copy?.peer !== undefined;
+  }
+
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void {
-    return this.engine(space, copies, direction === 'to-device' ? 'toDevice' : 'toHost');
+    return this.engine(space, copies, OPERATIONS[direction]);
   }
 
   zero(space: AddressSpace | undefined, copies: Copies): Ticket | void {

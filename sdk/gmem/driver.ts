@@ -10,7 +10,7 @@
  *   pmap     create enter release protect destroy  the ready-made device table (deviceTable); in share mode the home table
  *   tlb      invalidate invalidateCoalesced      the ready-made TLB (deviceTlb), or none when the driver translates
  *   walk     translate harvest                   ready-made TLB in front of the ready-made table, in the core
- *   copy     toDevice toHost zero                the core copies, at once
+ *   copy     toDevice toHost zero peer           the core copies, at once
  *   phys     allocPage freePage victims          frames are handed out by the core's buddy allocator, oldest evicted first
  *   fault    service                             the framework serves every fault in the order of its coming
  * ```
@@ -115,6 +115,12 @@ export interface Walk {
 export interface Copy {
   toDevice?(copies: Copies): Ticket | void;
   toHost?(copies: Copies): Ticket | void;
+  /**
+   * Copies between its memory and that of another device, over their link (`machine.link`), either way: having it says that this engine reaches the other's memory. `copies.each` names the other
+   * side by a memory index below HOST, `copies.eachPeer` names both sides as their own drivers do. Without it the engine of the other driver does it, else the core; a page of an external
+   * memory goes by way of the host then. Models: `gm_memcpy_kind` D2D, `copy_to_devmem` between peers.
+   */
+  peer?(copies: Copies): Ticket | void;
   /** Fills target pages with zeros. Models: the zero-fill of `gm_mmu.prepare_page`. */
   zero?(copies: Copies): Ticket | void;
 }
@@ -225,7 +231,7 @@ const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; 
   pmap: { required: ['enter', 'release'], optional: ['create', 'protect', 'destroy'] },
   tlb: { required: ['invalidate'], optional: ['invalidateCoalesced'] },
   walk: { required: ['translate'], optional: ['harvest'] },
-  copy: { required: [], optional: ['toDevice', 'toHost', 'zero'] },
+  copy: { required: [], optional: ['toDevice', 'toHost', 'zero', 'peer'] },
   phys: { required: ['allocPage', 'freePage'], optional: ['victims'] },
   fault: { required: ['service'], optional: [] },
 };

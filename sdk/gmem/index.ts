@@ -1,5 +1,5 @@
 /** What a driver author needs: the driver interface, the ready-made table and TLB, and the steps that a driver in control of its faults is built from. */
-export { Copies, Mappings, type Mark, Marks, Ranges } from '../core/batch.ts';
+export { Copies, Mappings, type Mark, Marks, type PeerPlace, Ranges } from '../core/batch.ts';
 export { fail, FarfaultError, isFarfaultError } from '../errors.ts';
 export { method } from '../step/method.ts';
 export { AGAIN, CALL, DONE, type Progress, type Run, type Step, WAIT } from '../step/step.ts';
@@ -55,6 +55,7 @@ export { type Install, Migration } from '../mm/migration.ts';
 export { type IntervalNotifier, type InvalidateEvent, type NotifierOps, type OnePassOps } from '../mm/notifier.ts';
 export { HMM_ERROR, HMM_VALID, HMM_WRITE, type InstallAnswer, type MirrorRange } from '../mm/range-fault.ts';
 export type { OwnMemory } from './device.ts';
+export type { Unlink } from './unlink.ts';
 export type { Unplug } from './unplug.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';
 export type { ServeBatch } from './serve-batch.ts';

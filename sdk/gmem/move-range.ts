@@ -1,7 +1,9 @@
 /** Moving a range to a device's memory, or home from it, because the program asks: no fault, no batch, as much as fits. */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import { HUGE_PAGES } from '../mm/huge-window.ts';
+import type { DeviceMemory } from '../mm/device-memory.ts';
+import { HUGE_PAGES, hugeWindow } from '../mm/huge-window.ts';
+import { peerEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
 import { isAnonymous, PROT_READ, type Vma } from '../mm/vma.ts';
@@ -37,7 +39,9 @@ export class MoveRange implements Step {
   private vpn: number;
   private start = 0;
   /** Sources that are still to be asked for their pages of the part. */
-  private left: OwnMemory[] = [];
+  private left: DeviceMemory[] = [];
+  /** The one that the pages of the list come from, over a link; undefined: they come from the host. */
+  private peer: DeviceMemory | undefined;
   /** Pages of the part that are to move, the first ones of huge pages among them, and their frames so far. */
   private need: number[] = [];
   private readonly huge: Set<number> = new Set();
@@ -85,7 +89,7 @@ export class MoveRange implements Step {
       default:
         this.moved += this.migration.moved;
         this.phase = PART;
-        return this.part(run);
+        return this.peer ? this.bringHome(run) : this.part(run);
     }
   }
 
@@ -120,13 +124,48 @@ export class MoveRange implements Step {
     this.start = Math.max(vma.start, this.vpn);
     this.vpn = Math.min(vma.end, this.end, this.start + L.WORDS_MAX);
     this.left = [...this.sources];
+    if (this.memory) this.addOthers(vma);
     return this.bringHome(run);
   }
 
-  /** What of the part is in a source comes home; then the part goes to the device, if that is the way. */
+  /** Memories of other devices that pages of the part are in. Those of a coherent one are used where they are, unless there is a link to fetch them. */
+  private addOthers(vma: Vma): void {
+    const { space, device } = this.context;
+    const { core, memories, host } = this.platform;
+    if (!(vma.prot & PROT_READ) || memories.size === device.memories.length) return;
+    let last: DeviceMemory | undefined;
+    for (let vpn = this.start; vpn < this.vpn; vpn++) {
+      const kind = core.entry(space.table, vpn) & L.ENTRY_KIND;
+      if (kind !== L.KIND_DEVICE_PRIVATE && kind !== L.KIND_PRESENT) continue;
+      const frame = core.entryLow;
+      if (host.holds(frame) || last?.node.holds(frame)) continue;
+      const memory = memories.get(core.nodeOf(frame));
+      if (!memory || memory.owner === device.owner) continue;
+      last = memory;
+      if (memory.kind === 'coherent' && !this.isLinked(memory)) continue;
+      if (!this.left.includes(memory)) this.left.push(memory);
+    }
+  }
+
+  /** Whether pages come from this memory to the target without the host. */
+  private isLinked(from: DeviceMemory): boolean {
+    const { space, device } = this.context;
+    if (!this.memory || from.owner === device.owner) return false;
+    return this.platform.links.between(device.owner, from.owner) !== undefined && peerEngine(from, this.memory, space) !== undefined;
+  }
+
+  /** What of the part is in a source comes home, or over its link; then the rest of the part goes to the device, if that is the way. */
   private bringHome(run: Run): Progress {
     const { space } = this.context;
-    const source = this.left.shift();
+    const source = this.full ? undefined : this.left.shift();
+    this.peer = undefined;
+    if (source && this.isLinked(source)) {
+      this.peer = source;
+      this.list(space.vmas.find(this.start)!);
+      if (this.need.length === 0) return this.bringHome(run);
+      this.picks = [];
+      return this.reserve(run);
+    }
     if (source) {
       this.phase = HOME;
       return run.call(this.migration.toHost(space, this.start, this.vpn - this.start, source, 'user', this.start));
@@ -151,10 +190,14 @@ export class MoveRange implements Step {
     for (let vpn = this.start; vpn < this.vpn; vpn++) {
       const high = core.entry(space.table, vpn);
       const kind = high & L.ENTRY_KIND;
-      if (kind === L.KIND_PRESENT ? !mayMove(this.platform, vma, high, core.entryLow) : kind !== L.KIND_NONE || !holes) continue;
+      if (this.peer) {
+        if ((kind !== L.KIND_DEVICE_PRIVATE && kind !== L.KIND_PRESENT) || !this.peer.node.holds(core.entryLow)) continue;
+      } else if (kind === L.KIND_PRESENT ? !mayMove(this.platform, vma, high, core.entryLow) : kind !== L.KIND_NONE || !holes) continue;
       this.need.push(vpn);
       if (device.granulePages < HUGE_PAGES || vpn + HUGE_PAGES > this.vpn) continue;
-      if (!isWholeBlock(this.platform, space, vma, vpn, high)) continue;
+      if (this.peer) {
+        if (!(high & L.ENTRY_ORDER) || hugeWindow(vma, vpn) !== vpn) continue;
+      } else if (!isWholeBlock(this.platform, space, vma, vpn, high)) continue;
       this.huge.add(vpn);
       vpn += HUGE_PAGES - 1;
     }
@@ -191,7 +234,9 @@ export class MoveRange implements Step {
     this.picks.forEach((frame, i) => (picks[this.need[i]! - first] = frame));
     this.picks = [];
     this.phase = MOVED;
-    return run.call(this.migration.toDevice(this.context.space, first, picks, memory, 'user', this.context.install));
+    const { space, install } = this.context;
+    if (this.peer) return run.call(this.migration.toPeer(space, first, picks, this.peer, memory, 'user', install));
+    return run.call(this.migration.toDevice(space, first, picks, memory, 'user', install));
   }
 
   private finish(run: Run): typeof DONE {

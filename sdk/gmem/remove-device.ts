@@ -5,7 +5,7 @@
  *   leaving     no frame of it is given away, no attach, no job, no access: ENODEV
  *   evacuate    every memory; a page that cannot leave keeps the device, which is then what it was
  *   detach      every context
- *   unplug      every memory
+ *   unplug      every memory; its links are cut
  * ```
  *
  * Models: hot unplug of a GPU (`drm_dev_unplug`), `gm_dev_destroy`, `gm_dev_unregister_physmem`.
@@ -69,7 +69,9 @@ export class RemoveDevice implements Step {
       default: {
         const memory = device.memories[0];
         if (memory) return run.call(device.removeMemoryStep(memory));
-        const { devices, events } = this.platform;
+        const { devices, events, links } = this.platform;
+        // Nobody has a translation into it any more.
+        for (const link of links.list.filter((each) => each.touches(device.owner))) links.cut(link);
         devices.splice(devices.indexOf(device), 1);
         if (events.heard) events.emit({ type: 'device.removed', device: device.name });
         return DONE;

@@ -9,7 +9,9 @@
  *   of a file, shared, hugetlb    the CPU's page is mapped                   likewise
  *   its own, right suffices       entered into its table                     -
  *   its own, read-only, write     private: brought home, made writable, migrated; coherent: made writable
- *   another device's, private     brought home first, then as above          brought home, then mapped
+ *   another device's, private     linked: migrates over the link, or is      coherent link: mapped where it is; else
+ *                                 mapped where it is (peerPlacement);        brought home, then mapped
+ *                                 else brought home first, then as above
  *   another device's, coherent    mapped where it is                         likewise
  *   exclusive to a device         revoked first, then as above
  *   migration entry               waits for the page lock, looks again
@@ -23,7 +25,9 @@
 import * as L from '../../assembly/layout.ts';
 import type { RemoteMapCause } from '../events.ts';
 import { CpuFault } from '../mm/fault.ts';
-import { HUGE_PAGES } from '../mm/huge-window.ts';
+import { HUGE_PAGES, hugeWindow } from '../mm/huge-window.ts';
+import type { DeviceMemory } from '../mm/device-memory.ts';
+import { peerEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
@@ -91,6 +95,8 @@ export class ServeFault implements Step {
   private evicted = false;
   private small = false;
   private ownBatch = false;
+  /** The memory of another device that the pages come from, over a link; undefined: they come from the host. */
+  private peer: DeviceMemory | undefined;
   /** Why the page is used where it is. */
   private remote: RemoteMapCause = 'policy';
   private first = 0;
@@ -252,6 +258,7 @@ export class ServeFault implements Step {
     this.choosing = space.attributes.size > 0 || device.policy.placement !== undefined;
     switch (!this.choosing ? 'migrate' : this.choose(this.vpn, this.write, state, frame)) {
       case 'remote': {
+        if (state === 'other') return this.enterRemote(run, vma, high, frame);
         this.remote = 'advice';
         const { start, end } = space.granule(this.vpn, device.granulePages);
         return this.mapHost(run, this.isUniform(start, end) ? device.granulePages : 1);
@@ -259,7 +266,8 @@ export class ServeFault implements Step {
       case 'stay':
         return this.end(run, 'deferred');
       default:
-        return memory && state !== 'other' ? this.plan(run, memory, vma, high) : this.callFault(run);
+        if (state === 'other') return this.fetch(run, vma, high, frame);
+        return memory ? this.plan(run, memory, vma, high) : this.callFault(run);
     }
   }
 
@@ -282,7 +290,7 @@ export class ServeFault implements Step {
     question.vpn = vpn;
     question.write = write;
     question.at = state === 'nothing' ? AT_NOWHERE : this.platform.nodes.of(frame).owner;
-    question.isReachable = state !== 'other';
+    question.isReachable = state !== 'other' || this.isReachable(frame);
     question.mayDuplicate = false;
     question.advice = space.attributes.at(vpn);
     const { placement } = device.policy;
@@ -311,22 +319,47 @@ export class ServeFault implements Step {
     return this.end(run, 'served');
   }
 
+  /** The page is in the private memory of another device: it comes over their link, else by way of the host. A device without memory uses it where it is, if it can. */
+  private fetch(run: Run, vma: Vma, high: number, frame: number): Progress {
+    const { memories, core, links } = this.platform;
+    const { device, space } = this.context;
+    const { memory } = device;
+    const from = links.list.length > 0 ? memories.get(core.nodeOf(frame)) : undefined;
+    if (!from || !links.between(device.owner, from.owner)) return this.callFault(run);
+    if (memory && peerEngine(from, memory, space) !== undefined) return this.plan(run, memory, vma, high, from);
+    return !memory && this.isReachable(frame) ? this.enterRemote(run, vma, high, frame) : this.callFault(run);
+  }
+
+  /** Whether the device's accesses reach a page in the private memory of another one: a coherent link, and bytes that are in the machine. */
+  private isReachable(frame: number): boolean {
+    const { nodes, links } = this.platform;
+    const { owner, bytesIn } = nodes.of(frame);
+    return bytesIn === 'backed' && links.between(this.context.device.owner, owner)?.coherent === true;
+  }
+
+  /** Maps a page that is in the private memory of another device where it is. */
+  private enterRemote(run: Run, vma: Vma, high: number, frame: number): Progress {
+    if (this.context.isInvalidating) return run.waitFor(this.context.space.notifiers.idle);
+    this.reportMapped(this.platform.nodes.of(frame).name, 'link');
+    return this.enterOwn(run, frame, high, vma);
+  }
+
   private callFault(run: Run): Progress {
     this.phase = FAULTED;
     return run.call(this.fault.of(this.context.space, this.vpn, this.write, true));
   }
 
   /** Lists the pages of the granule that are to move, the faulting one first, then ascending. */
-  private plan(run: Run, memory: OwnMemory, vma: Vma, high: number): Progress {
+  private plan(run: Run, memory: OwnMemory, vma: Vma, high: number, peer?: DeviceMemory): Progress {
     const { space, device } = this.context;
     const { core } = this.platform;
     const { start, end } = space.granule(this.vpn, device.granulePages);
+    this.peer = peer;
     this.need.length = 0;
     this.reserved = 0;
     this.evict.from(memory, space.id, this.vpn, 'fault');
     this.phase = RESERVE;
-    this.huge =
-      end - start === HUGE_PAGES && !this.small && this.isUniform(start, end) && isWholeBlock(this.platform, space, vma, start, high);
+    this.huge = end - start === HUGE_PAGES && !this.small && this.isUniform(start, end) && this.isWhole(vma, start, high);
     if (this.huge) {
       this.evicted = false;
       this.first = start;
@@ -338,8 +371,7 @@ export class ServeFault implements Step {
     for (let vpn = start; vpn < end; vpn++) {
       if (vpn === this.vpn) continue;
       const bits = core.entry(space.table, vpn);
-      const kind = bits & L.ENTRY_KIND;
-      if (kind === L.KIND_PRESENT ? !mayMove(this.platform, vma, bits, core.entryLow) : kind !== L.KIND_NONE || !isAnonymous(vma)) continue;
+      if (!this.isAlike(vma, bits, core.entryLow)) continue;
       if (this.choosing && !this.comes(vpn, vma, bits)) continue;
       if (vpn < first) first = vpn;
       if (vpn > last) last = vpn;
@@ -348,6 +380,19 @@ export class ServeFault implements Step {
     this.first = first;
     this.last = last;
     return this.reserve(run);
+  }
+
+  /** Whether the granule is one huge page, or a hole that is to be one. */
+  private isWhole(vma: Vma, start: number, high: number): boolean {
+    if (!this.peer) return isWholeBlock(this.platform, this.context.space, vma, start, high);
+    return (high & L.ENTRY_ORDER) !== 0 && hugeWindow(vma, start) === start;
+  }
+
+  /** Whether another page of the granule can come along: from where the faulting one does. */
+  private isAlike(vma: Vma, high: number, frame: number): boolean {
+    const kind = high & L.ENTRY_KIND;
+    if (this.peer) return kind === L.KIND_DEVICE_PRIVATE && this.peer.node.holds(frame);
+    return kind === L.KIND_PRESENT ? mayMove(this.platform, vma, high, frame) : kind === L.KIND_NONE && isAnonymous(vma);
   }
 
   /** A frame for the whole block; where there is room for none, it moves as small pages. */
@@ -374,7 +419,9 @@ export class ServeFault implements Step {
 
   /** The migration, ready to run. */
   private moving(picks: readonly number[], memory: OwnMemory): Migration {
-    this.migration.toDevice(this.context.space, this.first, picks, memory, 'fault', this.context.install);
+    const { space, install } = this.context;
+    if (this.peer) this.migration.toPeer(space, this.first, picks, this.peer, memory, 'fault', install);
+    else this.migration.toDevice(space, this.first, picks, memory, 'fault', install);
     this.migration.wanted = this.vpn;
     return this.migration;
   }
@@ -486,7 +533,12 @@ export class ServeFault implements Step {
     const high = core.entry(space.table, this.vpn);
     if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return;
     const node = nodes.of(core.entryLow);
-    const cause = this.remote === 'policy' && node.kind === 'coherent' ? 'coherence' : this.remote;
-    events.emit({ type: 'pages.mapped', space: space.id, device: device.name, vpn: this.vpn, pages: 1, node: node.name, cause });
+    this.reportMapped(node.name, this.remote === 'policy' && node.kind === 'coherent' ? 'coherence' : this.remote);
+  }
+
+  private reportMapped(node: string, cause: RemoteMapCause): void {
+    const { events } = this.platform;
+    const { space, device } = this.context;
+    if (events.heard) events.emit({ type: 'pages.mapped', space: space.id, device: device.name, vpn: this.vpn, pages: 1, node, cause });
   }
 }

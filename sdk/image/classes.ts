@@ -26,6 +26,7 @@ import { ServeBatch } from '../gmem/serve-batch.ts';
 import { Question, ServeFault } from '../gmem/serve.ts';
 import { SharedTable } from '../gmem/shared-table.ts';
 import { SwitchTo } from '../gmem/switch.ts';
+import { Unlink } from '../gmem/unlink.ts';
 import { Unplug } from '../gmem/unplug.ts';
 import { ExtentTree } from '../gmem/va-tree.ts';
 import { MappingSet, VaRegion, VaSpace } from '../gmem/va.ts';
@@ -37,6 +38,7 @@ import { Announced } from '../mm/announced.ts';
 import { Attributes } from '../mm/attributes.ts';
 import { Collapse } from '../mm/collapse.ts';
 import { DmaMap, Iommu } from '../mm/dma.ts';
+import { Link, Links } from '../mm/links.ts';
 import { MakeExclusive } from '../mm/exclusive.ts';
 import { CpuFault } from '../mm/fault.ts';
 import { ForkMarks } from '../mm/fork-marks.ts';
@@ -102,6 +104,8 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Invalidation,
   Iommu,
   JobRun,
+  Link,
+  Links,
   Lock,
   Lose,
   MakeExclusive,
@@ -146,6 +150,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Ticket,
   TicketBook,
   Truncate,
+  Unlink,
   Unplug,
   VaRegion,
   VaSpace,

@@ -10,7 +10,7 @@ import type { AddressSpace } from './address-space.ts';
 import type { Node } from './node.ts';
 
 /** Which way a copy goes. */
-export type CopyDirection = 'to-device' | 'to-host';
+export type CopyDirection = 'to-device' | 'to-host' | 'peer';
 
 /** A device as a migration sees it: who copies, and whose translations of the moving pages are to go. */
 export interface MigrationDevice {
@@ -22,6 +22,8 @@ export interface MigrationDevice {
   memoryOf(frame: number): number;
   /** Whether bytes to or from its memories go through a copy engine of the driver's; without one the core moves a whole migration in one call. */
   hasEngine(space: AddressSpace | undefined): boolean;
+  /** Whether its driver's copy engine reaches the memories of other devices over their link (`copy.peer`). */
+  hasPeerEngine(space: AddressSpace | undefined): boolean;
   /** Moves bytes, by the driver's copy engine if it has one. Undefined or void: done. */
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void;
   /** Fills targets with zeros, by the copy engine if it has that operation. */

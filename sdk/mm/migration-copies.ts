@@ -1,17 +1,29 @@
-/** What a migration gives to a device's copy engine: one submission for each direction, then one of targets to be cleared. */
+/** What a migration gives to a device's copy engine: one submission for each direction (or one between two devices), then one of targets to be cleared. */
 import * as L from '../../assembly/layout.ts';
-import { Copies, type CopyGround } from '../core/batch.ts';
+import { Copies, type CopyGround, type PeerPlace } from '../core/batch.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
-import type { MigrationDevice } from './device-memory.ts';
+import type { DeviceMemory, MigrationDevice } from './device-memory.ts';
 import type { MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
+
+/**
+ * Who copies from one device's memory to another's: the engine of the target's driver, which pulls; else that of the source's, which pushes; else the core, where both have their bytes
+ * in the machine. Undefined: nobody, the pages go by way of the host.
+ */
+export function peerEngine(from: DeviceMemory, to: DeviceMemory, space: AddressSpace | undefined): MigrationDevice | 'core' | undefined {
+  if (to.device.hasPeerEngine(space)) return to.device;
+  if (from.device.hasPeerEngine(space)) return from.device;
+  return from.node.bytesIn === 'external' || to.node.bytesIn === 'external' ? undefined : 'core';
+}
 
 export class MigrationCopies implements CopyGround {
   private readonly platform: Platform;
   private readonly toDevice: Copies;
   private readonly toHost: Copies;
   private readonly zeros: Copies;
+  /** Made at the first use of a link. */
+  private peers: Copies | undefined;
   private device!: MigrationDevice;
 
   constructor(platform: Platform) {
@@ -31,6 +43,11 @@ export class MigrationCopies implements CopyGround {
     return this.platform.nodes.pageOf(frame);
   }
 
+  placeOf(frame: number): PeerPlace | undefined {
+    const memory = this.platform.memories.get(this.platform.core.nodeOf(frame));
+    return memory && { device: memory.device.name, memory: memory.device.memoryOf(frame), page: this.pageOf(frame) };
+  }
+
   copyRun(from: number, to: number, pages: number): void {
     this.platform.core.exports.frameCopy(from, to, pages);
   }
@@ -41,18 +58,20 @@ export class MigrationCopies implements CopyGround {
     return core.u8.subarray(at, at === 0 ? 0 : at + pages * L.PAGE_BYTES);
   }
 
-  /** Lists what is to be copied and cleared; what goes to a device's frame is the business of `toDevice`. */
-  of(words: MigrationWords, device: MigrationDevice): this {
+  /** Lists what is to be copied and cleared, for the engine of `device`; what goes to a device's frame is the business of `toDevice`, or of `peer` where it comes from another one's. */
+  of(words: MigrationWords, device: MigrationDevice, isPeer = false): this {
     const { nodes } = this.platform;
     this.device = device;
     this.toDevice.clear();
     this.toHost.clear();
     this.zeros.clear();
+    this.peers?.clear();
+    const inward = isPeer ? (this.peers ??= new Copies(this)) : this.toDevice;
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
       const to = words.targetFrame(i);
       const valid = (words.bits(i) & L.MIGRATE_VALID) !== 0;
-      const list = valid ? (nodes.of(to).owner > 0 ? this.toDevice : this.toHost) : this.zeros;
+      const list = valid ? (nodes.of(to).owner > 0 ? inward : this.toHost) : this.zeros;
       for (let page = 0; page < words.span(i); page++) list.add(valid ? words.frame(i) + page : -1, to + page);
     }
     return this;
@@ -61,12 +80,15 @@ export class MigrationCopies implements CopyGround {
   /** Hands the copies to the engine; tickets of unfinished ones are appended. */
   copy(space: AddressSpace | undefined, tickets: Ticket[]): void {
     if (this.toDevice.count > 0) append(tickets, this.device.copy('to-device', space, this.toDevice));
+    if (this.peers && this.peers.count > 0) append(tickets, this.device.copy('peer', space, this.peers));
     if (this.toHost.count > 0) append(tickets, this.device.copy('to-host', space, this.toHost));
   }
 
-  /** Then the targets to be cleared. */
-  zero(space: AddressSpace | undefined, tickets: Ticket[]): void {
-    if (this.zeros.count > 0) append(tickets, this.device.zero(space, this.zeros));
+  /** Then the targets to be cleared, by the device whose they are. */
+  zero(space: AddressSpace | undefined, tickets: Ticket[], device: MigrationDevice): void {
+    if (this.zeros.count === 0) return;
+    this.device = device;
+    append(tickets, device.zero(space, this.zeros));
   }
 }
 

@@ -1,9 +1,8 @@
 /** Between which nodes a migration moved pages, where that has to be asked of every page. */
 import * as L from '../../assembly/layout.ts';
+import type { Way } from '../events.ts';
 import type { MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
-
-export type Way = 'toDevice' | 'toHost';
 
 /** What went from one node to another. */
 export interface Moved {
@@ -25,12 +24,19 @@ export function routesOf(platform: Platform, words: MigrationWords): readonly Mo
     if (!words.moves(i)) continue;
     const isCopied = (words.bits(i) & L.MIGRATE_VALID) !== 0;
     const { name: to, owner } = nodes.of(words.targetFrame(i));
-    const from = isCopied ? nodes.of(words.frame(i)).name : host.name;
+    const source = isCopied ? nodes.of(words.frame(i)) : host;
+    const from = source.name;
     let route = routes.find((each) => each.from === from && each.to === to);
-    if (!route) routes.push((route = { from, to, way: owner > 0 ? 'toDevice' : 'toHost', copied: 0, cleared: 0, frames: [] }));
+    if (!route) routes.push((route = { from, to, way: wayOf(source.owner, owner), copied: 0, cleared: 0, frames: [] }));
     if (isHeard) route.frames.push(words.targetFrame(i));
     if (isCopied) route.copied += words.span(i);
     else route.cleared += words.span(i);
   }
   return routes;
+}
+
+/** Which way is between two owners: devices by their numbers, 0 is the host. */
+function wayOf(from: number, to: number): Way {
+  if (to === 0) return 'toHost';
+  return from === 0 || from === to ? 'toDevice' : 'peer';
 }

@@ -16,7 +16,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
-import { MIGRATING, type MigrationCause, type PageRun } from '../events.ts';
+import { MIGRATING, type MigrationCause, type PageRun, type Way } from '../events.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
@@ -25,9 +25,9 @@ import { Announced } from './announced.ts';
 import type { DeviceMemory, MigrationDevice } from './device-memory.ts';
 import { HostFrames } from './host-frames.ts';
 import { HUGE_PAGES } from './huge-window.ts';
-import { MigrationCopies } from './migration-copies.ts';
+import { MigrationCopies, peerEngine } from './migration-copies.ts';
 import { placesOf, runsOf } from './migration-places.ts';
-import { routesOf, type Way } from './migration-routes.ts';
+import { routesOf } from './migration-routes.ts';
 import { MigrationWords } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
@@ -73,7 +73,7 @@ const NONE: readonly number[] = [];
 /** Most pages of one migration: the batch area's words. */
 export const MIGRATION_PAGES_MAX: number = L.WORDS_MAX;
 
-/** The step that moves pages. Set up by `toDevice`, `toHost`, `framesToHost`, `vma` or `frames`; reused by its owner. */
+/** The step that moves pages. Set up by `toDevice`, `toPeer`, `toHost`, `framesToHost`, `vma` or `frames`; reused by its owner. */
 export class Migration implements Step {
   readonly name = 'migrate';
   /** Pages that moved, holes included. A huge page is 512. */
@@ -99,6 +99,10 @@ export class Migration implements Step {
   private collected = 0;
   private cause: MigrationCause = 'user';
   private device!: MigrationDevice;
+  /** The device that the pages go to, when they come from another one's memory; `device` is whose they are. */
+  private peer: MigrationDevice | undefined;
+  /** Whose engine copies between the two; undefined: the core. */
+  private engineOfPeers: MigrationDevice | undefined;
   /** It is somebody's plan: between which nodes pages move has to be asked of each. Else all of them move between the host and this node. */
   private isPlanned = false;
   private node = '';
@@ -156,6 +160,36 @@ export class Migration implements Step {
     this.node = memory.node.name;
     this.targets = 'given';
     this.install = install;
+    return this;
+  }
+
+  /**
+   * The pages of `[vpn, vpn + picks.length)` that are on memories of the device of `from` go to `to`, a memory of another device, over their link: `picks` as for `toDevice`. The device of
+   * `from` loses its translations of them. Requires: one VMA; `peerEngine(from, to, space)` is not undefined. Models: a device-private page that `migrate_vma` takes to another device.
+   */
+  toPeer(
+    space: AddressSpace,
+    vpn: number,
+    picks: readonly number[],
+    from: DeviceMemory,
+    to: DeviceMemory,
+    cause: MigrationCause,
+    install?: Install,
+  ): this {
+    this.begin(picks.length, from.device, cause);
+    this.peer = to.device;
+    this.space = space;
+    this.vpn = vpn;
+    this.select = from.kind === 'coherent' ? L.SELECT_COHERENT : L.SELECT_PRIVATE;
+    for (let i = 0; i < picks.length; i++) {
+      if (picks[i]! < 0) continue;
+      if (this.aim(i, picks[i]!)) this.select |= L.SELECT_COMPOUND;
+    }
+    this.node = to.node.name;
+    this.targets = 'given';
+    this.install = install;
+    const engine = peerEngine(from, to, space);
+    this.engineOfPeers = engine === 'core' ? undefined : engine;
     return this;
   }
 
@@ -243,6 +277,8 @@ export class Migration implements Step {
     this.collected = 0;
     this.cause = cause;
     this.device = device;
+    this.peer = undefined;
+    this.engineOfPeers = undefined;
     this.isPlanned = false;
     this.first = 0;
     this.only = undefined;
@@ -338,7 +374,7 @@ export class Migration implements Step {
         const pending = this.nextTicket();
         if (pending) return run.waitFor(pending);
         this.phase = ZERO;
-        if (this.engine) this.copies!.zero(this.space, this.tickets);
+        if (this.engine) this.copies!.zero(this.space, this.tickets, this.peer ?? this.device);
       }
       // falls through
       case ZERO: {
@@ -513,10 +549,10 @@ export class Migration implements Step {
   }
 
   private copy(): void {
-    if (this.device.hasEngine(this.space)) {
+    if (this.peer ? this.engineOfPeers : this.device.hasEngine(this.space)) {
       this.engine = true;
       this.copies ??= new MigrationCopies(this.platform);
-      this.copies.of(this.words, this.device).copy(this.space, this.tickets);
+      this.copies.of(this.words, this.engineOfPeers ?? this.device, this.peer !== undefined).copy(this.space, this.tickets);
       return;
     }
     const { core } = this.platform;
@@ -576,7 +612,7 @@ export class Migration implements Step {
   private report(): void {
     this.platform.events.counters.cleared += this.cleared;
     this.reportSplits();
-    if (this.isPlanned) {
+    if (this.isPlanned || this.peer) {
       let { refused } = this;
       for (const { from, to, way, copied, cleared, frames } of routesOf(this.platform, this.words)) {
         this.count(from, to, way, copied, cleared, refused, frames);

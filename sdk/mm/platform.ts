@@ -12,6 +12,7 @@ import { Scheduler } from '../step/runner.ts';
 import { TicketBook } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { DeviceMemory } from './device-memory.ts';
+import { Links } from './links.ts';
 import { type Node, Nodes } from './node.ts';
 import { PageLocks } from './page-lock.ts';
 
@@ -33,6 +34,8 @@ export class Platform {
   readonly host: Node;
   /** Address spaces by the index of their home table. */
   readonly spaces: Map<number, AddressSpace> = new Map();
+  /** Who reaches whom without the host. */
+  readonly links: Links = new Links();
   /** Device memories by node index. */
   readonly memories: Map<number, DeviceMemory> = new Map();
   /** Devices of the machine, in the order of their coming. `sdk/gmem` knows what they are. */

@@ -23,6 +23,8 @@ export interface PresetConstants {
   readonly linkLatencyNs: number;
   readonly toDevicePsPerKiB: number;
   readonly toHostPsPerKiB: number;
+  /** From device to device, over a link between them. */
+  readonly peerPsPerKiB: number;
 }
 
 /** Constants with a name and their sources. */
@@ -44,6 +46,8 @@ const CPU_SIDE = {
 const UVMSMART_LINK =
   'line through the 4 KiB (1.76 us) and 2 MiB (163.5 us) points of the bandwidth curve in the UVMSmart simulator, PCIe 3.0 x16 (12 GiB/s asymptote)';
 
+const PEER_LINK = 'assumption of this project: a link between two devices is as fast as the one from the host to a device';
+
 /** GTX 1080 Ti as configured in UVMSmart: 45 us far faults, PCIe 3.0 x16. The default. */
 const uvmsmart1080ti: Preset = {
   name: 'uvmsmart-1080ti',
@@ -59,6 +63,7 @@ const uvmsmart1080ti: Preset = {
   linkLatencyNs: 1443,
   toDevicePsPerKiB: 79130,
   toHostPsPerKiB: 79130,
+  peerPsPerKiB: 79130,
   sources: {
     ...CPU_SIDE,
     deviceAccessNs: 'UVMSmart: TLB hit of 1 cycle at 1481 MHz, rounded up',
@@ -68,6 +73,7 @@ const uvmsmart1080ti: Preset = {
     linkLatencyNs: UVMSMART_LINK,
     toDevicePsPerKiB: UVMSMART_LINK,
     toHostPsPerKiB: UVMSMART_LINK,
+    peerPsPerKiB: PEER_LINK,
   },
 };
 
@@ -92,7 +98,14 @@ const gh200: Preset = {
   linkLatencyNs: 500,
   toDevicePsPerKiB: 2731,
   toHostPsPerKiB: 3448,
-  sources: { ...nvprof1080ti.sources, linkLatencyNs: ASSUMED, toDevicePsPerKiB: GRACE_HOPPER, toHostPsPerKiB: GRACE_HOPPER },
+  peerPsPerKiB: 2731,
+  sources: {
+    ...nvprof1080ti.sources,
+    linkLatencyNs: ASSUMED,
+    toDevicePsPerKiB: GRACE_HOPPER,
+    toHostPsPerKiB: GRACE_HOPPER,
+    peerPsPerKiB: PEER_LINK,
+  },
 };
 
 /** Every preset by name. */

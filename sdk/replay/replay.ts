@@ -10,13 +10,21 @@
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { fail, FarfaultError } from '../errors.ts';
-import type { Counters } from '../events.ts';
+import type { Counters, Way } from '../events.ts';
 import type { Context } from '../gmem/context.ts';
 import type { Driver } from '../gmem/driver.ts';
 import { JobRun } from '../gmem/job.ts';
 import { createMachine, type Machine } from '../machine.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
-import { requireArray, requireBoolean, requireCount, requireFunction, requireObject, requireOptions } from '../mm/arguments.ts';
+import {
+  requireArray,
+  requireBoolean,
+  requireCount,
+  requireFunction,
+  requireObject,
+  requireOptions,
+  requireWord,
+} from '../mm/arguments.ts';
 import { CpuFault } from '../mm/fault.ts';
 import type { Preset } from '../policy/preset.ts';
 import { ByteMap } from './byte-map.ts';
@@ -40,9 +48,16 @@ export interface ReplayDevice {
   readonly offload: readonly OffloadRange[];
 }
 
+/** How the devices of a replay are linked, each with each: for copies, or coherently, so that they may use each other's pages where they are. */
+export type ReplayLink = 'copies' | 'coherent';
+
+/** The words of `ReplayLink`. */
+export const REPLAY_LINKS: readonly ReplayLink[] = ['copies', 'coherent'];
+
 export interface ReplaySetup {
   readonly driver: Driver;
   readonly further?: readonly ReplayDevice[] | undefined;
+  readonly link?: ReplayLink | undefined;
   /** Host memory in bytes. */
   readonly dram: number;
   readonly lanes: number;
@@ -80,7 +95,11 @@ export class Replay {
     this.core = machine.platform.core;
     this.space = machine.createAddressSpace();
     const drivers = [setup.driver, ...(setup.further ?? []).map(({ driver }) => driver)];
-    this.contexts = drivers.map((driver) => this.space.attach(machine.addDevice(driver)));
+    const devices = drivers.map((driver) => machine.addDevice(driver));
+    const { link } = setup;
+    if (link !== undefined)
+      devices.forEach((a, i) => devices.slice(i + 1).forEach((b) => machine.link(a, b, { coherent: link === 'coherent' })));
+    this.contexts = devices.map((device) => this.space.attach(device));
     this.context = this.contexts[0]!;
     this.devices = drivers.map(() => 0);
     this.#lanes = setup.lanes;
@@ -227,13 +246,14 @@ export function modelledParts(replay: Replay, preset: Preset): ModelledParts {
     invalidation: counters.invalidations * preset.invalidationNs,
     toDevice: linkNs(counters.transfers, 'toDevice', preset),
     toHost: linkNs(counters.transfers, 'toHost', preset),
+    ...(replay.machine.links.length > 0 ? { peer: linkNs(counters.transfers, 'peer', preset) } : {}),
   };
 }
 
 /** Every transfer is rounded down by itself. */
-function linkNs(transfers: Counters['transfers'], way: 'toDevice' | 'toHost', preset: Preset): number {
+function linkNs(transfers: Counters['transfers'], way: Way, preset: Preset): number {
   let total = 0;
-  for (const [pages, times] of Object.entries(transfers[way])) total += times * transferNs(Number(pages), way, preset);
+  for (const [pages, times] of Object.entries(transfers[way] ?? {})) total += times * transferNs(Number(pages), way, preset);
   return total;
 }
 
@@ -262,6 +282,8 @@ export interface ReplayOptions {
   readonly offload: readonly OffloadRange[];
   /** Further devices, with instructions of their own: at most ACCESS_DEVICES_MAX in all, each of another name. Then every device has ranges. */
   readonly further?: readonly ReplayDevice[];
+  /** Whether the devices are linked, each with each. Default: they are not, and pages go between them by way of the host. */
+  readonly link?: ReplayLink;
   /** Seed of the written values: 32 bits. */
   readonly seed?: number;
   /** Told after every chunk how many bytes of the source have been read. */
@@ -312,7 +334,20 @@ function requireFurther(further: readonly ReplayDevice[], offload: readonly Offl
 export async function replayTrace(source: ByteSource, options: ReplayOptions): Promise<ReplayReport> {
   requireSource(source);
   requireOptions('replayTrace', options);
-  const { name, driver, dram, lanes, offload, further = [], seed = 0, onProgress, signal, now = () => 0, timeline: onTimeline } = options;
+  const {
+    name,
+    driver,
+    dram,
+    lanes,
+    offload,
+    further = [],
+    link,
+    seed = 0,
+    onProgress,
+    signal,
+    now = () => 0,
+    timeline: onTimeline,
+  } = options;
   if (typeof name !== 'string') throw fail('EINVAL', 'replayTrace.name', name, 'is not text');
   requireCount('replayTrace.dram', dram, L.PAGE_BYTES, 2 ** 32);
   requireObject('replayTrace.driver', driver, 'a driver (an object made by a defineDriver factory)');
@@ -334,8 +369,9 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
   if (!Number.isInteger(lanes) || lanes < 1 || lanes > L.LANES_MAX)
     throw fail('EINVAL', 'lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
+  if (link !== undefined) requireWord('replayTrace.link', link, REPLAY_LINKS);
   const began = now();
-  const replay = await createReplay({ driver, further, dram, lanes, seed });
+  const replay = await createReplay({ driver, further, link, dram, lanes, seed });
   const { timeline, preset } = options;
   const writer = timeline && new TimelineWriter(replay.machine, { write: timeline, preset, name }, () => replay.progress);
   try {
@@ -410,6 +446,7 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
         lanes: options.lanes,
         offload: options.offload.map(printRange),
         seed: options.seed ?? 0,
+        ...(options.link === undefined ? {} : { link: options.link }),
         ...(contexts.length > 1
           ? {
               devices: ofEach(({ device }, i) => ({

@@ -27,6 +27,8 @@ export interface ModelledParts {
   /** Copies over the link. */
   readonly toDevice: number;
   readonly toHost: number;
+  /** Copies between devices; only where they are linked. */
+  readonly peer?: number;
 }
 
 /** What the replay was told. */
@@ -42,6 +44,8 @@ export interface ReplaySettings {
   /** Instruction ranges as `0x401200-0x401300`; none: every access is the device's. */
   readonly offload: readonly string[];
   readonly seed: number;
+  /** How the devices are linked; absent: they are not. */
+  readonly link?: 'copies' | 'coherent';
 }
 
 /** A replay has private anonymous memory of base pages, in one space. */
@@ -145,6 +149,9 @@ function settings(reports: Reports): Row[] {
     row('host memory', reports, ({ detail }) => bytes(detail.options.dram)),
     ...nodes.map((node) => row(node, reports, ({ detail }) => optional(detail.options.deviceMemory[node], bytes))),
     row('granule of a device fault', reports, ({ detail }) => bytes(detail.options.granulePages * PAGE_BYTES)),
+    ...(reports.some(({ detail }) => detail.options.link)
+      ? [row('links between devices', reports, ({ detail }) => detail.options.link ?? NOTHING)]
+      : []),
     row('lanes', reports, ({ detail }) => count(detail.options.lanes)),
     row('offloaded', reports, ({ detail }) => plural(offloaded(detail.options), 'range') ?? 'everything'),
   ];
@@ -261,15 +268,18 @@ const PARTS: Readonly<Record<keyof ModelledParts, string>> = {
   invalidation: 'invalidations',
   toDevice: 'copies to the device',
   toHost: 'copies to the host',
+  peer: 'copies between devices',
 };
 
 function modelledTime(reports: Reports): Row[] {
   return [
     { heading: 'Modelled time, nothing overlapping' },
     row('preset', reports, (report) => report.preset),
-    ...(Object.keys(PARTS) as (keyof ModelledParts)[]).map((part) =>
-      row(`  ${PARTS[part]}`, reports, (report) => time(report.detail.modelledParts[part], report.modelledNs)),
-    ),
+    ...(Object.keys(PARTS) as (keyof ModelledParts)[])
+      .filter((part) => reports.some((report) => report.detail.modelledParts[part] !== undefined))
+      .map((part) =>
+        row(`  ${PARTS[part]}`, reports, ({ detail, modelledNs }) => optional(detail.modelledParts[part], (ns) => time(ns, modelledNs))),
+      ),
     row('whole', reports, (report) => time(report.modelledNs, report.modelledNs)),
   ];
 }

@@ -1,5 +1,16 @@
 /** Every public function that takes arguments, and what each argument is. `structure.node.test.ts` sees to it that none is missing. */
-import { createMachine, createMachineSync, foldEvent, MiB, newCounters, printEvent, printHistory, restoreMachine } from 'farfault';
+import {
+  createMachine,
+  createMachineSync,
+  type Device,
+  foldEvent,
+  type Link,
+  MiB,
+  newCounters,
+  printEvent,
+  printHistory,
+  restoreMachine,
+} from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
 import mirror from 'farfault/drivers/mirror';
@@ -320,8 +331,21 @@ const memoryFields = (at: number, path: string, optional: boolean): Argument[] =
   field(at, `${path}allocator`, 'word'),
 ];
 
+/** A second device of the world, and its link. */
+const peerOf = ({ machine }: World): Device =>
+  machine.devices.find(({ name }) => name === 'peer') ?? machine.addDevice(plainDriver('peer'));
+const linked = (w: World): Link => w.machine.links[0] ?? w.machine.link(w.device, peerOf(w));
+
 const machines: Row[] = [
   ...machine('addDevice', () => [{ ...plainDriver('second') }, { placement: {} }], [
+  ...machine('link', (w) => [w.device, peerOf(w), { coherent: true }], [
+    arg(0, 'link.a', 'object'),
+    arg(1, 'link.b', 'object'),
+    arg(2, 'link', 'options', { optional: true }),
+    field(2, 'coherent', 'boolean'),
+  ]),
+  ...machine('unlink', (w) => [linked(w)], [arg(0, 'link', 'object')], { twin: true, step: 'unlinkStep' }),
+  ...machine('addDevice', () => [{ ...plainDriver('second') }], [
     arg(0, 'driver', 'object'),
     field(0, 'name', 'word', { optional: false, except: ['the name of what every object has'] }),
     field(0, 'attach', 'function', { optional: false }),
@@ -1019,7 +1043,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
     ].map((name) => [name, STEP]),
   ),
   ...Object.fromEntries(
-    ['toDevice', 'toHost', 'framesToHost', 'vma', 'frames', 'next', 'abort'].map((name) => [`Migration.${name}`, STEP]),
+    ['toDevice', 'toPeer', 'toHost', 'framesToHost', 'vma', 'frames', 'next', 'abort'].map((name) => [`Migration.${name}`, STEP]),
   ),
   ...Object.fromEntries(['Copies', 'Mappings', 'Ranges', 'Marks'].map((name) => [name, LENT])),
   DeviceTable: 'the operations of a pmap: the framework calls them with its lists',
@@ -1042,10 +1066,9 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
     ]),
   ),
   ...Object.fromEntries(
-    ['isOf', 'holding', 'memoryOf', 'memoryAt', 'nodeAt', 'hasEngine', 'copy', 'zero', 'withdraw', 'contextOf'].map((name) => [
-      `Device.${name}`,
-      INSIDE,
-    ]),
+    ['isOf', 'holding', 'memoryOf', 'memoryAt', 'nodeAt', 'hasEngine', 'hasPeerEngine', 'copy', 'zero', 'withdraw', 'contextOf'].map(
+      (name) => [`Device.${name}`, INSIDE],
+    ),
   ),
   'OwnMemory.takeFrame': INSIDE,
   'OwnMemory.victims': INSIDE,

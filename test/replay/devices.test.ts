@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { presets, type ReplayOptions, type ReplayReport, replayTrace } from 'farfault/replay';
+import { formatReport, presets, type ReplayOptions, type ReplayReport, replayTrace } from 'farfault/replay';
 import type { Driver } from 'farfault/gmem';
 import mirror from '../../drivers/mirror/index.ts';
 import nouveau from '../../drivers/nouveau/index.ts';
@@ -65,6 +65,20 @@ describe('a replay with several devices', () => {
     // Each store finds the page at the other one.
     expect(migrated['dram']!['gpu0.vram']!.pages + (migrated['gpu1.vram']!['gpu0.vram']?.pages ?? 0)).toBe(rounds);
     expect(migrated['gpu0.vram']!['dram']!.pages + (migrated['gpu0.vram']!['gpu1.vram']?.pages ?? 0)).toBe(rounds);
+  });
+
+  test('goes directly between two that are linked, and the report says so', async () => {
+    const rounds = 8;
+    const text = traceOf(Array.from({ length: rounds }, () => [[A.start, 'S', 0] as const, [B.start, 'S', 0] as const]).flat());
+    const report = await replay(text, { link: 'copies', further: [{ driver: gpu('gpu1'), offload: [B] }] });
+    const { migrated, detail, modelledNs } = report;
+    expect(migrated['gpu0.vram']).toEqual({ dram: { pages: 0, bytes: 0 }, 'gpu1.vram': { pages: rounds, bytes: rounds * 4096 } });
+    expect(migrated['gpu1.vram']!['gpu0.vram']!.pages).toBe(rounds - 1);
+    expect(detail.modelledParts.peer).toBe((2 * rounds - 1) * (1443 + Math.floor((4 * 79130) / 1000)));
+    expect(Object.values(detail.modelledParts).reduce((sum, part) => sum + part, 0)).toBe(modelledNs);
+    expect(formatReport(report)).toMatch(/links between devices +copies/);
+    expect(formatReport(report)).toMatch(/gpu0\.vram -> gpu1\.vram +8 +32 KiB/);
+    expect(formatReport(report)).toMatch(/copies between devices/);
   });
 
   test('is the same whether ranges lie side by side or not, and however the text is cut', async () => {

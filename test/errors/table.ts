@@ -337,7 +337,6 @@ const peerOf = ({ machine }: World): Device =>
 const linked = (w: World): Link => w.machine.links[0] ?? w.machine.link(w.device, peerOf(w));
 
 const machines: Row[] = [
-  ...machine('addDevice', () => [{ ...plainDriver('second') }, { placement: {} }], [
   ...machine('link', (w) => [w.device, peerOf(w), { coherent: true }], [
     arg(0, 'link.a', 'object'),
     arg(1, 'link.b', 'object'),
@@ -345,7 +344,7 @@ const machines: Row[] = [
     field(2, 'coherent', 'boolean'),
   ]),
   ...machine('unlink', (w) => [linked(w)], [arg(0, 'link', 'object')], { twin: true, step: 'unlinkStep' }),
-  ...machine('addDevice', () => [{ ...plainDriver('second') }], [
+  ...machine('addDevice', () => [{ ...plainDriver('second') }, { placement: {} }], [
     arg(0, 'driver', 'object'),
     field(0, 'name', 'word', { optional: false, except: ['the name of what every object has'] }),
     field(0, 'attach', 'function', { optional: false }),

@@ -50,7 +50,7 @@ const withEngine = defineDriver((options: Partial<EngineOptions> = {}): Driver =
       tlb: deviceTlb(context),
       copy: {
         toDevice: (copies) =>
-          bytesIn === 'external' ? copies.eachHost((page, pages, view) => own.set(view, page * PAGE)) : copies.perform(),
+          bytesIn === 'external' ? copies.eachHost((page, _pages, view) => own.set(view, page * PAGE)) : copies.perform(),
         toHost: (copies) =>
           bytesIn === 'external' ? copies.eachHost((page, pages, view) => view.set(pageOf(name, page, pages))) : copies.perform(),
         zero: (copies) => {
@@ -184,7 +184,7 @@ describe('a page on one device that another one needs', () => {
 
   test('comes with what else of its granule is on the same device', () => {
     const it = pair(probeDriver({ name: 'a' }), probeDriver({ name: 'b', granulePages: 4 }));
-    const { start } = it.a.space.mmap({ bytes: 4 * PAGE, addr: 16 * MiB });
+    const { start } = it.a.space.mmap({ bytes: 4 * PAGE, at: 16 * MiB, fixed: true });
     for (const page of [0, 1, 3]) it.a.write(start + page * PAGE, bytes(page + 1));
     it.a.space.write(start + 2 * PAGE, bytes(3));
     it.moves.length = 0;
@@ -217,7 +217,7 @@ describe('a page on one device that another one needs', () => {
     const it = pair(probeDriver({ name: 'a' }), probeDriver({ name: 'b' }));
     const { start } = it.a.space.mmap({ bytes: PAGE });
     it.a.write(start, bytes(5));
-    const child = it.a.space.fork({ devicePages: 'share' });
+    const child = it.a.space.fork({ device: 'share' });
     const theirs = child.attach(it.one);
     expect([...theirs.read(start, 1)]).toEqual([5]);
     it.moves.length = 0;
@@ -236,7 +236,7 @@ describe('a huge page on one device', () => {
 
   test('goes to another one whole', () => {
     const it = pair(withEngine({ name: 'a', ...huge }), withEngine({ name: 'b', ...huge }));
-    const { start } = it.a.space.mmap({ bytes: 2 * MiB, addr: 16 * MiB });
+    const { start } = it.a.space.mmap({ bytes: 2 * MiB, at: 16 * MiB, fixed: true });
     it.a.space.madvise({ start, end: start + 2 * MiB }, 'hugepage');
     it.a.write(start, bytes(1));
     it.a.write(start + 2 * MiB - 1, bytes(2));
@@ -250,7 +250,7 @@ describe('a huge page on one device', () => {
 
   test('is split for one with small pages, of which what is needed goes', () => {
     const it = pair(withEngine({ name: 'a', ...huge }), withEngine({ name: 'b' }));
-    const { start } = it.a.space.mmap({ bytes: 2 * MiB, addr: 16 * MiB });
+    const { start } = it.a.space.mmap({ bytes: 2 * MiB, at: 16 * MiB, fixed: true });
     it.a.space.madvise({ start, end: start + 2 * MiB }, 'hugepage');
     it.a.write(start, bytes(1));
     it.a.write(start + 7 * PAGE, bytes(2));

@@ -40,6 +40,7 @@ export type Operation =
   | 'toDevice'
   | 'toHost'
   | 'zero'
+  | 'peer'
   | 'allocPage'
   | 'freePage'
   | 'victims'
@@ -53,6 +54,8 @@ export interface ProbeOptions {
   readonly allocator?: 'core' | 'driver';
   readonly granulePages?: number;
   readonly faultEntries?: number;
+  /** Its engine reaches the memories of devices that it is linked with. */
+  readonly peer?: boolean;
   /** Keeps translations in a cache of its own. */
   readonly cached?: boolean;
 }
@@ -125,6 +128,7 @@ const make = defineDriver((options: ProbeOptions & { probe?: Probe }): Driver =>
     allocator = 'core',
     granulePages = 1,
     faultEntries = 256,
+    peer = false,
     cached = false,
   } = options;
   const free = Array.from({ length: pages }, (_, page) => page);
@@ -203,6 +207,7 @@ const make = defineDriver((options: ProbeOptions & { probe?: Probe }): Driver =>
           toDevice: (copies) => copy('toDevice', copies),
           toHost: (copies) => copy('toHost', copies),
           zero: (copies) => copy('zero', copies),
+          ...(peer ? { peer: (copies: Copies) => copy('peer', copies) } : {}),
         },
         ...(allocator === 'driver' ? { phys } : {}),
         detach: () => probe.did('detach'),

@@ -17,4 +17,20 @@ export const rows: readonly Row[] = [
       replace: "from === 0 || from !== to ? 'toDevice' : 'peer'",
     },
   },
+  {
+    id: 'F6',
+    title: 'Remote map instead of migrate, coherent link required',
+    here: "'remote' of the placement policy (sdk/policy/placement.ts) for a page in another device's private memory: `ServeFault.enterRemote`, over `machine.link(a, b, { coherent: true })`; withdrawn like any translation",
+    tests: [
+      'test/gmem/remote.test.ts > over a coherent link a page that is to be accessed by a device > is mapped where it is, and both read and write it there',
+      'test/gmem/remote.test.ts > over a coherent link a page that is to be accessed by a device > is withdrawn when the page moves, and its flush is waited for',
+      'test/gmem/remote.test.ts > over a coherent link a page that is to be accessed by a device > is let go when the link is cut; then it comes home',
+      'test/gmem/remote.test.ts > a page of another device is not used there > without advice, or over a link that is only for copies',
+    ],
+    canary: {
+      file: 'sdk/gmem/serve.ts',
+      find: "question.isReachable = state !== 'other' || this.isReachable(frame);",
+      replace: "question.isReachable = state !== 'other';",
+    },
+  },
 ];

@@ -339,6 +339,19 @@ export type MachineEvent =
       readonly longTerm: boolean;
     }
   | { readonly type: 'pages.unpinned'; readonly tick: number; readonly space: number; readonly vpn: number; readonly pages: number }
+  | {
+      readonly type: 'range.advised';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly advice: string;
+      /** Undefined: the host, or nobody. */
+      readonly device: string | undefined;
+      /** Pages that are as advised, and that are not. */
+      readonly followed: number;
+      readonly failed: number;
+    }
   // ------------------------------------------------------------------------------------------------------------- spaces and files
   | {
       readonly type: 'range.invalidated';

@@ -36,10 +36,11 @@ export {
   type RestoreOptions,
 } from './machine.ts';
 export type { Placement, PlacementAdvice, PlacementPolicy, PlacementQuestion } from './policy/placement.ts';
-export type { DevicePolicy } from './policy/policy.ts';
+export type { DevicePolicy, PinnedAccess } from './policy/policy.ts';
 export type { StateClass } from './step/method.ts';
 export type { AccessResult, AddressRange, AddressSpace, Advice, Attachable, MmapOptions, MremapOptions } from './mm/address-space.ts';
 export type { AdvisedDevice, AtomicMeans, AttributeChange, AttributeRange, Attributes, PageAttributes } from './mm/attributes.ts';
+export type { HintAdvice, HintOptions, HintReason, HintResult, MbindOptions } from './mm/hint.ts';
 export type { Context } from './gmem/context.ts';
 export type { Device } from './gmem/device.ts';
 export type { Job, JobAccess, JobReport } from './gmem/job.ts';

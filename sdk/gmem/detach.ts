@@ -50,6 +50,7 @@ export class Detach implements Step {
           space.mmapLock.release(run);
           return DONE;
         }
+        for (const { node } of this.context.device.memories) space.devicePins.release(0, 2 ** L.VPN_BITS, node);
         this.phase = HOME;
       // falls through
       case HOME: {

@@ -14,7 +14,7 @@ import { Iommu } from '../mm/dma.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
-import { checkPolicy, type DevicePolicy } from '../policy/policy.ts';
+import { checkPolicy, type DevicePolicy, type PinnedAccess } from '../policy/policy.ts';
 import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { Context } from './context.ts';
@@ -50,6 +50,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   /** 1 and up: the owner that MIGRATE events and selectors carry. */
   readonly owner: number;
   readonly granulePages: number;
+  readonly pinnedAccess: PinnedAccess;
   readonly faultEntries: number;
   /** Page sizes that the entries of its ready-made tables may have. */
   readonly pageBytes: readonly number[];
@@ -85,6 +86,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     this.batch = new Lock('batch', owner);
     this.replayable = driver.replayable ?? true;
     this.turn = driver.activeContexts === 'one' ? new Lock('turn', owner) : undefined;
+    this.pinnedAccess = policy.pinnedAccess ?? 'error';
     this.granulePages = (driver.granuleBytes ?? L.PAGE_BYTES) / L.PAGE_BYTES;
     this.faultEntries = driver.faultEntries ?? FAULT_BUFFER_ENTRIES;
     this.iommu = driver.dma?.iovaBits === 0 ? undefined : new Iommu(driver.dma?.iovaBits ?? L.ADDRESS_BITS);

@@ -37,12 +37,14 @@ import { AddressSpace, Exited } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
 import { Attributes } from '../mm/attributes.ts';
 import { Collapse } from '../mm/collapse.ts';
+import { DevicePins } from '../mm/device-pins.ts';
 import { DmaMap, Iommu } from '../mm/dma.ts';
 import { Link, Links } from '../mm/links.ts';
 import { MakeExclusive } from '../mm/exclusive.ts';
 import { CpuFault } from '../mm/fault.ts';
 import { ForkMarks } from '../mm/fork-marks.ts';
 import { Fork } from '../mm/fork.ts';
+import { Hint, HintMark } from '../mm/hint.ts';
 import { HostFrames } from '../mm/host-frames.ts';
 import { IntervalTree } from '../mm/interval-tree.ts';
 import { Mark } from '../mm/madvise.ts';
@@ -81,6 +83,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Device,
   DeviceAccess,
   DeviceAtomic,
+  DevicePins,
   DeviceTable,
   DeviceTlb,
   DmaMap,
@@ -96,6 +99,8 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   ForkMarks,
   Harvest,
   Hmm,
+  Hint,
+  HintMark,
   HostFrames,
   Idleness,
   InstallUnlessInvalidated,

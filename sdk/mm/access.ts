@@ -61,11 +61,41 @@ export class CpuAccess implements Step {
       this.done += done;
       if (done === length) continue;
       if (core.stopReason !== L.STOP_FAULT) return this.end('bus error');
+      if (this.space.devicePins.size > 0 && this.remotely(core.stopVpn)) continue;
       if (++this.attempts > FAULT_ATTEMPTS_MAX) return this.end('no progress');
       this.faulted = true;
       return run.call(this.fault.of(this.space, core.stopVpn, this.write));
     }
     return this.end('done');
+  }
+
+  /**
+   * The part of the access that is on a page which is pinned to a device, done where the page is: when the device's policy says so, the machine has the bytes, and the entry and the mapping give the right.
+   * `vpn`: the page of byte `done`, which nobody moves while it is pinned.
+   */
+  private remotely(vpn: number): boolean {
+    const { core, memories } = this.platform;
+    const { space } = this;
+    if (!space.devicePins.has(vpn)) return false;
+    const high = core.entry(space.table, vpn);
+    const frame = core.entryLow;
+    if ((high & L.ENTRY_KIND) !== L.KIND_DEVICE_PRIVATE) return false;
+    if (memories.get(core.nodeOf(frame))!.device.pinnedAccess !== 'remote') return false;
+    const rights = space.rights(vpn);
+    if (!(rights & L.RIGHT_READ) || (this.write && !(rights & L.RIGHT_WRITE && high & L.ENTRY_WRITE))) return false;
+    const page = core.frameBytes(frame);
+    if (page === 0) return false;
+    const at = this.addr + this.done;
+    const length = Math.min(this.bytes.length - this.done, L.PAGE_BYTES - (at % L.PAGE_BYTES));
+    const from = page + (at % L.PAGE_BYTES);
+    const part = this.bytes.subarray(this.done, this.done + length);
+    if (this.write) {
+      core.u8.set(part, from);
+      space.mirrorOf(this.platform.nodes.of(frame).owner)?.markAtomic(vpn);
+    } else part.set(core.u8.subarray(from, from + length));
+    this.done += length;
+    this.attempts = 0;
+    return true;
   }
 
   private end(outcome: AccessOutcome): typeof DONE {

@@ -26,8 +26,19 @@ import {
 } from './arguments.ts';
 import { type Attachable, type AttachOptions, HOME_TABLE_FORMAT, type SpaceMirror } from './attach.ts';
 import { Attributes } from './attributes.ts';
+import { DevicePins } from './device-pins.ts';
 import { dumpRange } from './dump.ts';
 import { Fork, type ForkOptions } from './fork.ts';
+import {
+  type Hint,
+  type HintAdvice,
+  type HintMark,
+  type HintOptions,
+  type HintResult,
+  hintStep,
+  type MbindOptions,
+  mbindHints,
+} from './hint.ts';
 import { historyOf, type PageHistory } from './history.ts';
 import { type Advice, adviseStep } from './madvise.ts';
 import { insertPage, insertPfn, mmap, type MmapOptions } from './mmap.ts';
@@ -75,6 +86,8 @@ export class AddressSpace {
   readonly vmas: VmaSet = new VmaSet();
   readonly notifiers: NotifierSet;
   readonly mmapLock: RwLock;
+  /** Pages pinned to devices. */
+  readonly devicePins: DevicePins;
   /** What is advised for its pages. */
   readonly attributes: Attributes;
   /** Attached contexts, oldest first. */
@@ -98,6 +111,7 @@ export class AddressSpace {
     this.id = core.field(this.table, L.TABLE_INDEX);
     this.mmapLock = new RwLock('mmap', this.id);
     this.attributes = new Attributes(platform, this);
+    this.devicePins = new DevicePins(platform, this.id);
     this.notifiers = new NotifierSet({ label: `space ${this.id}`, warn: method(platform, 'warn') });
     platform.spaces.set(this.id, this);
   }
@@ -157,6 +171,43 @@ export class AddressSpace {
 
   async madviseAsync(range: AddressRange, advice: Advice): Promise<void> {
     await this.runAsync(this.adviseStep(range, advice));
+  }
+
+  /**
+   * Advice on a range with a device in it: where its pages should be, that they are needed soon, or stay, or are not needed any more; see `hint.ts` for each word, and how ranges are rounded. What could not
+   * follow is in the result. Errors: EINVAL for a range or a word that is none, a device of another machine or space, or one that the word does not go with; EOPNOTSUPP for a device without
+   * memory; ENODEV when its context has failed; EBUSY when a device has not finished. Models: `hmadvise`.
+   */
+  hmadvise(range: AddressRange, advice: HintAdvice, options: HintOptions = {}): HintResult {
+    const step = this.hintStep(range, advice, options);
+    this.runSync(step);
+    return step.result;
+  }
+
+  async hmadviseAsync(range: AddressRange, advice: HintAdvice, options: HintOptions = {}): Promise<HintResult> {
+    const step = this.hintStep(range, advice, options);
+    await this.runAsync(step);
+    return step.result;
+  }
+
+  /**
+   * A memory policy for a range, by names of nodes, of devices too: where its pages should be, and, with `move`, that they go there now. Errors: EINVAL, as for `hmadvise`. Models: `mbind`, with
+   * MPOL_PREFERRED, MPOL_DEFAULT and MPOL_MF_MOVE.
+   */
+  mbind(range: AddressRange, options: MbindOptions): HintResult {
+    this.pages('mbind.range', range);
+    requireOptions('mbind', options);
+    const hints = mbindHints(this.platform, options).map(([advice, target]) => this.hintStep(range, advice, target));
+    for (const step of hints) this.runSync(step);
+    return hints.at(-1)!.result;
+  }
+
+  async mbindAsync(range: AddressRange, options: MbindOptions): Promise<HintResult> {
+    this.pages('mbind.range', range);
+    requireOptions('mbind', options);
+    const hints = mbindHints(this.platform, options).map(([advice, target]) => this.hintStep(range, advice, target));
+    for (const step of hints) await this.runAsync(step);
+    return hints.at(-1)!.result;
   }
 
   /**
@@ -374,6 +425,12 @@ export class AddressSpace {
     return adviseStep(this.platform, this, start, end, advice);
   }
 
+  hintStep(range: AddressRange, advice: HintAdvice, options: HintOptions = {}): Hint | HintMark {
+    this.requireOpen('hmadvise');
+    requireOptions('hmadvise', options);
+    return hintStep(this.platform, this, range, advice, options);
+  }
+
   mremapStep(range: AddressRange, options: MremapOptions): Mremap {
     this.pages('mremap.range', range);
     return new Mremap(this.platform, this, range, options);
@@ -406,6 +463,11 @@ export class AddressSpace {
   }
 
   // -------------------------------------------------------------------------------------------------------------- for steps and devices
+
+  /** The context of the device with this number. */
+  mirrorOf(owner: number): SpaceMirror | undefined {
+    return this.mirrors.find(({ device }) => device.owner === owner);
+  }
 
   /** Tells every subscriber that a range is about to change. */
   announce(event: Invalidation): void {

@@ -1,6 +1,8 @@
 /** What an address space knows of devices: how one is attached, and what is asked of it when the space ends. `sdk/gmem` implements it. */
-import { requireBoolean, requireOptions, requireWord } from './arguments.ts';
+import type { Step } from '../step/step.ts';
+import { type AddressRange, requireBoolean, requireOptions, requireWord } from './arguments.ts';
 import type { AddressSpace } from './address-space.ts';
+import type { MigrationDevice } from './device-memory.ts';
 
 /**
  * How a device uses an address space. `exclusive`: a table of its own, filled by its faults; a page is in one place. `share`: it walks the home table, as the CPU does.
@@ -27,9 +29,16 @@ export interface Attachable<Context> {
   attachTo(space: AddressSpace, options?: AttachOptions): Context;
 }
 
-/** What a space asks of each attached context when the space ends. */
+/** What a space asks of each attached context: what advice needs, and that it ends with the space. */
 export interface SpaceMirror {
   readonly name: string;
+  readonly device: MigrationDevice;
+  /** Throws ENODEV once it serves nothing any more, EBADF once it has left. */
+  requireWorking(verb: string): void;
+  /** Notes that its page has been written, past its translation. */
+  markAtomic(vpn: number): void;
+  /** Moves a range to the device's memory, or home. */
+  migrateStep(range: AddressRange, to: 'device' | 'host'): Step;
   detach(): void;
   detachAsync(): Promise<void>;
 }

@@ -112,7 +112,14 @@ export class Attributes {
    * taken out; EBADF, and EINVAL from inside an operation.
    */
   set(range: AddressRange, change: AttributeChange): void {
-    const { start, end } = this.pages('attributes.set', range);
+    this.pages('attributes.set', range);
+    this.change(range, change);
+  }
+
+  /** @internal The same, for a step. */
+  change(range: AddressRange, change: AttributeChange): void {
+    const start = range.start / L.PAGE_BYTES;
+    const end = range.end / L.PAGE_BYTES;
     const edit = this.edited(change);
     const hole = this.space.vmas.covered(start, end);
     if (hole < end) {

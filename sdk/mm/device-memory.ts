@@ -7,17 +7,23 @@
 import type { Copies, Ranges } from '../core/batch.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
+import type { AdvisedDevice } from './attributes.ts';
+import type { PinnedAccess } from '../policy/policy.ts';
 import type { Node } from './node.ts';
 
 /** Which way a copy goes. */
 export type CopyDirection = 'to-device' | 'to-host' | 'peer';
 
 /** A device as a migration sees it: who copies, and whose translations of the moving pages are to go. */
-export interface MigrationDevice {
+export interface MigrationDevice extends AdvisedDevice {
   readonly name: string;
   /** Device index + 1: the owner that selectors and MIGRATE events compare. */
   readonly owner: number;
   readonly memories: readonly DeviceMemory[];
+  /** Pages that one fault of it moves or maps: a power of two. */
+  readonly granulePages: number;
+  /** What becomes of a CPU access to a page that is pinned to its private memory. */
+  readonly pinnedAccess: PinnedAccess;
   /** Which of its memories a frame is in: an index that the driver knows, or -1. */
   memoryOf(frame: number): number;
   /** Whether bytes to or from its memories go through a copy engine of the driver's; without one the core moves a whole migration in one call. */

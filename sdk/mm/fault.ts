@@ -16,6 +16,7 @@
  *     all else                  -                               a huge page is split; CLEAR, a copy (copy)
  *   exclusive                   page lock, CLEAR, present with the VMA's rights (exclusive), then the access looks again
  *   device-private              migrate_to_ram (home), then the access looks again
+ *   device-private, pinned      as the device's policy says: a bus error, or it waits until it is unpinned; access.ts does it remotely
  *   protnone                    the VMA's rights (reuse), then the access looks again
  *   migration                   waits for the page lock, then looks again
  *   special, swap, poison       bus error
@@ -178,6 +179,7 @@ export class CpuFault implements Step {
         return this.present(run, vma, high);
       case L.KIND_DEVICE_PRIVATE:
         if (this.reaches(core.entryLow, high)) return this.end(run, 'served');
+        if (space.devicePins.has(this.vpn)) return this.isPinned(run, core.entryLow);
         return this.callHome(run, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
       case L.KIND_EXCLUSIVE:
         return this.revoke(run, core.entryLow, REVOKE);
@@ -394,6 +396,15 @@ export class CpuFault implements Step {
     this.home.toHost(space, start, end - start, memory, 'home', this.vpn);
     this.home.wanted = this.vpn;
     return run.call(this.home);
+  }
+
+  /** Pinned to a device, for which this is not served: it does not come. Who may wait holds no lock meanwhile, so that the mappings can change. */
+  private isPinned(run: Run, frame: number): Progress {
+    const memory = this.platform.memories.get(this.platform.core.nodeOf(frame))!;
+    if (this.forDevice || memory.device.pinnedAccess !== 'wait') return this.end(run, 'bus error');
+    this.unlock(run);
+    this.phase = LOCK;
+    return run.waitFor(this.space.devicePins);
   }
 
   private cameHome(run: Run): Progress {

@@ -134,6 +134,7 @@ function concerns(event: MachineEvent, space: number, vpn: number): boolean {
     case 'page.collapsed':
     case 'pages.pinned':
     case 'pages.unpinned':
+    case 'range.advised':
     case 'range.invalidated':
     case 'space.mapped':
     case 'space.unmapped':

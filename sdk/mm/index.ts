@@ -10,6 +10,7 @@ export {
   PREFERS_HOST,
   PREFERS_NOTHING,
 } from './attributes.ts';
+export { Hint, type HintAdvice, HintMark, type HintOptions, type HintReason, type HintResult, type MbindOptions } from './hint.ts';
 export { Collapse } from './collapse.ts';
 export type { CopyDirection, DeviceMemory } from './device-memory.ts';
 export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from './dma.ts';

@@ -579,6 +579,7 @@ export class Migration implements Step {
     const sourceAt = core.area(L.AREA_SOURCE);
     const targetAt = core.area(L.AREA_TARGET);
     if (this.failed) for (let i = 0; i < words.count; i++) words.refuse(i);
+    if (pageLocks.kept.size > 0) this.keep(pageLocks.kept);
     words.lend(core);
     const writable = space?.writable(this.vpn) ? 1 : 0;
     exports.migrateCommit(space ? space.table : 0, this.vpn, words.count, sourceAt, targetAt, writable, L.FRAME_NONE);
@@ -606,6 +607,16 @@ export class Migration implements Step {
     if (this.space && this.space.notifiers.followers.length > 0) this.space.installed(this.vpn, this.words.count);
     for (const [each, ranges] of this.places ?? [])
       if (each.notifiers.followers.length > 0) for (let i = 0; i < ranges.count; i++) each.installed(ranges.start(i), ranges.length(i));
+  }
+
+  /** What has been asked for since an eviction took it stays. Models: GM_MAPPING_WILLNEED. */
+  private keep(kept: Set<number>): void {
+    const { core } = this.platform;
+    const words = this.words;
+    for (let i = 0; i < words.count; i++) {
+      if (!(words.bits(i) & L.MIGRATE_VALID) || !kept.delete(core.headOf(words.frame(i))) || this.cause !== 'evict') continue;
+      words.refuse(i);
+    }
   }
 
   /** Counts what moved, by the nodes it moved between. */

@@ -241,6 +241,7 @@ export class Mremap implements Step {
     this.isPromised = false;
     if (!this.dontUnmap) vmas.remove(this.start, this.start + this.pages);
     this.space.attributes.movePages(this.start, this.to, this.pages);
+    this.space.devicePins.move(this.start, this.to, this.pages);
     endInvalidation(this.event);
     this.space.installed(this.to, this.pages);
     const { events } = this.platform;

@@ -34,6 +34,8 @@ export class PageLockWait implements Waitable {
 export class PageLocks {
   /** Operations that hold page locks. */
   moving = 0;
+  /** Frames (of huge ones the first) that are being evicted and are needed after all: they stay. */
+  readonly kept: Set<number> = new Set();
   private readonly core: Core;
   private readonly waits: Map<number, PageLockWait> = new Map();
 

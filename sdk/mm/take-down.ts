@@ -180,6 +180,9 @@ export class TakeDown implements Step {
     const what = this.what;
     const locked = what.verb === 'protect' ? this.protect(what.prot) : zapPages(this.platform, this.space, this.left, what.verb === 'free');
     if (locked) return locked;
+    // Held to here, so that nothing of it was given to others before every device had flushed.
+    if (what.verb !== 'protect' && what.verb !== 'free')
+      for (let i = 0; i < this.parts.length; i += 2) this.space.devicePins.release(this.parts[i]!, this.parts[i + 1]!);
     if (what.verb === 'unmap' || what.verb === 'exit')
       for (let i = 0; i < this.parts.length; i += 2) {
         vmas.remove(this.parts[i]!, this.parts[i + 1]!);

@@ -5,18 +5,30 @@
 import { fail } from '../errors.ts';
 import { checkPlacement, type PlacementPolicy } from './placement.ts';
 
+/**
+ * What becomes of a CPU access to a page that is pinned to the private memory of a device. `error`: a bus error. `remote`: it is done in the device's memory, over the bus, if the machine has its
+ * bytes. `wait`: it waits until the page is unpinned. Coherent memory is used in place, pinned or not.
+ */
+export type PinnedAccess = 'error' | 'remote' | 'wait';
+
+/** The words of `PinnedAccess`. */
+const PINNED_ACCESS: readonly PinnedAccess[] = ['error', 'remote', 'wait'];
+
 /** Choices for one device; all of them have defaults. */
 export interface DevicePolicy {
   /** Whether pages come to it, are duplicated, or are used where they are. Default: they come, but for those of which something else is advised. */
   readonly placement?: PlacementPolicy;
   /** Of a device that runs one address space at a time: rounds of a job before another address space that waits has its turn. Default 1. */
   readonly slice?: number;
+  /** What becomes of a CPU access to a page that is pinned to its private memory (`hmadvise(range, 'pinned')`). Default 'error'. */
+  readonly pinnedAccess?: PinnedAccess;
 }
 
 /** Names of the choices, and what checks them. */
 const CHOICES: Readonly<Record<keyof DevicePolicy, (argument: string, value: unknown) => void>> = {
   placement: checkPlacement,
   slice: checkSlice,
+  pinnedAccess: checkPinnedAccess,
 };
 
 /** Throws EINVAL unless a slice is a number of rounds. */
@@ -30,4 +42,8 @@ export function checkPolicy(device: string, policy: DevicePolicy): void {
     if (!Object.hasOwn(CHOICES, name)) throw fail('EINVAL', `${device} policy`, name, 'is no choice that a device has');
     if (value !== undefined) CHOICES[name as keyof DevicePolicy](`${device} policy.${name}`, value);
   }
+}
+
+function checkPinnedAccess(argument: string, value: unknown): void {
+  if (!PINNED_ACCESS.includes(value as PinnedAccess)) throw fail('EINVAL', argument, value, "is not one of: 'error', 'remote', 'wait'");
 }

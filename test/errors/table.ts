@@ -242,6 +242,33 @@ const spaces: Row[] = [
   ...space('unsubscribe', (w) => [w.notifier], [arg(0, 'notifier', 'object')]),
 ];
 
+const hints: Row[] = [
+  ...space(
+    'hmadvise',
+    (w) => [w.range, 'willneed', { device: w.device }],
+    [
+      field(0, 'start', 'address', { optional: false }),
+      field(0, 'end', 'count', { optional: false }),
+      arg(1, 'advice', 'word'),
+      arg(2, 'hmadvise options', 'options', { optional: true }),
+      field(2, 'device', 'object'),
+    ],
+    { twin: true, step: 'hintStep' },
+  ),
+  ...space(
+    'mbind',
+    (w) => [w.range, { mode: 'preferred', node: 'dram' }],
+    [
+      range(),
+      arg(1, 'mbind options', 'options'),
+      field(1, 'mode', 'word', { optional: false }),
+      field(1, 'node', 'text'),
+      field(1, 'move', 'boolean'),
+    ],
+    { twin: true },
+  ),
+];
+
 const attributes = methods('Attributes', ({ space }) => space.attributes);
 
 const advice: Row[] = [
@@ -932,6 +959,7 @@ const functions: Row[] = [
 export const ROWS: readonly Row[] = [
   ...machines,
   ...spaces,
+  ...hints,
   ...advice,
   ...contexts,
   ...devices,
@@ -1030,6 +1058,8 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
       'MakeExclusive',
       'CpuFault',
       'Fork',
+      'Hint',
+      'HintMark',
       'Mremap',
       'ReadBegin',
       'RemoveNotifier',
@@ -1053,13 +1083,14 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   'Iommu.unmap': INSIDE,
   'Invalidation.set': INSIDE,
   Node: INSIDE,
+  DevicePins: INSIDE,
   VmaSet: INSIDE,
   SharedObject: INSIDE,
   ...Object.fromEntries(
     ['take', 'markDirty', 'requireOpen', 'dirtyPages', 'store', 'growTo', 'shrinkTo'].map((name) => [`MemoryFile.${name}`, INSIDE]),
   ),
   ...Object.fromEntries(
-    ['announce', 'granule', 'rights', 'writable', 'release', 'requireOpen', 'requireChangeable'].map((name) => [
+    ['announce', 'granule', 'rights', 'writable', 'mirrorOf', 'release', 'requireOpen', 'requireChangeable'].map((name) => [
       `AddressSpace.${name}`,
       INSIDE,
     ]),

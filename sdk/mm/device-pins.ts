@@ -1,0 +1,77 @@
+/**
+ * Pages that a program has pinned to a device (`hmadvise(range, 'pinned')`): no eviction, no CPU touch and no other device takes them away. Each has one pin of its frame, however often it is asked
+ * for. What ends the page, or the device's part in it, ends the pin: munmap, dontneed, exit, exec, detach. mremap takes it along; a child has none.
+ *
+ * Models: GMEM_PINNED, `MADV_PINNED`, `MADV_UNPINNED`.
+ */
+import type { Run, Waitable } from '../step/step.ts';
+import { WaitQueue } from '../step/step.ts';
+import type { Node } from './node.ts';
+import type { Platform } from './platform.ts';
+
+/** The pins of one space. Whoever waits for it goes on when some of them have ended. */
+export class DevicePins implements Waitable {
+  readonly label: string;
+  private readonly platform: Platform;
+  /** Frames by page. */
+  private readonly frames: Map<number, number> = new Map();
+  private readonly waiters: WaitQueue = new WaitQueue();
+
+  constructor(platform: Platform, space: number) {
+    this.platform = platform;
+    this.label = `pins of space ${space}`;
+  }
+
+  /** How many pages. */
+  get size(): number {
+    return this.frames.size;
+  }
+
+  has(vpn: number): boolean {
+    return this.frames.has(vpn);
+  }
+
+  /** Pins a page to the frame that it has now. False: the frame has all the pins that it can have. */
+  pin(vpn: number, frame: number): boolean {
+    const before = this.frames.get(vpn);
+    if (before === frame) return true;
+    if (!this.platform.core.exports.framePin(frame, 1)) return false;
+    if (before !== undefined) this.platform.core.exports.frameUnpin(before);
+    this.frames.set(vpn, frame);
+    return true;
+  }
+
+  /** Ends the pins of the pages `[start, end)`, or of those on one node. Returns how many. */
+  release(start: number, end: number, node?: Node): number {
+    if (this.frames.size === 0) return 0;
+    const ended: number[] = [];
+    for (const [vpn, frame] of this.frames) if (vpn >= start && vpn < end && (!node || node.holds(frame))) ended.push(vpn);
+    for (const vpn of ended) {
+      this.platform.core.exports.frameUnpin(this.frames.get(vpn)!);
+      this.frames.delete(vpn);
+    }
+    if (ended.length > 0) {
+      this.platform.settleFreed();
+      this.waiters.wakeAll();
+    }
+    return ended.length;
+  }
+
+  /** Pages have gone to another place. */
+  move(from: number, to: number, pages: number): void {
+    if (this.frames.size === 0) return;
+    const moved = [...this.frames].filter(([vpn]) => vpn >= from && vpn < from + pages);
+    for (const [vpn] of moved) this.frames.delete(vpn);
+    for (const [vpn, frame] of moved) this.frames.set(vpn - from + to, frame);
+  }
+
+  enqueue(run: Run): boolean {
+    if (this.frames.size === 0) return false;
+    this.waiters.add(run);
+    return true;
+  }
+
+  leave(run: Run): void {
+    this.waiters.leave(run);
+  }
+}

@@ -38,7 +38,16 @@ export {
 export type { Placement, PlacementAdvice, PlacementPolicy, PlacementQuestion } from './policy/placement.ts';
 export type { DevicePolicy, PinnedAccess } from './policy/policy.ts';
 export type { StateClass } from './step/method.ts';
-export type { AccessResult, AddressRange, AddressSpace, Advice, Attachable, MmapOptions, MremapOptions } from './mm/address-space.ts';
+export type {
+  AccessResult,
+  AddressRange,
+  AddressSpace,
+  Advice,
+  Attachable,
+  MmapOptions,
+  MremapOptions,
+  SpaceOptions,
+} from './mm/address-space.ts';
 export type { AdvisedDevice, AtomicMeans, AttributeChange, AttributeRange, Attributes, PageAttributes } from './mm/attributes.ts';
 export type { HintAdvice, HintOptions, HintReason, HintResult, MbindOptions } from './mm/hint.ts';
 export type { Context } from './gmem/context.ts';

@@ -14,7 +14,7 @@ import type { Driver } from './gmem/driver.ts';
 import { RemoveDevice } from './gmem/remove-device.ts';
 import { Unlink } from './gmem/unlink.ts';
 import { readImage, saveImage } from './image/index.ts';
-import { AddressSpace } from './mm/address-space.ts';
+import { AddressSpace, requireRange, type SpaceOptions } from './mm/address-space.ts';
 import { requireArray, requireBoolean, requireBytes, requireFunction, requireObject, requireOptions } from './mm/arguments.ts';
 import { Link, type LinkOptions } from './mm/links.ts';
 import { MemoryFile } from './mm/page-cache.ts';
@@ -38,6 +38,8 @@ export interface MachineOptions {
   readonly tablePages?: number;
   /** Most address spaces and contexts together. Default 64. */
   readonly tables?: number;
+  /** Whether devices can be added. Default true. Models: the `gmem=` boot parameter. */
+  readonly gmem?: boolean;
   /** Check lock order and the contract of steps. Default true; costs little. */
   readonly checked?: boolean;
   /** An already compiled core (`farfault/core.wasm`), for hosts that forbid compiling bytes. */
@@ -47,6 +49,10 @@ export interface MachineOptions {
 /** What one node holds. */
 export interface NodeReport {
   readonly name: string;
+  /** Its number: those of devices are above the host's, the lowest that is free. */
+  readonly id: number;
+  /** The device that it is a memory of; undefined: the host's. Models: `is_hnode`. */
+  readonly device: string | undefined;
   readonly kind: 'host' | 'private' | 'coherent';
   readonly frames: number;
   readonly used: number;
@@ -138,6 +144,8 @@ export class Machine {
     this.ground.requireIdle('addDevice');
     requireObject('driver', driver, 'a driver (an object made by a defineDriver factory)');
     requireOptions('addDevice', policy);
+    if (this.options.gmem === false)
+      throw fail('EOPNOTSUPP', 'addDevice', driver.name, 'is not for a machine that was made without devices (gmem)');
     if (this.deviceList.some((device) => device.name === driver.name))
       throw fail('EINVAL', 'driver.name', driver.name, 'is the name of a device of this machine already');
     let owner = 1;
@@ -209,10 +217,16 @@ export class Machine {
     return new Unlink(this.ground, link, [end(link.a.owner), end(link.b.owner)]);
   }
 
-  /** An empty address space. */
-  createAddressSpace(): AddressSpace {
+  /**
+   * An empty address space: what a process has, or, with `cpu: false`, what devices have for themselves. A program may have many. Errors: EINVAL; ENOMEM without a table. Models: `gm_as_create`, `mm_alloc`.
+   */
+  createAddressSpace(options: SpaceOptions = {}): AddressSpace {
     this.ground.requireIdle('createAddressSpace');
-    return new AddressSpace(this.ground);
+    requireOptions('createAddressSpace', options);
+    const { cpu, range } = options;
+    if (cpu !== undefined) requireBoolean('createAddressSpace.cpu', cpu);
+    if (range !== undefined) requireRange('createAddressSpace.range', range);
+    return new AddressSpace(this.ground, options);
   }
 
   /**
@@ -263,7 +277,15 @@ export class Machine {
   /** What every node holds, the host's DRAM first. */
   get nodes(): readonly NodeReport[] {
     this.ground.requireOpen('nodes');
-    return this.ground.nodes.list.slice(1).map(({ name, kind, frames, used, peak }) => ({ name, kind, frames, used, peak }));
+    return this.ground.nodes.list.slice(1).map(({ name, index: id, kind, owner, frames, used, peak }) => ({
+      name,
+      id,
+      device: this.deviceList.find((device) => device.owner === owner)?.name,
+      kind,
+      frames,
+      used,
+      peak,
+    }));
   }
 
   /** Counters since the machine was made: its events, folded. */
@@ -348,6 +370,7 @@ export class Machine {
 function budgetOf(options: MachineOptions): Budget {
   requireOptions('createMachine', options);
   if (options.checked !== undefined) requireBoolean('createMachine.checked', options.checked);
+  if (options.gmem !== undefined) requireBoolean('createMachine.gmem', options.gmem);
   const { dram: asked = DRAM_DEFAULT, bodilessFrames = 0, module } = options;
   const dram = bytesOf('dram', asked, L.PAGE_BYTES);
   const deviceMemory = bytesOf('deviceMemory', options.deviceMemory === undefined ? dram : options.deviceMemory, 0);

@@ -9,7 +9,7 @@ import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
 import type { Events } from '../events.ts';
 import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
 import type { AttachMode, SpaceMirror } from '../mm/attach.ts';
-import { requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
+import { requireAligned, requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
 import type { Install } from '../mm/migration.ts';
 import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
@@ -42,6 +42,7 @@ import { Harvest } from './harvest.ts';
 import { Hmm } from './hmm.ts';
 import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
+import { FreeRange, type PrivateRange, Reserve, type ReserveOptions } from './private-range.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 import { ServeBatch } from './serve-batch.ts';
 import { SharedTable } from './shared-table.ts';
@@ -69,6 +70,8 @@ export class Context implements SpaceMirror, Locator {
   /** TLB slot in the core through which the device's accesses go; 0 when the driver translates. */
   readonly slot: number;
   readonly notifier: IntervalNotifier;
+  /** Ranges of the space that are this device's alone. */
+  readonly reserved: PrivateRange[] = [];
   /** The driver lock: held while the device's table takes an answer in. */
   readonly lock: Lock;
   /** Pages that the driver's own `walk.translate` was asked for by executed accesses. */
@@ -175,6 +178,11 @@ export class Context implements SpaceMirror, Locator {
     this.restoring = false;
   }
 
+  /** Number of the device. */
+  get owner(): number {
+    return this.device.owner;
+  }
+
   /** Whether the driver writes a table of its own, or translates by itself. */
   get hasOwnTable(): boolean {
     return this.mmu.walk !== undefined || (this.mmu.pmap !== undefined && !(this.mmu.pmap instanceof DeviceTable));
@@ -240,6 +248,65 @@ export class Context implements SpaceMirror, Locator {
     const step = this.migrateStep(range, options.to, options.memory);
     await this.platform.scheduler.runAsync(step);
     return step.moved;
+  }
+
+  /**
+   * Takes a range of the address space for this device alone: its pages are in the device's memory from now on, zeros, and stay; the CPU and other devices have no access, mmap gives it to nobody, a child does not
+   * get it. All or nothing. Errors: EOPNOTSUPP for a device without private memory; ENOMEM when it does not fit; EINVAL for a place that is taken. Models: a buffer bound to addresses of the GPU (VM_BIND).
+   */
+  reserve(options: ReserveOptions): AddressRange {
+    const step = this.reserveStep(options);
+    this.platform.scheduler.runSync(step);
+    return step.result;
+  }
+
+  async reserveAsync(options: ReserveOptions): Promise<AddressRange> {
+    const step = this.reserveStep(options);
+    await this.platform.scheduler.runAsync(step);
+    return step.result;
+  }
+
+  /** Gives a range back that was reserved, as a whole. Errors: EINVAL for any other. */
+  free(range: AddressRange): void {
+    this.platform.scheduler.runSync(this.freeStep(range));
+  }
+
+  async freeAsync(range: AddressRange): Promise<void> {
+    await this.platform.scheduler.runAsync(this.freeStep(range));
+  }
+
+  reserveStep(options: ReserveOptions): Reserve {
+    this.requireWorking('reserve');
+    requireOptions('reserve', options);
+    const { bytes, at } = options;
+    if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
+      throw fail('EINVAL', 'reserve.bytes', bytes, 'is not a length between 1 byte and 2^48');
+    if (at !== undefined) requireAligned('reserve.at', at);
+    if (this.device.memory?.kind !== 'private') throw fail('EOPNOTSUPP', 'reserve', this.name, 'has no private memory of its own');
+    return new Reserve(this.platform, this, Math.ceil(bytes / L.PAGE_BYTES), at === undefined ? undefined : at / L.PAGE_BYTES);
+  }
+
+  freeStep(range: AddressRange): FreeRange {
+    this.requireAttached('free');
+    requireRange('free.range', range);
+    const found = this.reserved.find(({ start, end }) => start * L.PAGE_BYTES === range.start && end * L.PAGE_BYTES === range.end);
+    if (!found) throw fail('EINVAL', 'free.range', range.start, `is not the start of a range that ${this.name} has reserved, as a whole`);
+    return new FreeRange(this.platform, this, found);
+  }
+
+  /** @internal Whether a page is in a range that is this device's alone. */
+  owns(vpn: number): boolean {
+    for (const { start, end } of this.reserved) if (vpn >= start && vpn < end) return true;
+    return false;
+  }
+
+  /** @internal A private range is none any more: its pages may go. False: it was none. */
+  letGo(range: PrivateRange): boolean {
+    if (!this.reserved.includes(range)) return false;
+    remove(this.reserved, range);
+    for (const frame of range.frames) this.platform.core.exports.frameUnpin(frame);
+    this.platform.settleFreed();
+    return true;
   }
 
   /**
@@ -727,6 +794,7 @@ export class Context implements SpaceMirror, Locator {
   /** The last act of a detach: the notifier is gone, nothing of the device is left in the space. */
   end(): void {
     if (this.device.current === this) this.device.load(undefined);
+    for (const range of [...this.reserved]) this.letGo(range);
     this.open = false;
     remove(this.device.contexts, this);
     remove(this.space.mirrors, this as SpaceMirror);

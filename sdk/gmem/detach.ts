@@ -5,6 +5,7 @@ import { Migration } from '../mm/migration.ts';
 import type { RemoveNotifier } from '../mm/notifier.ts';
 import type { Platform } from '../mm/platform.ts';
 import { fail } from '../errors.ts';
+import { TakeDown } from '../mm/take-down.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
@@ -54,6 +55,11 @@ export class Detach implements Step {
         this.phase = HOME;
       // falls through
       case HOME: {
+        const [range] = this.context.reserved;
+        if (range) {
+          this.context.letGo(range);
+          return run.call(new TakeDown(this.platform, space, range.start, range.end, { verb: 'unmap' }));
+        }
         const progress = this.nextPart(run);
         if (progress !== undefined) return progress;
         this.requireEmpty();

@@ -8,7 +8,15 @@ import type { Copies, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import { AddressSpace } from '../mm/address-space.ts';
 import { type Attachable, ATTACH_MODES, type AttachMode, type AttachOptions, HOME_TABLE_FORMAT, requireAttach } from '../mm/attach.ts';
-import { requireArray, requireBoolean, requireFunction, requireObject, requireOptions, requireWord } from '../mm/arguments.ts';
+import {
+  requireArray,
+  requireBoolean,
+  requireCount,
+  requireFunction,
+  requireObject,
+  requireOptions,
+  requireWord,
+} from '../mm/arguments.ts';
 import type { AdvisedDevice } from '../mm/attributes.ts';
 import { Iommu } from '../mm/dma.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
@@ -394,6 +402,8 @@ export class OwnMemory implements DeviceMemory {
   readonly index: number;
   readonly kind: 'private' | 'coherent';
   readonly device: Device;
+  /** Most frames in use; 0: no limit. */
+  private framesMax = 0;
   /** It is being unplugged: no frame of it is given away. */
   leaving = false;
   private readonly platform: Platform;
@@ -416,8 +426,29 @@ export class OwnMemory implements DeviceMemory {
     platform.memories.set(this.node.index, this);
   }
 
+  /** Most bytes of it that may be in use; 0: all of them. */
+  get maxBytes(): number {
+    return this.framesMax * L.PAGE_BYTES;
+  }
+
+  /**
+   * Limits what of it may be in use. Rounded down to whole granules of the device; 0: no limit. What does not fit is evicted, or used where it is. Errors: EINVAL for what is no length, and below what is in
+   * use now. Models: `max_memsize` of a node.
+   */
+  limit(bytes: number): void {
+    this.platform.requireIdle('limit');
+    requireCount('limit.bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
+    const unit = this.granulePages * L.PAGE_BYTES;
+    const frames = Math.floor(bytes / unit) * this.granulePages;
+    if (bytes > 0 && frames < this.node.used)
+      throw fail('EINVAL', 'limit.bytes', bytes, `is, in granules of ${unit}, less than the ${this.node.used * L.PAGE_BYTES} bytes in use`);
+    if (bytes > 0 && frames === 0) throw fail('EINVAL', 'limit.bytes', bytes, `is less than a granule of ${unit}`);
+    this.framesMax = frames;
+  }
+
   takeFrame(order = 0): number {
     if (this.leaving) return L.FRAME_NONE;
+    if (this.framesMax > 0 && this.node.used + 2 ** order > this.framesMax) return L.FRAME_NONE;
     if (this.node.allocator === 'core') return this.node.take(order);
     // A driver's own allocator has pages.
     if (order > 0) return L.FRAME_NONE;

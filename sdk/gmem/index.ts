@@ -59,6 +59,7 @@ export type { Unlink } from './unlink.ts';
 export type { Unplug } from './unplug.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';
 export type { ServeBatch } from './serve-batch.ts';
+export type { FreeRange, PrivateRange, Reserve, ReserveOptions } from './private-range.ts';
 export type { RemoveDevice } from './remove-device.ts';
 export type { Reset, ResetOptions, ResetReport } from './reset.ts';
 export type { SwitchTo } from './switch.ts';

@@ -31,7 +31,7 @@ import { peerEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
-import { isAnonymous, PROT_READ, PROT_WRITE, type Vma } from '../mm/vma.ts';
+import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_DEVICE } from '../mm/vma.ts';
 import { AT_NOWHERE, type Placement, type PlacementAdvice, placementOf, type PlacementQuestion } from '../policy/placement.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
@@ -207,6 +207,7 @@ export class ServeFault implements Step {
     const vma = space.vmas.find(this.vpn);
     if (!vma) return this.end(run, 'no mapping');
     if (!(vma.prot & PROT_READ) || (this.write && !(vma.prot & PROT_WRITE))) return this.end(run, 'permission');
+    if (vma.flags & VMA_DEVICE && !context.owns(this.vpn)) return this.end(run, 'permission');
     if (context.reaches(this.vpn, this.write)) return this.end(run, this.looks === 0 ? 'present' : 'served');
     if (++this.looks > LOOKS_MAX) return this.end(run, 'bus error');
     const high = core.entry(space.table, this.vpn);

@@ -19,6 +19,7 @@ import { JobRun } from '../gmem/job.ts';
 import { Lose } from '../gmem/lose.ts';
 import { MoveRange } from '../gmem/move-range.ts';
 import { PreemptedJob } from '../gmem/preempted.ts';
+import { FreeRange, Reserve } from '../gmem/private-range.ts';
 import { RemoveDevice } from '../gmem/remove-device.ts';
 import { Reset } from '../gmem/reset.ts';
 import { Revoke } from '../gmem/revoke.ts';
@@ -97,6 +98,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Follower,
   Fork,
   ForkMarks,
+  FreeRange,
   Harvest,
   Hmm,
   Hint,
@@ -141,6 +143,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   ReadBegin,
   RemoveDevice,
   RemoveNotifier,
+  Reserve,
   Reset,
   Revoke,
   Run,

@@ -50,7 +50,7 @@ import type { Platform } from './platform.ts';
 import { type Extent, snapshotExtents, snapshotHmm, snapshotNative } from './snapshot.ts';
 import { TakeDown } from './take-down.ts';
 import { type Prot, protBits } from './prot.ts';
-import { hugetlbOrder, isHugetlb, PROT_WRITE, rightsOf, type Vma, VMA_PRIVATE, VmaSet } from './vma.ts';
+import { hugetlbOrder, isHugetlb, PROT_WRITE, rightsOf, type Vma, VMA_DEVICE, VMA_PRIVATE, VmaSet } from './vma.ts';
 import { type FilePart, WriteBack } from './write-back.ts';
 
 export { ADDRESS_LIMIT, type AddressRange, READ_BYTES_MAX, requireLength, requireRange } from './arguments.ts';
@@ -75,13 +75,21 @@ export const CPU_TLB_SETS = 256;
 /** Geometry of every home table: four levels of nine bits, leaves first. */
 const HOME_GEOMETRY = [9, 9, 9, 9] as const;
 
+/** What an address space is made with; all of it has defaults. */
+export interface SpaceOptions {
+  /** Whether a CPU uses it. Without one it is what devices have in common and nothing else: no `read`, no `write`. Default true. */
+  readonly cpu?: boolean;
+  /** Addresses that can be mapped. Default: all. Models: the `begin` and `end` of `gm_as_create`. */
+  readonly range?: AddressRange;
+}
+
 /** The memory of one process. Made by `machine.createAddressSpace()`. */
 export class AddressSpace {
   /** Index of its home table: names the space in events and in the reverse map. */
   readonly id: number;
   /** Descriptor address of the home table, for steps and device code; not for programs. */
   readonly table: number;
-  /** The CPU's TLB slot. */
+  /** The CPU's TLB slot; 0 without a CPU. */
   readonly tlb: number;
   readonly vmas: VmaSet = new VmaSet();
   readonly notifiers: NotifierSet;
@@ -90,6 +98,9 @@ export class AddressSpace {
   readonly devicePins: DevicePins;
   /** What is advised for its pages. */
   readonly attributes: Attributes;
+  /** Page numbers that can be mapped: from `first` to before `last`. */
+  readonly first: number;
+  readonly last: number;
   /** Attached contexts, oldest first. */
   readonly mirrors: SpaceMirror[] = [];
   private readonly platform: Platform;
@@ -97,13 +108,15 @@ export class AddressSpace {
   /** It has begun to end: nothing new comes to be in it. */
   private exiting = false;
 
-  constructor(platform: Platform) {
+  constructor(platform: Platform, { cpu = true, range }: SpaceOptions = {}) {
     this.platform = platform;
     const { core } = platform;
+    this.first = range ? range.start / L.PAGE_BYTES : 0;
+    this.last = range ? range.end / L.PAGE_BYTES : ADDRESS_LIMIT / L.PAGE_BYTES;
     this.table = core.tableCreate(HOME_GEOMETRY, true);
     if (this.table === 0) throw fail('ENOMEM', 'address spaces', platform.spaces.size, 'is all that the machine has tables for');
-    this.tlb = core.tlbCreate(this.table, CPU_TLB_SETS);
-    if (this.tlb === 0) {
+    this.tlb = cpu ? core.tlbCreate(this.table, CPU_TLB_SETS) : 0;
+    if (cpu && this.tlb === 0) {
       core.exports.tableDestroy(this.table);
       throw fail('ENOMEM', 'address spaces', platform.spaces.size, 'is all that the machine has TLBs for');
     }
@@ -298,6 +311,7 @@ export class AddressSpace {
   /** Reads into `bytes` and says how far it came, instead of throwing where there is no right to. */
   tryRead(addr: number, bytes: Uint8Array): AccessResult {
     requireBytes('tryRead.bytes', bytes);
+    this.requireCpu('tryRead');
     const step = new CpuAccess(this.platform, this, this.address('tryRead.addr', addr, bytes.length), bytes, false);
     this.runSync(step);
     return { status: step.outcome, bytes: step.done };
@@ -381,6 +395,29 @@ export class AddressSpace {
     this.runSync(new RemoveNotifier(notifier));
   }
 
+  /** Whether a CPU uses it. */
+  get hasCpu(): boolean {
+    return this.tlb !== 0;
+  }
+
+  /** @internal Page from which on free room is looked for. */
+  get base(): number {
+    return this.first > 0 || this.last <= MMAP_BASE / L.PAGE_BYTES ? this.first : MMAP_BASE / L.PAGE_BYTES;
+  }
+
+  /** @internal What a child is made with. */
+  get like(): SpaceOptions {
+    return { cpu: this.hasCpu, range: { start: this.first * L.PAGE_BYTES, end: this.last * L.PAGE_BYTES } };
+  }
+
+  /** Whether pages of this space may be on a node: the host, and the memories of attached devices. Errors: EINVAL. Models: `is_hnode_allowed`, `mems_allowed`. */
+  allows(node: number): boolean {
+    this.requireOpen('allows');
+    requireCount('allows.node', node, 0, 2 ** 31);
+    const { owner } = this.platform.nodes.list.find(({ index }) => index === node) ?? { owner: -1 };
+    return owner === 0 || this.mirrors.some((mirror) => mirror.owner === owner);
+  }
+
   /** The format of the home table: which devices can share it. */
   get tableFormat(): string {
     return HOME_TABLE_FORMAT;
@@ -390,6 +427,7 @@ export class AddressSpace {
   get tlbCounts(): { readonly hit: number; readonly miss: number } {
     this.platform.requireOpen('tlbCounts');
     const { core } = this.platform;
+    if (!this.hasCpu) return { hit: 0, miss: 0 };
     return { hit: core.counter(this.tlb, L.TLB_HITS), miss: core.counter(this.tlb, L.TLB_MISSES) };
   }
 
@@ -398,11 +436,13 @@ export class AddressSpace {
   /** The steps behind the verbs, for the simulator and for whoever schedules operations himself. */
   readStep(addr: number, bytes: number): CpuAccess {
     requireLength('read.bytes', bytes);
+    this.requireCpu('read');
     return new CpuAccess(this.platform, this, this.address('read.addr', addr, bytes), new Uint8Array(bytes), false);
   }
 
   writeStep(addr: number, bytes: Uint8Array): CpuAccess {
     requireBytes('write.bytes', bytes);
+    this.requireCpu('write');
     return new CpuAccess(this.platform, this, this.address('write.addr', addr, bytes.length), bytes, true);
   }
 
@@ -540,9 +580,14 @@ export class AddressSpace {
     if (!this.open) return;
     this.open = false;
     const { core } = this.platform;
-    core.exports.tlbDestroy(this.tlb);
+    if (this.hasCpu) core.exports.tlbDestroy(this.tlb);
     core.exports.tableDestroy(this.table);
     this.platform.spaces.delete(this.id);
+  }
+
+  private requireCpu(verb: string): void {
+    this.requireOpen(verb);
+    if (!this.hasCpu) throw fail('EOPNOTSUPP', verb, `space ${this.id}`, 'has no CPU: only devices use it');
   }
 
   requireOpen(verb: string): void {
@@ -604,6 +649,7 @@ export class AddressSpace {
   /** Throws EINVAL for a range that cuts a huge page that is never split. */
   private requireWholeHugePages(argument: string, start: number, end: number): void {
     this.vmas.each(start, end, (vma, from, to) => {
+      if (vma.flags & VMA_DEVICE) throw fail('EINVAL', `${argument}.start`, from * L.PAGE_BYTES, 'is a private range of a device');
       if (!isHugetlb(vma)) return;
       const pages = 2 ** hugetlbOrder(vma);
       if (from % pages !== 0) throw fail('EINVAL', `${argument}.start`, from * L.PAGE_BYTES, 'cuts a huge page that is never split');

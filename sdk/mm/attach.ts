@@ -39,6 +39,8 @@ export interface SpaceMirror {
   markAtomic(vpn: number): void;
   /** Moves a range to the device's memory, or home. */
   migrateStep(range: AddressRange, to: 'device' | 'host'): Step;
+  /** Number of its device: the owner of its memories. */
+  readonly owner: number;
   detach(): void;
   detachAsync(): Promise<void>;
 }

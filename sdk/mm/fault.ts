@@ -43,6 +43,7 @@ import {
   PROT_WRITE,
   rightsOf,
   VMA_ANONYMOUS,
+  VMA_DEVICE,
   VMA_HUGEPAGE,
   VMA_PRIVATE,
   type Vma,
@@ -179,6 +180,7 @@ export class CpuFault implements Step {
         return this.present(run, vma, high);
       case L.KIND_DEVICE_PRIVATE:
         if (this.reaches(core.entryLow, high)) return this.end(run, 'served');
+        if (vma.flags & VMA_DEVICE) return this.end(run, 'permission');
         if (space.devicePins.has(this.vpn)) return this.isPinned(run, core.entryLow);
         return this.callHome(run, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
       case L.KIND_EXCLUSIVE:
@@ -204,6 +206,7 @@ export class CpuFault implements Step {
 
   /** What memory of its own sort has in a hole; undefined: what all anonymous memory has. */
   private unlikeOthers(vma: Vma): FaultOutcome | undefined {
+    if (vma.flags & VMA_DEVICE) return 'permission';
     if (vma.object) return this.ofObject(vma, vma.object);
     if (isSpecial(vma)) return 'bus error';
     if (isHugetlb(vma)) {

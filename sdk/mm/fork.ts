@@ -120,7 +120,7 @@ export class Fork implements Step {
 
   private begin(): boolean {
     try {
-      this.child = new AddressSpace(this.platform);
+      this.child = new AddressSpace(this.platform, this.space.like);
       return true;
     } catch (error) {
       if (isFarfaultError(error) && error.code === 'ENOMEM') return false;
@@ -154,7 +154,7 @@ export class Fork implements Step {
         vpn += core.exports.zap(child.table, vpn, Math.min(end - vpn, PAGES_PER_CALL));
     });
     child.vmas.remove(0, VPN_LIMIT);
-    core.exports.tlbDestroy(child.tlb);
+    if (child.tlb) core.exports.tlbDestroy(child.tlb);
     core.exports.tableDestroy(child.table);
     spaces.delete(child.id);
   }

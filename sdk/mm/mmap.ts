@@ -23,7 +23,6 @@ import { MemoryFile, SharedObject } from './page-cache.ts';
 import type { Platform } from './platform.ts';
 import { type Prot, protBits } from './prot.ts';
 import {
-  MMAP_BASE,
   PROT_WRITE,
   VMA_ANONYMOUS,
   VMA_DONTEXPAND,
@@ -79,7 +78,14 @@ export function mmap(platform: Platform, space: AddressSpace, options: MmapOptio
   const unit = (options.hugetlb ?? L.PAGE_BYTES) / L.PAGE_BYTES;
   const align = alignmentOf(options) / L.PAGE_BYTES;
   const pages = Math.ceil(bytes / L.PAGE_BYTES / unit) * unit;
-  const start = placeOf(space, pages, (at ?? MMAP_BASE * L.PAGE_BYTES) / L.PAGE_BYTES, fixed, align, bytes);
+  const start = placeOf(
+    space,
+    pages,
+    at === undefined ? space.base : fixed ? at / L.PAGE_BYTES : Math.max(at / L.PAGE_BYTES, space.first),
+    fixed,
+    align,
+    bytes,
+  );
   const object = file ?? (shared && options.special === undefined ? new SharedObject(platform) : undefined);
   space.vmas.insert({ start, end: start + pages, prot, flags, object, offset: (options.offset ?? 0) / L.PAGE_BYTES });
   const { events } = platform;
@@ -90,7 +96,7 @@ export function mmap(platform: Platform, space: AddressSpace, options: MmapOptio
 function placeOf(space: AddressSpace, pages: number, wanted: number, fixed: boolean, alignPages: number, bytes: number): number {
   const { vmas } = space;
   if (!fixed) {
-    const start = vmas.gap({ pages, base: wanted, alignPages });
+    const start = vmas.gap({ pages, base: wanted, alignPages, limit: space.last });
     if (start === undefined) throw fail('ENOMEM', 'mmap.bytes', bytes, 'has no gap in the address space');
     return start;
   }
@@ -98,6 +104,8 @@ function placeOf(space: AddressSpace, pages: number, wanted: number, fixed: bool
   if (wanted % alignPages !== 0) throw fail('EINVAL', 'mmap.at', at, `is not a multiple of 0x${(alignPages * L.PAGE_BYTES).toString(16)}`);
   if (wanted + pages > ADDRESS_LIMIT / L.PAGE_BYTES)
     throw fail('EINVAL', 'mmap.at', at, `leaves no room for 0x${bytes.toString(16)} bytes below 2^48`);
+  if (at < space.first * L.PAGE_BYTES || wanted + pages > space.last)
+    throw fail('EINVAL', 'mmap.at', at, 'is not in the range of the address space');
   if (!vmas.isFree(wanted, wanted + pages)) throw fail('EINVAL', 'mmap.at', at, 'is mapped already');
   return wanted;
 }

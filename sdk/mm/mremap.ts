@@ -27,7 +27,7 @@ import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
 import { TakeDown } from './take-down.ts';
-import { hugetlbOrder, isHugetlb, isSpecial, VMA_DONTEXPAND, VMA_PFNMAP, type Vma } from './vma.ts';
+import { hugetlbOrder, isHugetlb, isSpecial, VMA_DEVICE, VMA_DONTEXPAND, VMA_PFNMAP, type Vma } from './vma.ts';
 
 /** How long, and where. */
 export interface MremapOptions {
@@ -165,6 +165,9 @@ export class Mremap implements Step {
     const vma = this.vma;
     const addr = this.start * L.PAGE_BYTES;
     if (!vma || vma.end < this.start + this.oldPages) throw fail('EFAULT', 'mremap.range', addr, 'is not inside one mapping');
+    if (vma.flags & VMA_DEVICE) throw fail('EINVAL', 'mremap.range', addr, 'is a private range of a device');
+    if (this.fixed && (this.to < this.space.first || this.to + this.newPages > this.space.last))
+      throw fail('EINVAL', 'mremap.to', this.to * L.PAGE_BYTES, 'is not in the range of the address space');
     const grows = this.newPages > this.oldPages;
     if (grows && vma.flags & (VMA_DONTEXPAND | VMA_PFNMAP))
       throw fail('EFAULT', 'mremap.bytes', this.newPages * L.PAGE_BYTES, 'make a special mapping longer');
@@ -179,6 +182,7 @@ export class Mremap implements Step {
   /** What is unmapped at the new place may not be a part of a huge page that is never split. */
   private requireWhole(): void {
     this.space.vmas.each(this.to, this.to + this.newPages, (vma, from, to) => {
+      if (vma.flags & VMA_DEVICE) throw fail('EINVAL', 'mremap.to', this.to * L.PAGE_BYTES, 'is a private range of a device');
       const unit = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : 1;
       if (from % unit !== 0 || to % unit !== 0)
         throw fail('EINVAL', 'mremap.to', this.to * L.PAGE_BYTES, 'cuts a huge page that is never split');
@@ -191,7 +195,7 @@ export class Mremap implements Step {
     const { start, end, prot, flags, object, offset } = this.vma!;
     const from = this.start + this.oldPages;
     const to = this.start + this.newPages;
-    if (end !== from || to > ADDRESS_LIMIT / L.PAGE_BYTES || !vmas.isFree(from, to)) return false;
+    if (end !== from || to > this.space.last || !vmas.isFree(from, to)) return false;
     vmas.insert({ start: from, end: to, prot, flags, object, offset: object ? offset + (from - start) : 0 });
     const { events } = this.platform;
     if (events.heard) events.emit({ type: 'space.mapped', space: this.space.id, vpn: from, pages: to - from, cause: 'grow' });
@@ -205,7 +209,12 @@ export class Mremap implements Step {
     if (!this.mayMove) throw fail('ENOMEM', 'mremap.bytes', bytes, 'has no room where the mapping is, and it may not move');
     const huge = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : HUGE_PAGES;
     const alignPages = this.start % huge === 0 && this.newPages >= huge ? huge : 1;
-    const place = this.space.vmas.gap({ pages: this.newPages, alignPages });
+    const place = this.space.vmas.gap({
+      pages: this.newPages,
+      alignPages,
+      base: this.space.base,
+      limit: this.space.last,
+    });
     if (place === undefined) throw fail('ENOMEM', 'mremap.bytes', bytes, 'has no gap in the address space');
     return place;
   }

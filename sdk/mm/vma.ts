@@ -39,6 +39,8 @@ export const VMA_PFNMAP = 256;
 export const VMA_IO = 512;
 /** mremap may not make it longer. Models: VM_DONTEXPAND. */
 export const VMA_DONTEXPAND = 1024;
+/** One device's alone: in its memory, not the CPU's, not mirrored. */
+export const VMA_DEVICE = 2048;
 
 /** Where the search for free room begins when nothing else is said: address 0x1000_0000. */
 export const MMAP_BASE = 0x10000;

@@ -228,6 +228,7 @@ const spaces: Row[] = [
   }),
   ...space('tryRead', (w) => [w.range.start, new Uint8Array(1)], [arg(0, 'addr', 'address'), arg(1, 'bytes', 'bytes')]),
   ...space('tryWrite', (w) => [w.range.start, Uint8Array.of(1)], [arg(0, 'addr', 'address'), arg(1, 'bytes', 'bytes')]),
+  ...space('allows', () => [1], [arg(0, 'node', 'index', { except: ['Infinity'] })]),
   ...space('attach', (w) => [w.device, {}], [arg(0, 'device', 'object'), ...attachOptions]),
   ...space('dump', (w) => [w.range], [arg(0, 'range', 'range', { optional: true })]),
   ...space('snapshot', (w) => [w.range], [range()]),
@@ -300,6 +301,7 @@ const contexts: Row[] = [
       arg(0, 'job', 'options'),
       field(0, 'accesses', 'array', { optional: false }),
       field(0, 'lanes', 'count'),
+      field(0, 'window', 'array'),
       field(0, 'accesses.0', 'object', { optional: false, also: ['access'] }),
       field(0, 'accesses.0.op', 'word', { optional: false }),
       field(0, 'accesses.0.addr', 'address', { optional: false }),
@@ -326,6 +328,16 @@ const contexts: Row[] = [
     (w) => [w.range, 'device', 0],
     [range(), arg(1, 'to', 'word'), arg(2, 'memory', 'index', { optional: true })],
   ),
+  ...context(
+    'reserve',
+    () => [{ bytes: PAGE }],
+    [arg(0, 'reserve options', 'options'), field(0, 'bytes', 'count', { optional: false }), field(0, 'at', 'aligned address')],
+    {
+      twin: true,
+      step: 'reserveStep',
+    },
+  ),
+  ...context('free', (w) => [w.range], [range()], { twin: true, step: 'freeStep' }),
   ...context('fault', (w) => [at(w), 'read'], [arg(0, 'addr', 'address'), arg(1, 'access', 'word')], { twin: true, step: 'faultStep' }),
   ...context(
     'atomic',
@@ -405,6 +417,11 @@ const machines: Row[] = [
     field(0, 'bytes', 'index'),
     field(0, 'content', 'bytes'),
   ]),
+  ...machine('createAddressSpace', () => [{}], [
+    arg(0, 'createAddressSpace options', 'options', { optional: true }),
+    field(0, 'cpu', 'boolean'),
+    field(0, 'range', 'range'),
+  ]),
   ...machine('removeDevice', (w) => [w.device], [arg(0, 'device', 'object')], { twin: true, step: 'removeDeviceStep' }),
   ...machine('record', () => [{ records: 4 }], [arg(0, 'record options', 'options', { optional: true }), field(0, 'records', 'index')]),
   ...machine('onEvent', () => [() => {}], [arg(0, 'listener', 'function')]),
@@ -417,6 +434,12 @@ const machines: Row[] = [
 ];
 
 const devices: Row[] = [
+  row(
+    'OwnMemory.limit',
+    ({ memory }, [bytes]) => memory.limit(bytes),
+    () => [PAGE],
+    [arg(0, 'bytes', 'index', { except: ['Infinity'] })],
+  ),
   ...device('addMemory', () => [{ name: 'later', kind: 'private', bytes: PAGE }], [
     arg(0, 'memory', 'object', { also: ['description'] }),
     ...memoryFields(0, '', false).map((each) =>
@@ -598,6 +621,7 @@ const machineFields: Argument[] = [
   field(0, 'tablePages', 'count'),
   field(0, 'tables', 'count'),
   field(0, 'checked', 'boolean'),
+  field(0, 'gmem', 'boolean'),
   field(0, 'module', 'object'),
 ];
 const tiny = (): Loose => ({ dram: 16 * PAGE, deviceMemory: 0, tablePages: 16, tables: 2 });
@@ -972,7 +996,6 @@ export const ROWS: readonly Row[] = [
 
 /** Functions without arguments, or with one that may be anything: what a closed machine answers. */
 export const BARE: readonly Row[] = [
-  ...machine('createAddressSpace', () => [], []),
   ...machine('verify', () => [], []),
   ...machine('reset', () => [], []),
   ...machine('close', () => [], [], { closed: 'nothing' }),

@@ -2,6 +2,50 @@ import type { Row } from './row.ts';
 
 export const rows: readonly Row[] = [
   {
+    id: 'A1',
+    title: 'Create and destroy a device, id pool, enabled switch',
+    here: '`machine.addDevice`, `machine.removeDevice`; `device.owner` is the lowest number that is free; `createMachine({ gmem: false })` has none.',
+    tests: [
+      'test/gmem/spaces.test.ts > devices > have numbers, the lowest that is free, and names that are free when they have gone',
+      'test/gmem/spaces.test.ts > devices > cannot be added to a machine that was made without',
+    ],
+    canary: {
+      file: 'sdk/machine.ts',
+      find: 'while (this.deviceList.some((device) => device.owner === owner)) owner++;',
+      replace: 'owner += this.deviceList.length;',
+    },
+  },
+  {
+    id: 'A3',
+    title: 'Register and unregister physical ranges, several per device',
+    here: '`driver.memory`, `device.addMemory`, `device.removeMemory` (`OwnMemory`, `Unplug`).',
+    tests: [
+      'test/machine/hot-plug.test.ts > gives everything back, to every space that mapped it, and its place is free for another',
+      'test/machine/hot-plug.test.ts > takes pages, by its index, and the first one by default',
+    ],
+    canary: { file: 'sdk/gmem/device.ts', find: 'this.platform.nodes.drop(memory.node);', replace: '' },
+  },
+  {
+    id: 'A4',
+    title: 'Numbers of device nodes above those of the CPU; is it one, is it allowed; enumeration',
+    here: '`machine.nodes` (`id`, `device`), `space.allows(node)`: the host, and the memories of attached devices.',
+    tests: [
+      'test/gmem/spaces.test.ts > nodes > of devices have numbers above the host’s, the lowest that is free; a space may use those of its devices',
+    ],
+    canary: {
+      file: 'sdk/mm/address-space.ts',
+      find: 'return owner === 0 || this.mirrors.some((mirror) => mirror.owner === owner);',
+      replace: 'return owner >= 0;',
+    },
+  },
+  {
+    id: 'A5',
+    title: 'Limits and counters of a device node, with granularity and lower bound',
+    here: '`memory.limit(bytes)`: whole granules of the device, not below what is in use, 0 none; `used` and `peak` of `machine.nodes`.',
+    tests: ['test/gmem/spaces.test.ts > nodes > have a limit, in whole granules, not below what is in use; what does not fit is evicted'],
+    canary: { file: 'sdk/gmem/device.ts', find: 'this.framesMax = frames;', replace: 'this.framesMax = 0;' },
+  },
+  {
     id: 'A2',
     title: 'Capabilities REPLAYABLE (enforced: a device without it is pre-faulted) and PEER',
     here: '`driver.replayable: false`: `Window` brings and holds the pages of a job, a fault fails it. Having the `peer` family is the capability PEER: families are capabilities (`checkFamilies`).',
@@ -143,5 +187,50 @@ export const rows: readonly Row[] = [
       find: 'if (this.window) return run.call(this.window);',
       replace: 'if (this.n < 0) return run.call(this.window!);',
     },
+  },
+  {
+    id: 'B1',
+    title: 'Create and destroy an address space, with a range',
+    here: '`machine.createAddressSpace({ cpu, range })`, `space.close()`: a space is no process; without a CPU it is what devices have in common.',
+    tests: [
+      'test/gmem/spaces.test.ts > an address space with a range maps nothing outside of it, and lets all go when it ends',
+      'test/gmem/spaces.test.ts > an address space without a CPU > is what devices have in common: what one writes, the other reads',
+    ],
+    canary: { file: 'sdk/mm/mmap.ts', find: 'alignPages, limit: space.last', replace: 'alignPages' },
+  },
+  {
+    id: 'B9',
+    title: 'Several devices, several spaces per process',
+    here: 'A context for each pair of device and address space; spaces belong to whoever makes them.',
+    tests: [
+      'test/gmem/spaces.test.ts > several devices in several address spaces of one program keep all of them apart',
+      'test/machine/devices.test.ts > one device in two spaces > shares its memory between them; each sees its own bytes, and eviction crosses over',
+    ],
+    canary: {
+      file: 'sdk/gmem/device.ts',
+      find: 'for (const context of this.contexts) if (context.space === space) return context;',
+      replace: 'if (space) return this.contexts[0];',
+    },
+  },
+  {
+    id: 'B10',
+    title: 'Teardown calls pmap_destroy and peer_va_free',
+    here: '`Context.end`: `detach`, then `pmap.destroy`, last of all, once, also when the address space ends; addresses that a peer has agreed to go with their mappings.',
+    tests: [
+      'test/gmem/share.test.ts > the table of a driver > is created when the device is attached, and destroyed last when it leaves',
+      'test/gmem/share.test.ts > the table of a driver > is destroyed when the address space ends, for every device once',
+    ],
+    canary: { file: 'sdk/gmem/context.ts', find: 'this.mmu.pmap.destroy?.();', replace: 'this.mmu.pmap.enter;' },
+  },
+  {
+    id: 'C8',
+    title: 'Device-private ranges, not mirrored',
+    here: '`context.reserve`, `context.free` (`Reserve`, `FreeRange`, `VMA_DEVICE`): in the memory of the device, pinned; EFAULT for everybody else.',
+    tests: [
+      'test/gmem/spaces.test.ts > a private range of a device > is in its memory from the beginning, and nobody else’s: not the CPU’s, not another device’s',
+      'test/gmem/spaces.test.ts > a private range of a device > is not given away by mmap, not changed by the program, and not inherited',
+      'test/gmem/spaces.test.ts > a private range of a device > stays in a memory that is full: its pages are no victims',
+    ],
+    canary: { file: 'sdk/mm/fault.ts', find: "if (vma.flags & VMA_DEVICE) return this.end(run, 'permission');", replace: '' },
   },
 ];

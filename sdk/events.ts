@@ -78,6 +78,8 @@ export type InvalidationCause =
   /** A device has lost what was in its memory. */
   | 'reset'
   | 'exit'
+  | 'exec'
+  | 'reap'
   /** A CPU fault that gives a page a frame of its own. */
   | 'cow'
   /** A page becomes a device's for its atomics, or stops to be. */
@@ -128,7 +130,7 @@ export type ReplayCause =
   | 'batch deferred';
 
 /** What made pages, or the promise of them, go. */
-export type UnmapCause = 'munmap' | 'mremap' | 'dontneed' | 'free' | 'truncate' | 'exit';
+export type UnmapCause = 'munmap' | 'mremap' | 'dontneed' | 'free' | 'truncate' | 'exit' | 'exec' | 'reap';
 
 /** Why huge pages became small ones. */
 export type SplitCause = 'munmap' | 'mprotect' | 'madvise' | 'mremap' | 'fork' | 'fault' | 'exclusive' | 'migration';
@@ -339,6 +341,25 @@ export type MachineEvent =
       readonly longTerm: boolean;
     }
   | { readonly type: 'pages.unpinned'; readonly tick: number; readonly space: number; readonly vpn: number; readonly pages: number }
+  | {
+      readonly type: 'bytes.copied';
+      readonly tick: number;
+      readonly space: number;
+      /** Byte addresses. */
+      readonly dest: number;
+      readonly src: number;
+      /** Bytes copied, and not; in so many pieces. */
+      readonly bytes: number;
+      readonly failed: number;
+      readonly pieces: number;
+      /** Bytes by way: H host, D device. */
+      readonly H2H: number;
+      readonly H2D: number;
+      readonly D2H: number;
+      readonly D2D: number;
+      /** Pages of the destination that are not where they should be. */
+      readonly misplaced: number;
+    }
   | {
       readonly type: 'range.advised';
       readonly tick: number;

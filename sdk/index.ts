@@ -50,6 +50,8 @@ export type {
 } from './mm/address-space.ts';
 export type { AdvisedDevice, AtomicMeans, AttributeChange, AttributeRange, Attributes, PageAttributes } from './mm/attributes.ts';
 export type { HintAdvice, HintOptions, HintReason, HintResult, MbindOptions } from './mm/hint.ts';
+export type { MemcpyError, MemcpyOptions, MemcpyReason, MemcpyResult } from './mm/hmemcpy.ts';
+export type { Stream, StreamEvent } from './gmem/stream.ts';
 export type { Context } from './gmem/context.ts';
 export type { Device } from './gmem/device.ts';
 export type { Job, JobAccess, JobReport } from './gmem/job.ts';

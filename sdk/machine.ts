@@ -19,6 +19,7 @@ import { requireArray, requireBoolean, requireBytes, requireFunction, requireObj
 import { Link, type LinkOptions } from './mm/links.ts';
 import { MemoryFile } from './mm/page-cache.ts';
 import { Platform, ZERO_FRAMES } from './mm/platform.ts';
+import { Reap } from './mm/reap.ts';
 import type { DevicePolicy } from './policy/policy.ts';
 import type { StateClass } from './step/method.ts';
 import type { PendingRun } from './step/runner.ts';
@@ -215,6 +216,29 @@ export class Machine {
     if (!this.ground.links.list.includes(link)) throw fail('EINVAL', 'unlink.link', link, 'is not a link of this machine');
     const end = (owner: number): Device => this.deviceList.find((device) => device.owner === owner)!;
     return new Unlink(this.ground, link, [end(link.a.owner), end(link.b.owner)]);
+  }
+
+  /**
+   * Takes the memory of a space because the machine has none left: its own anonymous pages go at once, on devices too, while its operations still wait; they end in errors, and `close` is all that can be done
+   * with it. Returns the frames that came free. Errors: EINVAL for what is no open space of this machine; EBUSY while a device flushes: nothing has been freed then. Models: `oom_reap_task_mm`.
+   */
+  oomReap(space: AddressSpace): number {
+    const step = this.oomReapStep(space);
+    this.ground.scheduler.runSync(step);
+    return step.freed;
+  }
+
+  async oomReapAsync(space: AddressSpace): Promise<number> {
+    const step = this.oomReapStep(space);
+    await this.ground.scheduler.runAsync(step);
+    return step.freed;
+  }
+
+  oomReapStep(space: AddressSpace): Reap {
+    this.ground.requireOpen('oomReap');
+    if (!(space instanceof AddressSpace)) throw fail('EINVAL', 'oomReap.space', space, 'is not an address space');
+    if (this.ground.spaces.get(space.id) !== space) throw fail('EINVAL', 'oomReap.space', space.id, 'is not open in this machine');
+    return new Reap(this.ground, space);
   }
 
   /**

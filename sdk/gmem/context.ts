@@ -45,6 +45,7 @@ import { MoveRange } from './move-range.ts';
 import { FreeRange, type PrivateRange, Reserve, type ReserveOptions } from './private-range.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 import { ServeBatch } from './serve-batch.ts';
+import { Stream } from './stream.ts';
 import { SharedTable } from './shared-table.ts';
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
@@ -374,6 +375,13 @@ export class Context implements SpaceMirror, Locator {
     const step = this.harvestStep(range);
     await this.platform.scheduler.runAsync(step);
     return step.marks;
+  }
+
+  /** A stream: operations of this context that run one after the other. */
+  stream(): Stream {
+    this.requireWorking('stream');
+    this.platform.requireIdle('stream');
+    return new Stream(this.platform, this);
   }
 
   /** Takes the device out of this address space: its pages come home, its translations go. Any later use is EBADF. Models: `gm_dev_detach`. */
@@ -767,6 +775,7 @@ export class Context implements SpaceMirror, Locator {
 
   /** Throws EBADF once detached, ENODEV once failed. */
   requireWorking(verb: string): void {
+    if (this.space.isReaped) throw fail('EBADF', verb, 'address space', 'has been reaped: it can only be closed');
     this.space.requireOpen(verb);
     if (!this.open) throw fail('EBADF', verb, this.name, 'has been detached from this address space');
     // From inside its driver's attach.

@@ -31,6 +31,8 @@ export {
   type Translation,
   type Walk,
 } from './driver.ts';
+export { gmemFreeEager, gmemGetNumaId, gmemPrefetch } from './libgmem.ts';
+export { Stream, StreamEvent } from './stream.ts';
 export type { Harvest } from './harvest.ts';
 export { type BatchFault, type DeviceFaultRecord, FaultBatch } from './fault-batch.ts';
 export {

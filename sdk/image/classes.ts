@@ -61,6 +61,9 @@ import { Pin, PinRange } from '../mm/pin.ts';
 import { Platform } from '../mm/platform.ts';
 import { MirrorRange, RangeFault } from '../mm/range-fault.ts';
 import { TakeDown } from '../mm/take-down.ts';
+import { Reap } from '../mm/reap.ts';
+import { Memcpy } from '../mm/hmemcpy.ts';
+import { Stream, StreamEvent, StreamTask } from '../gmem/stream.ts';
 import { Truncate } from '../mm/truncate.ts';
 import { VmaSet } from '../mm/vma.ts';
 import { WriteBack } from '../mm/write-back.ts';
@@ -120,6 +123,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   MappingSet,
   Mark,
   Marks,
+  Memcpy,
   MemoryFile,
   Migration,
   MigrationCopies,
@@ -141,6 +145,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   RangeFault,
   Ranges,
   ReadBegin,
+  Reap,
   RemoveDevice,
   RemoveNotifier,
   Reserve,
@@ -154,6 +159,9 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   SharedObject,
   SharedTable,
   SwitchTo,
+  Stream,
+  StreamEvent,
+  StreamTask,
   TakeDown,
   Ticket,
   TicketBook,

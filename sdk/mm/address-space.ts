@@ -25,7 +25,7 @@ import {
   requireWord,
 } from './arguments.ts';
 import { type Attachable, type AttachOptions, HOME_TABLE_FORMAT, type SpaceMirror } from './attach.ts';
-import { Attributes } from './attributes.ts';
+import { type AdvisedDevice, Attributes } from './attributes.ts';
 import { DevicePins } from './device-pins.ts';
 import { dumpRange } from './dump.ts';
 import { Fork, type ForkOptions } from './fork.ts';
@@ -39,6 +39,7 @@ import {
   type MbindOptions,
   mbindHints,
 } from './hint.ts';
+import { type Memcpy, type MemcpyOptions, type MemcpyResult, memcpyStep } from './hmemcpy.ts';
 import { historyOf, type PageHistory } from './history.ts';
 import { type Advice, adviseStep } from './madvise.ts';
 import { insertPage, insertPfn, mmap, type MmapOptions } from './mmap.ts';
@@ -107,6 +108,8 @@ export class AddressSpace {
   private open = true;
   /** It has begun to end: nothing new comes to be in it. */
   private exiting = false;
+  /** Its memory has been taken: nothing comes back. */
+  private dying = false;
 
   constructor(platform: Platform, { cpu = true, range }: SpaceOptions = {}) {
     this.platform = platform;
@@ -201,6 +204,32 @@ export class AddressSpace {
     const step = this.hintStep(range, advice, options);
     await this.runAsync(step);
     return step.result;
+  }
+
+  /**
+   * Copies `bytes` bytes from `src` to `dest`, wherever both are, and has the destination go where `to` says; the ranges may overlap. What could not be copied is in the result. Errors: EINVAL and EOVERFLOW
+   * for bytes that are not in the address space, EINVAL for a device of another machine or space, EOPNOTSUPP for one without memory; ENODEV when its context has failed; EBUSY when a device has not
+   * finished. See `hmemcpy.ts`. Models: `hmemcpy`.
+   */
+  hmemcpy(dest: number, src: number, bytes: number, options: MemcpyOptions = {}): MemcpyResult {
+    const step = this.memcpyStep(dest, src, bytes, options);
+    this.runSync(step);
+    return step.result;
+  }
+
+  async hmemcpyAsync(dest: number, src: number, bytes: number, options: MemcpyOptions = {}): Promise<MemcpyResult> {
+    const step = this.memcpyStep(dest, src, bytes, options);
+    await this.runAsync(step);
+    return step.result;
+  }
+
+  /** Unmaps everything, as a process does that becomes another program: devices are told and flush, the addresses are free again, contexts stay. Models: `exec_mmap`. */
+  exec(): void {
+    this.runSync(this.execStep());
+  }
+
+  async execAsync(): Promise<void> {
+    await this.runAsync(this.execStep());
   }
 
   /**
@@ -465,6 +494,17 @@ export class AddressSpace {
     return adviseStep(this.platform, this, start, end, advice);
   }
 
+  memcpyStep(dest: number, src: number, bytes: number, options: MemcpyOptions = {}): Memcpy {
+    this.requireOpen('hmemcpy');
+    requireOptions('hmemcpy', options);
+    return memcpyStep(this.platform, this, dest, src, bytes, options);
+  }
+
+  execStep(): TakeDown {
+    this.requireOpen('exec');
+    return new TakeDown(this.platform, this, 0, ADDRESS_LIMIT / L.PAGE_BYTES, { verb: 'exec' });
+  }
+
   hintStep(range: AddressRange, advice: HintAdvice, options: HintOptions = {}): Hint | HintMark {
     this.requireOpen('hmadvise');
     requireOptions('hmadvise', options);
@@ -503,6 +543,22 @@ export class AddressSpace {
   }
 
   // -------------------------------------------------------------------------------------------------------------- for steps and devices
+
+  /** @internal Where the node with this number is: with a device, or the host. */
+  placeOf(node: number): AdvisedDevice | 'host' | undefined {
+    if (node === this.platform.host.index) return 'host';
+    return this.platform.memories.get(node)?.device;
+  }
+
+  /** @internal Its memory is being taken because the machine has none left: whatever is under way ends, and nothing begins. */
+  beginReaping(): void {
+    this.dying = true;
+  }
+
+  /** Whether its memory has been taken because the machine had none left. */
+  get isReaped(): boolean {
+    return this.dying;
+  }
 
   /** The context of the device with this number. */
   mirrorOf(owner: number): SpaceMirror | undefined {
@@ -594,6 +650,7 @@ export class AddressSpace {
     this.platform.requireOpen(verb);
     // What came to be after the pages have gone, nobody would take away any more.
     if (this.exiting) throw fail('EBADF', verb, 'address space', 'has been closed');
+    if (this.dying) throw fail('EBADF', verb, 'address space', 'has been reaped: it can only be closed');
   }
 
   private runSync(step: Step): void {

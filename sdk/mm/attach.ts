@@ -37,6 +37,8 @@ export interface SpaceMirror {
   requireWorking(verb: string): void;
   /** Notes that its page has been written, past its translation. */
   markAtomic(vpn: number): void;
+  /** Serves one fault of it. */
+  faultStep(addr: number, access: 'read' | 'write'): Step & { readonly outcome: string };
   /** Moves a range to the device's memory, or home. */
   migrateStep(range: AddressRange, to: 'device' | 'host'): Step;
   /** Number of its device: the owner of its memories. */

@@ -171,6 +171,7 @@ export class CpuFault implements Step {
     const { core } = this.platform;
     const vma = space.vmas.find(this.vpn);
     if (!vma) return this.end(run, 'no mapping');
+    if (space.isReaped) return this.end(run, 'bus error');
     if (!(vma.prot & PROT_READ) || (this.write && !(vma.prot & PROT_WRITE))) return this.end(run, 'permission');
     const high = core.entry(space.table, this.vpn);
     switch (high & L.ENTRY_KIND) {

@@ -11,6 +11,8 @@ export {
   PREFERS_NOTHING,
 } from './attributes.ts';
 export { Hint, type HintAdvice, HintMark, type HintOptions, type HintReason, type HintResult, type MbindOptions } from './hint.ts';
+export { Memcpy, type MemcpyError, type MemcpyOptions, type MemcpyReason, type MemcpyResult } from './hmemcpy.ts';
+export { Reap } from './reap.ts';
 export { Collapse } from './collapse.ts';
 export type { CopyDirection, DeviceMemory } from './device-memory.ts';
 export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from './dma.ts';

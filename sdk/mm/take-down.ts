@@ -25,6 +25,8 @@ export type TakeDownVerb =
   | { readonly verb: 'free' }
   /** Everything: the space ends. */
   | { readonly verb: 'exit' }
+  /** Everything, and the space goes on. */
+  | { readonly verb: 'exec' }
   /** Rights: READ | WRITE | EXEC. */
   | { readonly verb: 'protect'; readonly prot: number };
 
@@ -33,6 +35,7 @@ const REASONS: Readonly<Record<TakeDownVerb['verb'], InvalidateReason>> = {
   discard: 'CLEAR',
   free: 'CLEAR',
   exit: 'RELEASE',
+  exec: 'UNMAP',
   protect: 'PROTECTION_VMA',
 };
 
@@ -42,6 +45,7 @@ const CAUSES = {
   discard: 'dontneed',
   free: 'free',
   exit: 'exit',
+  exec: 'exec',
   protect: 'mprotect',
 } as const;
 
@@ -51,6 +55,7 @@ const ARGUMENTS: Readonly<Record<TakeDownVerb['verb'], string>> = {
   discard: 'madvise.range',
   free: 'madvise.range',
   exit: 'exit',
+  exec: 'exec',
   protect: 'mprotect.range',
 };
 
@@ -162,7 +167,7 @@ export class TakeDown implements Step {
   /** While it waited for the lock, another may have been quicker. Throws EINVAL as the verb does. */
   private requireChangeable(): void {
     const { verb } = this.what;
-    if (verb !== 'exit') this.space.requireChangeable(ARGUMENTS[verb], this.start, this.end, verb !== 'unmap');
+    if (verb !== 'exit' && verb !== 'exec') this.space.requireChangeable(ARGUMENTS[verb], this.start, this.end, verb !== 'unmap');
   }
 
   /** Notes what of the range this verb changes; false when there is nothing. */
@@ -183,7 +188,7 @@ export class TakeDown implements Step {
     // Held to here, so that nothing of it was given to others before every device had flushed.
     if (what.verb !== 'protect' && what.verb !== 'free')
       for (let i = 0; i < this.parts.length; i += 2) this.space.devicePins.release(this.parts[i]!, this.parts[i + 1]!);
-    if (what.verb === 'unmap' || what.verb === 'exit')
+    if (what.verb === 'unmap' || what.verb === 'exit' || what.verb === 'exec')
       for (let i = 0; i < this.parts.length; i += 2) {
         vmas.remove(this.parts[i]!, this.parts[i + 1]!);
         this.space.attributes.clearPages(this.parts[i]!, this.parts[i + 1]!);

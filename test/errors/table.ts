@@ -16,6 +16,9 @@ import integrated from 'farfault/drivers/integrated';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import {
+  gmemFreeEager,
+  gmemGetNumaId,
+  gmemPrefetch,
   defineDriver,
   deviceTable,
   deviceTlb,
@@ -268,6 +271,75 @@ const hints: Row[] = [
     ],
     { twin: true },
   ),
+];
+
+const stream = methods('Stream', (w) => w.stream);
+
+const streams: Row[] = [
+  ...space(
+    'hmemcpy',
+    (w) => [w.range.start, w.range.start + PAGE, 8, {}],
+    [
+      arg(0, 'dest', 'address'),
+      arg(1, 'src', 'address'),
+      arg(2, 'bytes', 'count'),
+      arg(3, 'hmemcpy options', 'options', { optional: true }),
+      field(3, 'to', 'object'),
+    ],
+    { twin: true, step: 'memcpyStep' },
+  ),
+  ...stream(
+    'prefetchAsync',
+    (w) => [w.range, 'device'],
+    [
+      field(0, 'start', 'address', { optional: false }),
+      field(0, 'end', 'count', { optional: false }),
+      arg(1, 'to', 'word', { optional: true }),
+    ],
+    { rejects: true },
+  ),
+  ...stream(
+    'memcpyAsync',
+    (w) => [w.range.start, w.range.start + PAGE, 8, {}],
+    [
+      arg(0, 'dest', 'address'),
+      arg(1, 'src', 'address'),
+      arg(2, 'bytes', 'count'),
+      arg(3, 'hmemcpy options', 'options', { optional: true }),
+      field(3, 'to', 'object'),
+    ],
+    { rejects: true },
+  ),
+  ...stream(
+    'dontneedAsync',
+    (w) => [w.range],
+    [field(0, 'start', 'address', { optional: false }), field(0, 'end', 'count', { optional: false })],
+    { rejects: true },
+  ),
+  ...stream('submitAsync', () => [{ accesses: [] }], [arg(0, 'job', 'options'), field(0, 'accesses', 'array', { optional: false })], {
+    rejects: true,
+  }),
+  ...stream('wait', (w) => [w.event], [arg(0, 'event', 'object')]),
+  row(
+    'gmemGetNumaId',
+    (_, [device]) => gmemGetNumaId(device),
+    (w) => [w.device],
+    [arg(0, 'device', 'object')],
+    { closed: 'nothing' },
+  ),
+  row(
+    'gmemPrefetch',
+    (_, [s, a, b, n]) => gmemPrefetch(s, a, b, n),
+    (w) => [w.space, w.range.start, PAGE, w.machine.platform.host.index],
+    [arg(0, 'space', 'object'), arg(1, 'addr', 'address'), arg(2, 'bytes', 'count'), arg(3, 'hnid', 'index')],
+  ),
+  row(
+    'gmemFreeEager',
+    (_, [s, a, b]) => gmemFreeEager(s, a, b),
+    (w) => [w.space, w.range.start, PAGE],
+    [arg(0, 'space', 'object'), arg(1, 'addr', 'address'), arg(2, 'bytes', 'count')],
+  ),
+  ...machine('oomReap', (w) => [w.other], [arg(0, 'space', 'object')], { twin: true, step: 'oomReapStep' }),
 ];
 
 const attributes = methods('Attributes', ({ space }) => space.attributes);
@@ -984,6 +1056,7 @@ export const ROWS: readonly Row[] = [
   ...machines,
   ...spaces,
   ...hints,
+  ...streams,
   ...advice,
   ...contexts,
   ...devices,
@@ -1007,6 +1080,10 @@ export const BARE: readonly Row[] = [
   ...context('detachStep', () => [], []),
   ...context('batchStep', () => [], []),
   ...context('serveStep', () => [], []),
+  ...space('exec', () => [], [], { twin: true, step: 'execStep' }),
+  ...context('stream', () => [], []),
+  ...stream('record', () => [], []),
+  ...stream('synchronizeAsync', () => [], [], { rejects: true }),
   ...file('sync', () => [], [], { twin: true }),
   ...file('close', () => [], []),
   ...pin('unpin', () => [], []),
@@ -1083,6 +1160,8 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
       'Fork',
       'Hint',
       'HintMark',
+      'Memcpy',
+      'Reap',
       'Mremap',
       'ReadBegin',
       'RemoveNotifier',

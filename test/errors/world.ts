@@ -20,6 +20,8 @@ import {
   type Hmm,
   type IntervalNotifier,
   type OwnMemory,
+  type Stream,
+  type StreamEvent,
 } from 'farfault/gmem';
 
 export const PAGE = 4096;
@@ -53,6 +55,8 @@ export interface World {
   readonly device: Device;
   readonly context: Context;
   readonly hmm: Hmm;
+  readonly stream: Stream;
+  readonly event: StreamEvent;
   readonly table: DeviceTable;
   /** Plugged in later; nothing is on it. */
   readonly memory: OwnMemory;
@@ -87,6 +91,7 @@ export function makeWorld(): World {
   const pinned = space.mmap({ bytes: PAGE });
   space.write(pinned.start, Uint8Array.of(9));
   const { hmm } = context;
+  const stream = context.stream();
   const pin = space.pin(pinned, { write: true, longTerm: true });
   return {
     machine,
@@ -97,6 +102,8 @@ export function makeWorld(): World {
     device,
     context,
     hmm,
+    stream,
+    event: stream.record(),
     table: context.makeTable(),
     memory,
     file,

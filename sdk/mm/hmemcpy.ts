@@ -1,0 +1,461 @@
+/**
+ * Copying bytes within a space, wherever its pages are: `space.hmemcpy`.
+ *
+ * ```
+ *   first    the destination goes where it should be (`to`), as by a prefetch; what cannot follow is written where it is
+ *   then     piece by piece: a piece ends where a page of the source or of the destination does, so that a page of the destination has three at most
+ *
+ *   source page                          destination page
+ *   none, anonymous   zeros              none, or no right to write in its entry: a write fault of the device, or of the CPU
+ *   on a device       read there         on a device: written there, the rest of the page as it was
+ *   else              a read fault       at home: written
+ *
+ *   dest   ......dddddddddddddddddd......        a piece on a device with a copy engine goes through a frame of the host: the page is fetched (toHost), for a part of
+ *   src    sssssss|ssssssss|ssssssss             a page also that of the destination, and sent (toDevice); else the core moves the bytes at once
+ * ```
+ *
+ * Ranges may overlap: the bytes are those that the source had. A piece that cannot be copied does not stop the others, and is in the result. Nobody changes the mappings meanwhile; a page on
+ * its way to or from a device is waited for. Models: `hmemcpy`, `gm_memcpy_kind`.
+ */
+import * as L from '../../assembly/layout.ts';
+import { Copies, type CopyGround } from '../core/batch.ts';
+import { fail } from '../errors.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { Ticket } from '../step/ticket.ts';
+import type { AddressSpace } from './address-space.ts';
+import { ADDRESS_LIMIT, requireCount } from './arguments.ts';
+import type { SpaceMirror } from './attach.ts';
+import { type AdvisedDevice, isOfMachine } from './attributes.ts';
+import type { DeviceMemory, MigrationDevice } from './device-memory.ts';
+import { CpuFault, type FaultOutcome } from './fault.ts';
+import { Hint } from './hint.ts';
+import type { Platform } from './platform.ts';
+import { isAnonymous, PROT_READ, PROT_WRITE, type Vma } from './vma.ts';
+
+/** Where the destination is to be. */
+export interface MemcpyOptions {
+  /** Default: where it is. Models: the `hnid`. */
+  readonly to?: AdvisedDevice | 'host';
+}
+
+/** Why a piece was not copied. `no progress`: its page is taken away again and again. */
+export type MemcpyReason = Exclude<FaultOutcome, 'served'> | 'copy failed' | 'no progress';
+
+/** Neighbouring pieces that failed for one reason. */
+export interface MemcpyError {
+  readonly dest: number;
+  readonly src: number;
+  readonly bytes: number;
+  readonly reason: MemcpyReason;
+}
+
+/** What became of a copy. */
+export interface MemcpyResult {
+  readonly status: 'done' | 'partial' | 'failed';
+  /** Bytes copied, and those among them by where they were and where they went: H host, D device. */
+  readonly bytes: number;
+  readonly ways: { readonly H2H: number; readonly H2D: number; readonly D2H: number; readonly D2D: number };
+  /** Everything that was not, by ascending address. */
+  readonly errors: readonly MemcpyError[];
+  /** Pages of the destination that are not where they should be. */
+  readonly misplaced: number;
+}
+
+/** Looks at the pages of one piece before it is given up. */
+const LOOKS_MAX = 64;
+
+const PLACE = 0;
+const PLACED = 1;
+const LOOK = 2;
+const FAULTED = 3;
+const FETCH = 4;
+const FETCHED = 5;
+const MERGED = 6;
+const SENT = 7;
+
+/** The step behind `space.hmemcpy`. */
+export class Memcpy implements Step, CopyGround {
+  readonly name = 'hmemcpy';
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly dest: number;
+  private readonly src: number;
+  private readonly bytes: number;
+  private readonly target: SpaceMirror | 'host' | undefined;
+  /** From the end: the destination overlaps the source behind its beginning. */
+  private readonly backwards: boolean;
+  private readonly fault: CpuFault;
+  private readonly list: Copies;
+  private hint: Hint | undefined;
+  private deviceFault: (Step & { readonly outcome: string }) | undefined;
+  private device!: MigrationDevice;
+  /** Bytes that are behind it, from whichever end. */
+  private done = 0;
+  /** The piece: its first byte in both ranges, and its length. */
+  private at = 0;
+  private length = 0;
+  private looks = 0;
+  private readonly buffer: Uint8Array = new Uint8Array(L.PAGE_BYTES);
+  /** Frames of its two pages; FRAME_NONE: zeros. The locked ones among them, and the frame of the host through which the bytes go. */
+  private from = L.FRAME_NONE;
+  private to = L.FRAME_NONE;
+  private locked: number[] = [];
+  private bounce = L.FRAME_NONE;
+  private ticket: Ticket | undefined;
+  private readonly ways = { H2H: 0, H2D: 0, D2H: 0, D2D: 0 };
+  private readonly errors: MemcpyError[] = [];
+  private misplaced = 0;
+  private phase = PLACE;
+
+  constructor(platform: Platform, space: AddressSpace, dest: number, src: number, bytes: number, target: SpaceMirror | 'host' | undefined) {
+    this.platform = platform;
+    this.space = space;
+    this.dest = dest;
+    this.src = src;
+    this.bytes = bytes;
+    this.target = target;
+    this.backwards = dest > src && dest < src + bytes;
+    this.fault = new CpuFault(platform);
+    this.list = new Copies(this);
+  }
+
+  /** What became of it. Requires: DONE. */
+  get result(): MemcpyResult {
+    const { misplaced } = this;
+    const ways = { ...this.ways };
+    const errors = this.backwards ? [...this.errors].reverse() : [...this.errors];
+    const bytes = ways.H2H + ways.H2D + ways.D2H + ways.D2D;
+    return { status: errors.length === 0 ? 'done' : bytes > 0 ? 'partial' : 'failed', bytes, ways, errors, misplaced };
+  }
+
+  // What a list of copies asks for.
+
+  memoryOf(frame: number): number {
+    return this.device.memoryOf(frame);
+  }
+
+  pageOf(frame: number): number {
+    return this.platform.nodes.pageOf(frame);
+  }
+
+  copyRun(from: number, to: number, pages: number): void {
+    this.platform.core.exports.frameCopy(from, to, pages);
+  }
+
+  bytesOf(frame: number, pages: number): Uint8Array {
+    const { core } = this.platform;
+    const at = core.frameBytes(frame);
+    return core.u8.subarray(at, at === 0 ? 0 : at + pages * L.PAGE_BYTES);
+  }
+
+  next(run: Run): Progress {
+    switch (this.phase) {
+      case PLACE:
+        this.phase = PLACED;
+        if (this.target === undefined) return AGAIN;
+        this.hint = new Hint(
+          this.platform,
+          this.space,
+          { start: this.dest, end: this.dest + this.bytes },
+          'prefetch',
+          this.target === 'host' ? undefined : this.target,
+        );
+        return run.call(this.hint);
+      case PLACED:
+        if (this.hint) this.misplaced = this.hint.result.failed;
+        this.cut();
+        return AGAIN;
+      case FAULTED:
+        return this.faulted();
+      case LOOK:
+        return this.look(run);
+      default:
+        return this.engine(run);
+    }
+  }
+
+  abort(run: Run): void {
+    this.release();
+    this.unlock(run);
+  }
+
+  private unlock(run: Run): void {
+    if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- pieces
+
+  /** The next piece: as far as neither page ends. */
+  private cut(): void {
+    const left = this.bytes - this.done;
+    this.looks = 0;
+    this.phase = LOOK;
+    if (this.backwards) {
+      this.length = Math.min(left, ((this.dest + left - 1) % L.PAGE_BYTES) + 1, ((this.src + left - 1) % L.PAGE_BYTES) + 1);
+      this.at = left - this.length;
+    } else {
+      this.at = this.done;
+      const { at } = this;
+      this.length = Math.min(left, L.PAGE_BYTES - ((this.dest + at) % L.PAGE_BYTES), L.PAGE_BYTES - ((this.src + at) % L.PAGE_BYTES));
+    }
+  }
+
+  private pieceDone(): typeof AGAIN {
+    this.done += this.length;
+    this.cut();
+    return AGAIN;
+  }
+
+  private refuse(reason: MemcpyReason): typeof AGAIN {
+    const last = this.errors.at(-1);
+    const piece = { dest: this.dest + this.at, src: this.src + this.at, bytes: this.length, reason };
+    if (last?.reason === reason && last.dest + last.bytes === piece.dest)
+      this.errors[this.errors.length - 1] = { ...last, bytes: last.bytes + piece.bytes };
+    else if (last?.reason === reason && piece.dest + piece.bytes === last.dest)
+      this.errors[this.errors.length - 1] = { ...piece, bytes: last.bytes + piece.bytes };
+    else this.errors.push(piece);
+    return this.pieceDone();
+  }
+
+  /** Looks at both pages: when both are where they can be read and written, the piece is copied. */
+  private look(run: Run): Progress {
+    const { mmapLock } = this.space;
+    if (!run.holds(mmapLock) && !mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
+    if (this.done >= this.bytes) return this.finish(run);
+    if (++this.looks > LOOKS_MAX) return this.refuse('no progress');
+    const src = Math.floor((this.src + this.at) / L.PAGE_BYTES);
+    const dest = Math.floor((this.dest + this.at) / L.PAGE_BYTES);
+    return this.target_(run, dest) ?? this.source(run, src) ?? this.copy(run, dest);
+  }
+
+  /** Finds the frame to be written; otherwise what has to happen first. */
+  private target_(run: Run, vpn: number): Progress | undefined {
+    const { core, pageLocks } = this.platform;
+    const vma = this.space.vmas.find(vpn);
+    if (!vma) return this.refuse('no mapping');
+    if (!(vma.prot & PROT_WRITE)) return this.refuse('permission');
+    const high = core.entry(this.space.table, vpn);
+    const kind = high & L.ENTRY_KIND;
+    this.to = core.entryLow;
+    if (kind === L.KIND_MIGRATION) return this.leave(run, () => run.waitFor(pageLocks.wait(this.to)));
+    const isThere = kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE;
+    if (isThere && high & L.ENTRY_WRITE && !(high & L.ENTRY_CPU_READS)) return undefined;
+    const owner = kind === L.KIND_DEVICE_PRIVATE ? this.space.mirrorOf(this.platform.nodes.of(this.to).owner) : undefined;
+    const device = owner ?? (this.target === 'host' ? undefined : this.target);
+    this.phase = FAULTED;
+    if (!device) {
+      this.deviceFault = undefined;
+      return run.call(this.fault.of(this.space, vpn, true, true));
+    }
+    this.unlock(run);
+    this.deviceFault = device.faultStep(vpn * L.PAGE_BYTES, 'write');
+    return run.call(this.deviceFault);
+  }
+
+  /** Finds the frame to be read. */
+  private source(run: Run, vpn: number): Progress | undefined {
+    const { core, pageLocks } = this.platform;
+    const vma: Vma | undefined = this.space.vmas.find(vpn);
+    if (!vma) return this.refuse('no mapping');
+    if (!(vma.prot & PROT_READ)) return this.refuse('permission');
+    const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
+    this.from = core.entryLow;
+    if (kind === L.KIND_MIGRATION) return this.leave(run, () => run.waitFor(pageLocks.wait(this.from)));
+    if (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE) return undefined;
+    if (kind === L.KIND_NONE && isAnonymous(vma)) {
+      this.from = L.FRAME_NONE;
+      return undefined;
+    }
+    this.phase = FAULTED;
+    this.deviceFault = undefined;
+    return run.call(this.fault.of(this.space, vpn, false, true));
+  }
+
+  /** Who waits for others to finish holds no lock that they might need. */
+  private leave(run: Run, then: () => Progress): Progress {
+    this.unlock(run);
+    return then();
+  }
+
+  private faulted(): Progress {
+    this.phase = LOOK;
+    const outcome = this.deviceFault ? this.deviceFault.outcome : this.fault.outcome;
+    switch (outcome) {
+      case 'no mapping':
+      case 'permission':
+      case 'no memory':
+      case 'bus error':
+        return this.refuse(outcome);
+      default:
+        return AGAIN;
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- bytes
+
+  private copy(run: Run, dest: number): Progress {
+    const { core } = this.platform;
+    if (this.engineOf(this.from) || this.engineOf(this.to)) {
+      this.phase = FETCH;
+      return this.engine(run);
+    }
+    const to = core.frameBytes(this.to);
+    const from = this.from === L.FRAME_NONE ? 0 : core.frameBytes(this.from);
+    if (to === 0 || (from === 0 && this.from !== L.FRAME_NONE)) return this.refuse('bus error');
+    const into = to + ((this.dest + this.at) % L.PAGE_BYTES);
+    if (from === 0) core.u8.fill(0, into, into + this.length);
+    else {
+      const begin = from + ((this.src + this.at) % L.PAGE_BYTES);
+      core.u8.copyWithin(into, begin, begin + this.length);
+    }
+    this.written(dest);
+    return this.pieceDone();
+  }
+
+  /** The page has been written: its entries say so, and the piece counts. */
+  private written(vpn: number): void {
+    const { core, nodes } = this.platform;
+    core.exports.tableMark(this.space.table, vpn, L.ENTRY_ACCESSED | L.ENTRY_DIRTY);
+    const { owner } = nodes.of(this.to);
+    if (owner > 0) this.space.mirrorOf(owner)?.markAtomic(vpn);
+    const wasOn = this.from !== L.FRAME_NONE && nodes.of(this.from).owner > 0;
+    this.ways[wasOn ? (owner > 0 ? 'D2D' : 'D2H') : owner > 0 ? 'H2D' : 'H2H'] += this.length;
+  }
+
+  /** The device with a copy engine that has a frame. */
+  private engineOf(frame: number): MigrationDevice | undefined {
+    const memory = frame === L.FRAME_NONE ? undefined : this.memoryWith(frame);
+    return memory?.device.hasEngine(this.space) ? memory.device : undefined;
+  }
+
+  private memoryWith(frame: number): DeviceMemory | undefined {
+    return this.platform.memories.get(this.platform.core.nodeOf(frame));
+  }
+
+  /** By way of the host: the source is fetched, then what of the destination stays, then it is sent. The pages are locked, so that nobody takes them away. */
+  private engine(run: Run): Progress {
+    const { core, host } = this.platform;
+    if (this.ticket?.state === 'pending') return run.waitFor(this.ticket);
+    if (this.ticket?.state === 'failed') return this.broken('copy failed');
+    this.ticket = undefined;
+    const inSource = (this.src + this.at) % L.PAGE_BYTES;
+    const inDest = (this.dest + this.at) % L.PAGE_BYTES;
+    switch (this.phase) {
+      case FETCH: {
+        const waits = this.lockPages(run);
+        if (waits !== undefined) return waits;
+        this.bounce = host.take();
+        if (this.bounce === L.FRAME_NONE) return this.broken('no memory');
+        this.phase = FETCHED;
+        if (this.engineOf(this.from)) return this.transfer('to-host', this.engineOf(this.from)!, this.from, this.bounce);
+      }
+      // falls through
+      case FETCHED: {
+        const frame = this.engineOf(this.from) ? this.bounce : this.from;
+        const page = frame === L.FRAME_NONE ? 0 : core.frameBytes(frame);
+        if (page === 0 && frame !== L.FRAME_NONE) return this.broken('bus error');
+        const bytes = this.buffer.subarray(0, this.length);
+        if (frame === L.FRAME_NONE) bytes.fill(0);
+        else bytes.set(core.u8.subarray(page + inSource, page + inSource + this.length));
+        this.phase = MERGED;
+        const device = this.engineOf(this.to);
+        if (!device) return this.land(core.frameBytes(this.to) + inDest);
+        if (this.length < L.PAGE_BYTES) return this.transfer('to-host', device, this.to, this.bounce);
+      }
+      // falls through
+      case MERGED:
+        core.u8.set(this.buffer.subarray(0, this.length), core.frameBytes(this.bounce) + inDest);
+        this.phase = SENT;
+        return this.transfer('to-device', this.engineOf(this.to)!, this.bounce, this.to);
+      default:
+        return this.landed();
+    }
+  }
+
+  /** Locks the pages that are on devices, or says what to wait for: with nothing locked, and looking again then. */
+  private lockPages(run: Run): Progress | undefined {
+    const { core, pageLocks, nodes } = this.platform;
+    for (const frame of [this.from, this.to]) {
+      if (frame === L.FRAME_NONE || nodes.of(frame).owner === 0 || this.locked.includes(core.headOf(frame))) continue;
+      if (!pageLocks.tryLock(frame)) {
+        this.release();
+        this.phase = LOOK;
+        return this.leave(run, () => run.waitFor(pageLocks.wait(frame)));
+      }
+      this.locked.push(core.headOf(frame));
+    }
+    return undefined;
+  }
+
+  private transfer(direction: 'to-host' | 'to-device', device: MigrationDevice, from: number, to: number): Progress {
+    this.device = device;
+    const list = this.list.clear();
+    list.add(from, to);
+    this.ticket = device.copy(direction, this.space, list) ?? undefined;
+    return AGAIN;
+  }
+
+  private land(into: number): Progress {
+    this.platform.core.u8.set(this.buffer.subarray(0, this.length), into);
+    return this.landed();
+  }
+
+  private landed(): Progress {
+    this.written(Math.floor((this.dest + this.at) / L.PAGE_BYTES));
+    this.release();
+    return this.pieceDone();
+  }
+
+  private broken(reason: MemcpyReason): Progress {
+    this.release();
+    return this.refuse(reason);
+  }
+
+  private release(): void {
+    this.ticket = undefined;
+    for (const frame of this.locked) this.platform.pageLocks.unlock(frame);
+    this.locked = [];
+    if (this.bounce !== L.FRAME_NONE) this.platform.core.exports.framePut(this.bounce);
+    this.bounce = L.FRAME_NONE;
+    this.platform.settleFreed();
+  }
+
+  private finish(run: Run): typeof DONE {
+    this.unlock(run);
+    const { events } = this.platform;
+    if (events.heard) {
+      const { dest, src, misplaced } = this;
+      const { bytes, ways, errors } = this.result;
+      const failed = this.bytes - bytes;
+      events.emit({ type: 'bytes.copied', space: this.space.id, dest, src, bytes, failed, pieces: errors.length, ...ways, misplaced });
+    }
+    return DONE;
+  }
+}
+
+/** The step for a copy. Throws EINVAL for bytes that are not in the address space, or a device that is not attached to it. */
+export function memcpyStep(
+  platform: Platform,
+  space: AddressSpace,
+  dest: number,
+  src: number,
+  bytes: number,
+  { to }: MemcpyOptions,
+): Memcpy {
+  requireCount('hmemcpy.bytes', bytes, 1, ADDRESS_LIMIT);
+  for (const [name, addr] of [
+    ['dest', dest],
+    ['src', src],
+  ] as const) {
+    if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
+      throw fail('EINVAL', `hmemcpy.${name}`, addr, 'is not a byte address below 2^48');
+    if (addr + bytes > ADDRESS_LIMIT)
+      throw fail('EOVERFLOW', `hmemcpy.${name}`, addr, `leaves the address space after 0x${bytes.toString(16)} bytes`);
+  }
+  if (to === undefined || to === 'host') return new Memcpy(platform, space, dest, src, bytes, to);
+  if (!isOfMachine(to, platform)) throw fail('EINVAL', 'hmemcpy.to', to, "is not a device of this machine, or 'host'");
+  const target = space.mirrorOf(to.owner);
+  if (!target) throw fail('EINVAL', 'hmemcpy.to', to.name, 'is not attached to this address space');
+  if (target.device.memories.length === 0) throw fail('EOPNOTSUPP', 'hmemcpy.to', to.name, 'has no memory of its own');
+  return new Memcpy(platform, space, dest, src, bytes, target);
+}

@@ -1,0 +1,183 @@
+/** `space.hmemcpy`: bytes go from anywhere to anywhere within a space, and what cannot is told. */
+import { type AddressSpace, MiB, restoreMachine } from 'farfault';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { faultOf, thrownBy } from '../errors/refusal.ts';
+import { plainDriver } from '../errors/world.ts';
+import { PAGE } from '../machine/probe.ts';
+import { at, BASE, type Gpu, SlowEngine, World } from './gpus.ts';
+
+let world: World;
+let gpu: Gpu;
+let space: AddressSpace;
+
+beforeEach(() => {
+  world = new World();
+  gpu = world.gpu({ name: 'one' });
+  ({ space } = world);
+});
+afterEach(() => world.end());
+
+const copied = (dest: number, src: number, bytes: number, to?: Gpu | 'host') =>
+  space.hmemcpy(BASE + dest, BASE + src, bytes, to === undefined ? {} : { to: to === 'host' ? 'host' : to.device });
+
+describe('a copy', () => {
+  it('goes from host to host, to a device, on it, and back, by its copy engine', () => {
+    world.fill(0, 8);
+    expect(copied(4 * PAGE, 0, PAGE)).toEqual({
+      status: 'done',
+      bytes: PAGE,
+      ways: { H2H: PAGE, H2D: 0, D2H: 0, D2D: 0 },
+      errors: [],
+      misplaced: 0,
+    });
+    expect(copied(5 * PAGE, PAGE, PAGE, gpu).ways).toMatchObject({ H2D: PAGE });
+    expect(world.dump(0, 8)).toBe('WWWWWDWW');
+    const before = gpu.probe.log.filter((line) => line.startsWith('toDevice')).length;
+    expect(copied(6 * PAGE, 5 * PAGE, PAGE, gpu).ways).toMatchObject({ D2D: PAGE });
+    expect(copied(7 * PAGE, 5 * PAGE, PAGE, 'host').ways).toMatchObject({ D2H: PAGE });
+    expect(gpu.probe.log.filter((line) => line.startsWith('toDevice')).length).toBeGreaterThan(before);
+    expect(world.dump(0, 8)).toBe('WWWWWDDW');
+    expect([4, 5, 6, 7].map((page) => space.read(BASE + page * PAGE, 1)[0])).toEqual([1, 2, 2, 2]);
+    expect(world.events.filter(({ type }) => type === 'bytes.copied')).toHaveLength(4);
+  });
+
+  it('is what a list of bytes says, for any lengths, offsets, overlaps and places, with engines and without', () => {
+    const plain = { device: world.machine.addDevice(plainDriver('plain')) };
+    space.attach(plain.device);
+    const two = world.gpu({ name: 'two', granulePages: 2 });
+    const PAGES = 8;
+    space.mmap({ bytes: PAGES * PAGE, at: BASE, fixed: true });
+    const model = new Uint8Array(PAGES * PAGE);
+    let seed = 12345;
+    const random = (below: number): number => (seed = (Math.imul(seed, 1103515245) + 12345) >>> 0) % below;
+    const targets = [undefined, 'host', gpu.device, two.device, plain.device] as const;
+    for (let turn = 0; turn < 120; turn++) {
+      const bytes = 1 + random(turn % 3 === 0 ? 3 * PAGE : 700);
+      const [dest, src] = [random(PAGES * PAGE - bytes), random(PAGES * PAGE - bytes)];
+      const to = targets[random(targets.length)];
+      if (turn % 4 === 0) {
+        const value = Uint8Array.from({ length: bytes }, (_, i) => (turn + i) % 251);
+        space.write(BASE + src, value);
+        model.set(value, src);
+      }
+      if (turn % 5 === 0) space.hmadvise(at(random(4), 4 + random(4)), 'prefetch', { device: targets[1 + random(4)]! });
+      const result = space.hmemcpy(BASE + dest, BASE + src, bytes, to === undefined ? {} : { to });
+      model.copyWithin(dest, src, src + bytes);
+      expect(result).toMatchObject({ status: 'done', bytes, errors: [] });
+      if (turn % 10 === 0) expect(firstDifference(space.read(BASE, PAGES * PAGE), model)).toBe(-1);
+      expect(gpu.context.read(BASE + dest, 1)[0]).toBe(model[dest]);
+    }
+    expect(firstDifference(space.read(BASE, PAGES * PAGE), model)).toBe(-1);
+  });
+
+  it('cuts a page of the destination in at most three, and keeps what is beside it', () => {
+    world.fill(0, 4);
+    space.hmadvise(at(0, 4), 'prefetch', { device: gpu.device });
+    expect(copied(2 * PAGE + 100, 50, PAGE, gpu)).toMatchObject({ status: 'done', ways: { D2D: PAGE } });
+    expect(space.read(BASE + 2 * PAGE + 98, 4)).toEqual(Uint8Array.of(3, 3, 1, 1));
+    expect(space.read(BASE + 3 * PAGE + 98, 4)).toEqual(Uint8Array.of(2, 2, 4, 4));
+    expect(space.read(BASE + 3 * PAGE + 48, 4)).toEqual(Uint8Array.of(1, 1, 2, 2));
+  });
+
+  it('takes zeros from pages that nobody has touched, and writes to such', () => {
+    world.fill(0, 1);
+    space.mmap({ bytes: 3 * PAGE, at: at(1, 4).start, fixed: true });
+    expect(copied(0, PAGE, 100)).toMatchObject({ status: 'done', bytes: 100 });
+    expect(copied(2 * PAGE, 50, 100, gpu)).toMatchObject({ status: 'done', bytes: 100 });
+    expect(space.read(BASE + 2 * PAGE + 48, 4)).toEqual(Uint8Array.of(0, 0, 1, 1));
+    expect(world.dump(1, 2)).toBe('.');
+  });
+
+  it('does not stop at what cannot be copied, and loses no error', () => {
+    world.fill(0, 4);
+    world.fill(8, 12);
+    space.munmap(at(1, 2));
+    space.mprotect(at(10, 11), 'r');
+    expect(copied(8 * PAGE, 0, 4 * PAGE)).toEqual({
+      status: 'partial',
+      bytes: 2 * PAGE,
+      ways: { H2H: 2 * PAGE, H2D: 0, D2H: 0, D2D: 0 },
+      errors: [
+        { dest: BASE + 9 * PAGE, src: BASE + PAGE, bytes: PAGE, reason: 'no mapping' },
+        { dest: BASE + 10 * PAGE, src: BASE + 2 * PAGE, bytes: PAGE, reason: 'permission' },
+      ],
+      misplaced: 0,
+    });
+    expect([8, 9, 10, 11].map((page) => space.read(BASE + page * PAGE, 1)[0])).toEqual([1, 10, 11, 4]);
+    expect(copied(4 * PAGE, 0, 10)).toMatchObject({ status: 'failed', bytes: 0 });
+  });
+
+  it('says when the engine fails, and the page is as it was', async () => {
+    world.fill(0, 2);
+    space.hmadvise(at(0, 2), 'prefetch', { device: gpu.device });
+    gpu.probe.slow.add('toHost');
+    const result = space.hmemcpyAsync(BASE, BASE + PAGE, 100);
+    gpu.probe.slow.clear();
+    gpu.probe.giveUp();
+    expect(await result).toMatchObject({ status: 'failed', errors: [{ bytes: 100, reason: 'copy failed' }] });
+    expect(gpu.context.read(BASE, 1)[0]).toBe(1);
+  });
+
+  it('keeps others from what it works on while the engine is at it, also in a machine that is saved meanwhile', async () => {
+    const engine = new SlowEngine();
+    const device = world.machine.addDevice(engine.driver('slow'));
+    gpu.context.detach();
+    world.machine.removeDevice(gpu.device);
+    space.attach(device);
+    world.fill(0, 2);
+    space.hmadvise(at(0, 2), 'prefetch', { device });
+    engine.slow = true;
+    const copy = space.hmemcpyAsync(BASE, BASE + PAGE, 100);
+    const read = space.readAsync(BASE, 1);
+    expect(world.machine.pending).toHaveLength(2);
+    const image = world.machine.save({ space });
+    engine.finish();
+    expect((await read)[0]).toBe(2);
+    expect(await copy).toMatchObject({ status: 'done', ways: { D2D: 100 } });
+    const { machine, handles } = await restoreMachine<{ space: AddressSpace }>(image, { drivers: [new SlowEngine().driver('slow')] });
+    expect(machine.pending).toHaveLength(2);
+    machine.tickets[0]!.fail('lost');
+    expect(machine.pending).toEqual([]);
+    expect(handles.space.read(BASE, 1)[0]).toBe(1);
+    machine.close();
+  });
+
+  it('says how much of the destination is not where it should be, and copies it all the same', () => {
+    world.fill(0, 1);
+    space.mmap({ bytes: 2 * PAGE, at: at(4, 6).start, fixed: true, shared: true });
+    expect(copied(4 * PAGE, 0, PAGE, gpu)).toMatchObject({ status: 'done', bytes: PAGE, misplaced: 1, ways: { H2H: PAGE } });
+    expect(space.read(BASE + 4 * PAGE, 1)[0]).toBe(1);
+  });
+
+  it('goes from one device to another', () => {
+    const two = world.gpu({ name: 'two' });
+    world.fill(0, 2);
+    space.hmadvise(at(0, 1), 'prefetch', { device: gpu.device });
+    expect(copied(PAGE, 0, PAGE, two).ways).toMatchObject({ D2D: PAGE });
+    expect(two.context.read(BASE + PAGE, 1)[0]).toBe(1);
+    expect(gpu.context.residency(BASE / PAGE)).toBeDefined();
+  });
+
+  it('is refused for what lies outside the address space, and devices that are not in it', () => {
+    world.fill(0, 1);
+    const refused = (call: () => unknown, code = 'EINVAL'): string | undefined => faultOf(thrownBy(call), ['hmemcpy'], code);
+    expect(refused(() => space.hmemcpy(BASE, 2 ** 48 - 4, 8), 'EOVERFLOW')).toBe(undefined);
+    expect(refused(() => space.hmemcpy(-1, BASE, 8))).toBe(undefined);
+    expect(refused(() => space.hmemcpy(BASE, BASE, 0))).toBe(undefined);
+    expect(refused(() => space.hmemcpy(BASE, BASE, 1, { to: world.machine.addDevice(plainDriver('late')) }))).toBe(undefined);
+  });
+});
+
+it('a copy of a megabyte between mappings is one operation', () => {
+  const large = new World({ dram: 8 * MiB });
+  large.fill(0, 64);
+  large.fill(100, 164);
+  expect(large.space.hmemcpy(BASE + 100 * PAGE + 1, BASE, 63 * PAGE)).toMatchObject({ status: 'done', bytes: 63 * PAGE });
+  expect(large.space.read(BASE + 150 * PAGE, 3)).toEqual(Uint8Array.of(50, 51, 51));
+  large.end();
+});
+
+/** Comparing arrays of this length by value takes seconds. */
+function firstDifference(one: Uint8Array, other: Uint8Array): number {
+  return one.findIndex((byte, i) => byte !== other[i]);
+}

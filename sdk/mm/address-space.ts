@@ -642,7 +642,6 @@ export class AddressSpace {
   }
 
   private requireCpu(verb: string): void {
-    this.requireOpen(verb);
     if (!this.hasCpu) throw fail('EOPNOTSUPP', verb, `space ${this.id}`, 'has no CPU: only devices use it');
   }
 

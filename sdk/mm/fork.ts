@@ -171,6 +171,8 @@ export class Fork implements Step {
       this.vpn = vma.start;
       this.tried = 0;
       if (this.nextEntry() === undefined) continue;
+      // Who writes to a shared page gets it copied, on the host: it could not get there.
+      if (this.device !== 'omit') this.space.devicePins.release(vma.start, vma.end);
       this.phase = this.device === 'home' ? HOME : FLUSHED;
       if (this.device !== 'home') this.announce();
       return AGAIN;

@@ -417,6 +417,7 @@ export class Migration implements Step {
       this.phase = ENDED;
       this.follow();
     }
+    if (pageLocks.kept.size > 0) for (let i = 0; i < words.count; i++) pageLocks.kept.delete(core.headOf(words.frame(i)));
     this.platform.settleFreed();
     this.reportSplits();
     pageLocks.released();

@@ -59,6 +59,19 @@ describe('exec', () => {
   });
 });
 
+describe('a fork', () => {
+  it('ends the pins of pages that the child shares, and both can write; what it leaves out stays pinned', () => {
+    space.fork({ device: 'omit' }).close();
+    expect(space.devicePins.size).toBe(2);
+    const child = space.fork();
+    expect(space.devicePins.size).toBe(0);
+    context.write(BASE, Uint8Array.of(77));
+    child.write(BASE + 1, Uint8Array.of(88));
+    expect([...space.read(BASE, 2)]).toEqual([77, 1]);
+    expect([...child.read(BASE, 2)]).toEqual([1, 88]);
+  });
+});
+
 describe('exit', () => {
   it('with a device at work waits for it, and the job gives up what it has not done', async () => {
     gpu.probe.slow.add('toDevice');

@@ -215,7 +215,7 @@ export const rows: readonly Row[] = [
   {
     id: 'B10',
     title: 'Teardown calls pmap_destroy and peer_va_free',
-    here: '`Context.end`: `detach`, then `pmap.destroy`, last of all, once, also when the address space ends; addresses that a peer has agreed to go with their mappings.',
+    here: '`Context.end`: `detach`, then `pmap.destroy`, last of all, once, also when the address space ends. Addresses that a peer has given: see C2.',
     tests: [
       'test/gmem/share.test.ts > the table of a driver > is created when the device is attached, and destroyed last when it leaves',
       'test/gmem/share.test.ts > the table of a driver > is destroyed when the address space ends, for every device once',

@@ -3,8 +3,10 @@ import { resolve } from 'node:path';
 import { isFarfaultError, MiB } from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
+import kvm from 'farfault/drivers/kvm';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
+import rdma from 'farfault/drivers/rdma';
 import type { DriverFactory } from 'farfault/gmem';
 import { ATTACH, CONTRACT, type Expectations, gradeDriver, GROUPS, type GradeReport, printReport, type Verdict } from 'farfault/testing';
 import { nearest, type OptionDescription, parseArguments } from './arguments.ts';
@@ -93,6 +95,8 @@ const GRADED: DriverSource = {
     nouveau: { factory: nouveau, expectations: { options: { vram: 1 * MiB } } },
     mirror: { factory: mirror },
     integrated: { factory: integrated },
+    kvm: { factory: kvm },
+    rdma: { factory: rdma },
     dmirror: { factory: dmirror, expectations: { options: { chunkBytes: 2 * MiB } } },
   },
 };

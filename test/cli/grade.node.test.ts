@@ -74,11 +74,11 @@ const MIRRORING = CONTRACT.filter(({ group }) => group === 'mirroring').flatMap(
 test.concurrent.each<readonly [words: readonly string[], code: 1 | 2, sentence: string]>([
   [[], 2, 'grade needs a driver: farfault grade ./my-driver.js'],
   [['./empty.js', './own.js'], 2, 'grade takes one driver, and was given ./own.js as well'],
-  [['nouveu'], 2, 'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, integrated, dmirror, or a path such as ./my-driver.js)'],
+  [['nouveu'], 2, 'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, dmirror, or a path such as ./my-driver.js)'],
   [
     ['gpu'],
     2,
-    'unknown driver gpu: farfault grade --help lists what there is (nouveau, mirror, integrated, dmirror, or a path such as ./my-driver.js)',
+    'unknown driver gpu: farfault grade --help lists what there is (nouveau, mirror, dmirror, or a path such as ./my-driver.js)',
   ],
   [['./missing.js'], 2, './missing.js does not exist'],
   [['./node_modules'], 2, './node_modules is a directory: name the module in it'],
@@ -253,8 +253,8 @@ test('--help is the whole truth', async () => {
     replays it.
 
     The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of nouveau, mirror,
-    integrated, dmirror. What its author says about it is an export of the same module, called expectations, all
-    optional:
+    integrated, kvm, rdma, dmirror. What its author says about it is an export of the same module, called
+    expectations, all optional:
       export const expectations = {
         options: { vram: 262144 },                     made with these in each case: small memories, short tests
         machine: { dram: 67108864 },                   sizes of the machine

@@ -7,8 +7,10 @@ import { afterAll, expect, test } from 'vitest';
 import * as root from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
+import kvm from 'farfault/drivers/kvm';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
+import rdma from 'farfault/drivers/rdma';
 import * as gmem from 'farfault/gmem';
 import * as mm from 'farfault/mm';
 import * as replay from 'farfault/replay';
@@ -55,7 +57,7 @@ afterAll(() => world.machine.close());
 function publicFunctions(): Map<string, string> {
   const functions = new Map<string, string>();
   const classes = new Map<Class, string>();
-  const drivers = { dmirror, integrated, mirror, nouveau };
+  const drivers = { dmirror, integrated, kvm, mirror, nouveau, rdma };
   for (const [entry, names] of Object.entries({
     farfault: root,
     'farfault/mm': mm,

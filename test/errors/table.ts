@@ -13,8 +13,10 @@ import {
 } from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
+import kvm from 'farfault/drivers/kvm';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
+import rdma from 'farfault/drivers/rdma';
 import {
   gmemFreeEager,
   gmemGetNumaId,
@@ -1024,6 +1026,20 @@ const functions: Row[] = [
     ({ machine }, [options]) => machine.addDevice(integrated(options)),
     () => [{}],
     [arg(0, 'options', 'options', { optional: true }), field(0, 'faultEntries', 'count')],
+    { closed: 'nothing' },
+  ),
+  row(
+    'kvm',
+    ({ machine }, [options]) => machine.addDevice(kvm(options)),
+    () => [{}],
+    [arg(0, 'options', 'options', { optional: true }), field(0, 'dirtyLog', 'word'), field(0, 'granule', 'count')],
+    { closed: 'nothing' },
+  ),
+  row(
+    'rdma',
+    ({ machine }, [options]) => machine.addDevice(rdma(options)),
+    () => [{}],
+    [arg(0, 'options', 'options', { optional: true })],
     { closed: 'nothing' },
   ),
   row(

@@ -23,6 +23,49 @@ export const rows: readonly Row[] = [
     },
   },
   {
+    id: 'J2',
+    title: 'KVM: second-stage table as an attached MMU, dirty log',
+    here: '`drivers/kvm`: a guest is a device whose table maps what it calls memory; a page of the program takes its entry along when it changes. The dirty log is got and cleared, by marks of the walker or by withholding the right to write; it keeps what was written to pages that have gone since',
+    tests: [
+      'test/gmem/kvm.test.ts > the dirty log, kept by marks > keeps what was written to a page that has moved or gone since',
+      'test/gmem/kvm.test.ts > the dirty log, kept by write protect > is all that a migration of the guest has to send again: round by round, until both have the same',
+      'test/gmem/kvm.test.ts > a guest > faults anew on pages that have moved, and sees what others wrote meanwhile',
+      'test/contract/shipped.test.ts > every shipped driver keeps the contract > kvm',
+    ],
+    canary: {
+      file: 'drivers/kvm/index.ts',
+      find: 'this.note(vpn);\n      this.entries.delete(vpn);',
+      replace: 'this.entries.delete(vpn);',
+    },
+  },
+  {
+    id: 'J3',
+    title: 'RDMA/ODP: registration of ranges, fault, invalidate',
+    here: '`drivers/rdma`: `register(context, range, { pinned })`. On demand, an access from the wire faults its pages in with `context.hmm.rangeFault`, and the notifier takes them out; pinned, the pages stay where they are. What may not be done is an error completion, and changes nothing',
+    tests: [
+      'test/gmem/rdma.test.ts > memory registered on demand > follows the program: what it copies, moves to a device or gives back is faulted in anew',
+      'test/gmem/rdma.test.ts > memory registered on demand > is refused beyond its end, without its right, without the program’s, and where nothing is mapped',
+      'test/gmem/rdma.test.ts > memory registered pinned > stays where it is until it is deregistered: no fault, no invalidation, and no migration',
+      'test/contract/shipped.test.ts > every shipped driver keeps the contract > rdma',
+    ],
+    canary: {
+      file: 'drivers/rdma/index.ts',
+      find: 'for (const map of [this.entries, this.frames]) {',
+      replace: 'for (const map of [this.entries]) {',
+    },
+  },
+  {
+    id: 'J4',
+    title: 'GPU discrete (nouveau-like) and integrated (shared page table)',
+    here: '`drivers/nouveau`: replayable faults, memory in chunks of 2 MiB, eviction; `drivers/integrated`: it walks the table of the CPU, and faults for both',
+    tests: [
+      'test/machine/devices.test.ts > a memory smaller than the working set > nouveau: chunks go home and come again, and every byte is right',
+      'test/contract/shipped.test.ts > every shipped driver keeps the contract > nouveau',
+      'test/contract/shipped.test.ts > every shipped driver keeps the contract > integrated',
+    ],
+    canary: { file: 'drivers/nouveau/index.ts', find: 'copies.perform();', replace: '' },
+  },
+  {
     id: 'K1',
     title: 'Coherence oracle: every load sees the last write, any interleaving',
     here: '`npm run coherence -- [seed] [operations]`: random programs over three address spaces and three devices whose flushes and copies end late. A load must return what was written last at some moment between its beginning and its end, and nothing older than what another has seen before; rights are checked alike (`Register`, test/gmem/coherence/register.ts)',

@@ -9,6 +9,9 @@ export class Titles {
   private readonly whole = new Set<string>();
   /** Pieces of titles that are made when the test runs, in order: ['a ', ' page']. */
   private readonly made: string[][] = [];
+  /** Where a title is a variable it may be any text of the file. */
+  private readonly texts = new Set<string>();
+  private hasVariable = false;
 
   constructor(file: string) {
     const url = new URL(file, root);
@@ -16,13 +19,14 @@ export class Titles {
     const tree = ts.createSourceFile(file, readFileSync(url, 'utf8'), ts.ScriptTarget.Latest, true);
     const visit = (node: ts.Node): void => {
       if (ts.isCallExpression(node) && node.arguments[0] && isTest(node.expression)) this.add(node.arguments[0]);
+      if (ts.isStringLiteralLike(node)) this.texts.add(node.text);
       ts.forEachChild(node, visit);
     };
     visit(tree);
   }
 
   has(title: string): boolean {
-    if (this.whole.has(title)) return true;
+    if (this.whole.has(title) || (this.hasVariable && this.texts.has(title))) return true;
     return this.made.some((pieces) => fits(title, pieces));
   }
 
@@ -33,6 +37,8 @@ export class Titles {
       if (pieces.length > 1) this.made.push(pieces);
     } else if (ts.isTemplateExpression(node)) {
       this.made.push([node.head.text, ...node.templateSpans.map((span) => span.literal.text)]);
+    } else if (ts.isIdentifier(node)) {
+      this.hasVariable = true;
     }
   }
 }

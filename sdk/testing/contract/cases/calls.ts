@@ -87,7 +87,7 @@ async function program(
     verbs.push(['migrate', () => context.migrateAsync(range, { to: 'device' })]);
     verbs.push(['migrate', () => context.migrateAsync(range, { to: 'host' })]);
   }
-  if (bench.profile.mmu.command) verbs.push(['command', () => context.commandAsync({ op: 'FLAGS', addr: 0, pages: 2 })]);
+  if (bench.profile.mmu.command) verbs.push(['command', () => commanded(context)]);
   for (const [verb, act] of verbs) {
     bench.mark();
     try {
@@ -96,6 +96,15 @@ async function program(
       if (error instanceof ContractFailure) throw error;
       failed(verb, error);
     }
+  }
+}
+
+/** A command of one control interface; others have a language of their own, and refuse it. */
+async function commanded(context: Context): Promise<void> {
+  try {
+    await context.commandAsync({ op: 'FLAGS', addr: 0, pages: 2 });
+  } catch (error) {
+    if (!isFarfaultError(error) || error.code !== 'EINVAL') throw error;
   }
 }
 

@@ -74,11 +74,11 @@ const MIRRORING = CONTRACT.filter(({ group }) => group === 'mirroring').flatMap(
 test.concurrent.each<readonly [words: readonly string[], code: 1 | 2, sentence: string]>([
   [[], 2, 'grade needs a driver: farfault grade ./my-driver.js'],
   [['./empty.js', './own.js'], 2, 'grade takes one driver, and was given ./own.js as well'],
-  [['nouveu'], 2, 'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, dmirror, or a path such as ./my-driver.js)'],
+  [['nouveu'], 2, 'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, integrated, kvm, rdma, dmirror, or a path such as ./my-driver.js)'],
   [
     ['gpu'],
     2,
-    'unknown driver gpu: farfault grade --help lists what there is (nouveau, mirror, dmirror, or a path such as ./my-driver.js)',
+    'unknown driver gpu: farfault grade --help lists what there is (nouveau, mirror, integrated, kvm, rdma, dmirror, or a path such as ./my-driver.js)',
   ],
   [['./missing.js'], 2, './missing.js does not exist'],
   [['./node_modules'], 2, './node_modules is a directory: name the module in it'],

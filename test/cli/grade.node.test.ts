@@ -74,7 +74,11 @@ const MIRRORING = CONTRACT.filter(({ group }) => group === 'mirroring').flatMap(
 test.concurrent.each<readonly [words: readonly string[], code: 1 | 2, sentence: string]>([
   [[], 2, 'grade needs a driver: farfault grade ./my-driver.js'],
   [['./empty.js', './own.js'], 2, 'grade takes one driver, and was given ./own.js as well'],
-  [['nouveu'], 2, 'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, integrated, kvm, rdma, dmirror, or a path such as ./my-driver.js)'],
+  [
+    ['nouveu'],
+    2,
+    'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, integrated, kvm, rdma, dmirror, or a path such as ./my-driver.js)',
+  ],
   [
     ['gpu'],
     2,

@@ -94,6 +94,21 @@ export const rows: readonly Row[] = [
     },
   },
   {
+    id: 'K3',
+    title: 'Leak and double-free ledger for pages, VA, DMA maps',
+    here: '`Ledger` (test/gmem/ledger.ts) names every page, mapping and DMA page that has not come back, and where it is held. What is given back twice is refused by its name: `putFrame`, `pin.unpin`, `VaSpace.free`; what a driver gives twice breaks the rule "pages once" of `checked`',
+    tests: [
+      'test/gmem/ledger.test.ts > the ledger > is even when everything has come back, and names each page, mapping and DMA page that has not',
+      'test/gmem/ledger.test.ts > the ledger > a frame that a driver took and forgot is named; one that it gives twice is refused by name',
+      'test/gmem/ledger.test.ts > the ledger > a pin ends once, addresses and a DMA page come back once: the second time is refused by name, or does nothing',
+    ],
+    canary: {
+      file: 'sdk/mm/pin.ts',
+      find: '    release(this.platform, this.frames);\n    const { events }',
+      replace: '    const { events }',
+    },
+  },
+  {
     id: 'K4',
     title: 'Lock-order checker',
     here: '`checkOrder` (sdk/step/lock.ts): job, batch, mmap, page, driver, notifier, low keys first; on in every machine but one made with `checked: false`',
@@ -102,5 +117,24 @@ export const rows: readonly Row[] = [
       'test/step/step.test.ts > a lock > of the same rank is taken in ascending order of keys',
     ],
     canary: { file: 'sdk/step/lock.ts', find: 'held.rank > wanted.rank ||', replace: 'held.rank > wanted.rank + 40 ||' },
+  },
+  {
+    id: 'K5',
+    title: 'Statistics H2D/D2H, invalidations, round trips',
+    here: '`machine.counters`: pages and bytes copied by source and target node, by cause and by length of transfer, faults, batches, evictions, invalidations. They are the events folded (`foldEvent`), so none can be forgotten',
+    tests: [
+      'test/events/fold.test.ts > events folded are the counters, all of them > in random programs of every verb, which are what they are without a listener',
+    ],
+    canary: { file: 'sdk/gmem/context.ts', find: 'events.counters.invalidations++;', replace: '' },
+  },
+  {
+    id: 'K6',
+    title: 'LoC report per example driver',
+    here: '`npm run loc`: lines of code and statements of each shipped driver, comments and imports left out. A device that walks the table of the CPU takes 17 lines, one with a table and a TLB of its own 69; GMEM speaks of less than 70 for an IOMMU, and of 30 changed of 3,700 for an NPU',
+    tests: [
+      'test/gmem/loc.node.test.ts > lines with code and statements are counted, and nothing else',
+      'test/gmem/loc.node.test.ts > every driver is in the report, and the simplest ones are short',
+    ],
+    canary: { file: 'scripts/loc.mjs', find: 'if (ts.isImportDeclaration(node)) return;', replace: '' },
   },
 ];

@@ -64,3 +64,4 @@ export type { Link, LinkOptions } from './mm/links.ts';
 export type { PendingRun } from './step/runner.ts';
 export type { Ticket, TicketState } from './step/ticket.ts';
 export { GiB, KiB, MiB } from './units.ts';
+export type { MemoryCost, TableCost } from './gmem/cost.ts';

@@ -9,6 +9,7 @@ import type { Core } from './core/abi.ts';
 import { verifyCore } from './core/verify.ts';
 import { fail } from './errors.ts';
 import { type Counters, EventLog, type Listener } from './events.ts';
+import { costOf, type MemoryCost } from './gmem/cost.ts';
 import { Device } from './gmem/device.ts';
 import type { Driver } from './gmem/driver.ts';
 import { RemoveDevice } from './gmem/remove-device.ts';
@@ -310,6 +311,12 @@ export class Machine {
       used,
       peak,
     }));
+  }
+
+  /** What bookkeeping costs now: each page table, the records of frames, the reverse map. For reports: it adds up over all spaces and contexts. */
+  cost(): MemoryCost {
+    this.ground.requireOpen('cost');
+    return costOf(this.ground, this.deviceList);
   }
 
   /** Counters since the machine was made: its events, folded. */

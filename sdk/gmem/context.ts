@@ -395,6 +395,13 @@ export class Context implements SpaceMirror, Locator {
     await this.platform.scheduler.runAsync(this.detachStep());
   }
 
+  /** Bytes of the ready-made table: 0 where the device walks the table of the space, undefined where the driver keeps the table itself. */
+  get tableBytes(): number | undefined {
+    this.platform.requireOpen('tableBytes');
+    if (this.mode === 'share') return 0;
+    return this.table && this.table.pages * L.PAGE_BYTES;
+  }
+
   /** Looked-up pages of the device's TLB; a driver that translates by itself is counted by the translations it was asked for, all as misses. */
   get tlbCounts(): { readonly hit: number; readonly miss: number } {
     this.platform.requireOpen('tlbCounts');

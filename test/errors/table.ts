@@ -1086,6 +1086,7 @@ export const ROWS: readonly Row[] = [
 /** Functions without arguments, or with one that may be anything: what a closed machine answers. */
 export const BARE: readonly Row[] = [
   ...machine('verify', () => [], []),
+  ...machine('cost', () => [], []),
   ...machine('reset', () => [], []),
   ...machine('close', () => [], [], { closed: 'nothing' }),
   ...space('close', () => [], []),

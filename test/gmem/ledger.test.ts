@@ -72,7 +72,7 @@ describe('the ledger', () => {
     pin.unpin();
     expect(said(() => pin.unpin())).toMatch(/^pin\.unpin|^unpin/);
     const addresses = new VaSpace({ start: 0, end: 16 * PAGE });
-    const region = addresses.alloc({ bytes: PAGE });
+    const region = addresses.alloc({ bytes: PAGE })!;
     addresses.free(region);
     expect(said(() => addresses.free(region))).not.toBe('nothing');
     space.munmap(range);

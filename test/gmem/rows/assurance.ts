@@ -23,6 +23,20 @@ export const rows: readonly Row[] = [
     },
   },
   {
+    id: 'D9',
+    title: 'Memory cost report per table',
+    here: '`machine.cost()`: bytes of the table of each space and of each context, 32 bytes a frame wherever it is (GMEM has about 48 for each 4 KiB of device memory, `struct page` 64), 16 for each further mapping, intervals of advice',
+    tests: [
+      'test/gmem/cost.test.ts > what tables cost is told by table: grows with what is mapped far apart, and comes back',
+      'test/gmem/cost.test.ts > what frames and their mappings cost: 32 bytes a frame, wherever it is, and a record for each mapping that is not the only one',
+    ],
+    canary: {
+      file: 'sdk/gmem/context.ts',
+      find: 'return this.table && this.table.pages * L.PAGE_BYTES;',
+      replace: 'return this.table && L.PAGE_BYTES;',
+    },
+  },
+  {
     id: 'J2',
     title: 'KVM: second-stage table as an attached MMU, dirty log',
     here: '`drivers/kvm`: a guest is a device whose table maps what it calls memory; a page of the program takes its entry along when it changes. The dirty log is got and cleared, by marks of the walker or by withholding the right to write; it keeps what was written to pages that have gone since',

@@ -1,0 +1,43 @@
+/** What the bookkeeping of a machine costs: the memory that a kernel would pay for it. */
+import * as L from '../../assembly/layout.ts';
+import type { Platform } from '../mm/platform.ts';
+import type { Device } from './device.ts';
+
+/** One page table: of a space, or of a device in one. */
+export interface TableCost {
+  /** `space 0`, or `space 0, gpu`. */
+  readonly of: string;
+  /** Bytes of its table pages; undefined where the driver keeps the table itself, 0 where the device walks the table of the space. */
+  readonly bytes: number | undefined;
+}
+
+/** All of it, in bytes. */
+export interface MemoryCost {
+  readonly tables: readonly TableCost[];
+  /** A record for every frame that there is, on the host and on devices: what a kernel's array of `struct page` is. */
+  readonly frames: { readonly frames: number; readonly bytes: number };
+  /** Records of frames that are mapped more than once: one for each mapping. */
+  readonly reverseMap: { readonly records: number; readonly bytes: number };
+  /** Intervals of advice, all spaces together. */
+  readonly attributes: number;
+}
+
+/** Adds up what is in use. Proportional to spaces and contexts. */
+export function costOf({ core, nodes, spaces }: Platform, devices: readonly Device[]): MemoryCost {
+  const tables: TableCost[] = [];
+  let attributes = 0;
+  for (const space of spaces.values()) {
+    tables.push({ of: `space ${space.id}`, bytes: core.field(space.table, L.TABLE_PAGES) * L.PAGE_BYTES });
+    attributes += space.attributes.size;
+  }
+  for (const device of devices)
+    for (const context of device.contexts) tables.push({ of: `space ${context.space.id}, ${context.name}`, bytes: context.tableBytes });
+  const frames = nodes.list.reduce((sum, node) => sum + node.frames, 0);
+  const records = core.header(L.H_CHAIN_USED);
+  return {
+    tables: tables.sort((a, b) => (a.of < b.of ? -1 : 1)),
+    frames: { frames, bytes: frames * L.FRAME_BYTES },
+    reverseMap: { records, bytes: records * L.CHAIN_BYTES },
+    attributes,
+  };
+}

@@ -1,5 +1,6 @@
 /**
- * What published code of GMEM got wrong, one test each: the defect by its number in the list of the survey, and what is so here instead.
+ * What published code of GMEM got wrong, one test each: the defect by its number in the list of the survey, and what is so here instead. Numbers 19 (a negotiation of addresses that fails half way) and 23 (an
+ * evictor that never wakes) come with what they are about.
  */
 import { afterEach, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, isFarfaultError, type Machine, MiB } from 'farfault';
@@ -262,6 +263,17 @@ test('defect 18, a device attached late: it has what was mapped and written befo
   const eager = space.attach(machine.addDevice({ ...mirror(), name: 'eager' }), { mode: 'replicate' });
   for (let page = 0; page < 4; page++) expect(byte(eager, at(range, page))).toBe(page + 1);
   expect(machine.counters.deviceFaults['eager'] ?? 0).toBe(0);
+});
+
+test('defect 20, errors of copies swallowed: what could not be copied is told, with its place and its reason, and the rest is copied', () => {
+  const { space, range, gpu } = begin();
+  gpu.write(at(range, 0), Uint8Array.of(9));
+  space.munmap({ start: at(range, 1), end: at(range, 2) });
+  const target = space.mmap({ bytes: 3 * PAGE });
+  const { status, bytes, errors } = space.hmemcpy(target.start, range.start, 3 * PAGE);
+  expect([status, bytes]).toEqual(['partial', 2 * PAGE]);
+  expect(errors).toEqual([{ dest: at(target, 1), src: at(range, 1), bytes: PAGE, reason: 'no mapping' }]);
+  expect([byte(space, at(target, 0)), byte(space, at(target, 1)), byte(space, at(target, 2))]).toEqual([9, 0, 3]);
 });
 
 test('defect 21, errors of advice swallowed: a range with a hole is told, as are a pinned and a failed device', async () => {

@@ -151,4 +151,13 @@ export const rows: readonly Row[] = [
     ],
     canary: { file: 'scripts/loc.mjs', find: 'if (ts.isImportDeclaration(node)) return;', replace: '' },
   },
+  {
+    id: 'K7',
+    title: 'Mapping from each GMEM name to ours, and from each HMM/gpusvm notion',
+    here: '[docs/names.md](names.md): a table of kernel names and one of names of GMEM and drm_gpusvm. A test looks whether each file names what its row says',
+    tests: [
+      'test/gmem/gmem-names.node.test.ts > every name of GMEM, and each notion of gpusvm and HMM, has a row that says what it is here',
+    ],
+    canary: { file: 'docs/names.md', find: '`pgsize_bitmap`', replace: '`nothing`' },
+  },
 ];

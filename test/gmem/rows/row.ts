@@ -16,7 +16,7 @@ export interface Row {
 
 /** A break of one place in the sources. `npm run canaries` makes it on load, and touches no file. */
 export interface Canary {
-  /** A file of sdk, drivers or assembly; for a row about a script, of scripts. */
+  /** A file of sdk, drivers or assembly; for a row about a script or a document, of scripts or docs. */
   readonly file: string;
   /** Text that is there exactly once. */
   readonly find: string;

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import ts from 'typescript';
+import type { Canary } from './row.ts';
 
 const root = new URL('../../../', import.meta.url);
 const parsed = new Map<string, Titles>();
@@ -68,4 +69,11 @@ function fits(title: string, pieces: readonly string[]): boolean {
   if (pieces.join('').trim().length < 4) return false;
   const pattern = pieces.map((piece) => piece.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('.+');
   return new RegExp(`^${pattern}$`, 's').test(title);
+}
+
+/** The text of a document; with a canary in it, when that is asked for. */
+export function textOf(file: string): string {
+  const text = readFileSync(new URL(file, root), 'utf8');
+  const canary = JSON.parse(process.env['FARFAULT_CANARY'] ?? 'null') as Canary | null;
+  return canary?.file === file ? text.replace(canary.find, () => canary.replace) : text;
 }

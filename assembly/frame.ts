@@ -1,5 +1,6 @@
 import {
   ALLOC_CORE,
+  FREED_HUGE,
   AREA_FREED,
   FRAME_BYTES,
   FRAME_CHARGE,
@@ -144,7 +145,7 @@ function frameFree(frame: u32, entry: u32): void {
     return;
   }
   const count = load<u32>(H_FREED);
-  store<u32>(load<u32>(H_AREAS) + AREA_FREED + (count << 2), frame);
+  store<u32>(load<u32>(H_AREAS) + AREA_FREED + (count << 2), order ? frame | FREED_HUGE : frame);
   store<u32>(H_FREED, count + 1);
 }
 

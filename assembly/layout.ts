@@ -443,6 +443,8 @@ export const HARVEST_BYTES = 12;
 /** u32 list: driver-owned frames freed by the last call. */
 export const AREA_FREED = AREA_EXTENTS + WORDS_MAX * EXTENT_BYTES;
 export const FREED_MAX = 16384;
+/** On a frame of that list: all 512 of a huge one. */
+export const FREED_HUGE = 1 << 30;
 /** u32 list: 2 MiB blocks that a replay has reserved lately. */
 export const AREA_BLOCKS = AREA_FREED + FREED_MAX * 4;
 export const BLOCKS_MAX = 1024;

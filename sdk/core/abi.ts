@@ -285,11 +285,11 @@ export class Core {
   }
 
   /** Takes the list of driver-owned frames that the last call freed: `each` is called once for every one. */
-  drainFreed(each: (frame: number) => void): void {
+  drainFreed(each: (frame: number, pages: number) => void): void {
     const count = this.header(L.H_FREED);
     if (count === 0) return;
     this.setHeader(L.H_FREED, 0);
     // Copied first: an owner that is told may call the core again.
-    for (const frame of this.words(L.AREA_FREED, count).slice()) each(frame);
+    for (const frame of this.words(L.AREA_FREED, count).slice()) each(frame & ~L.FREED_HUGE, frame & L.FREED_HUGE ? 2 ** L.HUGE_ORDER : 1);
   }
 }

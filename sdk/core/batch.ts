@@ -97,6 +97,7 @@ export class Mappings {
   private readonly lengths: number[] = [];
   private readonly frames: number[] = [];
   private readonly writes: boolean[] = [];
+  private readonly bits: number[] = [];
   private used = 0;
   private readonly locator: Locator;
 
@@ -116,18 +117,18 @@ export class Mappings {
 
   /**
    * Calls `visit` once for every item: first virtual page, number of pages, first page within its memory, which memory (an index into the driver's `memory`, or
-   * HOST), and whether writes are allowed.
+   * HOST), whether writes are allowed, and the opaque bits of `context.setAttributes`.
    */
-  each(visit: (vpn: number, pages: number, page: number, memory: number, write: boolean) => void): void {
+  each(visit: (vpn: number, pages: number, page: number, memory: number, write: boolean, attributes: number) => void): void {
     for (let i = 0; i < this.used; i++) {
       const frame = this.frames[i]!;
-      visit(this.vpns[i]!, this.lengths[i]!, this.locator.pageOf(frame), this.locator.memoryOf(frame), this.writes[i]!);
+      visit(this.vpns[i]!, this.lengths[i]!, this.locator.pageOf(frame), this.locator.memoryOf(frame), this.writes[i]!, this.bits[i]!);
     }
   }
 
   /** The same with frame numbers of the machine: for the ready-made table. */
-  eachFrame(visit: (vpn: number, pages: number, frame: number, write: boolean) => void): void {
-    for (let i = 0; i < this.used; i++) visit(this.vpns[i]!, this.lengths[i]!, this.frames[i]!, this.writes[i]!);
+  eachFrame(visit: (vpn: number, pages: number, frame: number, write: boolean, attributes: number) => void): void {
+    for (let i = 0; i < this.used; i++) visit(this.vpns[i]!, this.lengths[i]!, this.frames[i]!, this.writes[i]!, this.bits[i]!);
   }
 
   clear(): this {
@@ -135,12 +136,13 @@ export class Mappings {
     return this;
   }
 
-  /** Adds one page; it joins the last item when both page and frame follow on and the right is the same. For its owner. */
-  add(vpn: number, frame: number, write: boolean): void {
+  /** Adds one page; it joins the last item when both page and frame follow on and the right and the opaque bits are the same. For its owner. */
+  add(vpn: number, frame: number, write: boolean, attributes = 0): void {
     const last = this.used - 1;
     if (last >= 0) {
       const pages = this.lengths[last]!;
-      if (this.vpns[last]! + pages === vpn && this.frames[last]! + pages === frame && this.writes[last] === write) {
+      const follows = this.vpns[last]! + pages === vpn && this.frames[last]! + pages === frame;
+      if (follows && this.writes[last] === write && this.bits[last] === attributes) {
         this.lengths[last] = pages + 1;
         return;
       }
@@ -150,6 +152,7 @@ export class Mappings {
     this.lengths[i] = 1;
     this.frames[i] = frame;
     this.writes[i] = write;
+    this.bits[i] = attributes;
   }
 }
 

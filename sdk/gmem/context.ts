@@ -9,7 +9,7 @@ import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
 import type { Events } from '../events.ts';
 import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
 import type { AttachMode, SpaceMirror } from '../mm/attach.ts';
-import { requireAligned, requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
+import { requireAligned, requireArray, requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
 import type { Install } from '../mm/migration.ts';
 import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
@@ -20,6 +20,9 @@ import type { Step } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { type AtomicRequest, DeviceAtomic } from './atomic.ts';
 import { Detach } from './detach.ts';
+import { type FlushCounts, FlushEnd } from './flush.ts';
+import { GiveUp, type GivenUp } from './give-up.ts';
+import { SetAttributes } from './set-attributes.ts';
 import { type Device, requireEngine } from './device.ts';
 import { DeviceAccess } from './device-access.ts';
 import type { FaultBatch } from './fault-batch.ts';
@@ -43,12 +46,16 @@ import { Hmm } from './hmm.ts';
 import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
 import { FreeRange, type PrivateRange, Reserve, type ReserveOptions } from './private-range.ts';
+import { Coupled, formOf, type PeerCounts } from './planner.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 import { ServeBatch } from './serve-batch.ts';
 import { Stream } from './stream.ts';
 import { SharedTable } from './shared-table.ts';
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
+
+/** Ranges that are put off to a common flush. */
+const DEFERRED_RANGES_MAX = 256;
 
 /** Which way a range goes. */
 export interface MigrateOptions {
@@ -82,6 +89,12 @@ export class Context implements SpaceMirror, Locator {
   private readonly changed: Ranges = new Ranges();
   private readonly flushes: Ticket[] = [];
   private readonly mappings: Mappings = new Mappings(this);
+  /** Flushes so far. */
+  readonly flushCounts: FlushCounts = { flushes: 0, ranges: 0, pages: 0 };
+  /** What is to be flushed when somebody must wait for it. */
+  private deferred: { readonly ranges: Ranges; readonly ticket: Ticket } | undefined;
+  /** Its operations go to the driver's family `peer`; undefined: they are done in steps. */
+  readonly coupled: Coupled | undefined = undefined;
   private table: DeviceTable | undefined;
   private dialect: Hmm | undefined;
   /** In replicate mode, until the device leaves. */
@@ -124,12 +137,22 @@ export class Context implements SpaceMirror, Locator {
         );
       }
       if (device.memories.some(({ node }) => node.bytesIn === 'external')) requireEngine(device.name, this.mmu.copy);
+      if (device.memory?.node.allocator === 'peer' && !this.mmu.peer)
+        throw fail('EINVAL', `${device.name}.peer`, undefined, 'is required: its memory says that the device hands the pages out');
+      if (device.memory?.node.allocator === 'peer' && !this.mmu.peer?.importPages && formOf(this.mmu, device.policy, mode) === 'decoupled')
+        throw fail(
+          'EINVAL',
+          `${device.name} policy.form`,
+          'decoupled',
+          'is not for a memory whose pages the device chooses when they are brought',
+        );
       this.createPmap();
     } catch (error) {
       this.readyTlb?.destroy();
       this.table?.destroy();
       throw error;
     }
+    if (formOf(this.mmu, device.policy, mode) === 'coupled') this.coupled = new Coupled(platform, this);
     this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, this);
     device.contexts.push(this);
     space.mirrors.push(this);
@@ -384,6 +407,35 @@ export class Context implements SpaceMirror, Locator {
     return new Stream(this.platform, this);
   }
 
+  /**
+   * Gives a range, mapped from end to end, eight bits that mean something to this device's driver only: it gets them with every translation of those pages (`Mappings.each`, `PeerItem.attributes`,
+   * `Translation.attributes`). They belong to the addresses: splitting, merging, migration, eviction and mprotect leave them, mremap takes them along, a child has them for the same device, munmap ends
+   * them. Translations under way are entered again with them. Errors: EINVAL for bits that are not 0 to 255, or a range with a hole.
+   */
+  setAttributes(range: AddressRange, bits: number): void {
+    this.platform.scheduler.runSync(this.setAttributesStep(range, bits));
+  }
+
+  async setAttributesAsync(range: AddressRange, bits: number): Promise<void> {
+    await this.platform.scheduler.runAsync(this.setAttributesStep(range, bits));
+  }
+
+  /**
+   * Pages, by number, that the device itself sends away, to make room: they come home. Returns what became of each: one that is being asked for at the same time is to be kept ('will need'). For the command of a
+   * driver whose device chooses. Models: the message of a device that evicts.
+   */
+  giveUp(vpns: readonly number[]): readonly GivenUp[] {
+    const step = this.giveUpStep(vpns);
+    this.platform.scheduler.runSync(step);
+    return step.results;
+  }
+
+  async giveUpAsync(vpns: readonly number[]): Promise<readonly GivenUp[]> {
+    const step = this.giveUpStep(vpns);
+    await this.platform.scheduler.runAsync(step);
+    return step.results;
+  }
+
   /** Takes the device out of this address space: its pages come home, its translations go. Any later use is EBADF. Models: `gm_dev_detach`. */
   detach(): void {
     if (!this.open) return;
@@ -473,6 +525,24 @@ export class Context implements SpaceMirror, Locator {
     if (!step) throw fail('EOPNOTSUPP', 'command', this.name, 'has no control interface');
     if (typeof step.next !== 'function') throw fail('EINVAL', `${this.name}.command result`, step, 'is not a step');
     return step;
+  }
+
+  setAttributesStep(range: AddressRange, bits: number): SetAttributes {
+    this.requireWorking('setAttributes');
+    requireRange('setAttributes.range', range);
+    if (!Number.isInteger(bits) || bits < 0 || bits > 255) throw fail('EINVAL', 'setAttributes.bits', bits, 'is not a number of 8 bits');
+    const start = range.start / L.PAGE_BYTES;
+    const end = range.end / L.PAGE_BYTES;
+    if (this.space.vmas.covered(start, end) < end) throw fail('EINVAL', 'setAttributes.range', range.start, 'has a page without a mapping');
+    return new SetAttributes(this, start, end, bits);
+  }
+
+  /** The step behind `giveUp`, for commands of drivers. */
+  giveUpStep(vpns: readonly number[]): GiveUp {
+    this.requireWorking('giveUp');
+    requireArray('giveUp.vpns', vpns);
+    for (const vpn of vpns) requirePages('giveUp.vpns', vpn, 1, 1);
+    return new GiveUp(this.platform, this, [...vpns]);
   }
 
   harvestStep(range: AddressRange): Harvest {
@@ -629,14 +699,17 @@ export class Context implements SpaceMirror, Locator {
   installPages(_space: AddressSpace, vpn: number, frames: readonly number[], writable: (page: number) => boolean): void {
     if (!this.open || this.isInvalidating) return;
     const mappings = this.mappings.clear();
-    for (let i = 0; i < frames.length; i++) if (frames[i]! >= 0) mappings.add(vpn + i, frames[i]!, writable(i));
+    const hasBits = this.space.attributes.size > 0;
+    for (let i = 0; i < frames.length; i++)
+      if (frames[i]! >= 0) mappings.add(vpn + i, frames[i]!, writable(i), hasBits ? this.attributesAt(vpn + i) : 0);
     this.enter(mappings);
   }
 
   /** Installs translations of pages with contiguous frames that this device may use as they are. Requires: `isInvalidating` is false. */
   installRun(vpn: number, pages: number, frame: number, write: boolean): void {
     const mappings = this.mappings.clear();
-    for (let page = 0; page < pages; page++) mappings.add(vpn + page, frame + page, write);
+    const hasBits = this.space.attributes.size > 0;
+    for (let page = 0; page < pages; page++) mappings.add(vpn + page, frame + page, write, hasBits ? this.attributesAt(vpn + page) : 0);
     this.enter(mappings);
   }
 
@@ -661,11 +734,12 @@ export class Context implements SpaceMirror, Locator {
     if (!this.works) return;
     const mappings = this.mappings.clear();
     const changed = this.changed.clear();
+    const hasBits = this.space.attributes.size > 0;
     for (let i = 0; i < pages; i++) {
       const high = words[i * 2 + 1]!;
       if (high < HMM_VALID) continue;
       const write = (high & HMM_WRITE) !== 0;
-      mappings.add(vpn + i, words[i * 2]!, write);
+      mappings.add(vpn + i, words[i * 2]!, write, hasBits ? this.attributesAt(vpn + i) : 0);
       if (this.table) {
         const old = this.platform.core.entry(this.table.table, vpn + i);
         if ((old & L.ENTRY_KIND) === L.KIND_PRESENT && ((old & L.ENTRY_WRITE) !== 0) !== write) changed.add(vpn + i, 1);
@@ -701,8 +775,7 @@ export class Context implements SpaceMirror, Locator {
   /** Removes this device's translations of these pages, table first, then caches. A ticket: the flush is unfinished. */
   withdraw(ranges: Ranges): Ticket | undefined {
     try {
-      this.pmap.release(ranges);
-      const ticket = this.flush(this.withOvershoot(ranges));
+      const ticket = this.coupled ? this.dropped(this.coupled, ranges) : this.released(ranges);
       if (ticket) this.flushes.push(ticket);
       return ticket;
     } catch (error) {
@@ -710,6 +783,88 @@ export class Context implements SpaceMirror, Locator {
       this.fail(error);
       return undefined;
     }
+  }
+
+  /** The same, alone; its ticket is appended. */
+  withdrawOne(vpn: number, pages: number, tickets: Ticket[]): void {
+    const ranges = this.ranges.clear();
+    ranges.add(vpn, pages);
+    const ticket = this.withdraw(ranges);
+    if (ticket) tickets.push(ticket);
+  }
+
+  /** Takes only the right to write from these pages, where the driver can; reading goes on without a fault. */
+  private withdrawWrites(ranges: Ranges): Ticket | undefined {
+    if (this.coupled || !this.pmap.protect) return this.withdraw(ranges);
+    try {
+      this.pmap.protect(ranges, false);
+      const ticket = this.flush(this.withOvershoot(ranges));
+      if (ticket) this.flushes.push(ticket);
+      return ticket;
+    } catch (error) {
+      this.fail(error);
+      return undefined;
+    }
+  }
+
+  private released(ranges: Ranges): Ticket | undefined {
+    this.pmap.release(ranges);
+    if (this.device.policy.flush === 'deferred' && this.tlb) return this.defer(this.withOvershoot(ranges));
+    return this.flush(this.withOvershoot(ranges));
+  }
+
+  /** Flushes later, together with what else is taken away until somebody must wait. */
+  private defer(ranges: Ranges): Ticket {
+    const deferred = (this.deferred ??= { ranges: new Ranges(), ticket: this.platform.tickets.open(`${this.name}: deferred flush`) });
+    ranges.each((vpn, pages) => deferred.ranges.add(vpn, pages));
+    if (deferred.ranges.count >= DEFERRED_RANGES_MAX) this.flushDeferred();
+    else this.platform.deferFlush(this);
+    return deferred.ticket;
+  }
+
+  /** @internal Empties the caches of everything that was deferred. */
+  flushDeferred(): void {
+    const { deferred } = this;
+    if (!deferred) return;
+    this.deferred = undefined;
+    let flushed: Ticket | undefined;
+    try {
+      flushed = this.failed ? undefined : this.flush(deferred.ranges);
+    } catch (error) {
+      this.fail(error);
+    }
+    if (flushed) void this.platform.scheduler.runAsync(new FlushEnd(flushed, deferred.ticket));
+    else if (deferred.ticket.state === 'pending') deferred.ticket.complete();
+  }
+
+  /** In one go; the ready-made table may have had to let go of more than its driver knows. */
+  private dropped(coupled: Coupled, ranges: Ranges): Ticket | undefined {
+    const ticket = coupled.dropRanges(ranges);
+    const overshoot = this.table?.overshoot;
+    if (overshoot && overshoot.count > 0) {
+      const flushed = this.flush(overshoot);
+      overshoot.clear();
+      if (flushed) this.flushes.push(flushed);
+    }
+    return ticket;
+  }
+
+  /** Calls and results of a driver that brings and takes pages by itself; undefined when it does not. */
+  get peerCounts(): PeerCounts | undefined {
+    return this.coupled?.counts;
+  }
+
+  /** @internal Whether the device translates this page to this frame now. */
+  translatesTo(vpn: number, frame: number): boolean {
+    const { walk } = this.mmu;
+    if (!walk) return this.reaches(vpn, false) && this.frameBehind(vpn) === frame;
+    const translation = this.guard(() => walk.translate(vpn, 'read'));
+    return translation !== undefined && this.guard(() => this.frameOf(translation)) === frame;
+  }
+
+  /** @internal Opaque bits of a page for this device's driver. */
+  attributesAt(vpn: number): number {
+    return this.space.attributes.bitsAt(vpn, this.device.owner);
   }
 
   /** The ranges, and what the ready-made table had to let go around them. */
@@ -862,6 +1017,10 @@ export class Context implements SpaceMirror, Locator {
   private flush(ranges: Ranges): Ticket | undefined {
     const { tlb } = this;
     if (!tlb) return undefined;
+    const { flushCounts } = this;
+    flushCounts.flushes++;
+    flushCounts.ranges += ranges.count;
+    flushCounts.pages += ranges.pages;
     const answer = ranges.count > 1 && tlb.invalidateCoalesced ? tlb.invalidateCoalesced(ranges) : tlb.invalidate(ranges);
     return isTicket(answer) ? answer : undefined;
   }
@@ -884,6 +1043,7 @@ export class Context implements SpaceMirror, Locator {
     this.follower?.withdrawn(event.start, event.end - event.start);
     const ranges = this.ranges.clear();
     ranges.add(event.start, event.end - event.start);
+    if (event.writeOnly) return this.withdrawWrites(ranges) ?? true;
     return this.withdraw(ranges) ?? true;
   }
 

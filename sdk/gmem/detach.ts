@@ -142,7 +142,7 @@ export class Detach implements Step {
     if (device.contexts.length > 1) return undefined;
     const before = device.memories[this.memory - 1];
     const left = this.evacuate && before ? this.evacuate.left : L.FRAME_NONE;
-    if (left !== L.FRAME_NONE && (before!.node.allocator === 'driver' || before!.node.bytesIn === 'external')) {
+    if (left !== L.FRAME_NONE && (before!.node.allocator !== 'core' || before!.node.bytesIn === 'external')) {
       throw fail(
         'EAGAIN',
         `detach ${device.name}, frame`,

@@ -48,8 +48,8 @@ export class DeviceTable implements Pmap {
 
   enter(mappings: Mappings): void {
     const { exports } = this.core;
-    mappings.eachFrame((vpn, pages, frame, write) => {
-      const high = L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0);
+    mappings.eachFrame((vpn, pages, frame, write, attributes) => {
+      const high = L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0) | (attributes << L.ENTRY_DEVICE_SHIFT);
       const kept = this.keepsMarks ? this.marksUnder(vpn, pages) : undefined;
       let at = 0;
       while (at < pages) {
@@ -110,10 +110,26 @@ export class DeviceTable implements Pmap {
   }
 
   protect(ranges: Ranges, write: boolean): void {
-    const { exports } = this.core;
+    this.overshoot.clear();
     ranges.each((vpn, pages) => {
-      exports.rangeProtect(this.table, vpn, pages, write ? 0 : L.ENTRY_WRITE, write ? L.ENTRY_WRITE : 0);
+      for (let done = 0; done < pages; done += 2 ** 30) this.change(vpn + done, Math.min(pages - done, 2 ** 30), write);
     });
+  }
+
+  /** A block at a border of the range that cannot be cut for want of a table page goes as a whole, as with `release`. */
+  private change(vpn: number, pages: number, write: boolean): void {
+    const { exports } = this.core;
+    const end = vpn + pages;
+    for (let at = vpn; at < end;) {
+      exports.rangeProtect(this.table, at, end - at, write ? 0 : L.ENTRY_WRITE, write ? L.ENTRY_WRITE : 0);
+      if (this.core.stopReason === L.STOP_NONE) return;
+      at += this.core.stopIndex;
+      const size = 2 ** this.orders[0]!;
+      const block = at - (at % size);
+      exports.rangeUnmap(this.table, block, size);
+      this.overshoot.add(block, size);
+      at = block + size;
+    }
   }
 
   /**
@@ -153,7 +169,8 @@ export class DeviceTable implements Pmap {
     const write = (high & L.ENTRY_WRITE) !== 0;
     if (access === 'write' && !write) return undefined;
     const frame = core.entryLow;
-    return { vpn, memory: this.locator.memoryOf(frame), page: this.locator.pageOf(frame), write };
+    const attributes = (high & L.ENTRY_DEVICE) >>> L.ENTRY_DEVICE_SHIFT;
+    return { vpn, memory: this.locator.memoryOf(frame), page: this.locator.pageOf(frame), write, ...(attributes > 0 && { attributes }) };
   }
 
   /** Mapped pages. */

@@ -19,7 +19,14 @@ import {
 } from '../mm/arguments.ts';
 import type { AdvisedDevice } from '../mm/attributes.ts';
 import { Iommu } from '../mm/dma.ts';
-import type { CopyDirection, DeviceMemory, MigrationDevice } from '../mm/device-memory.ts';
+import {
+  type CopyDirection,
+  type DeviceMemory,
+  FRAME_LATER,
+  FRAME_LATER_HUGE,
+  type MigrationDevice,
+  type PeerContext,
+} from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
 import { checkPolicy, type DevicePolicy, type PinnedAccess } from '../policy/policy.ts';
@@ -44,6 +51,8 @@ import { Unplug } from './unplug.ts';
 /** Tickets that a device keeps before it looks which of them have ended. */
 const TICKETS_KEPT = 256;
 
+/** Pages asked for at once of a device that hands them out. */
+const IMPORT_PAGES = 16;
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
 /** Who does which copy. */
@@ -174,8 +183,13 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   addMemory(description: MemoryDescription): OwnMemory {
     this.platform.requireOpen('addMemory');
     checkMemory(this.name, description);
-    if (description.allocator === 'driver')
-      throw fail('EINVAL', `${this.name}.memory.${description.name}.allocator`, 'driver', 'is not for a memory that is added later');
+    if (description.allocator === 'driver' || description.allocator === 'peer')
+      throw fail(
+        'EINVAL',
+        `${this.name}.memory.${description.name}.allocator`,
+        description.allocator,
+        'is not for a memory that is added later',
+      );
     if (description.bytesIn === 'external') for (const { mmu } of this.contexts) requireEngine(this.name, mmu.copy);
     if (description.kind === 'private' && this.contexts.some(({ mode }) => mode === 'share'))
       throw fail(
@@ -335,7 +349,8 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   }
 
   hasEngine(space: AddressSpace | undefined): boolean {
-    return this.mover(space)?.mmu.copy !== undefined;
+    const mmu = this.mover(space)?.mmu;
+    return mmu?.copy !== undefined || mmu?.phys?.preparePage !== undefined;
   }
 
   hasPeerEngine(space: AddressSpace | undefined): boolean {
@@ -350,8 +365,18 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     return this.engine(space, copies, 'zero');
   }
 
+  coupledIn(space: AddressSpace | undefined): PeerContext | undefined {
+    return (space ? this.contextOf(space) : this.contexts[0])?.coupled;
+  }
+
   withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void {
-    const ticket = this.contextOf(space)?.withdraw(ranges);
+    const context = this.contextOf(space);
+    if (!context) return;
+    if (this.policy.flush === 'immediate' && ranges.count > 1) {
+      ranges.each((vpn, pages) => context.withdrawOne(vpn, pages, tickets));
+      return;
+    }
+    const ticket = context.withdraw(ranges);
     if (ticket) tickets.push(ticket);
   }
 
@@ -377,10 +402,27 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     return (space && this.contextOf(space)) ?? this.contexts[0];
   }
 
+  /** Whether all of a list goes to pages that the driver's own allocator gave. */
+  private isFilled(copies: Copies): boolean {
+    if (this.memory?.node.allocator !== 'driver') return false;
+    let all = true;
+    copies.each((_pages, _fromMemory, _fromPage, toMemory) => (all &&= toMemory === this.memory!.index));
+    return all;
+  }
+
   /** Its copy engine; the core where it has none. */
   private engine(space: AddressSpace | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
     const context = this.mover(space);
     const engine = context?.mmu.copy;
+    const prepare = context?.mmu.phys?.preparePage;
+    if (context && prepare && operation !== 'toHost' && this.isFilled(copies)) {
+      try {
+        const result = prepare.call(context.mmu.phys, copies);
+        return isTicket(result) ? result : undefined;
+      } catch (error) {
+        throw context.failWith(error);
+      }
+    }
     if (!context || !engine?.[operation]) return copies.perform();
     try {
       const result = engine[operation](copies);
@@ -406,6 +448,11 @@ export class OwnMemory implements DeviceMemory {
   private framesMax = 0;
   /** It is being unplugged: no frame of it is given away. */
   leaving = false;
+  /** Pages that the device has handed out, and those of them that are not in use. */
+  private readonly given: Set<number> = new Set();
+  private readonly imported: number[] = [];
+  private imports = 0;
+  private importFailed = false;
   private readonly platform: Platform;
 
   constructor(platform: Platform, device: Device, index: number, description: MemoryDescription) {
@@ -450,6 +497,7 @@ export class OwnMemory implements DeviceMemory {
     if (this.leaving) return L.FRAME_NONE;
     if (this.framesMax > 0 && this.node.used + 2 ** order > this.framesMax) return L.FRAME_NONE;
     if (this.node.allocator === 'core') return this.node.take(order);
+    if (this.node.allocator === 'peer') return this.takeOfPeer(order);
     // A driver's own allocator has pages.
     if (order > 0) return L.FRAME_NONE;
     const page = this.driven((phys) => {
@@ -461,6 +509,44 @@ export class OwnMemory implements DeviceMemory {
       return answer;
     });
     return page === undefined ? L.FRAME_NONE : this.node.base + page;
+  }
+
+  /** A page that has been imported; without imports the device chooses it later. */
+  private takeOfPeer(order: number): number {
+    const peer = this.device.contexts[0]?.mmu.peer;
+    if (!peer) return L.FRAME_NONE;
+    if (!peer.importPages) return order > 0 ? FRAME_LATER_HUGE : FRAME_LATER;
+    if (order > 0) return L.FRAME_NONE;
+    if (this.imported.length === 0 && !this.importFailed) this.importPages(peer.importPages.bind(peer));
+    const page = this.imported.pop();
+    if (page === undefined) return L.FRAME_NONE;
+    this.platform.core.exports.frameClaim(this.node.base + page, 0);
+    return this.node.base + page;
+  }
+
+  /** The next batch of pages of the device; one that gives fewer than asked for has none left. */
+  private importPages(ask: (count: number) => readonly number[]): void {
+    const context = this.device.contexts[0]!;
+    try {
+      const pages = [...ask(IMPORT_PAGES)];
+      this.imports++;
+      for (const page of pages) {
+        this.requirePage('importPages result', page, 'peer');
+        const flags = this.platform.core.field(this.platform.core.frameRecord(this.node.base + page), L.FRAME_FLAGS);
+        if ((flags & L.FRAME_STATE) !== L.STATE_OFFLINE || this.given.has(page))
+          throw fail('EINVAL', `${this.device.name}.peer.importPages result`, page, 'has been handed out already');
+        this.given.add(page);
+      }
+      this.imported.push(...pages.reverse());
+      this.importFailed = pages.length < IMPORT_PAGES;
+    } catch (error) {
+      throw context.failWith(error);
+    }
+  }
+
+  /** What its device has handed out in batches: calls, pages, those that are not in use now, and whether it said that it has no more. */
+  get importCounts(): { readonly imports: number; readonly pages: number; readonly unused: number; readonly failed: boolean } {
+    return { imports: this.imports, pages: this.given.size, unused: this.imported.length, failed: this.importFailed };
   }
 
   victims(pages: number): readonly number[] {
@@ -489,12 +575,27 @@ export class OwnMemory implements DeviceMemory {
     return frames;
   }
 
-  freed(frame: number): void {
+  freed(frame: number, pages: number): void {
     const context = this.device.contexts[0];
+    if (this.node.allocator === 'peer') return this.freedOfPeer(frame - this.node.base, pages);
     try {
       context?.mmu.phys?.freePage(frame - this.node.base);
     } catch (error) {
       // Taking away cannot fail: whoever frees goes on, and tells the owners of the other frames.
+      context?.failWith(error);
+    }
+  }
+
+  private freedOfPeer(page: number, pages: number): void {
+    const context = this.device.contexts[0];
+    if (this.given.has(page)) {
+      this.imported.push(page);
+      this.importFailed = false;
+      return;
+    }
+    try {
+      context?.mmu.peer?.freePage?.(page, pages);
+    } catch (error) {
       context?.failWith(error);
     }
   }
@@ -510,9 +611,9 @@ export class OwnMemory implements DeviceMemory {
     }
   }
 
-  private requirePage(what: string, page: number): void {
+  private requirePage(what: string, page: number, family = 'phys'): void {
     if (!Number.isInteger(page) || page < 0 || page >= this.node.frames)
-      throw fail('EINVAL', `${this.device.name}.phys.${what}`, page, `is not a page below ${this.node.frames}`);
+      throw fail('EINVAL', `${this.device.name}.${family}.${what}`, page, `is not a page below ${this.node.frames}`);
   }
 }
 
@@ -540,7 +641,7 @@ function checkDriver(driver: Driver): void {
   requireArray(`${name}.memory`, memory);
   for (const each of memory as readonly MemoryDescription[]) {
     checkMemory(name, each);
-    if (each.allocator === 'driver' && each !== memory[0])
+    if ((each.allocator === 'driver' || each.allocator === 'peer') && each !== memory[0])
       throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, 'is for the first memory only');
   }
   checkAtomics(name, atomics);
@@ -588,8 +689,8 @@ function checkMemory(name: string, each: MemoryDescription): void {
       each.bytesIn,
       "is not 'backed': the CPU reads and writes a coherent memory",
     );
-  if (!['core', 'driver', undefined].includes(each.allocator))
-    throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, "is not one of: 'core', 'driver'");
+  if (!['core', 'driver', 'peer', undefined].includes(each.allocator))
+    throw fail('EINVAL', `${name}.memory.${each.name}.allocator`, each.allocator, "is not one of: 'core', 'driver', 'peer'");
 }
 
 function checkAtomics(name: string, atomics: readonly AtomicMeans[]): void {

@@ -11,7 +11,8 @@
  *   tlb      invalidate invalidateCoalesced      the ready-made TLB (deviceTlb), or none when the driver translates
  *   walk     translate harvest                   ready-made TLB in front of the ready-made table, in the core
  *   copy     toDevice toHost zero peer           the core copies, at once
- *   phys     allocPage freePage victims          frames are handed out by the core's buddy allocator, oldest evicted first
+ *   phys     allocPage freePage preparePage victims  frames are handed out by the core's buddy allocator, oldest evicted first
+ *   peer     map unmap importPages freePage      pages come and go in the steps of the other families
  *   fault    service                             the framework serves every fault in the order of its coming
  * ```
  *
@@ -28,6 +29,7 @@ import { type AttachMode } from '../mm/attach.ts';
 import type { AtomicMeans } from '../mm/attributes.ts';
 import { type DmaDevice } from '../mm/dma.ts';
 import { type Copies, type Mappings, type Marks, type Ranges } from '../core/batch.ts';
+import type { PeerBatch } from '../mm/peer-batch.ts';
 import { type StateClass } from '../step/method.ts';
 import { type Context } from './context.ts';
 import { type FaultBatch } from './fault-batch.ts';
@@ -50,6 +52,8 @@ export interface Translation {
   /** Page within that memory, counted from 0: a device address. The first 512 pages of HOST are pages of zeros. */
   readonly page: number;
   readonly write: boolean;
+  /** The opaque bits that it was entered with; undefined: none. */
+  readonly attributes?: number;
 }
 
 /** One memory of a device. */
@@ -68,8 +72,8 @@ export interface MemoryDescription {
    * the `copy` family is then required.
    */
   readonly bytesIn?: 'backed' | 'metadata' | 'external';
-  /** Who hands its pages out: the core's buddy allocator (default), or the driver's `phys` family (its first memory only). */
-  readonly allocator?: 'core' | 'driver';
+  /** Who hands its pages out: the core's buddy allocator (default), the driver's `phys` family, or the device itself: `peer` (the latter two: its first memory only). */
+  readonly allocator?: 'core' | 'driver' | 'peer';
 }
 
 /** Shape of a radix table: bits per level, leaves first. `[9, 9, 9, 9]` is x86-64's four levels. */
@@ -85,7 +89,7 @@ export interface Pmap {
   enter(mappings: Mappings): void;
   /** Removes every translation in the ranges. Models: `gm_mmu.pmap_release`. */
   release(ranges: Ranges): void;
-  /** Changes the right to write of every translation in the ranges. Models: `gm_mmu.pmap_protect`. */
+  /** Changes the right to write of every translation in the ranges. With it a page that only loses that right stays readable (mprotect, fork, write-back); without it `release` is called. Models: `gm_mmu.pmap_protect`. */
   protect?(ranges: Ranges, write: boolean): void;
   /** The context ends; every translation has been released. Not called when `create` has thrown. Models: `gm_mmu.pmap_destroy`. */
   destroy?(): void;
@@ -132,10 +136,38 @@ export interface Phys {
   /** A page came free, for whatever reason: munmap, a CPU touch, an eviction, a refused migration. */
   freePage(page: number): void;
   /**
+   * Fills pages that `allocPage` gave, with pages of the host or with zeros (a source memory of -1 and no source page): in place of `copy.toDevice` and `copy.zero`. Models: `gm_mmu.prepare_page`.
+   */
+  preparePage?(copies: Copies): Ticket | void;
+  /**
    * Pages to bring home so that `allocPage` succeeds; an empty list when nothing may go now. `spared`: whether the operation under way has been given that page
    * or needs it where it is; none of those may be among them.
    */
   victims?(spared: (page: number) => boolean): readonly number[];
+}
+
+/**
+ * The device does in one go what the framework else does in steps: an operating system of its own, behind messages. A batch is answered item by item (`batch.answer`); one that is not finished is answered
+ * before its ticket ends. What does not succeed has left the device as it was, and the page stays where it is with its bytes.
+ */
+export interface Peer {
+  /**
+   * Each item's page is on the device when it succeeds: a page of its memory (the item's, or one that `batch.place` gives an item without), the bytes copied or cleared (`batch.copies(item)`), the translation
+   * entered in place of an older one, which has left the caches before a byte was copied. Models: `gm_mmu.peer_map`.
+   */
+  map(batch: PeerBatch): Ticket | void;
+  /**
+   * Each item's translations are gone when it succeeds, from table and caches, and after that the bytes of one to be copied are in the host's page. The page of the device is not free by that: `freePage` says so. An
+   * item without bytes must succeed. Models: `gm_mmu.peer_unmap`.
+   */
+  unmap(batch: PeerBatch): Ticket | void;
+  /**
+   * Pages of a memory that the device hands out, `count` of them or fewer: from then on the framework gives them to the pages that it brings, and none of them comes back. An empty list: it has none; it is not
+   * asked again before a page of that memory comes free. Without it the device chooses each page when it is brought (`batch.place`). Models: `gm_mmu.import_phys_mem`.
+   */
+  importPages?(count: number): readonly number[];
+  /** A page that `batch.place` gave came free, for whatever reason; `pages`: 512 for a huge one. */
+  freePage?(page: number, pages: number): void;
 }
 
 /** The driver in control of its faults: its fault buffer is handed over when every lane has stalled or finished. */
@@ -157,6 +189,7 @@ export interface GmMmu {
   readonly walk?: Walk;
   readonly copy?: Copy;
   readonly phys?: Phys;
+  readonly peer?: Peer;
   readonly fault?: FaultService;
   /** The step behind `context.command(request)`: the driver's control interface. Throws for a request that it does not know. Models: an ioctl. */
   command?(request: unknown): CommandStep;
@@ -232,7 +265,8 @@ const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; 
   tlb: { required: ['invalidate'], optional: ['invalidateCoalesced'] },
   walk: { required: ['translate'], optional: ['harvest'] },
   copy: { required: [], optional: ['toDevice', 'toHost', 'zero', 'peer'] },
-  phys: { required: ['allocPage', 'freePage'], optional: ['victims'] },
+  phys: { required: ['allocPage', 'freePage'], optional: ['preparePage', 'victims'] },
+  peer: { required: ['map', 'unmap'], optional: ['importPages', 'freePage'] },
   fault: { required: ['service'], optional: [] },
 };
 

@@ -23,6 +23,7 @@ export {
   isDriverFactory,
   type MemoryDescription,
   type MemoryIndex,
+  type Peer,
   permits,
   type Phys,
   type Pmap,
@@ -33,6 +34,19 @@ export {
 } from './driver.ts';
 export { gmemFreeEager, gmemGetNumaId, gmemPrefetch } from './libgmem.ts';
 export { Stream, StreamEvent } from './stream.ts';
+export {
+  PEER_CODES,
+  type PeerAnswerOptions,
+  type PeerBatch,
+  type PeerBehaviour,
+  type PeerBytes,
+  type PeerCode,
+  type PeerItem,
+} from '../mm/peer-batch.ts';
+export type { FlushCounts } from './flush.ts';
+export type { GiveUp, GivenUp } from './give-up.ts';
+export type { PeerCounts } from './planner.ts';
+export type { SetAttributes } from './set-attributes.ts';
 export type { Harvest } from './harvest.ts';
 export { type BatchFault, type DeviceFaultRecord, FaultBatch } from './fault-batch.ts';
 export {

@@ -210,7 +210,7 @@ export class MoveRange implements Step {
       const huge = this.huge.has(vpn);
       const frame = memory.takeFrame(huge ? L.HUGE_ORDER : 0);
       if (frame !== L.FRAME_NONE) {
-        memory.spared.add(frame);
+        if (frame >= 0) memory.spared.add(frame);
         this.picks.push(frame);
         continue;
       }

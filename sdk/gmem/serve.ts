@@ -39,6 +39,7 @@ import type { OwnMemory } from './device.ts';
 import { Evict } from './evict.ts';
 import { deviceAction, type PageState } from './fault-table.ts';
 import { isWholeBlock, mayMove } from './movable.ts';
+import { Touch } from './planner.ts';
 
 /**
  * `served`: the device's table has what the access needs. `present`: it had it already. `deferred`: no frame may be freed now, try again after a replay.
@@ -54,6 +55,8 @@ const RESERVE = 3;
 const EVICTED = 4;
 const MIGRATED = 5;
 const MIRRORED = 6;
+const TOUCHED = 7;
+const CLEARED = 8;
 
 /** Looks at one page before it gives up: each one follows a change that somebody made. */
 const LOOKS_MAX = 64;
@@ -83,6 +86,8 @@ export class ServeFault implements Step {
   private readonly migration: Migration;
   private readonly mirror: MirrorRange;
   private readonly evict: Evict;
+  /** Made at the first of a device that has the family `peer`. */
+  private touch: Touch | undefined;
   private vpn = 0;
   private write = false;
   private phase = LOCK;
@@ -155,14 +160,23 @@ export class ServeFault implements Step {
         if (this.fault.outcome !== 'served') return this.end(run, this.fault.outcome);
         this.phase = LOOK;
         return AGAIN;
+      case TOUCHED:
+        return this.touched(run);
       case EVICTED:
         if (this.evict.freed === 0 && !this.huge) return this.fruitless(run);
         this.phase = RESERVE;
       // falls through
       case RESERVE:
         return this.reserve(run);
+      case CLEARED:
+        if (this.evict.freed === 0) return this.fruitless(run);
+        this.phase = LOOK;
+        return AGAIN;
       case MIGRATED:
+        this.spareChosen();
         if (this.context.reaches(this.vpn, this.write)) return this.end(run, 'served');
+        if (this.migration.peerCode === 'nomem') return this.clear(run);
+        if (this.migration.peerCode === 'migrating') return this.end(run, 'deferred');
         if (this.huge) {
           // Somebody has cut the huge page, or filled a part of the hole.
           this.small = true;
@@ -170,7 +184,7 @@ export class ServeFault implements Step {
           return AGAIN;
         }
         // The page could not move (pinned, or somebody else had it): the device uses it where it is.
-        this.remote = this.migration.copyFailed ? 'copy failed' : 'pinned';
+        this.remote = this.migration.copyFailed || this.migration.peerCode !== 'success' ? 'copy failed' : 'pinned';
         return this.mapHost(run, 1);
       default:
         return this.mirrored(run);
@@ -316,18 +330,26 @@ export class ServeFault implements Step {
       start = Math.max(block, vma.start);
       end = Math.min(block + device.granulePages, vma.end);
     }
-    this.context.installRun(start, end - start, frame - (this.vpn - start), (high & L.ENTRY_WRITE) !== 0);
+    const first = frame - (this.vpn - start);
+    const write = (high & L.ENTRY_WRITE) !== 0;
+    if (this.context.coupled) {
+      this.phase = TOUCHED;
+      this.touch ??= new Touch(this.platform);
+      return run.call(this.touch.of(this.context, start, end - start, first, write, this.write ? 'write' : 'read'));
+    }
+    this.context.installRun(start, end - start, first, write);
     return this.end(run, 'served');
   }
 
-  /** The page is in the private memory of another device: it comes over their link, else by way of the host. A device without memory uses it where it is, if it can. */
+  /** The page is in the private memory of another device: it comes over their link (not to one that chooses its pages itself), else by way of the host. A device without memory uses it where it is, if it can. */
   private fetch(run: Run, vma: Vma, high: number, frame: number): Progress {
     const { memories, core, links } = this.platform;
     const { device, space } = this.context;
     const { memory } = device;
     const from = links.list.length > 0 ? memories.get(core.nodeOf(frame)) : undefined;
     if (!from || !links.between(device.owner, from.owner)) return this.callFault(run);
-    if (memory && peerEngine(from, memory, space) !== undefined) return this.plan(run, memory, vma, high, from);
+    if (memory && memory.node.allocator !== 'peer' && peerEngine(from, memory, space) !== undefined)
+      return this.plan(run, memory, vma, high, from);
     return !memory && this.isReachable(frame) ? this.enterRemote(run, vma, high, frame) : this.callFault(run);
   }
 
@@ -343,6 +365,46 @@ export class ServeFault implements Step {
     if (this.context.isInvalidating) return run.waitFor(this.context.space.notifiers.idle);
     this.reportMapped(this.platform.nodes.of(frame).name, 'link');
     return this.enterOwn(run, frame, high, vma);
+  }
+
+  /** What the device has chosen for this fault stays for the accesses of its batch. */
+  private spareChosen(): void {
+    const { device } = this.context;
+    if (device.memory!.node.allocator !== 'peer') return;
+    const first = this.huge ? this.first : this.vpn;
+    for (const vpn of this.huge ? [first] : this.need) {
+      const frame = this.context.ownFrame(vpn);
+      if (frame >= 0) device.memory!.spared.add(frame);
+    }
+  }
+
+  /** The device had no room for what it was to bring: something goes first. */
+  private clear(run: Run): Progress {
+    const memory = this.context.device.memory!;
+    const victims = memory.victims(this.huge ? HUGE_PAGES : this.need.length);
+    if (victims.length === 0) {
+      if (!this.huge) return this.noRoom(run, memory);
+      this.small = true;
+      this.phase = LOOK;
+      return AGAIN;
+    }
+    this.phase = CLEARED;
+    return run.call(this.evict.frames(victims));
+  }
+
+  /** The device was asked to use again what it has: it may be sending it away just now. */
+  private touched(run: Run): Progress {
+    switch (this.touch!.outcome) {
+      case 'done':
+        this.phase = LOOK;
+        return AGAIN;
+      case 'migrating':
+        return this.end(run, 'deferred');
+      case 'no memory':
+        return this.end(run, 'no memory');
+      case 'refused':
+        return this.end(run, 'bus error');
+    }
   }
 
   private callFault(run: Run): Progress {
@@ -411,7 +473,7 @@ export class ServeFault implements Step {
       this.phase = LOOK;
       return AGAIN;
     }
-    memory.spared.add(frame);
+    if (frame >= 0) memory.spared.add(frame);
     const picks = new Array<number>(HUGE_PAGES).fill(L.FRAME_NONE);
     picks[0] = frame;
     this.phase = MIGRATED;
@@ -424,6 +486,7 @@ export class ServeFault implements Step {
     if (this.peer) this.migration.toPeer(space, this.first, picks, this.peer, memory, 'fault', install);
     else this.migration.toDevice(space, this.first, picks, memory, 'fault', install);
     this.migration.wanted = this.vpn;
+    this.migration.access = this.write ? 'write' : 'read';
     return this.migration;
   }
 
@@ -441,7 +504,7 @@ export class ServeFault implements Step {
         if (this.reserved === 0) return this.noRoom(run, memory);
         break;
       }
-      memory.spared.add(frame);
+      if (frame >= 0) memory.spared.add(frame);
       this.frames[this.reserved++] = frame;
     }
     this.phase = MIGRATED;
@@ -488,7 +551,7 @@ export class ServeFault implements Step {
   }
 
   private release(): void {
-    for (let i = 0; i < this.reserved; i++) this.platform.core.exports.framePut(this.frames[i]!);
+    for (let i = 0; i < this.reserved; i++) if (this.frames[i]! >= 0) this.platform.core.exports.framePut(this.frames[i]!);
     this.reserved = 0;
     this.platform.settleFreed();
   }

@@ -12,7 +12,9 @@ import { Device, OwnMemory } from '../gmem/device.ts';
 import { Evacuate } from '../gmem/evacuate.ts';
 import { Evict } from '../gmem/evict.ts';
 import { FaultBatch } from '../gmem/fault-batch.ts';
+import { FlushEnd } from '../gmem/flush.ts';
 import { Follower } from '../gmem/follower.ts';
+import { GiveUp } from '../gmem/give-up.ts';
 import { Harvest } from '../gmem/harvest.ts';
 import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
 import { JobRun } from '../gmem/job.ts';
@@ -22,9 +24,11 @@ import { PreemptedJob } from '../gmem/preempted.ts';
 import { FreeRange, Reserve } from '../gmem/private-range.ts';
 import { RemoveDevice } from '../gmem/remove-device.ts';
 import { Reset } from '../gmem/reset.ts';
+import { Coupled, Touch } from '../gmem/planner.ts';
 import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
 import { Question, ServeFault } from '../gmem/serve.ts';
+import { SetAttributes } from '../gmem/set-attributes.ts';
 import { SharedTable } from '../gmem/shared-table.ts';
 import { SwitchTo } from '../gmem/switch.ts';
 import { Unlink } from '../gmem/unlink.ts';
@@ -57,6 +61,8 @@ import { Node, Nodes } from '../mm/node.ts';
 import { Idleness, IntervalNotifier, Invalidation, NotifierSet, ReadBegin, RemoveNotifier } from '../mm/notifier.ts';
 import { MemoryFile, SharedObject } from '../mm/page-cache.ts';
 import { PageLocks, PageLockWait } from '../mm/page-lock.ts';
+import { PeerBatch, PeerItem } from '../mm/peer-batch.ts';
+import { PeerMoves } from '../mm/peer-moves.ts';
 import { Pin, PinRange } from '../mm/pin.ts';
 import { Platform } from '../mm/platform.ts';
 import { MirrorRange, RangeFault } from '../mm/range-fault.ts';
@@ -81,6 +87,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Collapse,
   Context,
   Copies,
+  Coupled,
   CpuAccess,
   CpuFault,
   Detach,
@@ -98,10 +105,12 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Exited,
   ExtentTree,
   FaultBatch,
+  FlushEnd,
   Follower,
   Fork,
   ForkMarks,
   FreeRange,
+  GiveUp,
   Harvest,
   Hmm,
   Hint,
@@ -137,6 +146,9 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   OwnMemory,
   PageLocks,
   PageLockWait,
+  PeerBatch,
+  PeerItem,
+  PeerMoves,
   Pin,
   PinRange,
   Platform,
@@ -156,6 +168,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Scheduler,
   ServeBatch,
   ServeFault,
+  SetAttributes,
   SharedObject,
   SharedTable,
   SwitchTo,
@@ -165,6 +178,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   TakeDown,
   Ticket,
   TicketBook,
+  Touch,
   Truncate,
   Unlink,
   Unplug,

@@ -58,6 +58,8 @@ export interface PageAttributes {
   readonly readMostly: boolean;
   /** Of the means that a device has for atomics, those that it may use; undefined: all of them. */
   readonly atomics: readonly AtomicMeans[] | undefined;
+  /** Opaque bits that drivers keep for it: pairs of the device's number and its bits, ascending. Undefined: none. See `context.setAttributes`. */
+  readonly bits?: readonly number[] | undefined;
 }
 
 /** What to change. What is left out stays as it is. */
@@ -187,12 +189,26 @@ export class Attributes {
     for (const { start: first, end: past, value } of parent.within(start, end)) this.edit(first, past, () => value);
   }
 
+  /** @internal The opaque bits of a device for the pages `[start, end)`; 0: none. */
+  setBits(start: number, end: number, owner: number, bits: number): void {
+    if (bits !== 0 || this.intervals.length > 0) this.edit(start, end, (old) => ({ ...old, bits: withBits(old.bits, owner, bits) }));
+  }
+
+  /** @internal The opaque bits of a device for a page. */
+  bitsAt(vpn: number, owner: number): number {
+    const pairs = this.at(vpn)?.bits;
+    if (pairs === undefined) return 0;
+    for (let i = 0; i < pairs.length; i += 2) if (pairs[i] === owner) return pairs[i + 1]!;
+    return 0;
+  }
+
   /** @internal A device leaves the machine. */
   forget(owner: number): void {
     const without = (old: PageAttributes): PageAttributes => ({
       ...old,
       preferred: old.preferred === owner ? PREFERS_NOTHING : old.preferred,
       accessedBy: old.accessedBy.filter((each) => each !== owner),
+      bits: withBits(old.bits, owner, 0),
     });
     if (this.intervals.length > 0) this.edit(0, 2 ** L.VPN_BITS, without);
   }
@@ -219,6 +235,7 @@ export class Attributes {
       accessedBy: withAndWithout(old.accessedBy, added, removed),
       readMostly: change.readMostly ?? old.readMostly,
       atomics: atomics === undefined ? old.atomics : atomics === 'any' ? undefined : atomics,
+      bits: old.bits,
     });
   }
 
@@ -295,7 +312,11 @@ function nothing(): PageAttributes {
 
 function isSame(a: PageAttributes, b: PageAttributes): boolean {
   return (
-    a.preferred === b.preferred && a.readMostly === b.readMostly && areSame(a.accessedBy, b.accessedBy) && areSame(a.atomics, b.atomics)
+    a.preferred === b.preferred &&
+    a.readMostly === b.readMostly &&
+    areSame(a.accessedBy, b.accessedBy) &&
+    areSame(a.atomics, b.atomics) &&
+    areSame(a.bits, b.bits)
   );
 }
 
@@ -307,6 +328,14 @@ function areSame(a: readonly unknown[] | undefined, b: readonly unknown[] | unde
 function withAndWithout(list: readonly number[], added: number | undefined, removed: number | undefined): readonly number[] {
   const rest = removed === undefined ? list : list.filter((each) => each !== removed);
   return added === undefined || rest.includes(added) ? rest : [...rest, added].sort((a, b) => a - b);
+}
+
+/** Pairs with one for this device, or without. */
+function withBits(pairs: readonly number[] | undefined, owner: number, bits: number): readonly number[] | undefined {
+  const list: (readonly [number, number])[] = [];
+  for (let i = 0; i < (pairs?.length ?? 0); i += 2) if (pairs![i] !== owner) list.push([pairs![i]!, pairs![i + 1]!]);
+  if (bits !== 0) list.push([owner, bits]);
+  return list.length === 0 ? undefined : list.sort((a, b) => a[0] - b[0]).flat();
 }
 
 /** The means in a fixed order, each once. Throws EINVAL for what is none. */

@@ -10,6 +10,32 @@ import type { AddressSpace } from './address-space.ts';
 import type { AdvisedDevice } from './attributes.ts';
 import type { PinnedAccess } from '../policy/policy.ts';
 import type { Node } from './node.ts';
+import type { PeerBatch } from './peer-batch.ts';
+
+/** What `takeFrame` says of a memory whose device chooses the page when it is brought, and, for a huge one, likewise. */
+export const FRAME_LATER: number = -2;
+export const FRAME_LATER_HUGE: number = -3;
+
+/** A context whose device brings and takes pages by itself: the family `peer`. */
+export interface PeerContext {
+  /** It has left, or failed. */
+  readonly isGone: boolean;
+  /** Somebody changes something that its device was told of: what is entered now may be wrong. */
+  readonly isInvalidating: boolean;
+  /** `peer.map`; a ticket: the results come with its end. */
+  bring(batch: PeerBatch): Ticket | undefined;
+  /** `peer.unmap`. */
+  take(batch: PeerBatch): Ticket | undefined;
+  /** `peer.unmap` where it must not fail. */
+  drop(batch: PeerBatch): Ticket | undefined;
+  /** Whether its device translates this page to this frame. */
+  translatesTo(vpn: number, frame: number): boolean;
+  /** Sets, and clears, WILLNEED of a page: the device that is sending it away is to keep it. */
+  want(vpn: number): void;
+  unwant(vpn: number): void;
+  /** Opaque bits of a page. */
+  attributesAt(vpn: number): number;
+}
 
 /** Which way a copy goes. */
 export type CopyDirection = 'to-device' | 'to-host' | 'peer';
@@ -32,6 +58,8 @@ export interface MigrationDevice extends AdvisedDevice {
   hasPeerEngine(space: AddressSpace | undefined): boolean;
   /** Moves bytes, by the driver's copy engine if it has one. Undefined or void: done. */
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void;
+  /** The context by which pages of a space are brought and taken in one go (of any space: undefined); undefined: in steps. */
+  coupledIn(space: AddressSpace | undefined): PeerContext | undefined;
   /** Fills targets with zeros, by the copy engine if it has that operation. */
   zero(space: AddressSpace | undefined, copies: Copies): Ticket | void;
   /**
@@ -51,10 +79,10 @@ export interface DeviceMemory {
   readonly owner: number;
   /** Pages that a CPU touch brings home together: a power of two. */
   readonly granulePages: number;
-  /** A frame of 2^order pages with one reference, or -1 when none is free. */
+  /** A frame of 2^order pages with one reference, or -1 when none is free; FRAME_LATER: the device chooses it. */
   takeFrame(order?: number): number;
   /** Frames that could be brought home to make room, as frame numbers; empty when none may go. */
   victims(pages: number): readonly number[];
-  /** A driver-owned frame came free. Models: `page_free`. */
-  freed(frame: number): void;
+  /** A driver-owned frame came free, `pages` of them for a huge one. Models: `page_free`. */
+  freed(frame: number, pages: number): void;
 }

@@ -194,7 +194,7 @@ export class Fork implements Step {
   private announce(): void {
     const { start, end } = this.vma;
     this.vpn = start;
-    this.space.announce(this.event.set(start, end, 'PROTECTION_PAGE', undefined, 'fork'));
+    this.space.announce(this.event.set(start, end, 'PROTECTION_PAGE', undefined, 'fork').ofWrites());
   }
 
   /** Brings the next stretch of device-private pages home. What is held there is shared; without a host frame the fork fails. */

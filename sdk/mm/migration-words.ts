@@ -13,6 +13,9 @@ import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 
+/** The frame of a target that the device has not chosen yet. */
+const LATER = 0xffffffff;
+
 export class MigrationWords {
   source: Uint32Array = new Uint32Array(0);
   target: Uint32Array = new Uint32Array(0);
@@ -87,6 +90,26 @@ export class MigrationWords {
   aim(i: number, frame: number, huge: boolean): void {
     this.target[i * 2] = frame;
     this.target[i * 2 + 1] = huge ? L.MIGRATE_VALID | L.MIGRATE_COMPOUND : L.MIGRATE_VALID;
+  }
+
+  /** The device will choose the target of word `i`. */
+  later(i: number, huge: boolean): void {
+    this.aim(i, LATER, huge);
+  }
+
+  isLater(i: number): boolean {
+    return this.target[i * 2] === LATER && this.target[i * 2 + 1] !== 0;
+  }
+
+  /** A target that was never chosen is none. */
+  dropLater(i: number): void {
+    if (!this.isLater(i)) return;
+    this.target[i * 2] = 0;
+    this.target[i * 2 + 1] = 0;
+  }
+
+  dropAllLater(): void {
+    for (let i = 0; i < this.count; i++) this.dropLater(i);
   }
 
   /** Word `i` stays where it is. */

@@ -22,7 +22,7 @@ import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import { Announced } from './announced.ts';
-import type { DeviceMemory, MigrationDevice } from './device-memory.ts';
+import { type DeviceMemory, FRAME_LATER_HUGE, type MigrationDevice, type PeerContext } from './device-memory.ts';
 import { HostFrames } from './host-frames.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { MigrationCopies, peerEngine } from './migration-copies.ts';
@@ -30,6 +30,8 @@ import { placesOf, runsOf } from './migration-places.ts';
 import { routesOf } from './migration-routes.ts';
 import { MigrationWords } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
+import type { PeerBehaviour, PeerCode } from './peer-batch.ts';
+import { PeerMoves, type PeerPlace } from './peer-moves.ts';
 import type { Platform } from './platform.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
 import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
@@ -66,6 +68,8 @@ const HOLES = 5;
 const COMMIT = 6;
 const INSTALL = 7;
 const ENDED = 8;
+const PEER = 9;
+const UNDONE = 10;
 
 const NOWHERE: readonly PageRun[] = [];
 const NONE: readonly number[] = [];
@@ -130,6 +134,15 @@ export class Migration implements Step {
   private copies: MigrationCopies | undefined;
   /** For events: the huge pages of the range, before. */
   private heads: readonly number[] = NONE;
+  /** What the wanted page is to be brought for, as a device with the family `peer` is told. Set them after `toDevice`. */
+  access: 'read' | 'write' | 'none' = 'none';
+  behaviour: PeerBehaviour = 'none';
+  /** The device does in one go what is else done in steps. */
+  private coupled: PeerContext | undefined;
+  /** Made at the first of such a device. */
+  private moves: PeerMoves | undefined;
+  private peerPlaces: PeerPlace[] | undefined;
+  private isPeerDone = false;
   /** The engine has this migration's copies. */
   private engine = false;
 
@@ -154,12 +167,15 @@ export class Migration implements Step {
     this.vpn = vpn;
     this.select = L.SELECT_SYSTEM;
     for (let i = 0; i < picks.length; i++) {
-      if (picks[i]! < 0) continue;
-      if (this.aim(i, picks[i]!)) this.select |= L.SELECT_COMPOUND;
+      const pick = picks[i]!;
+      if (pick === L.FRAME_NONE) continue;
+      if (pick < 0) this.words.later(i, pick === FRAME_LATER_HUGE);
+      if (pick < 0 ? pick === FRAME_LATER_HUGE : this.aim(i, pick)) this.select |= L.SELECT_COMPOUND;
     }
     this.node = memory.node.name;
     this.targets = 'given';
     this.install = install;
+    this.coupled = memory.device.coupledIn(space);
     return this;
   }
 
@@ -206,6 +222,7 @@ export class Migration implements Step {
     if (memory.device.memories.some((other) => other !== memory && other.kind === memory.kind)) this.only = memory;
     this.first = first - vpn;
     this.node = memory.node.name;
+    this.coupled = memory.device.coupledIn(space);
     this.home();
     return this;
   }
@@ -215,6 +232,7 @@ export class Migration implements Step {
     this.begin(frames.length, memory.device, cause);
     this.listed = frames;
     this.node = memory.node.name;
+    this.coupled = memory.device.coupledIn(undefined);
     this.home();
     return this;
   }
@@ -288,6 +306,11 @@ export class Migration implements Step {
     this.phase = ANNOUNCE;
     this.failed = false;
     this.engine = false;
+    this.access = 'none';
+    this.behaviour = 'none';
+    this.coupled = undefined;
+    this.peerPlaces = undefined;
+    this.isPeerDone = false;
     this.tickets.length = 0;
     this.words.begin(pages);
   }
@@ -328,6 +351,11 @@ export class Migration implements Step {
     return this.failed;
   }
 
+  /** What a device that brings or takes pages by itself said of the wanted page, or else of the first that did not move. */
+  get peerCode(): PeerCode {
+    return this.coupled && this.isPeerDone ? this.moves!.code : 'success';
+  }
+
   /** What became of one page of the range. Requires: DONE. */
   verdict(vpn: number): 'moved' | 'refused' | 'not collected' {
     const words = this.words;
@@ -366,6 +394,10 @@ export class Migration implements Step {
         this.split();
         this.collected = this.words.offered;
         this.phase = COPY;
+        if (this.coupled) {
+          this.phase = HOLES;
+          return AGAIN;
+        }
         this.copy();
         if (this.tickets.length > 0) return AGAIN;
       }
@@ -390,10 +422,37 @@ export class Migration implements Step {
       default: {
         const pending = this.second.unfinished;
         if (pending) return run.waitFor(pending);
+        if (this.coupled && !this.isPeerDone) {
+          if (this.phase !== PEER) this.listPeer();
+          const what = this.moves!.next(run);
+          if (what !== undefined) return what === 'again' ? AGAIN : run.waitFor(what);
+          this.isPeerDone = true;
+        }
         this.finish();
+        if (this.coupled && this.tickets.length > 0) {
+          this.phase = UNDONE;
+          return AGAIN;
+        }
+        this.settle();
+        return DONE;
+      }
+      case UNDONE: {
+        const pending = this.nextTicket();
+        if (pending) return run.waitFor(pending);
+        this.settle();
         return DONE;
       }
     }
+  }
+
+  /** Lists what the device is to bring, or take, by itself. */
+  private listPeer(): void {
+    this.phase = PEER;
+    const moves = (this.moves ??= new PeerMoves(this.platform));
+    const context = this.coupled!;
+    if (this.targets === 'given') moves.bring(this.words, this.device, context, this.space!, this.vpn, this);
+    else if (this.space) moves.take(this.words, this.device, this.vpn, (i) => ({ context, vpn: this.vpn + i }), this.wanted);
+    else moves.take(this.words, this.device, 0, (i) => this.peerPlaces![i]!, this.wanted);
   }
 
   /** A migration that is broken off puts every page back where it was. */
@@ -404,12 +463,14 @@ export class Migration implements Step {
     endInvalidation(this.second);
     this.others?.end();
     this.hostFrames?.putBack();
+    if (this.coupled) this.moves?.abort();
+    words.dropAllLater();
     if (this.phase <= COLLECT) {
       if (this.targets === 'given')
         for (let i = 0; i < words.count; i++) if (words.hasTarget(i)) core.exports.framePut(words.targetFrame(i));
-    } else if (this.phase <= INSTALL) {
+    } else if (this.phase !== ENDED) {
       // Holes that the commit has filled have their page, and keep it.
-      const refused = this.phase === INSTALL ? L.MIGRATE_VALID : 0;
+      const refused = this.phase === INSTALL || this.phase === UNDONE ? L.MIGRATE_VALID : 0;
       for (let i = 0; i < words.count; i++) if ((words.bits(i) & refused) === refused) words.refuse(i);
       words.lend(core);
       core.exports.migrateFinalize(words.count, core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET));
@@ -508,7 +569,8 @@ export class Migration implements Step {
       exports.migrateCollectFrames(core.area(L.AREA_LIST), words.count, sourceAt);
       words.keep(core);
       this.others?.end();
-      for (const [each, ranges] of this.places!) this.device.withdraw(each, ranges, this.tickets);
+      const places = this.coupled ? this.choosePlaces() : this.places!;
+      for (const [each, ranges] of places) this.device.withdraw(each, ranges, this.tickets);
     }
   }
 
@@ -525,8 +587,37 @@ export class Migration implements Step {
     }
   }
 
+  /** A frame is taken from its first place by the device itself; from the others its translations are withdrawn. */
+  private choosePlaces(): Map<AddressSpace, Ranges> {
+    const words = this.words;
+    const rest = new Map<AddressSpace, Ranges>();
+    this.peerPlaces = [];
+    for (let i = 0; i < words.count; i++) {
+      let chosen: PeerPlace | undefined;
+      if (words.moves(i)) {
+        for (const [space, ranges] of placesOf(this.platform, [words.frame(i)])) {
+          for (let at = 0; at < ranges.count; at++) {
+            for (let vpn = ranges.start(at); vpn < ranges.start(at) + ranges.length(at); vpn += words.span(i)) {
+              const context = chosen ? undefined : this.device.coupledIn(space);
+              if (context) chosen = { context, vpn };
+              else {
+                let left = rest.get(space);
+                if (!left) rest.set(space, (left = new Ranges()));
+                left.add(vpn, words.span(i));
+              }
+            }
+          }
+        }
+      }
+      this.peerPlaces.push(chosen ?? { context: this.coupled!, vpn: -1 });
+    }
+    return rest;
+  }
+
   /** The owner's own contexts ignored the event: now they lose exactly the pages that were collected. */
   private withdraw(space: AddressSpace): void {
+    // One that does it all in one go does that, too.
+    if (this.coupled) return;
     const words = this.words;
     const ranges = this.withdrawn.clear();
     for (let i = 0; i < words.count; i++) if (words.moves(i)) ranges.add(this.vpn + i, words.span(i));
@@ -591,9 +682,16 @@ export class Migration implements Step {
     this.cleared = words.pages(false);
     this.moved = this.copied + this.cleared;
     this.refused = this.collected - this.moved;
-    if (space && this.install) this.installMoved(space, this.install);
+    if (this.coupled) this.moves!.undo(this.device, this.coupled, this.tickets);
+    else if (space && this.install) this.installMoved(space, this.install);
+  }
+
+  private settle(): void {
+    const { core, pageLocks } = this.platform;
+    const words = this.words;
+    const space = this.space;
     words.lend(core);
-    exports.migrateFinalize(words.count, sourceAt, targetAt);
+    core.exports.migrateFinalize(words.count, core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET));
     if (space && this.cleared > 0) this.withhold(space);
     pageLocks.moving--;
     this.phase = ENDED;

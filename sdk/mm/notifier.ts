@@ -47,6 +47,8 @@ export interface InvalidateEvent {
   readonly owner: unknown;
   /** False: a callback that would have to sleep returns false instead. */
   readonly blockable: boolean;
+  /** Only the right to write goes: what was read may go on being read where it is. */
+  readonly writeOnly: boolean;
   /** To be stored with `notifier.setSequence`, under the driver's lock. */
   readonly sequence: number;
 }
@@ -85,6 +87,7 @@ export class Invalidation implements InvalidateEvent {
   cause: InvalidationCause = 'unknown';
   owner: unknown = undefined;
   blockable = true;
+  writeOnly = false;
   sequence = 0;
   /** Flushes that the callbacks left unfinished. Wait for all of them before freeing anything. */
   readonly tickets: Ticket[] = [];
@@ -102,6 +105,13 @@ export class Invalidation implements InvalidateEvent {
     this.owner = owner;
     this.cause = cause;
     this.blockable = true;
+    this.writeOnly = false;
+    return this;
+  }
+
+  /** Says that only the right to write goes. */
+  ofWrites(): this {
+    this.writeOnly = true;
     return this;
   }
 

@@ -19,6 +19,11 @@ import { PageLocks } from './page-lock.ts';
 /** Frames of zeros: a huge page of them. */
 export const ZERO_FRAMES: number = 2 ** L.HUGE_ORDER;
 
+/** Whoever can put a flush off. */
+interface DeferredFlush {
+  flushDeferred(): void;
+}
+
 /** The common ground of one machine's spaces, devices and steps. */
 export class Platform {
   readonly core: Core;
@@ -40,6 +45,8 @@ export class Platform {
   readonly memories: Map<number, DeviceMemory> = new Map();
   /** Devices of the machine, in the order of their coming. `sdk/gmem` knows what they are. */
   readonly devices: object[] = [];
+  /** Who has put a flush off. */
+  private readonly deferred: Set<DeferredFlush> = new Set();
   /** Files that were made. */
   lastFile = 0;
   private running = true;
@@ -50,6 +57,7 @@ export class Platform {
     this.nodes = new Nodes(core, framesMax);
     this.scheduler = new Scheduler({ checked, report: method<Platform, 'addStray'>(this, 'addStray') });
     this.events.gate = this.scheduler;
+    this.scheduler.idle = method<Platform, 'flushDeferred'>(this, 'flushDeferred');
     this.pageLocks = new PageLocks(core);
     // The page of zeros, and the huge one of which it is the first, stand on a node of their own: they are nobody's, and counted nowhere. Their bytes are never written.
     const zero = this.nodes.add({ name: 'zero', kind: 'host', frames: ZERO_FRAMES, bytesIn: 'backed', allocator: 'driver', owner: 0 });
@@ -97,12 +105,37 @@ export class Platform {
     this.core.close();
   }
 
+  /** A flush is put off: it is made when an operation must wait and nothing else can go on, at the latest when this call into the machine has ended. */
+  deferFlush(flusher: DeferredFlush): void {
+    if (this.deferred.has(flusher)) return;
+    this.deferred.add(flusher);
+    void Promise.resolve().then(method<Platform, 'flushWhenQuiet'>(this, 'flushWhenQuiet'));
+  }
+
+  /** Makes the flushes that were put off. Returns whether there were some. */
+  flushDeferred(): boolean {
+    if (this.deferred.size === 0) return false;
+    const flushers = [...this.deferred];
+    this.deferred.clear();
+    const outer = this.scheduler.beginCall('a deferred flush');
+    try {
+      for (const flusher of flushers) flusher.flushDeferred();
+    } finally {
+      this.scheduler.endCall(outer);
+    }
+    return true;
+  }
+
+  flushWhenQuiet(): void {
+    if (this.running && this.scheduler.isQuiet) this.flushDeferred();
+  }
+
   /** Tells drivers of the frames that the last core call freed. */
   settleFreed(): void {
     if (!this.core.hasFreed) return;
     const outer = this.scheduler.beginCall('phys.freePage');
     try {
-      this.core.drainFreed((frame) => this.memories.get(this.core.nodeOf(frame))?.freed(frame));
+      this.core.drainFreed((frame, pages) => this.memories.get(this.core.nodeOf(frame))?.freed(frame, pages));
     } finally {
       this.scheduler.endCall(outer);
     }

@@ -9,7 +9,7 @@ import { endInvalidation } from './migration.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
 import type { Platform } from './platform.ts';
 import { hugePagesAcross, reportSplits } from './splits.ts';
-import { rightsOf } from './vma.ts';
+import { PROT_READ, rightsOf } from './vma.ts';
 
 const LOCK = 0;
 const ANNOUNCE = 1;
@@ -128,7 +128,11 @@ export class TakeDown implements Step {
         this.touched = this.changes();
         if (this.what.verb === 'exit') space.release(this.invalidation);
         else if (!this.touched) return this.finish(run);
-        else space.announce(this.invalidation.set(this.start, this.end, REASONS[this.what.verb], undefined, CAUSES[this.what.verb]));
+        else {
+          this.invalidation.set(this.start, this.end, REASONS[this.what.verb], undefined, CAUSES[this.what.verb]);
+          if (this.what.verb === 'protect' && this.what.prot & PROT_READ) this.invalidation.ofWrites();
+          space.announce(this.invalidation);
+        }
         this.left = [...this.parts];
         this.phase = CHANGE;
         if (this.platform.events.heard) this.lookForHeads();

@@ -89,7 +89,7 @@ export class WriteBack implements Step {
         this.announced.add(place);
         found = true;
         const event = new Invalidation();
-        space.announce(event.set(vpn, vpn + 1, 'PROTECTION_PAGE', undefined, 'write-back'));
+        space.announce(event.set(vpn, vpn + 1, 'PROTECTION_PAGE', undefined, 'write-back').ofWrites());
         this.events.push(event);
       }
     }

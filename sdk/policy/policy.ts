@@ -22,6 +22,21 @@ export interface DevicePolicy {
   readonly slice?: number;
   /** What becomes of a CPU access to a page that is pinned to its private memory (`hmadvise(range, 'pinned')`). Default 'error'. */
   readonly pinnedAccess?: PinnedAccess;
+  /** Whether a driver with the family `peer` brings and takes pages in one go ('coupled', default), or in the steps of its other families. */
+  readonly form?: 'coupled' | 'decoupled';
+  /**
+   * When the caches of the device are emptied of ranges that are taken away together. `immediate`: a flush for each. `coalesced` (default): one flush for all that one operation takes. `deferred`: when
+   * somebody must wait for it, and nothing else can go on: operations that run at the same time share one.
+   */
+  readonly flush?: 'immediate' | 'coalesced' | 'deferred';
+}
+
+/** A check for one of these words. */
+function oneOf(...words: readonly string[]): (argument: string, value: unknown) => void {
+  return (argument, value) => {
+    if (!words.includes(value as string))
+      throw fail('EINVAL', argument, value, `is not one of: ${words.map((word) => `'${word}'`).join(', ')}`);
+  };
 }
 
 /** Names of the choices, and what checks them. */
@@ -29,6 +44,8 @@ const CHOICES: Readonly<Record<keyof DevicePolicy, (argument: string, value: unk
   placement: checkPlacement,
   slice: checkSlice,
   pinnedAccess: checkPinnedAccess,
+  form: oneOf('coupled', 'decoupled'),
+  flush: oneOf('immediate', 'coalesced', 'deferred'),
 };
 
 /** Throws EINVAL unless a slice is a number of rounds. */

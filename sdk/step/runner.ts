@@ -37,6 +37,8 @@ export class Scheduler implements RunHost {
   private readonly callers = new Map<Run, Caller>();
   private readonly ready: Run[] = [];
   // A run for the next step, so that the common one, which never parks, allocates nothing.
+  /** Asked when an operation waits and nothing else can go on; true: it has done something about it. */
+  idle: (() => boolean) | undefined = undefined;
   private spare: Run | undefined = undefined;
   private stepping: Run | undefined = undefined;
   private depth = 0;
@@ -204,7 +206,7 @@ export class Scheduler implements RunHost {
       done: () => (ended = true),
       failed: (error) => (failure = { error }),
     });
-    while (!ended && !failure && this.ready.length > 0) this.resumeFirst();
+    while (!ended && !failure && (this.ready.length > 0 || this.idle?.())) if (this.ready.length > 0) this.resumeFirst();
     if (failure) throw failure.error;
     if (ended) return;
     this.callers.delete(run);

@@ -135,7 +135,7 @@ export class SmallCore {
   freed(): number[] {
     const count = this.bare.header(L.H_FREED);
     this.setHeader(L.H_FREED, 0);
-    return this.list(this.bare.areas + L.AREA_FREED, count);
+    return this.list(this.bare.areas + L.AREA_FREED, count).map((frame) => frame & ~L.FREED_HUGE);
   }
 
   list(at: number, count: number): number[] {

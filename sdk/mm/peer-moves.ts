@@ -1,0 +1,262 @@
+/**
+ * The part of a migration that a device does by itself: between "every page has its target" and "the entries change" stand the results of its batches, instead of copies, clearing and
+ * translations in steps.
+ *
+ * ```
+ *   list      one item for each word that moves; a page whose target the device chooses has none yet
+ *   hand      peer.map or peer.unmap, once for each context; a ticket is waited for
+ *   read      success, or `page exists` that is seen to be true: moves. migrating: WILLNEED is set, and that item is asked again. Anything else: stays, with its bytes
+ *   undo      what was brought, and cannot stay (a late pin, somebody's change under way), is taken again
+ * ```
+ */
+import * as L from '../../assembly/layout.ts';
+import type { Ticket } from '../step/ticket.ts';
+import type { Run, Waitable } from '../step/step.ts';
+import type { AddressSpace } from './address-space.ts';
+import type { MigrationDevice, PeerContext } from './device-memory.ts';
+import type { MigrationWords } from './migration-words.ts';
+import { PeerBatch, type PeerBehaviour, type PeerCode, type PeerItem } from './peer-batch.ts';
+import type { Platform } from './platform.ts';
+
+/** How often an item that is `migrating` is asked for again, before its page stays where it is. */
+export const MIGRATING_RETRIES_MAX = 10;
+
+/** The items for one context. */
+interface Part {
+  readonly context: PeerContext;
+  batch: PeerBatch;
+  ticket: Ticket | undefined;
+  /** Words that are to be asked again. */
+  again: number[];
+  /** What their devices said when they know more. */
+  waits: Ticket[];
+}
+
+/** Which page of which space stands for a word of a migration by frame; vpn -1: none that the device has. */
+export interface PeerPlace {
+  readonly context: PeerContext;
+  readonly vpn: number;
+}
+
+/** What is asked for with the pages that are brought. */
+export interface PeerRequest {
+  readonly wanted: number;
+  readonly access: 'read' | 'write' | 'none';
+  readonly behaviour: PeerBehaviour;
+}
+
+/** The batches of one migration. Made at the first of a device that has the family; reused. */
+export class PeerMoves {
+  /** How the wanted page ended, or else the first that did not move; `success` when all did. */
+  code: PeerCode = 'success';
+  private readonly platform: Platform;
+  private parts: Part[] = [];
+  private words!: MigrationWords;
+  private toDevice = true;
+  private vpn = 0;
+  private wanted = -1;
+  private rounds = 0;
+  /** Words whose translation the device has, after `map`. */
+  private readonly mapped: number[] = [];
+
+  constructor(platform: Platform) {
+    this.platform = platform;
+  }
+
+  /** Pages of a range go to the device. */
+  bring(
+    words: MigrationWords,
+    device: MigrationDevice,
+    context: PeerContext,
+    space: AddressSpace,
+    vpn: number,
+    request: PeerRequest,
+  ): this {
+    this.begin(words, vpn, true, request.wanted);
+    const batch = new PeerBatch(this.platform, device).clear(true);
+    const writable = space.writable(vpn);
+    for (let i = 0; i < words.count; i++) {
+      if (!words.moves(i) || !words.fits(i)) continue;
+      const valid = (words.bits(i) & L.MIGRATE_VALID) !== 0;
+      const item = batch.add(vpn + i, words.span(i), valid ? 'copy' : 'zero');
+      item.word = i;
+      item.write = valid ? (words.bits(i) & L.MIGRATE_WRITE) !== 0 : writable;
+      const isWanted = request.wanted >= item.vpn && request.wanted < item.vpn + item.pages;
+      item.access = isWanted ? request.access : 'none';
+      item.behaviour = isWanted ? request.behaviour : 'will need';
+      item.attributes = context.attributesAt(item.vpn);
+      if (valid) batch.from(item, words.frame(i));
+      if (words.isLater(i)) item.memory = 0;
+      else batch.at(item, words.targetFrame(i));
+    }
+    if (batch.count > 0) this.parts.push({ context, batch, ticket: undefined, again: [], waits: [] });
+    return this;
+  }
+
+  /** Pages come home: by range, or, with `places`, by frame. */
+  take(words: MigrationWords, device: MigrationDevice, vpn: number, placeOf: (word: number) => PeerPlace, wanted: number): this {
+    this.begin(words, vpn, false, wanted);
+    for (let i = 0; i < words.count; i++) {
+      if (!words.moves(i) || !words.fits(i)) continue;
+      const place = placeOf(i);
+      let part = this.parts.find((each) => each.context === place.context);
+      if (!part)
+        this.parts.push(
+          (part = {
+            context: place.context,
+            batch: new PeerBatch(this.platform, device).clear(false),
+            ticket: undefined,
+            again: [],
+            waits: [],
+          }),
+        );
+      const item = part.batch.add(place.vpn, words.span(i), 'copy');
+      item.word = i;
+      part.batch.at(item, words.frame(i));
+      part.batch.from(item, words.targetFrame(i));
+      item.attributes = place.vpn < 0 ? 0 : place.context.attributesAt(place.vpn);
+    }
+    return this;
+  }
+
+  private begin(words: MigrationWords, vpn: number, toDevice: boolean, wanted: number): void {
+    this.words = words;
+    this.vpn = vpn;
+    this.toDevice = toDevice;
+    this.wanted = wanted;
+    this.code = 'success';
+    this.rounds = 0;
+    this.parts = [];
+    this.mapped.length = 0;
+    this.started = false;
+  }
+
+  private started = false;
+
+  /** Does the next piece: undefined when every item has ended, 'again' to be called again, or what to wait for. */
+  next(_run: Run): Waitable | 'again' | undefined {
+    if (!this.started) {
+      this.started = true;
+      for (const part of this.parts) this.hand(part);
+    }
+    for (const part of this.parts) if (part.ticket?.state === 'pending') return part.ticket;
+    let asks = false;
+    for (const part of this.parts) {
+      if (part.ticket || part.batch.count > 0) this.read(part);
+      part.ticket = undefined;
+      for (const ticket of part.waits) if (ticket.state === 'pending') return ticket;
+      if (part.again.length > 0) asks = true;
+    }
+    if (!asks) return undefined;
+    this.rounds++;
+    for (const part of this.parts) {
+      if (this.rounds > MIGRATING_RETRIES_MAX || part.context.isGone) this.giveUp(part);
+      else this.askAgain(part);
+    }
+    return this.rounds > MIGRATING_RETRIES_MAX ? undefined : 'again';
+  }
+
+  private hand(part: Part): void {
+    part.ticket = this.toDevice ? part.context.bring(part.batch) : part.context.take(part.batch);
+  }
+
+  /** Takes the results in. An item that has been read is not read again. */
+  private read(part: Part): void {
+    const { batch, context } = part;
+    const again: number[] = [];
+    const waits: Ticket[] = [];
+    if (part.ticket?.state === 'failed') batch.each((item) => batch.answer(item, 'failure'));
+    batch.each((item) => {
+      const code = this.verified(item, context);
+      if (code === 'success') this.done(item);
+      else if (code === 'migrating') {
+        batch.takeBack(item);
+        if (item.vpn >= 0 && this.toDevice) context.want(item.vpn);
+        if (item.vpn >= 0 && !this.toDevice) context.want(item.vpn);
+        again.push(item.index);
+        if (item.until) waits.push(item.until);
+      } else this.refuse(item, code, batch);
+      if (code !== 'migrating' && item.vpn >= 0) context.unwant(item.vpn);
+    });
+    part.again = again;
+    part.waits = waits;
+    if (again.length === 0) batch.clear(this.toDevice);
+  }
+
+  /** A device that says "it is there already" is asked whether it is. */
+  private verified(item: PeerItem, context: PeerContext): PeerCode {
+    if (item.code !== 'page exists') return item.code;
+    if (!this.toDevice) return 'failure';
+    return item.frame >= 0 && context.translatesTo(item.vpn, item.frame) ? 'success' : 'failure';
+  }
+
+  private done(item: PeerItem): void {
+    if (!this.toDevice) return;
+    if (item.placed) {
+      this.words.aim(item.word, item.frame, item.pages > 1);
+      item.placed = false;
+    }
+    this.mapped.push(item.word);
+  }
+
+  private refuse(item: PeerItem, code: PeerCode, batch: PeerBatch): void {
+    batch.takeBack(item);
+    const isWanted = this.wanted >= item.vpn && this.wanted < item.vpn + item.pages;
+    if (this.code === 'success' || isWanted) this.code = code;
+    this.words.refuse(item.word);
+    this.words.dropLater(item.word);
+  }
+
+  private giveUp(part: Part): void {
+    for (const i of part.again) {
+      const item = part.batch.item(i);
+      this.refuse(item, 'migrating', part.batch);
+      if (item.vpn >= 0) part.context.unwant(item.vpn);
+    }
+    part.again = [];
+  }
+
+  /** The same items again, in a batch of their own. */
+  private askAgain(part: Part): void {
+    if (part.again.length === 0) return;
+    const old = part.batch;
+    const batch = old.among(part.again);
+    part.batch = batch;
+    part.again = [];
+    part.waits = [];
+    this.hand(part);
+  }
+
+  /**
+   * After the commit: what the device was given, and may not keep, is taken from it again, with its bytes where the page did not move. Tickets of what is unfinished are appended.
+   */
+  undo(device: MigrationDevice, context: PeerContext, tickets: Ticket[]): void {
+    if (!this.toDevice || this.mapped.length === 0) return;
+    const leaves = context.isInvalidating;
+    const batch = new PeerBatch(this.platform, device).clear(false);
+    for (const i of this.mapped) {
+      const moved = this.words.moves(i);
+      if (moved && !leaves) continue;
+      // A hole that somebody else has filled leaves nothing behind.
+      const back = !moved && (this.words.bits(i) & L.MIGRATE_VALID) !== 0;
+      const item = batch.add(this.vpn + i, this.words.span(i), back ? 'copy' : 'none');
+      if (!back) continue;
+      batch.at(item, this.words.targetFrame(i));
+      batch.from(item, this.words.frame(i));
+    }
+    if (batch.count === 0) return;
+    const ticket = context.drop(batch);
+    if (ticket) tickets.push(ticket);
+  }
+
+  /** The migration is broken off. */
+  abort(): void {
+    for (const { batch, context } of this.parts) {
+      batch.takeAllBack();
+      batch.each((item) => {
+        if (item.vpn >= 0) context.unwant(item.vpn);
+      });
+    }
+    this.parts = [];
+  }
+}

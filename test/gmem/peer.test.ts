@@ -1,0 +1,230 @@
+/** The coupled form: a device that brings and takes pages by itself, beside the same device in steps. */
+import { afterEach, describe, expect, test } from 'vitest';
+import { type AddressRange, type AddressSpace, type Context, type Device, type Machine } from 'farfault';
+import { PEER_CODES } from 'farfault/gmem';
+import { expectClean, PAGE, smallMachine, used } from '../machine/probe.ts';
+import { PeerDevice, type PeerOptions } from './peer-device.ts';
+
+let machine: Machine;
+afterEach(() => machine?.close());
+
+interface World {
+  readonly peer: PeerDevice;
+  readonly device: Device;
+  readonly space: AddressSpace;
+  readonly context: Context;
+  readonly range: AddressRange;
+}
+
+function world(options: PeerOptions = {}, pages = 8): World {
+  machine = smallMachine();
+  const peer = new PeerDevice(options);
+  const device = machine.addDevice(peer.driver);
+  const space = machine.createAddressSpace();
+  const context = space.attach(device);
+  return { peer, device, space, context, range: space.mmap({ bytes: pages * PAGE }) };
+}
+
+function end(): void {
+  for (const space of machine.spaces) space.close();
+  expectClean(machine);
+  for (const node of machine.nodes) expect([node.name, node.used]).toEqual([node.name, 0]);
+}
+
+describe('a device with the family peer', () => {
+  test.each(['core', 'imports', 'places'] as const)(
+    'is asked once to bring the pages of a fault, and once to take them: pages by %s',
+    (hands) => {
+      const { peer, space, context, range } = world({ hands, granulePages: 4 });
+      space.write(range.start, Uint8Array.of(1, 2, 3));
+      context.write(range.start + 1, Uint8Array.of(9));
+      expect(space.dump(range)).toContain('D');
+      expect(peer.log.filter((line) => !line.startsWith('import'))).toEqual(['map 4']);
+      expect(peer.seen[0]).toEqual({
+        vpn: range.start / PAGE,
+        bytes: 'copy',
+        write: true,
+        access: 'write',
+        behaviour: 'none',
+        attributes: 0,
+      });
+      expect(peer.seen[1]).toMatchObject({ bytes: 'zero', access: 'none', behaviour: 'will need' });
+      expect(space.read(range.start, 3)).toEqual(Uint8Array.of(1, 9, 3));
+      expect(peer.log.at(-1)).toBe('unmap 4');
+      expect(context.peerCounts!.codes.success).toBe(8);
+      end();
+    },
+  );
+
+  test('is told what the device wanted, and what it may do', () => {
+    const { peer, space, context, range } = world({ granulePages: 2 });
+    space.write(range.start, Uint8Array.of(1));
+    space.mprotect(range, 'r');
+    context.read(range.start + 1, 1);
+    expect(peer.seen).toMatchObject([
+      { bytes: 'copy', write: false, access: 'read' },
+      { bytes: 'zero', write: false, access: 'none' },
+    ]);
+    end();
+  });
+
+  test('evicts when the device says that it has no room', () => {
+    const { peer, space, context, range } = world({ hands: 'places', pages: 3 });
+    for (let i = 0; i < 8; i++) context.write(range.start + i * PAGE, Uint8Array.of(i + 1));
+    expect(context.peerCounts!.codes.nomem).toBeGreaterThan(0);
+    for (let i = 0; i < 8; i++) expect(space.read(range.start + i * PAGE, 1)[0]).toBe(i + 1);
+    expect(peer.free).toHaveLength(3);
+    end();
+  });
+
+  test('waits for a batch that the device has not finished, and for nothing else', async () => {
+    const { peer, space, context, range } = world();
+    space.write(range.start, Uint8Array.of(7));
+    peer.slow = true;
+    const moved = context.migrateAsync({ start: range.start, end: range.start + 2 * PAGE }, { to: 'device' });
+    expect(peer.unfinished).toBe(1);
+    expect(space.read(range.start + 4 * PAGE, 1)[0]).toBe(0);
+    peer.finish();
+    expect(await moved).toBe(2);
+    peer.slow = false;
+    expect(context.read(range.start, 1)[0]).toBe(7);
+    end();
+  });
+});
+
+describe('memory that the device hands out', () => {
+  test('comes in batches of 16, and a batch that is short is the last one until a page comes free', () => {
+    const { peer, device, space, context, range } = world({ hands: 'imports', pages: 20 }, 24);
+    const memory = device.memories[0]!;
+    const imports = (): number => peer.log.filter((line) => line === 'import 16').length;
+    for (let i = 0; i < 17; i++) context.write(range.start + i * PAGE, Uint8Array.of(i));
+    expect(memory.importCounts).toEqual({ imports: 2, pages: 20, unused: 3, failed: true });
+    for (let i = 17; i < 24; i++) context.write(range.start + i * PAGE, Uint8Array.of(i));
+    expect(imports()).toBe(2);
+    for (let i = 0; i < 24; i++) expect(context.read(range.start + i * PAGE, 1)[0]).toBe(i);
+    space.munmap(range);
+    expect(memory.importCounts).toEqual({ imports: 2, pages: 20, unused: 20, failed: false });
+    end();
+  });
+
+  test('is refused when a page is handed out twice, and the device is out of the game', () => {
+    const { peer, context, range } = world({ hands: 'imports' });
+    peer.free.splice(0, 16, 3, 3);
+    expect(() => context.write(range.start, Uint8Array.of(1))).toThrow('has been handed out already');
+    expect(context.failure).toBeDefined();
+  });
+
+  test('is given page by page as the device chooses, huge pages as one, and every page comes back', () => {
+    machine = smallMachine({ dram: 8 * 1024 * 1024, deviceMemory: 8 * 1024 * 1024 });
+    const peer = new PeerDevice({ hands: 'places', pages: 1024, granulePages: 512, huge: true });
+    const space = machine.createAddressSpace();
+    const context = space.attach(machine.addDevice(peer.driver));
+    const range = space.mmap({ bytes: 4 * 1024 * 1024, at: 4 * 1024 * 1024 });
+    space.madvise(range, 'hugepage');
+    context.write(range.start, Uint8Array.of(1));
+    context.write(range.start + 512 * PAGE + 5, Uint8Array.of(2));
+    expect(peer.log).toEqual(['map 1', 'map 1']);
+    expect(peer.free).toHaveLength(0);
+    expect(space.read(range.start + 512 * PAGE + 5, 1)[0]).toBe(2);
+    expect(peer.free).toHaveLength(512);
+    expect(context.read(range.start, 1)[0]).toBe(1);
+    end();
+    expect(peer.free).toHaveLength(1024);
+  });
+
+  test('cannot be brought to in steps: nobody else chooses its pages', () => {
+    machine = smallMachine();
+    const device = machine.addDevice(new PeerDevice({ hands: 'places' }).driver, { form: 'decoupled' });
+    expect(() => machine.createAddressSpace().attach(device)).toThrow('the device chooses');
+  });
+});
+
+describe('every result code of every operation', () => {
+  const refusals = PEER_CODES.filter((code) => code !== 'success');
+  const handers = ['core', 'imports', 'places'] as const;
+
+  test('map, whoever hands the pages out: the page stays where it is with its bytes, and every page of the device is free again', () => {
+    for (const hands of handers) {
+      for (const code of refusals) {
+        const { peer, space, context, range } = world({ hands });
+        space.write(range.start, Uint8Array.of(5));
+        // A device that chooses its pages has none to say that of.
+        peer.plans.push({ operation: 'map', code: code === 'page exists' && hands === 'places' ? 'failure' : code });
+        const before = used(machine);
+        expect(context.migrate({ start: range.start, end: range.start + 2 * PAGE }, { to: 'device' })).toBe(0);
+        expect(used(machine)).toBe(before);
+        expect(space.read(range.start, 1)[0]).toBe(5);
+        peer.plans.length = 0;
+        expect(context.read(range.start, 1)[0]).toBe(5);
+        end();
+        machine.close();
+      }
+    }
+  });
+
+  test('unmap, whoever hands the pages out: the page stays on the device with its bytes', () => {
+    for (const hands of handers) {
+      for (const code of refusals) {
+        const { peer, space, context, range } = world({ hands });
+        context.write(range.start, Uint8Array.of(6));
+        const before = used(machine);
+        peer.plans.push({ operation: 'unmap', code });
+        expect(context.migrate(range, { to: 'host' })).toBe(0);
+        expect(used(machine)).toBe(before);
+        peer.plans.length = 0;
+        expect(context.read(range.start, 1)[0]).toBe(6);
+        expect(space.read(range.start, 1)[0]).toBe(6);
+        end();
+        machine.close();
+      }
+    }
+  });
+
+  test('unmap that fails for a touch of the CPU is a bus error, not a page of zeros', () => {
+    const { peer, space, context, range } = world();
+    context.write(range.start, Uint8Array.of(6));
+    peer.plans.push({ operation: 'unmap', code: 'dma error' });
+    expect(() => space.read(range.start, 1)).toThrow('has bytes that');
+    peer.plans.length = 0;
+    expect(space.read(range.start, 1)[0]).toBe(6);
+    end();
+  });
+
+  test('a device that says that a page exists, which it does, is believed; one that says so of what does not, is not', () => {
+    const { peer, space, context, range } = world();
+    space.write(range.start, Uint8Array.of(5));
+    peer.plans.push({ operation: 'map', code: 'page exists', times: 1 });
+    expect(context.migrate({ start: range.start, end: range.start + PAGE }, { to: 'device' })).toBe(0);
+    peer.afterwards = 'page exists';
+    expect(context.migrate({ start: range.start, end: range.start + PAGE }, { to: 'device' })).toBe(1);
+    expect(context.read(range.start, 1)[0]).toBe(5);
+    end();
+  });
+
+  test('migrating: is asked again, and is a success only when the device has it', () => {
+    const { peer, context, range } = world();
+    peer.plans.push({ operation: 'map', code: 'migrating', times: 3 });
+    context.write(range.start, Uint8Array.of(1));
+    expect(peer.log.filter((line) => line === 'map 1')).toHaveLength(4);
+    expect(context.read(range.start, 1)[0]).toBe(1);
+    end();
+  });
+
+  test('migrating without end: the access ends, and nothing has been mapped', () => {
+    const { peer, space, context, range } = world();
+    peer.plans.push({ operation: 'map', code: 'migrating' });
+    expect(context.fault(range.start, 'write')).toBe('deferred');
+    expect(() => context.write(range.start, Uint8Array.of(1))).toThrow();
+    expect(space.dump(range)).not.toContain('D');
+    end();
+  });
+
+  test('an unmap without bytes that the device refuses: it is out of the game', () => {
+    const { peer, space, context, range } = world();
+    context.write(range.start, Uint8Array.of(1));
+    peer.refusesDrops = true;
+    space.munmap(range);
+    expect(context.failure?.message).toContain('is no way to end what must go');
+    end();
+  });
+});

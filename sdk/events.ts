@@ -111,6 +111,8 @@ export type RemoteMapCause =
   | 'coherence'
   /** It is in another device's memory, which the link between the two lets this one use. */
   | 'link'
+  /** It goes back and forth: it is pinned where it is. */
+  | 'thrashing'
   /** It did not move: somebody holds it, or had it just then. */
   | 'pinned'
   /** Its copy failed. */
@@ -119,6 +121,13 @@ export type RemoteMapCause =
   | 'eviction'
   /** The device's memory is full of what may not be evicted. */
   | 'out of memory';
+
+/** Why a fault was put off. */
+export type ThrottleCause =
+  /** The page goes back and forth. */
+  | 'thrashing'
+  /** It has come to another device just now. */
+  | 'residency';
 
 /** Why stalled lanes try again. */
 export type ReplayCause =
@@ -302,6 +311,28 @@ export type MachineEvent =
       readonly pages: number;
       readonly node: string;
       readonly cause: RemoteMapCause;
+    }
+  | {
+      readonly type: 'thrashing.detected';
+      readonly tick: number;
+      readonly space: number;
+      /** The block. */
+      readonly vpn: number;
+      readonly pages: number;
+      /** Who wants a page of it, and what is done. */
+      readonly device: string;
+      readonly response: 'throttle' | 'pin';
+      /** Changes of side that are remembered. */
+      readonly moves: number;
+    }
+  | {
+      readonly type: 'fault.throttled';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly vpn: number;
+      readonly write: boolean;
+      readonly cause: ThrottleCause;
     }
   | {
       readonly type: 'page.copied';

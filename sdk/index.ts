@@ -21,6 +21,7 @@ export {
   type ReplayCause,
   type RevokeCause,
   type SplitCause,
+  type ThrottleCause,
   type Traffic,
   type UnmapCause,
   type Way,
@@ -37,6 +38,7 @@ export {
 } from './machine.ts';
 export type { Placement, PlacementAdvice, PlacementPolicy, PlacementQuestion } from './policy/placement.ts';
 export type { DevicePolicy, PinnedAccess } from './policy/policy.ts';
+export type { ThrashingPolicy } from './policy/thrashing.ts';
 export type { StateClass } from './step/method.ts';
 export type {
   AccessResult,

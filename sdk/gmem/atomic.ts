@@ -121,6 +121,8 @@ export class DeviceAtomic implements Step {
               this.busy = true;
             }
             break;
+          case 'throttled':
+            return AGAIN;
           case 'deferred':
             this.busy = true;
             break;

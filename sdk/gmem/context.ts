@@ -258,7 +258,7 @@ export class Context implements SpaceMirror, Locator {
 
   /**
    * Moves a range to this device's memory, or what of it is there back to the host, without a fault. Returns the pages that moved; the others stay where they are
-   * (pinned, or no frame free). Errors: EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`.
+   * (pinned, no frame free, or on another device that no link reaches). Errors: EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`.
    */
   migrate(range: AddressRange, options: MigrateOptions): number {
     requireOptions('migrate', options);

@@ -95,6 +95,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   constructor(platform: Platform, owner: number, driver: Driver, policy: DevicePolicy) {
     checkDriver(driver);
     checkPolicy(driver.name, policy);
+    if (policy.thrashing !== undefined || policy.residency !== undefined) platform.rememberMovements();
     this.platform = platform;
     this.name = driver.name;
     this.driver = driver;

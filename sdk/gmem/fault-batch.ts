@@ -33,6 +33,8 @@ export class FaultBatch {
   coalesced = 0;
   /** Records put off: their lanes will fault again. */
   deferred = 0;
+  /** Of those: by a policy about pages that go back and forth. */
+  throttled = 0;
   private readonly givenUp: Map<number, 'no mapping' | 'permission'> = new Map();
   private readonly cancelledWrites: Map<number, 'no mapping' | 'permission'> = new Map();
 

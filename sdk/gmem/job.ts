@@ -350,7 +350,7 @@ export class JobRun implements Step {
     counters.deferred += batch.deferred;
     if (batch.cancels > 0) this.cancel(batch, job);
     // A batch that served nothing, before a round that executes nothing: nobody would ever get on.
-    this.idle = batch.served === 0 && batch.cancels === 0;
+    this.idle = batch.served === 0 && batch.cancels === 0 && batch.throttled === 0;
     if (events.heard) {
       const { coalesced, deferred, overflow } = batch;
       events.emit({

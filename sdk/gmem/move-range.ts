@@ -128,11 +128,11 @@ export class MoveRange implements Step {
     return this.bringHome(run);
   }
 
-  /** Memories of other devices that pages of the part are in. Those of a coherent one are used where they are, unless there is a link to fetch them. */
+  /** Memories of other devices that pages of the part are in, and that a link reaches. What is on others stays there: only a fault brings it, by way of the host. */
   private addOthers(vma: Vma): void {
     const { space, device } = this.context;
-    const { core, memories, host } = this.platform;
-    if (!(vma.prot & PROT_READ) || memories.size === device.memories.length) return;
+    const { core, memories, host, links } = this.platform;
+    if (!(vma.prot & PROT_READ) || links.list.length === 0) return;
     let last: DeviceMemory | undefined;
     for (let vpn = this.start; vpn < this.vpn; vpn++) {
       const kind = core.entry(space.table, vpn) & L.ENTRY_KIND;
@@ -142,8 +142,7 @@ export class MoveRange implements Step {
       const memory = memories.get(core.nodeOf(frame));
       if (!memory || memory.owner === device.owner) continue;
       last = memory;
-      if (memory.kind === 'coherent' && !this.isLinked(memory)) continue;
-      if (!this.left.includes(memory)) this.left.push(memory);
+      if (this.isLinked(memory) && !this.left.includes(memory)) this.left.push(memory);
     }
   }
 

@@ -71,7 +71,7 @@ export class RemoveDevice implements Step {
         if (memory) return run.call(device.removeMemoryStep(memory));
         const { devices, events, links } = this.platform;
         // Nobody has a translation into it any more.
-        for (const link of links.list.filter((each) => each.touches(device.owner))) links.cut(link);
+        for (const link of links.of(device.owner)) links.cut(link);
         devices.splice(devices.indexOf(device), 1);
         if (events.heard) events.emit({ type: 'device.removed', device: device.name });
         return DONE;

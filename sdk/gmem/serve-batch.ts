@@ -90,6 +90,10 @@ export function settle(
       batch.served++;
       batch.coalesced++;
       return true;
+    case 'throttled':
+      batch.deferred++;
+      batch.throttled++;
+      return true;
     case 'deferred':
       return false;
     case 'no mapping':

@@ -23,29 +23,31 @@
  * victims; one that is full of what may not leave has the page used where it is. Models: `gm_dev_fault`, `nouveau_svm_fault`, the fault handler of `drm_gpusvm`.
  */
 import * as L from '../../assembly/layout.ts';
-import type { RemoteMapCause } from '../events.ts';
+import type { RemoteMapCause, ThrottleCause } from '../events.ts';
 import { CpuFault } from '../mm/fault.ts';
 import { HUGE_PAGES, hugeWindow } from '../mm/huge-window.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { peerEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
+import { BLOCK_PAGES } from '../mm/movements.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_DEVICE } from '../mm/vma.ts';
 import { AT_NOWHERE, type Placement, type PlacementAdvice, placementOf, type PlacementQuestion } from '../policy/placement.ts';
+import { pinnedUntil, resides, restraintOf } from '../policy/thrashing.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
-import type { OwnMemory } from './device.ts';
+import type { Device, OwnMemory } from './device.ts';
 import { Evict } from './evict.ts';
 import { deviceAction, type PageState } from './fault-table.ts';
 import { isWholeBlock, mayMove } from './movable.ts';
 import { Touch } from './planner.ts';
 
 /**
- * `served`: the device's table has what the access needs. `present`: it had it already. `deferred`: no frame may be freed now, try again after a replay.
+ * `served`: the device's table has what the access needs. `present`: it had it already. `deferred`: no frame may be freed now, try again after a replay. `throttled`: put off by a policy about pages that go back and forth.
  * `no mapping`, `permission`: to be cancelled. `no memory`: the host is exhausted, or there is no table page for the device's table. `bus error`: the bytes cannot be had.
  */
-export type ServeOutcome = 'served' | 'present' | 'deferred' | 'no mapping' | 'permission' | 'no memory' | 'bus error';
+export type ServeOutcome = 'served' | 'present' | 'deferred' | 'throttled' | 'no mapping' | 'permission' | 'no memory' | 'bus error';
 
 const BATCH = -1;
 const LOCK = 0;
@@ -185,6 +187,7 @@ export class ServeFault implements Step {
         }
         // The page could not move (pinned, or somebody else had it): the device uses it where it is.
         this.remote = this.migration.copyFailed || this.migration.peerCode !== 'success' ? 'copy failed' : 'pinned';
+        if (this.peer) return this.stuck(run);
         return this.mapHost(run, 1);
       default:
         return this.mirrored(run);
@@ -271,6 +274,10 @@ export class ServeFault implements Step {
     const { space, device } = this.context;
     const { memory } = device;
     this.choosing = space.attributes.size > 0 || device.policy.placement !== undefined;
+    if (this.platform.movements && state !== 'nothing') {
+      const progress = this.restrained(run, state, vma, high, frame);
+      if (progress !== undefined) return progress;
+    }
     switch (!this.choosing ? 'migrate' : this.choose(this.vpn, this.write, state, frame)) {
       case 'remote': {
         if (state === 'other') return this.enterRemote(run, vma, high, frame);
@@ -341,6 +348,56 @@ export class ServeFault implements Step {
     return this.end(run, 'served');
   }
 
+  /** What the movements of the page's block, and the policies about them, make of the fault; undefined: nothing is against its coming. */
+  private restrained(run: Run, state: PageState, vma: Vma, high: number, frame: number): Progress | undefined {
+    const movements = this.platform.movements!;
+    const { space, device } = this.context;
+    const { thrashing } = device.policy;
+    const now = ++movements.tick;
+    const block = movements.blockOf(space.id, this.vpn);
+    if (!block) return undefined;
+    const residency = state === 'other' ? this.residencyOf(frame) : 0;
+    if (residency > 0 && resides(block, now, residency)) {
+      if (this.isReachable(frame)) return this.enterRemote(run, vma, high, frame);
+      return this.throttle(run, 'residency');
+    }
+    const restraint = thrashing === undefined ? 'go' : restraintOf(block, now, thrashing);
+    if (restraint === 'go') return undefined;
+    if (restraint === 'defer') {
+      if (block.deferred++ === 0) this.reportThrashing('throttle', block.moves.length);
+      return this.throttle(run, 'thrashing');
+    }
+    if (block.pinnedUntil <= now) {
+      block.pinnedUntil = pinnedUntil(now, thrashing!);
+      this.reportThrashing('pin', block.moves.length);
+    }
+    this.remote = 'thrashing';
+    if (state !== 'other') return this.mapHost(run, 1);
+    return this.isReachable(frame) ? this.enterRemote(run, vma, high, frame, 'thrashing') : this.callFault(run);
+  }
+
+  /** Ticks that pages stay on the device whose frame this is. */
+  private residencyOf(frame: number): number {
+    const { owner } = this.platform.nodes.of(frame);
+    return (this.platform.devices as readonly Device[]).find((device) => device.owner === owner)?.policy.residency ?? 0;
+  }
+
+  private throttle(run: Run, cause: ThrottleCause): typeof DONE {
+    const { events } = this.platform;
+    const { space, device } = this.context;
+    if (events.heard)
+      events.emit({ type: 'fault.throttled', space: space.id, device: device.name, vpn: this.vpn, write: this.write, cause });
+    return this.end(run, 'throttled');
+  }
+
+  private reportThrashing(response: 'throttle' | 'pin', moves: number): void {
+    const { events } = this.platform;
+    const { space, device } = this.context;
+    const vpn = this.vpn - (this.vpn % BLOCK_PAGES);
+    if (events.heard)
+      events.emit({ type: 'thrashing.detected', space: space.id, vpn, pages: BLOCK_PAGES, device: device.name, response, moves });
+  }
+
   /** The page is in the private memory of another device: it comes over their link (not to one that chooses its pages itself), else by way of the host. A device without memory uses it where it is, if it can. */
   private fetch(run: Run, vma: Vma, high: number, frame: number): Progress {
     const { memories, core, links } = this.platform;
@@ -360,10 +417,23 @@ export class ServeFault implements Step {
     return bytesIn === 'backed' && links.between(this.context.device.owner, owner)?.coherent === true;
   }
 
+  /** The page did not come over the link. What somebody holds over there does not go home either: it is used there, if it can be. */
+  private stuck(run: Run): Progress {
+    const { core } = this.platform;
+    const { space } = this.context;
+    const vma = space.vmas.find(this.vpn)!;
+    const high = core.entry(space.table, this.vpn);
+    const frame = core.entryLow;
+    const allowed = !this.write || (high & L.ENTRY_WRITE) !== 0;
+    if (this.stateOf(high, frame, vma) !== 'other' || !allowed || !this.isReachable(frame)) return this.mapHost(run, 1);
+    this.phase = LOOK;
+    return this.enterRemote(run, vma, high, frame, this.remote);
+  }
+
   /** Maps a page that is in the private memory of another device where it is. */
-  private enterRemote(run: Run, vma: Vma, high: number, frame: number): Progress {
+  private enterRemote(run: Run, vma: Vma, high: number, frame: number, cause: RemoteMapCause = 'link'): Progress {
     if (this.context.isInvalidating) return run.waitFor(this.context.space.notifiers.idle);
-    this.reportMapped(this.platform.nodes.of(frame).name, 'link');
+    this.reportMapped(this.platform.nodes.of(frame).name, cause);
     return this.enterOwn(run, frame, high, vma);
   }
 

@@ -91,6 +91,7 @@ export class Window implements Step {
     switch (outcome) {
       case 'served':
       case 'present':
+      case 'throttled':
         break;
       case 'deferred':
         throw fail('ENOMEM', `window of ${name}, page`, vpn * L.PAGE_BYTES, 'has no room: the device cannot hold the whole window at once');

@@ -56,6 +56,7 @@ import { Mark } from '../mm/madvise.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
 import { MigrationWords } from '../mm/migration-words.ts';
 import { Migration } from '../mm/migration.ts';
+import { MovedBlock, Movements } from '../mm/movements.ts';
 import { Mremap } from '../mm/mremap.ts';
 import { Node, Nodes } from '../mm/node.ts';
 import { Idleness, IntervalNotifier, Invalidation, NotifierSet, ReadBegin, RemoveNotifier } from '../mm/notifier.ts';
@@ -138,6 +139,8 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   MigrationCopies,
   MigrationWords,
   MirrorRange,
+  MovedBlock,
+  Movements,
   MoveRange,
   Mremap,
   Node,

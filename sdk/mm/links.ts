@@ -30,11 +30,6 @@ export class Link {
     this.b = b;
     this.coherent = coherent;
   }
-
-  /** Whether it ends at the device with this number. */
-  touches(owner: number): boolean {
-    return this.a.owner === owner || this.b.owner === owner;
-  }
 }
 
 /** The topology: every link of a machine. */
@@ -44,8 +39,13 @@ export class Links {
 
   /** The link between two devices, by their numbers; undefined: they reach each other by way of the host only. */
   between(one: number, other: number): Link | undefined {
-    for (const link of this.list) if (link.touches(one) && link.touches(other)) return link;
+    for (const link of this.list) if (endsAt(link, one) && endsAt(link, other)) return link;
     return undefined;
+  }
+
+  /** Those of one device. */
+  of(owner: number): Link[] {
+    return this.list.filter((link) => endsAt(link, owner));
   }
 
   /** Adds one. Requires: there is none between the two yet. */
@@ -59,4 +59,8 @@ export class Links {
     const at = this.list.indexOf(link);
     if (at >= 0) this.list.splice(at, 1);
   }
+}
+
+function endsAt({ a, b }: Link, owner: number): boolean {
+  return a.owner === owner || b.owner === owner;
 }

@@ -722,6 +722,7 @@ export class Migration implements Step {
   private report(): void {
     this.platform.events.counters.cleared += this.cleared;
     this.reportSplits();
+    if (this.platform.movements && this.moved > 0 && (this.cause === 'fault' || this.cause === 'home')) this.remember();
     if (this.isPlanned || this.peer) {
       let { refused } = this;
       for (const { from, to, way, copied, cleared, frames } of routesOf(this.platform, this.words)) {
@@ -733,6 +734,16 @@ export class Migration implements Step {
     const host = this.platform.host.name;
     if (this.targets === 'given') this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
     else this.count(this.node, host, 'toHost', this.copied, this.cleared, this.refused);
+  }
+
+  /** What went to and fro because somebody touched it. */
+  private remember(): void {
+    const { movements, nodes } = this.platform;
+    const { words, space } = this;
+    if (!space) return;
+    movements!.tick++;
+    for (let i = 0; i < words.count; i++)
+      if (words.moves(i)) movements!.moved(space.id, this.vpn + i, words.span(i), nodes.of(words.targetFrame(i)).owner);
   }
 
   private reportSplits(): void {

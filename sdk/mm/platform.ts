@@ -13,6 +13,7 @@ import { TicketBook } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { Links } from './links.ts';
+import { Movements } from './movements.ts';
 import { type Node, Nodes } from './node.ts';
 import { PageLocks } from './page-lock.ts';
 
@@ -41,6 +42,8 @@ export class Platform {
   readonly spaces: Map<number, AddressSpace> = new Map();
   /** Who reaches whom without the host. */
   readonly links: Links = new Links();
+  /** What has moved when; undefined until a device has a policy that asks for it. */
+  movements: Movements | undefined = undefined;
   /** Device memories by node index. */
   readonly memories: Map<number, DeviceMemory> = new Map();
   /** Devices of the machine, in the order of their coming. `sdk/gmem` knows what they are. */
@@ -63,6 +66,11 @@ export class Platform {
     const zero = this.nodes.add({ name: 'zero', kind: 'host', frames: ZERO_FRAMES, bytesIn: 'backed', allocator: 'driver', owner: 0 });
     core.setHeader(L.H_ZERO_FRAME, zero.base);
     this.host = this.nodes.add({ name: 'dram', kind: 'host', frames: dramFrames, bytesIn: 'backed', allocator: 'core', owner: 0 });
+  }
+
+  /** From now on what moves is remembered. */
+  rememberMovements(): void {
+    this.movements ??= new Movements();
   }
 
   /** Keeps an error that has no caller. */

@@ -3,6 +3,7 @@
  * `sdk/gmem` act on them.
  */
 import { fail } from '../errors.ts';
+import { checkResidency, checkThrashing, type ThrashingPolicy } from './thrashing.ts';
 import { checkPlacement, type PlacementPolicy } from './placement.ts';
 
 /**
@@ -22,6 +23,10 @@ export interface DevicePolicy {
   readonly slice?: number;
   /** What becomes of a CPU access to a page that is pinned to its private memory (`hmadvise(range, 'pinned')`). Default 'error'. */
   readonly pinnedAccess?: PinnedAccess;
+  /** What it does about pages that go back and forth. Default: nothing. */
+  readonly thrashing?: ThrashingPolicy;
+  /** Ticks that a page stays on it before the fault of another device may take it. Default 0. See `sdk/policy/thrashing.ts` for what a tick is. */
+  readonly residency?: number;
   /** Whether a driver with the family `peer` brings and takes pages in one go ('coupled', default), or in the steps of its other families. */
   readonly form?: 'coupled' | 'decoupled';
   /**
@@ -44,6 +49,8 @@ const CHOICES: Readonly<Record<keyof DevicePolicy, (argument: string, value: unk
   placement: checkPlacement,
   slice: checkSlice,
   pinnedAccess: checkPinnedAccess,
+  thrashing: checkThrashing,
+  residency: checkResidency,
   form: oneOf('coupled', 'decoupled'),
   flush: oneOf('immediate', 'coalesced', 'deferred'),
 };

@@ -93,6 +93,7 @@ const CASES: readonly (readonly [words: string, code: 1 | 2, sentence: string])[
     "4032 MiB of host memory and 64 MiB of nouveau's do not fit one machine, which has less than 4 GiB: lower --dram or --vram",
   ],
   ['replay good.trace --granule 8K', 2, '--granule 8K is not 4K, 64K or 2M'],
+  ['replay good.trace --link wire', 2, '--link wire is not one of: copies, coherent'],
   ['replay good.trace --lanes 0', 2, '--lanes 0 is not a whole number from 1 to 4096'],
   ['replay good.trace --lanes 1e3', 2, '--lanes 1e3 is not a whole number from 1 to 4096'],
   ['replay good.trace --seed 4294967296', 2, '--seed 4294967296 is not a whole number from 0 to 4294967295'],

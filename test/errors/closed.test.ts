@@ -48,7 +48,7 @@ describe('a machine that is closed', () => {
 
   test('keeps what it has counted, its devices, and what a file is long', () => {
     expect(world.machine.counters.invalidations).toBeGreaterThan(0);
-    expect(world.machine.devices).toEqual([world.device]);
+    expect(world.machine.devices).toEqual([world.device, ...world.peers]);
     expect(world.machine.tickets).toEqual([world.ticket]);
     expect(world.file.bytes).toBe(PAGE + 5);
     expect(world.pin.held).toBe(true);

@@ -1,16 +1,5 @@
 /** Every public function that takes arguments, and what each argument is. `structure.node.test.ts` sees to it that none is missing. */
-import {
-  createMachine,
-  createMachineSync,
-  type Device,
-  foldEvent,
-  type Link,
-  MiB,
-  newCounters,
-  printEvent,
-  printHistory,
-  restoreMachine,
-} from 'farfault';
+import { createMachine, createMachineSync, foldEvent, MiB, newCounters, printEvent, printHistory, restoreMachine } from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
 import kvm from 'farfault/drivers/kvm';
@@ -449,19 +438,14 @@ const memoryFields = (at: number, path: string, optional: boolean): Argument[] =
   field(at, `${path}allocator`, 'word'),
 ];
 
-/** A second device of the world, and its link. */
-const peerOf = ({ machine }: World): Device =>
-  machine.devices.find(({ name }) => name === 'peer') ?? machine.addDevice(plainDriver('peer'));
-const linked = (w: World): Link => w.machine.links[0] ?? w.machine.link(w.device, peerOf(w));
-
 const machines: Row[] = [
-  ...machine('link', (w) => [w.device, peerOf(w), { coherent: true }], [
+  ...machine('link', (w) => [...w.peers, { coherent: true }], [
     arg(0, 'link.a', 'object'),
     arg(1, 'link.b', 'object'),
     arg(2, 'link', 'options', { optional: true }),
     field(2, 'coherent', 'boolean'),
   ]),
-  ...machine('unlink', (w) => [linked(w)], [arg(0, 'link', 'object')], { twin: true, step: 'unlinkStep' }),
+  ...machine('unlink', (w) => [w.link], [arg(0, 'link', 'object')], { twin: true, step: 'unlinkStep' }),
   ...machine('addDevice', () => [{ ...plainDriver('second') }, { placement: {} }], [
     arg(0, 'driver', 'object'),
     field(0, 'name', 'word', { optional: false, except: ['the name of what every object has'] }),

@@ -5,6 +5,7 @@ import {
   type Context,
   createMachineSync,
   type Device,
+  type Link,
   type Machine,
   MiB,
   type MemoryFile,
@@ -54,6 +55,9 @@ export interface World {
   readonly special: AddressRange;
   readonly device: Device;
   readonly context: Context;
+  /** Two more devices, in no space; the first of them is linked with `device`. */
+  readonly peers: readonly [Device, Device];
+  readonly link: Link;
   readonly hmm: Hmm;
   readonly stream: Stream;
   readonly event: StreamEvent;
@@ -80,6 +84,8 @@ export function makeWorld(): World {
   const other = machine.createAddressSpace();
   const device = machine.addDevice(plainDriver());
   const context = space.attach(device);
+  const peers = [machine.addDevice(plainDriver('peer')), machine.addDevice(plainDriver('far'))] as const;
+  const link = machine.link(device, peers[0]);
   const memory = device.addMemory({ name: 'more', kind: 'private', bytes: 4 * PAGE });
   const range = space.mmap({ bytes: 8 * PAGE });
   space.write(range.start, new Uint8Array(3 * PAGE).fill(7));
@@ -101,6 +107,8 @@ export function makeWorld(): World {
     special,
     device,
     context,
+    peers,
+    link,
     hmm,
     stream,
     event: stream.record(),

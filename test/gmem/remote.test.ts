@@ -162,6 +162,29 @@ describe('over a coherent link a page that is to be accessed by a device', () =>
   });
 });
 
+test('a page that somebody holds over there is used there', () => {
+  const it = pair(probeDriver({ name: 'a' }), probeDriver({ name: 'b' }));
+  const range = it.a.space.mmap({ bytes: PAGE });
+  it.a.write(range.start, bytes(1));
+  it.a.space.hmadvise(range, 'pinned', { device: it.one });
+  it.moves.length = 0;
+  it.b.write(range.start, bytes(2));
+  expect(it.moves.filter(({ pages }) => pages > 0)).toEqual([]);
+  expect(it.mapped).toMatchObject([{ device: 'b', node: 'a.ram', cause: 'pinned' }]);
+  expect([...it.a.read(range.start, 1)]).toEqual([2]);
+  it.a.space.hmadvise(range, 'unpinned', { device: it.one });
+  end(it);
+});
+
+test('a device that loses its memory takes it from who uses it, too', () => {
+  const it = pair(probeDriver({ name: 'a' }), probeDriver({ name: 'b' }));
+  const at = shared(it);
+  it.one.reset({ memory: 'lost' });
+  expect(() => it.b.read(at, 1)).toThrow();
+  expect(it.b.mmu.walk!.translate(at / PAGE, 'read')).toBe(undefined);
+  end(it);
+});
+
 describe('a page of another device is not used there', () => {
   test('without advice, or over a link that is only for copies', () => {
     for (const coherent of [true, false]) {

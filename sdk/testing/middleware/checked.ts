@@ -221,6 +221,7 @@ export function checked<D extends Driver>(driver: D, checks: Checks = new Checks
       return withOperations(copy, {
         toDevice: (copies) => at.copy('toDevice', copies, (lent) => copy.toDevice!(lent)),
         toHost: (copies) => at.copy('toHost', copies, (lent) => copy.toHost!(lent)),
+        peer: (copies) => at.copy('peer', copies, (lent) => copy.peer!(lent)),
         zero: (copies) => at.copy('zero', copies, (lent) => copy.zero!(lent)),
       });
     },
@@ -495,11 +496,15 @@ class CheckedContext {
     return answer;
   }
 
-  copy(direction: 'toDevice' | 'toHost' | 'zero', copies: Copies, call: (lent: Copies) => Ticket | void): Ticket | void {
+  copy(direction: 'toDevice' | 'toHost' | 'peer' | 'zero', copies: Copies, call: (lent: Copies) => Ticket | void): Ticket | void {
     const operation = `copy.${direction}` as const;
-    copies.each((pages, _fromMemory, _fromPage, toMemory) => {
+    copies.each((pages, fromMemory, _fromPage, toMemory) => {
       if (!Number.isInteger(pages) || pages < 1) this.report('arguments', operation, `${String(pages)} pages are to be copied`);
-      if (direction === 'toHost' ? toMemory >= 0 : toMemory < 0)
+      // Between two devices one of the sides is its own; the other one is below HOST.
+      if (direction === 'peer') {
+        if (fromMemory >= 0 === toMemory >= 0)
+          this.report('arguments', operation, `copies go from memory ${fromMemory} to memory ${toMemory}`);
+      } else if (direction === 'toHost' ? toMemory >= 0 : toMemory < 0)
         this.report('arguments', operation, `memory ${toMemory} is where copies go`);
     });
     if (copies.count === 0) this.report('arguments', operation, 'there is nothing to copy');

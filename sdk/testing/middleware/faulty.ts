@@ -47,6 +47,7 @@ const FAULTS = {
   'walk.harvest': ['throw', 'partial'],
   'copy.toDevice': ['throw', 'refuse', 'partial', 'late', 'late failure'],
   'copy.toHost': ['throw', 'refuse', 'partial', 'late', 'late failure'],
+  'copy.peer': ['throw', 'refuse', 'partial', 'late', 'late failure'],
   'copy.zero': ['throw', 'refuse', 'partial', 'late', 'late failure'],
   'phys.allocPage': ['throw', 'refuse'],
   'phys.freePage': ['throw'],
@@ -371,7 +372,7 @@ function faultyWalk(walk: Walk, plan: FaultPlan): Walk {
 }
 
 function faultyCopy(copy: Copy, plan: FaultPlan, context: Context): Copy {
-  const around = (operation: 'copy.toDevice' | 'copy.toHost' | 'copy.zero', engine: (copies: Copies) => Ticket | void) => {
+  const around = (operation: 'copy.toDevice' | 'copy.toHost' | 'copy.peer' | 'copy.zero', engine: (copies: Copies) => Ticket | void) => {
     const failed = (): Ticket => {
       const ticket = context.ticket(`failed ${operation}`);
       ticket.fail('planned');
@@ -397,10 +398,11 @@ function faultyCopy(copy: Copy, plan: FaultPlan, context: Context): Copy {
       }
     };
   };
-  const { toDevice, toHost, zero } = copy;
+  const { toDevice, toHost, peer, zero } = copy;
   return {
     ...(toDevice ? { toDevice: around('copy.toDevice', (copies) => toDevice.call(copy, copies)) } : {}),
     ...(toHost ? { toHost: around('copy.toHost', (copies) => toHost.call(copy, copies)) } : {}),
+    ...(peer ? { peer: around('copy.peer', (copies) => peer.call(copy, copies)) } : {}),
     ...(zero ? { zero: around('copy.zero', (copies) => zero.call(copy, copies)) } : {}),
   };
 }

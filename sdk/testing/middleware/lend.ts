@@ -76,7 +76,7 @@ export function lend<T extends object>(owned: T, options: LendOptions): Lent<T> 
 }
 
 /** A list of copies, lent: the host's bytes are a copy while the call runs. A list that `keep` returns is the driver's, and its bytes are lent for one `eachHost`. */
-export function lendCopies(copies: Copies, direction: 'toDevice' | 'toHost' | 'zero', options: LendOptions): Lent<Copies> {
+export function lendCopies(copies: Copies, direction: 'toDevice' | 'toHost' | 'peer' | 'zero', options: LendOptions): Lent<Copies> {
   const views: HostView[] = [];
   const lent = lend(withHostBytes(copies, direction, options, views), options);
   return {
@@ -94,7 +94,12 @@ interface HostView {
 }
 
 /** The list, with copies of the host's bytes. `views`: where they are given back by somebody else; without it at the end of `eachHost`. */
-function withHostBytes(copies: Copies, direction: 'toDevice' | 'toHost' | 'zero', options: LendOptions, views?: HostView[]): Copies {
+function withHostBytes(
+  copies: Copies,
+  direction: 'toDevice' | 'toHost' | 'peer' | 'zero',
+  options: LendOptions,
+  views?: HostView[],
+): Copies {
   return new Proxy(copies, {
     get(of, key) {
       if (key === 'eachHost') {
@@ -115,7 +120,7 @@ function withHostBytes(copies: Copies, direction: 'toDevice' | 'toHost' | 'zero'
   });
 }
 
-function giveBack(views: HostView[], direction: 'toDevice' | 'toHost' | 'zero', { broken }: LendOptions): void {
+function giveBack(views: HostView[], direction: 'toDevice' | 'toHost' | 'peer' | 'zero', { broken }: LendOptions): void {
   for (const { bytes, copy } of views.splice(0)) {
     if (direction === 'toHost') bytes.set(copy);
     else if (bytes.some((byte, i) => byte !== copy[i])) broken('the bytes of the host are written, which were to be read');

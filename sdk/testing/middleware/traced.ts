@@ -205,6 +205,7 @@ export function traced<D extends Driver>(driver: D, trace: DriverTrace): D {
       withOperations(copy, {
         toDevice: (copies) => trace.around('copy.toDevice', of(context), [copiesOf(copies)], () => copy.toDevice!(copies)),
         toHost: (copies) => trace.around('copy.toHost', of(context), [copiesOf(copies)], () => copy.toHost!(copies)),
+        peer: (copies) => trace.around('copy.peer', of(context), [copiesOf(copies)], () => copy.peer!(copies)),
         zero: (copies) => trace.around('copy.zero', of(context), [copiesOf(copies, true)], () => copy.zero!(copies)),
       }),
     phys: (phys) =>

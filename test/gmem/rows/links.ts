@@ -33,4 +33,32 @@ export const rows: readonly Row[] = [
       replace: "question.isReachable = state !== 'other';",
     },
   },
+  {
+    id: 'F10',
+    title: 'Anti-thrash residency',
+    here: '`DevicePolicy.thrashing` and `.residency` (sdk/policy/thrashing.ts): blocks that change sides too often are pinned or their faults put off, a page stays so many ticks where it came to; `Movements` remembers, in ticks of the machine',
+    tests: [
+      'test/gmem/thrashing.test.ts > two devices that write one page in turn > move it a few times when it is pinned: in the memory of one of them over a coherent link',
+      'test/gmem/thrashing.test.ts > two devices that write one page in turn > move it a few times when it is pinned: on the host, where there is no coherent link',
+      'test/gmem/thrashing.test.ts > a device that works on a page while another one wants it > keeps it longer when faults are put off, or while it resides there; all accesses end',
+      'test/gmem/thrashing.test.ts > an access alone is put off so many times, and then served',
+    ],
+    canary: { file: 'sdk/mm/movements.ts', find: 'if (block.side === to) continue;', replace: 'continue;' },
+  },
+  {
+    id: 'D8',
+    title: 'Remote-machine node id, a network peer',
+    here: 'A network peer is a device: its memory is a node, reached over a link that is not coherent, by its own `copy.peer`, `toDevice` and `toHost` with late tickets (the driver in test/gmem/network.test.ts)',
+    tests: [
+      'test/gmem/network.test.ts > a node of another machine > hands pages to a local device, and gets them, in one trip over the wire',
+      'test/gmem/network.test.ts > a node of another machine > makes who touches its page wait for the messages; a call that cannot wait is told so',
+      'test/gmem/network.test.ts > a node of another machine > is never used remotely: nothing but messages crosses the wire',
+      'test/gmem/network.test.ts > a node of another machine > keeps its page when the wire is cut on the way',
+    ],
+    canary: {
+      file: 'sdk/gmem/device.ts',
+      find: 'return this.mover(space)?.mmu.copy?.peer !== undefined;',
+      replace: 'return false;',
+    },
+  },
 ];

@@ -1,6 +1,6 @@
 import {
   ENTRY_ANON_EXCLUSIVE,
-  ENTRY_CPU_READS,
+  ENTRY_PROMISES,
   ENTRY_DIRTY,
   ENTRY_KIND,
   ENTRY_NO_ACCESS,
@@ -130,7 +130,7 @@ function inherit(parent: u32, child: u32, page: u64, slot: u32, level: u32, node
     // What the VMA allows is not known here: without write, which a fault brings back.
     high = revoked(high, high & ENTRY_NO_ACCESS ? 0 : RIGHT_READ);
   }
-  high &= ~ENTRY_CPU_READS;
+  high &= ~ENTRY_PROMISES;
   if (isPinned(high, record)) {
     const order = (load<u32>(record, FRAME_FLAGS) & FRAME_ORDER) >> FRAME_ORDER_SHIFT,
       copy = frameTake(node, order);

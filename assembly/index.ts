@@ -39,6 +39,7 @@ export { canReuse, mapCopy, mapFrame, mapSpecial, mapShared, mapOwn, frameClean 
 export { forkRange } from './fork';
 export { moveEntries } from './remap';
 export { exclusiveSet, exclusiveClear, cpuReadsSet } from './exclusive';
+export { duplicateSet, replicaSet, replicaPart } from './replica';
 export { migrateCollect, migrateCollectFrames, migrateSplit, migrateCopy, migrateCommit, migrateFinalize } from './migrate';
 export { victims, usedFrames } from './victims';
 export { tlbCreate, tlbDestroy, tlbInvalidate, tlbFlush } from './tlb';

@@ -37,10 +37,10 @@ export const GIANT_ORDER = 18;
 
 // ---------------------------------------------------------------------------------------------------------------- entry
 //
-//  63   62..58 57        56          55..48       47        46    45              44..40  39        38     37    36     35..32  31..0
-// +-----+------+---------+-----------+------------+---------+-----+---------------+-------+---------+------+-----+------+-------+--------+
-// |table|  0   |cpu reads|speculative|device bits |no access|zero |anon-exclusive | order |accessed |dirty |exec |write | kind  | frame  |
-// +-----+------+---------+-----------+------------+---------+-----+---------------+-------+---------+------+-----+------+-------+--------+
+//  63   62..59 58         57        56          55..48       47        46    45              44..40  39        38     37    36     35..32  31..0
+// +-----+------+----------+---------+-----------+------------+---------+-----+---------------+-------+---------+------+-----+------+-------+--------+
+// |table|  0   |replicated|cpu reads|speculative|device bits |no access|zero |anon-exclusive | order |accessed |dirty |exec |write | kind  | frame  |
+// +-----+------+----------+---------+-----------+------------+---------+-----+---------------+-------+---------+------+-----+------+-------+--------+
 //
 // The constants below are bits of the HIGH word, so TypeScript reads an entry as two u32 and never meets a BigInt.
 // The low word is a frame number, except: a table entry (sign bit) holds the byte address of the next table page, a swap entry
@@ -68,8 +68,12 @@ export const ENTRY_DEVICE_SHIFT = 16;
 export const ENTRY_DEVICE = 0xff << ENTRY_DEVICE_SHIFT;
 /** Installed ahead of need; not yet asked for. */
 export const ENTRY_SPECULATIVE = 1 << 24;
-/** A device does atomics on this page, which the CPU may only read meanwhile. On a present entry without write. */
+/** Devices rely on it that the CPU only reads this page: one does atomics on it, or some have copies of it. On a present entry without write. */
 export const ENTRY_CPU_READS = 1 << 25;
+/** Besides ENTRY_CPU_READS: it is copies (replicas), and nobody writes the page. */
+export const ENTRY_REPLICATED = 1 << 26;
+/** What goes when devices have lost their translations of the page. */
+export const ENTRY_PROMISES = ENTRY_CPU_READS | ENTRY_REPLICATED;
 
 export const KIND_NONE = 0;
 export const KIND_PRESENT = 1;
@@ -135,7 +139,7 @@ export const FRAME_POISON = 1 << 6;
 export const FRAME_LONG_TERM = 1 << 7;
 /** On its node's list of used frames (oldest first). */
 export const FRAME_LISTED = 1 << 8;
-/** A copy of a page that another frame owns. */
+/** A copy of a page that another frame owns: FRAME_RMAP is that frame, FRAME_NONE once the copy is being given up. It has no mappings, and one reference. */
 export const FRAME_REPLICA = 1 << 9;
 /** Not anonymous memory: a page of a file or shared object, or a driver's own. A private writer copies it. */
 export const FRAME_FILE = 1 << 10;

@@ -1,4 +1,4 @@
-import { ENTRY_CPU_READS, ENTRY_KIND, H_STOP_REASON, KIND_PRESENT, STOP_NONE, TABLE_INDEX, TABLE_TLB } from './layout';
+import { ENTRY_PROMISES, ENTRY_KIND, H_STOP_REASON, KIND_PRESENT, STOP_NONE, TABLE_INDEX, TABLE_TLB } from './layout';
 import { named } from './cow';
 import { splitHuge } from './huge';
 import { rangeNext } from './range';
@@ -44,7 +44,7 @@ export function moveEntries(table: u32, from: f64, to: f64, pages: u32): u32 {
     // The record that the old mapping gives back is there for the new one.
     if (named(high)) rmapRename(<u32>entry, index, page, page + shift);
     // The device's translation of the old address is gone, and the promise to it with that.
-    if ((high & ENTRY_KIND) == KIND_PRESENT) entry &= ~((<u64>ENTRY_CPU_READS) << 32);
+    if ((high & ENTRY_KIND) == KIND_PRESENT) entry &= ~((<u64>ENTRY_PROMISES) << 32);
     writeEntry(table, into, level, entry);
     writeEntry(table, slot, level, 0);
     if (tlb) tlbDropRange(tlb, page, n);

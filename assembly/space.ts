@@ -1,7 +1,7 @@
 import {
   ENTRY_ACCESSED,
   ENTRY_ANON_EXCLUSIVE,
-  ENTRY_CPU_READS,
+  ENTRY_PROMISES,
   ENTRY_KIND,
   ENTRY_NO_ACCESS,
   ENTRY_WRITE,
@@ -92,7 +92,7 @@ export function mapFresh(table: u32, vpn: f64, node: u32): u32 {
 export function mapReuse(table: u32, vpn: f64): void {
   const place = seek(table, <u64>vpn),
     slot = <u32>place;
-  store<u32>(slot, (load<u32>(slot, 4) & ~ENTRY_CPU_READS) | ENTRY_WRITE | ENTRY_ANON_EXCLUSIVE, 4);
+  store<u32>(slot, (load<u32>(slot, 4) & ~ENTRY_PROMISES) | ENTRY_WRITE | ENTRY_ANON_EXCLUSIVE, 4);
   if (!(place >> 32)) shootDown(table, <u64>vpn);
   else shootDownBlock(table, <u64>vpn, <u32>(place >> 32));
 }
@@ -213,7 +213,7 @@ function isLazy(entry: u64): bool {
 function underRights(high: u32, rights: u32): u32 {
   const kind = high & ENTRY_KIND;
   // The event that came before has taken the device's translation.
-  let wanted = high & ~ENTRY_CPU_READS;
+  let wanted = high & ~ENTRY_PROMISES;
   if (kind == KIND_PRESENT || kind == KIND_PROTNONE) {
     wanted = (wanted & ~ENTRY_KIND) | (rights & RIGHT_READ ? KIND_PRESENT : KIND_PROTNONE);
     if (rights & RIGHT_WRITE && high & ENTRY_ANON_EXCLUSIVE && !(high & ENTRY_ZERO)) wanted |= ENTRY_WRITE;

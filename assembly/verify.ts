@@ -1,5 +1,10 @@
 import {
   ENTRY_CPU_READS,
+  ENTRY_REPLICATED,
+  FRAME_REPLICA,
+  FRAME_RMAP,
+  FRAME_NONE,
+  PAGE_BYTES,
   H_VERIFY_RESERVED,
   H_VERIFY_DEPOSITS,
   H_PAGES_DEPOSITED,
@@ -64,7 +69,7 @@ import {
   TLB_WRITE,
 } from './layout';
 import { frameMaps, framePins, frameRecord } from './frame';
-import { nodeRecord } from './node';
+import { frameBytes, nodeRecord } from './node';
 import { rmapFirst, rmapLow, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import { isChild, levelBits, levelShift, walk } from './table';
 import { live } from './table-page';
@@ -116,6 +121,9 @@ const RESERVED: u32 = 18;
 const ANON_SHARED: u32 = 19;
 /** An entry allows writing to an anonymous page that is not its space's own. A: page (low), B: frame, C: table index. */
 const ANON_WRITE: u32 = 20;
+
+/** A copy is not what it is a copy of, or of nothing that is in use. A: frame, B: original, C: first byte that differs, FRAME_NONE: the original is not in use. */
+const REPLICA_BYTES: u32 = 21;
 
 function broken(rule: u32, a: u32, b: u32, c: u32): u32 {
   store<u32>(H_VERIFY_RULE, rule);
@@ -182,7 +190,8 @@ function verifyFrame(frame: u32, entry: u32, flags: u32, strict: u32): u32 {
   const refs = load<u32>(entry, FRAME_REFS),
     maps = frameMaps(entry),
     order = (flags & FRAME_ORDER) >> FRAME_ORDER_SHIFT;
-  let held = maps + (flags & FRAME_CACHED ? 1 : 0);
+  let held = maps + (flags & FRAME_CACHED ? 1 : 0) + (flags & FRAME_REPLICA ? 1 : 0);
+  if (flags & FRAME_REPLICA && verifyReplica(frame, entry)) return 1;
   for (let i: u32 = 0; i < 1 << order; i++) held += framePins(frameRecord(frame + i));
   if (strict ? refs != held : refs < held) return broken(FRAME_REFERENCES, frame, refs, held);
   if (strict && flags & FRAME_LOCKED) return broken(FRAME_LOCK, frame, 0, 0);
@@ -199,6 +208,28 @@ function verifyFrame(frame: u32, entry: u32, flags: u32, strict: u32): u32 {
   }
   if (order && maps > 1 && !(flags & FRAME_HUGETLB)) store<u32>(H_VERIFY_RESERVED, load<u32>(H_VERIFY_RESERVED) + (maps << HUGE_ORDER));
   return counted != maps ? broken(FRAME_MAPPINGS, frame, counted, maps) : 0;
+}
+
+/** A copy that its device may still read has the bytes of its original, where both have bytes here. */
+function verifyReplica(frame: u32, entry: u32): u32 {
+  const original = load<u32>(entry, FRAME_RMAP);
+  if (original == <u32>FRAME_NONE) return 0;
+  if ((load<u32>(frameRecord(original), FRAME_FLAGS) & FRAME_STATE) != STATE_USED)
+    return broken(REPLICA_BYTES, frame, original, FRAME_NONE);
+  const a = frameBytes(frame),
+    b = frameBytes(original);
+  if (!a || !b) return 0;
+  for (let i: u32 = 0; i < <u32>PAGE_BYTES; i += 8)
+    if (load<u64>(a + i) != load<u64>(b + i)) return broken(REPLICA_BYTES, frame, original, i);
+  return 0;
+}
+
+/** Whether a device's entry leads to its own copy of the page: both only for reading. */
+function isReplica(entry: u64, original: u32, high: u32): bool {
+  if ((high & (ENTRY_KIND | ENTRY_REPLICATED | ENTRY_WRITE)) != (KIND_PRESENT | ENTRY_REPLICATED)) return false;
+  const record = frameRecord(<u32>entry);
+  if (!(load<u32>(record, FRAME_FLAGS) & FRAME_REPLICA) || load<u32>(record, FRAME_RMAP) != original) return false;
+  return !((<u32>(entry >> 32)) & ENTRY_WRITE);
 }
 
 /** Whether an entry of this high word names a frame that it holds. */
@@ -289,7 +320,8 @@ function verifyDeviceEntry(table: u32, vpn: u64, entry: u64): void {
     kind = high & ENTRY_KIND;
   // The device for whose atomics a page is exclusive, or only read by the CPU, has it and may write.
   const frame = kind == KIND_PRESENT || kind == KIND_DEVICE_PRIVATE || kind == KIND_EXCLUSIVE ? <u32>truth : 0xffffffff,
-    mayWrite = high & (ENTRY_WRITE | ENTRY_CPU_READS) || kind == KIND_EXCLUSIVE;
+    mayWrite = high & ENTRY_WRITE || (high & (ENTRY_CPU_READS | ENTRY_REPLICATED)) == ENTRY_CPU_READS || kind == KIND_EXCLUSIVE;
+  if (isReplica(entry, frame, high)) return;
   if (frame != <u32>entry) broken(DEVICE_FRAME, <u32>vpn, <u32>entry, frame);
   else if ((<u32>(entry >> 32)) & ENTRY_WRITE && !mayWrite) broken(DEVICE_WRITE, <u32>vpn, frame, 0);
 }

@@ -23,7 +23,9 @@ export type CpuFaultCause =
   /** Touch of a hole where a huge page appears. */
   | 'huge'
   /** The page is a device's for its atomics: the device loses it. */
-  | 'exclusive';
+  | 'exclusive'
+  /** Write to a page of which devices have copies: they lose them. */
+  | 'upgrade';
 
 /** Why an access was not, and will not be, done. */
 export type FatalReason =
@@ -85,6 +87,10 @@ export type InvalidationCause =
   /** A page becomes a device's for its atomics, or stops to be. */
   | 'exclusive'
   | 'revoke'
+  /** A device gets copies of pages: nobody may write them any more. */
+  | 'duplicate'
+  /** A page of which devices have copies is written. */
+  | 'upgrade'
   | `migration: ${MigrationCause}`
   /** Announced by somebody who does not say. */
   | 'unknown';
@@ -141,8 +147,16 @@ export type ReplayCause =
 /** What made pages, or the promise of them, go. */
 export type UnmapCause = 'munmap' | 'mremap' | 'dontneed' | 'free' | 'truncate' | 'exit' | 'exec' | 'reap';
 
+/** Why a device lost its copy of a page: what was announced of the page, or a migration that makes room or takes the page along. */
+export type ReplicaCause =
+  | InvalidationCause
+  /** The device's driver threw. */
+  | 'failure'
+  /** Its table had no room for the translation. */
+  | 'full';
+
 /** Why huge pages became small ones. */
-export type SplitCause = 'munmap' | 'mprotect' | 'madvise' | 'mremap' | 'fork' | 'fault' | 'exclusive' | 'migration';
+export type SplitCause = 'munmap' | 'mprotect' | 'madvise' | 'mremap' | 'fork' | 'fault' | 'exclusive' | 'migration' | 'duplicate';
 
 /** Who took an exclusive page back. */
 export type RevokeCause = 'fault' | 'fork' | 'collapse' | 'detach' | 'unplug';
@@ -361,6 +375,25 @@ export type MachineEvent =
       /** The CPU may read it. */
       readonly cpuReads: boolean;
     }
+  | {
+      readonly type: 'page.replicated';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly vpn: number;
+      /** Where the copy is. */
+      readonly node: string;
+      /** The page went home, and what it left behind is the copy: nothing was copied for it. */
+      readonly isKept: boolean;
+    }
+  | {
+      readonly type: 'replica.dropped';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly vpn: number;
+      readonly cause: ReplicaCause;
+    }
   | { readonly type: 'page.revoked'; readonly tick: number; readonly space: number; readonly vpn: number; readonly cause: RevokeCause }
   | {
       readonly type: 'pages.pinned';
@@ -535,6 +568,8 @@ export interface Counters {
   readonly transfers: Record<'toDevice' | 'toHost', Record<number, number>> & { [way in Way]?: Record<number, number> };
   /** Times that a device gave frames back to make room. */
   evictions: number;
+  /** Copies of pages that devices got, of those without a copy of bytes (the page went home and left it behind), and copies that they lost. */
+  readonly replicas: { made: number; kept: number; dropped: number };
   /** Notifier events delivered: one per event and context. */
   invalidations: number;
 }
@@ -556,6 +591,7 @@ export function newCounters(): Counters {
     cleared: 0,
     transfers: { toDevice: {}, toHost: {} },
     evictions: 0,
+    replicas: { made: 0, kept: 0, dropped: 0 },
     invalidations: 0,
   };
 }
@@ -597,6 +633,12 @@ export function foldEvent(counters: Counters, event: MachineEvent): Counters {
     case 'frames.evicted':
       counters.evictions++;
       break;
+    case 'page.replicated':
+      addReplicated(counters, event.isKept);
+      break;
+    case 'replica.dropped':
+      counters.replicas.dropped++;
+      break;
     case 'range.invalidated':
       counters.invalidations++;
       break;
@@ -620,6 +662,11 @@ function addMigrated(counters: Counters, from: string, to: string, pages: number
   const byCause = (counters.migratedByCause[cause] ??= { pages: 0, bytes: 0 });
   byCause.pages += pages;
   byCause.bytes += bytes;
+}
+
+function addReplicated({ replicas }: Counters, isKept: boolean): void {
+  replicas.made++;
+  if (isKept) replicas.kept++;
 }
 
 function addBatch(counters: Counters, records: number): void {
@@ -696,6 +743,11 @@ export class Events {
   /** Adds pages that were copied from one node to another. */
   countMigrated(from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause): void {
     addMigrated(this.counters, from, to, pages, bytes, way, cause);
+  }
+
+  /** Adds a copy that a device got. */
+  countReplicated(isKept: boolean): void {
+    addReplicated(this.counters, isKept);
   }
 
   countBatch(records: number): void {

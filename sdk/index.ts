@@ -23,6 +23,7 @@ export {
   type SplitCause,
   type ThrottleCause,
   type Traffic,
+  type ReplicaCause,
   type UnmapCause,
   type Way,
 } from './events.ts';
@@ -59,6 +60,7 @@ export type { Device } from './gmem/device.ts';
 export type { Job, JobAccess, JobReport } from './gmem/job.ts';
 export type { ForkDevice, ForkOptions } from './mm/fork.ts';
 export { type PageHistory, type PageState, printEvent, printHistory } from './mm/history.ts';
+export type { HeldState, PageFlag, PageHolders } from './mm/holders.ts';
 export { MemoryFile } from './mm/page-cache.ts';
 export type { Pin, PinOptions } from './mm/pin.ts';
 export type { Prot } from './mm/prot.ts';

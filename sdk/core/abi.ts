@@ -77,6 +77,9 @@ export interface CoreExports {
   exclusiveSet(table: number, vpn: number): number;
   exclusiveClear(table: number, vpn: number, rights: number): number;
   cpuReadsSet(table: number, vpn: number): number;
+  duplicateSet(table: number, vpn: number, frame: number): number;
+  replicaSet(frame: number, original: number, table: number): void;
+  replicaPart(frame: number): void;
   migrateCollect(
     table: number,
     vpn: number,

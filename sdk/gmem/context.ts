@@ -6,9 +6,9 @@
 import * as L from '../../assembly/layout.ts';
 import { type Locator, Mappings, type Mark, type Marks, Ranges } from '../core/batch.ts';
 import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
-import type { Events } from '../events.ts';
+import type { Events, ReplicaCause } from '../events.ts';
 import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
-import type { AttachMode, SpaceMirror } from '../mm/attach.ts';
+import type { AttachMode, MirrorHold, SpaceMirror } from '../mm/attach.ts';
 import { requireAligned, requireArray, requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
 import type { Install } from '../mm/migration.ts';
 import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
@@ -47,6 +47,7 @@ import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
 import { FreeRange, type PrivateRange, Reserve, type ReserveOptions } from './private-range.ts';
 import { Coupled, formOf, type PeerCounts } from './planner.ts';
+import { Replicas } from './replica.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 import { ServeBatch } from './serve-batch.ts';
 import { Stream } from './stream.ts';
@@ -88,6 +89,8 @@ export class Context implements SpaceMirror, Locator {
   private readonly ranges: Ranges = new Ranges();
   private readonly changed: Ranges = new Ranges();
   private readonly flushes: Ticket[] = [];
+  /** Its copies of pages. */
+  readonly replicas: Replicas;
   private readonly mappings: Mappings = new Mappings(this);
   /** Flushes so far. */
   readonly flushCounts: FlushCounts = { flushes: 0, ranges: 0, pages: 0 };
@@ -112,6 +115,7 @@ export class Context implements SpaceMirror, Locator {
     this.name = device.name;
     this.device = device;
     this.space = space;
+    this.replicas = new Replicas(platform, this);
     this.lock = new Lock('driver', device.owner * 2 ** 16 + space.id);
     try {
       const outer = platform.scheduler.beginCall(`${device.name}.attach`);
@@ -737,7 +741,8 @@ export class Context implements SpaceMirror, Locator {
     const hasBits = this.space.attributes.size > 0;
     for (let i = 0; i < pages; i++) {
       const high = words[i * 2 + 1]!;
-      if (high < HMM_VALID) continue;
+      // What it has a copy of, it reads there.
+      if (high < HMM_VALID || (this.replicas.size > 0 && this.replicas.at(vpn + i) !== undefined)) continue;
       const write = (high & HMM_WRITE) !== 0;
       mappings.add(vpn + i, words[i * 2]!, write, hasBits ? this.attributesAt(vpn + i) : 0);
       if (this.table) {
@@ -747,6 +752,54 @@ export class Context implements SpaceMirror, Locator {
     }
     this.enter(mappings);
     if (changed.count > 0) this.guard(() => this.flush(changed));
+  }
+
+  /** Whether what is true now may be entered: it works, and nobody has told it of a change that is still to come. */
+  get mayEnter(): boolean {
+    return this.works && !this.isInvalidating;
+  }
+
+  /** Whether copies of pages can be made for this device: it has memory, a table of its own that only its faults fill, and can fault: a copy may go at any time. Pages that the device hands out by itself are not copied to. */
+  get mayDuplicate(): boolean {
+    const { memory, driver } = this.device;
+    return (
+      this.mode === 'exclusive' && !this.coupled && memory !== undefined && memory.node.allocator !== 'peer' && driver.replayable !== false
+    );
+  }
+
+  /** Installs the translations of its copies of pages; other translations of them leave the caches. What the table has no room for is dropped. Requires: `mayEnter`. */
+  installReplicas(vpns: readonly number[]): void {
+    const mappings = this.mappings.clear();
+    const changed = this.changed.clear();
+    for (const vpn of vpns) {
+      mappings.add(vpn, this.replicas.at(vpn)!, false);
+      const old = this.table ? this.platform.core.entry(this.table.table, vpn) : L.KIND_PRESENT;
+      if ((old & L.ENTRY_KIND) === L.KIND_PRESENT) changed.add(vpn, 1);
+    }
+    this.enter(mappings);
+    if (changed.count > 0) this.guard(() => this.flush(changed));
+    if (!this.full) return;
+    changed.clear();
+    for (const vpn of vpns) changed.add(vpn, 1);
+    this.withdraw(changed, 'full');
+  }
+
+  /** Whether a frame is where this device may read its copy of a page: it has it, or had it and has not finished the flush. */
+  readsCopy(vpn: number, frame: number): boolean {
+    const copy = this.replicas.at(vpn);
+    if (copy !== undefined) return copy === frame;
+    const { core } = this.platform;
+    return this.flushing && (core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_REPLICA) !== 0;
+  }
+
+  /** What this device has of a page. */
+  holds(vpn: number): MirrorHold | undefined {
+    if (this.replicas.at(vpn) !== undefined) return 'copy';
+    if (!this.works) return undefined;
+    if (this.mmu.walk && !this.table) return this.reaches(vpn, true) ? 'write' : this.reaches(vpn, false) ? 'read' : undefined;
+    const high = this.platform.core.entry(this.table ? this.table.table : this.space.table, vpn);
+    if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return undefined;
+    return high & L.ENTRY_WRITE ? 'write' : 'read';
   }
 
   /** Takes the marks of these pages, and makes the caches forget the pages that had some; a ticket: they have not yet. Fails the context when the driver names a page that it was not asked for. */
@@ -772,11 +825,12 @@ export class Context implements SpaceMirror, Locator {
     if (this.table && !this.mmu.walk) this.platform.core.exports.tableMark(this.table.table, vpn, L.ENTRY_ACCESSED | L.ENTRY_DIRTY);
   }
 
-  /** Removes this device's translations of these pages, table first, then caches. A ticket: the flush is unfinished. */
-  withdraw(ranges: Ranges): Ticket | undefined {
+  /** Removes this device's translations of these pages, table first, then caches, and its copies of them. A ticket: the flush is unfinished. `cause`: why copies go. */
+  withdraw(ranges: Ranges, cause: ReplicaCause = 'migration: user'): Ticket | undefined {
     try {
       const ticket = this.coupled ? this.dropped(this.coupled, ranges) : this.released(ranges);
       if (ticket) this.flushes.push(ticket);
+      if (this.replicas.size > 0) this.replicas.drop(ranges, ticket, cause);
       return ticket;
     } catch (error) {
       // Taking away cannot fail: a driver that throws is out of the game, and nothing will be translated through it any more.
@@ -1043,8 +1097,9 @@ export class Context implements SpaceMirror, Locator {
     this.follower?.withdrawn(event.start, event.end - event.start);
     const ranges = this.ranges.clear();
     ranges.add(event.start, event.end - event.start);
-    if (event.writeOnly) return this.withdrawWrites(ranges) ?? true;
-    return this.withdraw(ranges) ?? true;
+    // The home entry forgets that there are copies: they go.
+    if (event.writeOnly && this.replicas.size === 0) return this.withdrawWrites(ranges) ?? true;
+    return this.withdraw(ranges, event.cause) ?? true;
   }
 
   private fail(error: unknown): void {
@@ -1056,6 +1111,7 @@ export class Context implements SpaceMirror, Locator {
     everything.add(0, VPN_LIMIT);
     this.table?.release(everything);
     this.readyTlb?.invalidate(everything);
+    this.replicas.drop(everything, undefined, 'failure');
     const { events } = this.platform;
     if (events.heard) events.emit({ type: 'context.failed', space: this.space.id, device: this.name, message });
   }

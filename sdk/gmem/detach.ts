@@ -77,7 +77,7 @@ export class Detach implements Step {
         this.context.unfollow();
         const everything = new Ranges();
         everything.add(0, 2 ** L.VPN_BITS);
-        this.flush = this.context.withdraw(everything);
+        this.flush = this.context.withdraw(everything, 'migration: detach');
         this.phase = FLUSHED;
       }
       // falls through

@@ -4,8 +4,9 @@
  * Models: `gm_dev`, `gm_dev_create`, `gm_dev_register_physmem`, `dev_pagemap`.
  */
 import * as L from '../../assembly/layout.ts';
-import type { Copies, Ranges } from '../core/batch.ts';
+import { type Copies, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
+import { MIGRATING, type MigrationCause } from '../events.ts';
 import { AddressSpace } from '../mm/address-space.ts';
 import { type Attachable, ATTACH_MODES, type AttachMode, type AttachOptions, HOME_TABLE_FORMAT, requireAttach } from '../mm/attach.ts';
 import {
@@ -29,9 +30,11 @@ import {
 } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
+import { AT_HOST } from '../policy/placement.ts';
 import { checkPolicy, type DevicePolicy, type PinnedAccess } from '../policy/policy.ts';
 import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
+import { choosePlacement } from './choose-placement.ts';
 import { Context } from './context.ts';
 import { checkGeometry, DEFAULT_GEOMETRY } from './device-table.ts';
 import {
@@ -46,6 +49,7 @@ import {
 } from './driver.ts';
 import { Reset, type ResetOptions, type ResetReport } from './reset.ts';
 import { SwitchTo } from './switch.ts';
+import { originalOf } from './duplicate.ts';
 import { Unplug } from './unplug.ts';
 
 /** Tickets that a device keeps before it looks which of them have ended. */
@@ -381,6 +385,29 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     if (ticket) tickets.push(ticket);
   }
 
+  duplicates(space: AddressSpace, vpn: number): boolean {
+    const context = this.contextOf(space);
+    if (!context?.mayDuplicate || !context.mayEnter) return false;
+    const { placement } = this.policy;
+    if (space.attributes.size === 0 && placement === undefined) return false;
+    const advice = space.attributes.at(vpn);
+    const { owner: device } = this;
+    const question = { device, vpn, write: false, at: AT_HOST, isReachable: true, mayDuplicate: true, advice };
+    return choosePlacement(this.platform, this, question) === 'duplicate';
+  }
+
+  keep(space: AddressSpace, vpn: number, frame: number): void {
+    const { core } = this.platform;
+    const context = this.contextOf(space);
+    const original = originalOf(this.platform, space, vpn);
+    if (!context?.mayEnter || original === L.FRAME_NONE || !core.exports.duplicateSet(space.table, vpn, original)) {
+      core.exports.framePut(frame);
+      return;
+    }
+    context.replicas.add(vpn, frame, original, true);
+    context.installReplicas([vpn]);
+  }
+
   contextOf(space: AddressSpace): Context | undefined {
     for (const context of this.contexts) if (context.space === space) return context;
     return undefined;
@@ -494,6 +521,10 @@ export class OwnMemory implements DeviceMemory {
     this.framesMax = frames;
   }
 
+  needs(frame: number): boolean {
+    return this.spared.has(frame);
+  }
+
   takeFrame(order = 0): number {
     if (this.leaving) return L.FRAME_NONE;
     if (this.framesMax > 0 && this.node.used + 2 ** order > this.framesMax) return L.FRAME_NONE;
@@ -550,7 +581,43 @@ export class OwnMemory implements DeviceMemory {
     return { imports: this.imports, pages: this.given.size, unused: this.imported.length, failed: this.importFailed };
   }
 
+  /** Copies of pages that may go, as frames: nothing has to be moved for them. */
+  private copies(most: number): number[] {
+    const frames: number[] = [];
+    for (const { replicas } of this.device.contexts) {
+      if (replicas.size === 0) continue;
+      const pages: number[] = [];
+      replicas.pagesIn(this, pages, most - frames.length);
+      for (const vpn of pages) frames.push(replicas.at(vpn)!);
+    }
+    return frames;
+  }
+
+  dropReplicas(frames: readonly number[], cause: MigrationCause, tickets: Ticket[]): readonly number[] {
+    const { core } = this.platform;
+    const copies = frames.filter((frame) => core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_REPLICA);
+    if (copies.length === 0) return frames;
+    const dropped = new Set(copies);
+    for (const context of this.device.contexts) {
+      const { replicas } = context;
+      const pages: number[] = [];
+      replicas.pagesIn(this, pages, Infinity, dropped);
+      const ranges = new Ranges();
+      for (const vpn of pages.sort((a, b) => a - b)) ranges.add(vpn, 1);
+      const ticket = pages.length > 0 ? context.withdraw(ranges, MIGRATING[cause]) : undefined;
+      if (ticket) tickets.push(ticket);
+      // Those that were dropped before, and wait for a flush.
+      for (const frame of copies) {
+        const flush = replicas.parting.get(frame);
+        if (flush && !tickets.includes(flush)) tickets.push(flush);
+      }
+    }
+    return frames.filter((frame) => !dropped.has(frame));
+  }
+
   victims(pages: number): readonly number[] {
+    const copies = this.copies(pages);
+    if (copies.length > 0) return copies;
     if (this.node.allocator === 'driver') {
       const frames = this.driven((phys) => {
         const chosen = phys.victims?.((page) => this.spared.has(this.node.base + page)) ?? [];

@@ -3,6 +3,7 @@
  *
  * ```
  *   list     the frames in use; a locked one is waited for
+ *   drop     copies of pages that are elsewhere
  *   revoke   a page that is exclusive to a device (coherent memory) becomes an ordinary one
  *   home     migration by frame
  *   again    as long as something moved: what then remains is held by somebody
@@ -17,6 +18,7 @@ import { Migration } from '../mm/migration.ts';
 import { placesOf } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { Ticket } from '../step/ticket.ts';
 import { Revoke } from './revoke.ts';
 
 export class Evacuate implements Step {
@@ -34,6 +36,8 @@ export class Evacuate implements Step {
   private from = 0;
   private before = 0;
   private called = false;
+  /** Flushes of copies that were dropped. */
+  private readonly flushes: Ticket[] = [];
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -57,6 +61,10 @@ export class Evacuate implements Step {
     const { node } = this.memory;
     if (this.called) this.moved += this.migration.moved;
     this.called = false;
+    for (let flush = this.flushes[0]; flush; flush = this.flushes[0]) {
+      if (flush.state === 'pending') return run.waitFor(flush);
+      this.flushes.shift();
+    }
     if (node.used === 0) {
       this.left = L.FRAME_NONE;
       return DONE;
@@ -71,9 +79,9 @@ export class Evacuate implements Step {
     }
     const found = core.exports.usedFrames(node.index, this.from, core.area(L.AREA_LIST), L.WORDS_MAX);
     const next = core.stopIndex;
-    const frames = [...core.words(L.AREA_LIST, found)].filter(
-      (frame) => (core.field(core.frameRecord(frame), L.FRAME_MAPS) & L.MAPS_MASK) !== 0,
-    );
+    const all = [...core.words(L.AREA_LIST, found)];
+    const rest = this.memory.dropReplicas(all, this.cause, this.flushes);
+    const frames = rest.filter((frame) => (core.field(core.frameRecord(frame), L.FRAME_MAPS) & L.MAPS_MASK) !== 0);
     const revoke = this.exclusive(frames);
     if (revoke) return run.call(revoke);
     this.from = next;

@@ -5,6 +5,7 @@ import type { DeviceMemory } from '../mm/device-memory.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { Ticket } from '../step/ticket.ts';
 
 export class Evict implements Step {
   readonly name = 'evict';
@@ -16,7 +17,11 @@ export class Evict implements Step {
   private memory!: DeviceMemory;
   private victims: readonly number[] = [];
   private at = 0;
+  /** Copies of pages are still to be dropped: nothing moves for them. */
+  private dropping = false;
   private called = false;
+  /** Flushes of copies that were dropped. */
+  private readonly flushes: Ticket[] = [];
   /** Who needs the room. */
   private space = -1;
   private vpn = 0;
@@ -41,6 +46,7 @@ export class Evict implements Step {
   frames(frames: readonly number[]): this {
     this.freed = 0;
     this.victims = frames;
+    this.dropping = true;
     this.at = 0;
     this.called = false;
     return this;
@@ -48,6 +54,16 @@ export class Evict implements Step {
 
   next(run: Run): Progress {
     const { events } = this.platform;
+    if (this.dropping) {
+      this.dropping = false;
+      const rest = this.memory.dropReplicas(this.victims, 'evict', this.flushes);
+      this.freed = this.victims.length - rest.length;
+      this.victims = rest;
+    }
+    for (let flush = this.flushes[0]; flush; flush = this.flushes[0]) {
+      if (flush.state === 'pending') return run.waitFor(flush);
+      this.flushes.shift();
+    }
     if (this.called) {
       this.freed += this.migration!.moved;
       if (events.heard) this.runs.push(...this.migration!.runs);

@@ -25,19 +25,22 @@
 import * as L from '../../assembly/layout.ts';
 import type { RemoteMapCause, ThrottleCause } from '../events.ts';
 import { CpuFault } from '../mm/fault.ts';
-import { HUGE_PAGES, hugeWindow } from '../mm/huge-window.ts';
+import { HUGE_PAGES, hugeWindow, windowStart } from '../mm/huge-window.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { peerEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import { BLOCK_PAGES } from '../mm/movements.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
+import { reportSplit } from '../mm/splits.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_DEVICE } from '../mm/vma.ts';
-import { AT_NOWHERE, type Placement, type PlacementAdvice, placementOf, type PlacementQuestion } from '../policy/placement.ts';
+import { AT_NOWHERE, type Placement, type PlacementAdvice, type PlacementQuestion } from '../policy/placement.ts';
 import { pinnedUntil, resides, restraintOf } from '../policy/thrashing.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import { choosePlacement } from './choose-placement.ts';
 import type { Context } from './context.ts';
 import type { Device, OwnMemory } from './device.ts';
+import { Duplicate, originalOf } from './duplicate.ts';
 import { Evict } from './evict.ts';
 import { deviceAction, type PageState } from './fault-table.ts';
 import { isWholeBlock, mayMove } from './movable.ts';
@@ -59,6 +62,7 @@ const MIGRATED = 5;
 const MIRRORED = 6;
 const TOUCHED = 7;
 const CLEARED = 8;
+const DUPLICATED = 9;
 
 /** Looks at one page before it gives up: each one follows a change that somebody made. */
 const LOOKS_MAX = 64;
@@ -111,6 +115,10 @@ export class ServeFault implements Step {
   private readonly frames: number[] = [];
   /** Something is advised, or chosen: neighbours are asked about, too. */
   private choosing = false;
+  /** The pages are to be duplicated, not moved. */
+  private copying = false;
+  /** Made at the first page that is. */
+  private duplicate: Duplicate | undefined;
   /** Made when a policy is first asked. */
   private question: Question | undefined;
 
@@ -174,6 +182,8 @@ export class ServeFault implements Step {
         if (this.evict.freed === 0) return this.fruitless(run);
         this.phase = LOOK;
         return AGAIN;
+      case DUPLICATED:
+        return this.duplicated(run);
       case MIGRATED:
         this.spareChosen();
         if (this.context.reaches(this.vpn, this.write)) return this.end(run, 'served');
@@ -287,10 +297,62 @@ export class ServeFault implements Step {
       }
       case 'stay':
         return this.end(run, 'deferred');
+      case 'duplicate':
+        // One on another device comes home first, and leaves a copy there.
+        return state === 'host' ? this.planCopies(run, memory!, high) : this.callFault(run);
       default:
         if (state === 'other') return this.fetch(run, vma, high, frame);
         return memory ? this.plan(run, memory, vma, high) : this.callFault(run);
     }
+  }
+
+  /** Lists the pages of the granule that are to be duplicated, the faulting one first. */
+  private planCopies(run: Run, memory: OwnMemory, high: number): Progress {
+    const { context, platform } = this;
+    const { space, device, replicas } = context;
+    const { core, pageLocks } = platform;
+    if (replicas.at(this.vpn) !== undefined) {
+      // It has a copy, and lost the translation to it (a table that had to let go of more than it was asked for).
+      if (!context.mayEnter) return run.waitFor(space.notifiers.idle);
+      context.installReplicas([this.vpn]);
+      return this.end(run, 'served');
+    }
+    if (high & L.ENTRY_ORDER) {
+      if (!core.exports.splitHuge(space.table, this.vpn))
+        return core.stopReason === L.STOP_LOCKED ? run.waitFor(pageLocks.wait(core.stopFrame)) : this.mapHost(run, 1);
+      reportSplit(platform, space.id, windowStart(this.vpn, high), 'duplicate');
+    }
+    if (originalOf(platform, space, this.vpn) === L.FRAME_NONE) {
+      // Somebody holds it, and may write it past all tables.
+      this.remote = 'pinned';
+      return this.mapHost(run, 1);
+    }
+    const { start, end } = space.granule(this.vpn, device.granulePages);
+    this.need.length = 0;
+    this.reserved = 0;
+    this.huge = false;
+    this.copying = true;
+    this.evict.from(memory, space.id, this.vpn, 'fault');
+    this.phase = RESERVE;
+    this.need.push(this.vpn);
+    for (let vpn = start; vpn < end; vpn++) {
+      if (vpn === this.vpn || replicas.at(vpn) !== undefined) continue;
+      const frame = originalOf(platform, space, vpn);
+      if (frame !== L.FRAME_NONE && this.choose(vpn, false, 'host', frame) === 'duplicate') this.need.push(vpn);
+    }
+    return this.reserve(run);
+  }
+
+  /** The copies are there, or what hinders them. */
+  private duplicated(run: Run): Progress {
+    const { context } = this;
+    if (context.reaches(this.vpn, false)) return this.end(run, 'served');
+    if (this.duplicate!.hasFailed) {
+      this.remote = 'copy failed';
+      return this.mapHost(run, 1);
+    }
+    this.phase = LOOK;
+    return context.isInvalidating ? run.waitFor(context.space.notifiers.idle) : AGAIN;
   }
 
   /** Whether what is chosen for one of these pages holds for all of them. */
@@ -302,7 +364,8 @@ export class ServeFault implements Step {
   /** Whether a neighbour comes along. */
   private comes(vpn: number, vma: Vma, high: number): boolean {
     const frame = this.platform.core.entryLow;
-    return this.choose(vpn, this.write, this.stateOf(high, frame, vma), frame) === 'migrate';
+    // Copies that others have of it are worth more than its coming along.
+    return !(high & L.ENTRY_REPLICATED) && this.choose(vpn, this.write, this.stateOf(high, frame, vma), frame) === 'migrate';
   }
 
   /** Asks the device's policy about a page. */
@@ -313,17 +376,9 @@ export class ServeFault implements Step {
     question.write = write;
     question.at = state === 'nothing' ? AT_NOWHERE : this.platform.nodes.of(frame).owner;
     question.isReachable = state !== 'other' || this.isReachable(frame);
-    question.mayDuplicate = false;
+    question.mayDuplicate = !write && (state === 'host' || state === 'other') && this.context.mayDuplicate;
     question.advice = space.attributes.at(vpn);
-    const { placement } = device.policy;
-    if (placement?.choose === undefined) return placementOf(question, placement);
-    const { scheduler } = this.platform;
-    const outer = scheduler.beginCall(`the placement policy of ${device.name}`);
-    try {
-      return placementOf(question, placement);
-    } finally {
-      scheduler.endCall(outer);
-    }
+    return choosePlacement(this.platform, device, question);
   }
 
   /** The page is in a memory of this device already; of a huge one as much as its granule has. */
@@ -486,6 +541,7 @@ export class ServeFault implements Step {
   private plan(run: Run, memory: OwnMemory, vma: Vma, high: number, peer?: DeviceMemory): Progress {
     const { space, device } = this.context;
     const { core } = this.platform;
+    this.copying = false;
     const { start, end } = space.granule(this.vpn, device.granulePages);
     this.peer = peer;
     this.need.length = 0;
@@ -580,6 +636,13 @@ export class ServeFault implements Step {
     this.phase = MIGRATED;
     // Who gets a frame was decided by need; which one, by address: neighbours lie together where they can.
     const pages = this.need.slice(0, this.reserved).sort((a, b) => a - b);
+    if (this.copying) {
+      this.phase = DUPLICATED;
+      const frames = this.frames.slice(0, this.reserved);
+      this.reserved = 0;
+      this.duplicate ??= new Duplicate(this.platform, this.context);
+      return run.call(this.duplicate.of(pages, frames, pages.indexOf(this.vpn)));
+    }
     const picks = new Array<number>(this.last - this.first + 1).fill(L.FRAME_NONE);
     pages.forEach((vpn, i) => (picks[vpn - this.first] = this.frames[i]!));
     this.reserved = 0;

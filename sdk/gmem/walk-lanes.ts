@@ -25,10 +25,10 @@ export function translated(platform: Platform, context: Context, vpn: number, wr
   const high = core.entry(context.space.table, vpn);
   const kind = high & L.ENTRY_KIND;
   // A page that is being moved may be used until the flush has ended: its copy begins afterwards.
-  const alone = kind === L.KIND_EXCLUSIVE || (kind === L.KIND_PRESENT && (high & L.ENTRY_CPU_READS) !== 0);
+  const alone = kind === L.KIND_EXCLUSIVE || (kind === L.KIND_PRESENT && (high & L.ENTRY_PROMISES) === L.ENTRY_CPU_READS);
   const there = alone || kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || (kind === L.KIND_MIGRATION && context.flushing);
   const live = there && core.entryLow === frame && (!write || alone || (high & L.ENTRY_WRITE) !== 0);
-  if (!live) {
+  if (!live && (write || !context.readsCopy(vpn, frame))) {
     throw context.failWith(
       fail('ENODEV', `${context.name}.walk.translate of page`, vpn * L.PAGE_BYTES, 'is stale: an invalidation should have removed it'),
     );

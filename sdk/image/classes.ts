@@ -9,6 +9,7 @@ import { Detach } from '../gmem/detach.ts';
 import { DeviceAccess } from '../gmem/device-access.ts';
 import { DeviceTable, DeviceTlb } from '../gmem/device-table.ts';
 import { Device, OwnMemory } from '../gmem/device.ts';
+import { Duplicate } from '../gmem/duplicate.ts';
 import { Evacuate } from '../gmem/evacuate.ts';
 import { Evict } from '../gmem/evict.ts';
 import { FaultBatch } from '../gmem/fault-batch.ts';
@@ -25,6 +26,7 @@ import { FreeRange, Reserve } from '../gmem/private-range.ts';
 import { RemoveDevice } from '../gmem/remove-device.ts';
 import { Reset } from '../gmem/reset.ts';
 import { Coupled, Touch } from '../gmem/planner.ts';
+import { FreeReplicas, Replicas } from '../gmem/replica.ts';
 import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
 import { Question, ServeFault } from '../gmem/serve.ts';
@@ -99,6 +101,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   DeviceTable,
   DeviceTlb,
   DmaMap,
+  Duplicate,
   Evacuate,
   EventLog,
   Events,
@@ -112,6 +115,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   ForkMarks,
   FreeRange,
   GiveUp,
+  FreeReplicas,
   Harvest,
   Hmm,
   Hint,
@@ -165,6 +169,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   RemoveNotifier,
   Reserve,
   Reset,
+  Replicas,
   Revoke,
   Run,
   RwLock,

@@ -41,6 +41,7 @@ import {
 } from './hint.ts';
 import { type Memcpy, type MemcpyOptions, type MemcpyResult, memcpyStep } from './hmemcpy.ts';
 import { historyOf, type PageHistory } from './history.ts';
+import { holdersOf, type PageHolders } from './holders.ts';
 import { type Advice, adviseStep } from './madvise.ts';
 import { insertPage, insertPfn, mmap, type MmapOptions } from './mmap.ts';
 import { Mremap, type MremapOptions } from './mremap.ts';
@@ -374,6 +375,12 @@ export class AddressSpace {
     this.requireOpen('dump');
     if (range !== undefined) requireRange('dump.range', range);
     return dumpRange(this.platform, this, range);
+  }
+
+  /** Who has the page of an address: its one owner, its readers, and what is the matter with it; see `holders.ts`. */
+  holders(addr: number): PageHolders {
+    this.address('holders.addr', addr, 1);
+    return holdersOf(this.platform, this, Math.floor(addr / L.PAGE_BYTES));
   }
 
   /**

@@ -29,6 +29,9 @@ export interface Attachable<Context> {
   attachTo(space: AddressSpace, options?: AttachOptions): Context;
 }
 
+/** What a device has of a page. */
+export type MirrorHold = 'copy' | 'read' | 'write';
+
 /** What a space asks of each attached context: what advice needs, and that it ends with the space. */
 export interface SpaceMirror {
   readonly name: string;
@@ -45,6 +48,8 @@ export interface SpaceMirror {
   readonly owner: number;
   detach(): void;
   detachAsync(): Promise<void>;
+  /** What the device has of a page: a copy of its own, a translation with or without write. */
+  holds(vpn: number): MirrorHold | undefined;
 }
 
 /** The format of home tables: four levels of nine bits over 4 KiB pages. A device whose driver has this `tableFormat` can walk them. Models: the `cookie` of `gm_mmu`. */

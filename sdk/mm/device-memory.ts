@@ -5,6 +5,7 @@
  * Models: `struct dev_pagemap` and `dev_pagemap_ops` (`page_free`, `migrate_to_ram`).
  */
 import type { Copies, Ranges } from '../core/batch.ts';
+import type { MigrationCause } from '../events.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { AdvisedDevice } from './attributes.ts';
@@ -67,6 +68,10 @@ export interface MigrationDevice extends AdvisedDevice {
    * ignores its own MIGRATE events. Tickets of unfinished flushes are appended.
    */
   withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void;
+  /** Whether the device would duplicate a page of a space that is leaving its memory. */
+  duplicates(space: AddressSpace, vpn: number): boolean;
+  /** The frame that such a page has left, its bytes still true: it becomes the device's copy of the page, or is given up. Its one reference goes over. */
+  keep(space: AddressSpace, vpn: number, frame: number): void;
 }
 
 /** One memory of a device. */
@@ -79,10 +84,14 @@ export interface DeviceMemory {
   readonly owner: number;
   /** Pages that a CPU touch brings home together: a power of two. */
   readonly granulePages: number;
+  /** Whether a fault batch under way has been given a frame of it, or needs it where it is: it may not be evicted before its lanes have run. */
+  needs(frame: number): boolean;
   /** A frame of 2^order pages with one reference, or -1 when none is free; FRAME_LATER: the device chooses it. */
   takeFrame(order?: number): number;
   /** Frames that could be brought home to make room, as frame numbers; empty when none may go. */
   victims(pages: number): readonly number[];
   /** A driver-owned frame came free, `pages` of them for a huge one. Models: `page_free`. */
   freed(frame: number, pages: number): void;
+  /** Drops those of the frames that are the device's copies of pages; returns the others. Tickets of unfinished flushes are appended: the frames are free when they have ended. */
+  dropReplicas(frames: readonly number[], cause: MigrationCause, tickets: Ticket[]): readonly number[];
 }

@@ -8,7 +8,8 @@
  *      shared memory or a driver                               x  device-exclusive
  *   d  device, read-only     D  device, writable               a  a device's, for its atomics; the CPU may read
  *   c  coherent, read-only   C  coherent, writable             s  swapped out
- *   *  special               !  lost (poison)
+ *   r  host, devices have copies                               !  lost (poison)
+ *   *  special
  * ```
  *
  * With several devices in the machine the first is d and D, then e, g, i, j, k, l and o; the ninth is d again. Coherent memory is c and C, whosever it is.
@@ -54,6 +55,7 @@ export function letterOf(platform: Platform, space: AddressSpace, vpn: number): 
       return space.vmas.find(vpn) ? '.' : '-';
     case L.KIND_PRESENT:
       if (high & L.ENTRY_ZERO) return 'z';
+      if (high & L.ENTRY_REPLICATED) return space.mirrors.some((mirror) => mirror.holds(vpn) === 'copy') ? 'r' : 'h';
       if (high & L.ENTRY_CPU_READS) return 'a';
       return cased(placeOf(platform, core.entryLow), writable);
     case L.KIND_DEVICE_PRIVATE:

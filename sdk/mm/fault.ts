@@ -12,7 +12,9 @@
  *   present, no write
  *     of a shared mapping       -                               the right comes in place, dirty (share)
  *     this space's own          -                               the right comes in place (reuse)
- *     that the CPU only reads   -                               CLEAR, then the same (exclusive)
+ *     that the CPU only reads   -                               page lock, CLEAR, then the same (exclusive)
+ *     of which devices have     -                               page lock, CLEAR, copies dropped, then the same (upgrade)
+ *       copies
  *     all else                  -                               a huge page is split; CLEAR, a copy (copy)
  *   exclusive                   page lock, CLEAR, present with the VMA's rights (exclusive), then the access looks again
  *   device-private              migrate_to_ram (home), then the access looks again
@@ -68,6 +70,7 @@ const HUGETLB = 5;
 const COPY = 6;
 const REUSE = 7;
 const REVOKE = 8;
+const UPGRADE = 9;
 
 /** Serves one fault of one page. Reused by its owner. */
 export class CpuFault implements Step {
@@ -292,7 +295,7 @@ export class CpuFault implements Step {
       return this.end(run, 'served');
     }
     if (exports.canReuse(table, this.vpn)) {
-      if (high & L.ENTRY_CPU_READS) return this.revoke(run, frame, REUSE);
+      if (high & L.ENTRY_CPU_READS) return this.revoke(run, frame, high & L.ENTRY_REPLICATED ? UPGRADE : REUSE);
       this.count('reuse');
       if (this.unsharing) exports.mapOwn(table, this.vpn);
       else exports.mapReuse(table, this.vpn);
@@ -316,7 +319,7 @@ export class CpuFault implements Step {
   }
 
   private announce(start: number, pages: number, then: number): typeof AGAIN {
-    const cause = then === REVOKE || then === REUSE ? 'revoke' : 'cow';
+    const cause = then === UPGRADE ? 'upgrade' : then === REVOKE || then === REUSE ? 'revoke' : 'cow';
     this.space.announce(this.clear.set(start, start + pages, 'CLEAR', undefined, cause));
     this.phase = then;
     return AGAIN;
@@ -351,9 +354,10 @@ export class CpuFault implements Step {
         } else this.outcome = 'no memory';
         return;
       case REUSE:
+      case UPGRADE:
         if (!(high & L.ENTRY_CPU_READS) || !exports.canReuse(table, this.vpn)) return;
         exports.mapReuse(table, this.vpn);
-        this.revoked();
+        if (then === REUSE) this.revoked();
         return;
       default:
         if (high & L.ENTRY_WRITE || exports.canReuse(table, this.vpn)) return;
@@ -374,7 +378,7 @@ export class CpuFault implements Step {
     const { pageLocks } = this.platform;
     if (!pageLocks.tryLock(frame)) return run.waitFor(pageLocks.wait(frame));
     this.locked = frame;
-    this.count('exclusive');
+    this.count(then === UPGRADE ? 'upgrade' : 'exclusive');
     return this.announce(this.vpn, 1, then);
   }
 
@@ -399,6 +403,8 @@ export class CpuFault implements Step {
     this.home ??= new Migration(this.platform);
     this.home.toHost(space, start, end - start, memory, 'home', this.vpn);
     this.home.wanted = this.vpn;
+    // Who only reads it leaves the device its copy, if that is for duplication.
+    this.home.isShared = !this.write && !this.unsharing;
     return run.call(this.home);
   }
 

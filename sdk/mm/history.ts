@@ -127,6 +127,8 @@ function concerns(event: MachineEvent, space: number, vpn: number): boolean {
     case 'page.inserted':
     case 'page.exclusive':
     case 'page.revoked':
+    case 'page.replicated':
+    case 'replica.dropped':
       return event.space === space && event.vpn === vpn;
     case 'pages.mapped':
     case 'page.copied':
@@ -160,6 +162,8 @@ function places(event: MachineEvent, letter: string): boolean {
     case 'x':
     case 'a':
       return event.type === 'page.exclusive';
+    case 'r':
+      return event.type === 'page.replicated';
     case '*':
       return event.type === 'page.inserted';
     default:
@@ -172,7 +176,7 @@ function places(event: MachineEvent, letter: string): boolean {
       return true;
     case 'fault.cpu':
       // These bring back a right, or send for somebody else.
-      return event.cause !== 'reuse' && event.cause !== 'home' && event.cause !== 'exclusive';
+      return event.cause !== 'reuse' && event.cause !== 'home' && event.cause !== 'exclusive' && event.cause !== 'upgrade';
     default:
       return false;
   }
@@ -183,6 +187,7 @@ const WORDS: Readonly<Record<string, string>> = {
   '.': 'mapped, nothing there yet',
   z: 'the page of zeros',
   h: 'on the host, read-only',
+  r: 'on the host, read-only, and devices have copies of it',
   H: 'on the host, writable',
   f: 'on the host, of a file, shared memory or a driver, read-only',
   F: 'on the host, of a file, shared memory or a driver, writable',
@@ -249,6 +254,7 @@ const FAULTED: Readonly<Record<CpuFaultCause, string>> = {
   share: 'touched a page of a file or of shared memory',
   huge: 'touched a hole where a huge page appears',
   exclusive: 'took it back',
+  upgrade: 'wrote to a page that devices had copies of',
 };
 
 const COPIED: Readonly<Record<CopyCause, string>> = {
@@ -270,6 +276,8 @@ function sentence(event: MachineEvent): string {
       return 'the program asked for a huge page';
     case 'page.inserted':
       return 'a driver put it there';
+    case 'page.replicated':
+      return event.isKept ? 'it came home, and the device kept its copy' : 'a device reads a copy of it';
     case 'page.exclusive':
       return 'a device does atomics in it';
     case 'range.invalidated':

@@ -33,6 +33,12 @@ export class MigrationCopies implements CopyGround {
     this.zeros = new Copies(this);
   }
 
+  /** For lists of somebody else's, to or from this device. */
+  for(device: MigrationDevice): this {
+    this.device = device;
+    return this;
+  }
+
   // What a list of copies asks for.
 
   memoryOf(frame: number): number {

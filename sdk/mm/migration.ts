@@ -90,6 +90,8 @@ export class Migration implements Step {
   refused = 0;
   /** For events: the page for whose sake the others come along; -1: none. Set it after `toDevice` or `toHost`. */
   wanted = -1;
+  /** Set it after `toHost`: small pages that come home leave a copy behind, where the device would duplicate them. */
+  isShared = false;
   /** While somebody listens: where what moved is mapped now. */
   runs: readonly PageRun[] = NOWHERE;
 
@@ -287,6 +289,7 @@ export class Migration implements Step {
     this.cleared = 0;
     this.refused = 0;
     this.wanted = -1;
+    this.isShared = false;
     this.runs = NOWHERE;
     this.space = undefined;
     this.vpn = 0;
@@ -479,9 +482,15 @@ export class Migration implements Step {
       this.follow();
     }
     if (pageLocks.kept.size > 0) for (let i = 0; i < words.count; i++) pageLocks.kept.delete(core.headOf(words.frame(i)));
+    this.evicted();
     this.platform.settleFreed();
     this.reportSplits();
     pageLocks.released();
+  }
+
+  /** What was on its way home to make room has arrived, or stays. */
+  private evicted(): void {
+    if (this.cause === 'evict' && this.listed) for (const frame of this.listed) this.platform.evicting.delete(frame);
   }
 
   private announce(): void {
@@ -568,6 +577,7 @@ export class Migration implements Step {
       core.words(L.AREA_LIST, words.count).set(this.listed!);
       exports.migrateCollectFrames(core.area(L.AREA_LIST), words.count, sourceAt);
       words.keep(core);
+      if (this.cause === 'evict') for (const frame of this.listed!) this.platform.evicting.add(frame);
       this.others?.end();
       const places = this.coupled ? this.choosePlaces() : this.places!;
       for (const [each, ranges] of places) this.device.withdraw(each, ranges, this.tickets);
@@ -690,9 +700,12 @@ export class Migration implements Step {
     const { core, pageLocks } = this.platform;
     const words = this.words;
     const space = this.space;
+    const kept = space && this.isShared && !this.coupled ? this.hold(space) : undefined;
     words.lend(core);
     core.exports.migrateFinalize(words.count, core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET));
+    if (space && kept) for (let i = 0; i < kept.length; i += 2) this.device.keep(space, kept[i]!, kept[i + 1]!);
     if (space && this.cleared > 0) this.withhold(space);
+    this.evicted();
     pageLocks.moving--;
     this.phase = ENDED;
     this.platform.settleFreed();
@@ -716,6 +729,20 @@ export class Migration implements Step {
       if (!(words.bits(i) & L.MIGRATE_VALID) || !kept.delete(core.headOf(words.frame(i))) || this.cause !== 'evict') continue;
       words.refuse(i);
     }
+  }
+
+  /** Holds the frames that become copies of what leaves them: pages and frames in turn. */
+  private hold(space: AddressSpace): number[] {
+    const words = this.words;
+    const kept: number[] = [];
+    for (let i = 0; i < words.count; i++) {
+      const bits = words.bits(i);
+      if (!words.moves(i) || !(bits & L.MIGRATE_VALID) || bits & L.MIGRATE_COMPOUND || !this.device.duplicates(space, this.vpn + i))
+        continue;
+      this.platform.core.exports.frameGet(words.frame(i));
+      kept.push(this.vpn + i, words.frame(i));
+    }
+    return kept;
   }
 
   /** Counts what moved, by the nodes it moved between. */

@@ -50,6 +50,8 @@ export class Platform {
   readonly devices: object[] = [];
   /** Who has put a flush off. */
   private readonly deferred: Set<DeferredFlush> = new Set();
+  /** Frames, first ones of huge frames, that are on their way home to make room. */
+  readonly evicting: Set<number> = new Set();
   /** Files that were made. */
   lastFile = 0;
   private running = true;

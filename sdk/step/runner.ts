@@ -81,6 +81,26 @@ export class Scheduler implements RunHost {
     });
   }
 
+  /**
+   * Begins a step that has no caller; errors of it are reported. Also from inside another step, between two of its acts. Requires: its first turn only waits, or does nothing that whoever calls is in the middle of.
+   */
+  spawn(step: Step): void {
+    this.requireOpen(step);
+    const run = new Run(this);
+    run.start(step, ++this.lastId);
+    const { stepping } = this;
+    this.depth++;
+    try {
+      if (!this.drive(run)) this.parked.add(run);
+    } catch (error) {
+      this.report(error, step);
+    } finally {
+      this.stepping = stepping;
+      if (stepping === undefined) this.leave();
+      else this.depth--;
+    }
+  }
+
   /** Throws EINVAL inside a step, or a call out of the machine: whoever is called there looks on, and changes nothing. */
   requireOutside(argument: string, verb: string): void {
     if (this.stepping !== undefined) throw fail('EINVAL', argument, verb, `is run from inside ${this.stepping.label}`);

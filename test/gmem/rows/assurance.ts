@@ -90,7 +90,7 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/gmem/context.ts',
-      find: 'return this.withdraw(ranges) ?? true;',
+      find: 'return this.withdraw(ranges, event.cause) ?? true;',
       replace: 'this.withdraw(ranges);\n    return true;',
     },
   },

@@ -94,7 +94,7 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/gmem/detach.ts',
-      find: 'this.flush = this.context.withdraw(everything);',
+      find: "this.flush = this.context.withdraw(everything, 'migration: detach');",
       replace: 'everything.clear();',
     },
   },

@@ -40,4 +40,40 @@ export const rows: readonly Row[] = [
     ],
     canary: { file: 'sdk/gmem/serve.ts', find: "(high & L.ENTRY_WRITE) !== 0 ? 'write' : 'denied'", replace: "'write'" },
   },
+  {
+    id: 'D2',
+    title: 'Flags DIRTY, PINNED, WILLNEED, EVICTING',
+    here: '`space.holders(addr).flags`, read from the entry, the frame, the batch under way and the eviction under way: nothing is kept twice. A fault on a page that is being evicted waits for it, and cancels nothing',
+    tests: [
+      'test/gmem/replicas.test.ts > the flags of a page > say that it is written, pinned, needed by a batch, or on its way home to make room',
+    ],
+    canary: { file: 'sdk/mm/migration.ts', find: 'this.platform.evicting.add(frame)', replace: 'this.platform.evicting.delete(frame)' },
+  },
+  {
+    id: 'D3',
+    title: 'Owner and holder set for many devices',
+    here: '`space.holders(addr)`: one owner, by the home entry; its readers and writers, by what attached devices have of the page (`Context.holds`, `Replicas`)',
+    tests: [
+      'test/gmem/replicas.test.ts > a page that is mostly read > is read by every device from a copy of its own, and by the CPU and a device without memory where it is',
+      'test/gmem/replicas.test.ts > a page that is mostly read > goes to the device that writes it, whichever that is, and all copies go',
+    ],
+    canary: { file: 'sdk/gmem/replica.ts', find: 'this.frames.set(vpn, frame);', replace: 'this.frames.set(vpn + 1, frame);' },
+  },
+  {
+    id: 'F5',
+    title: 'Read-only duplication hint; write upgrade invalidates replicas',
+    here: '`space.attributes.set(range, { readMostly: true })`, or `DevicePolicy.placement.duplicate`: `Duplicate` makes copies, a page that comes home for a reader leaves one behind; a write, whosever, is "upgrade" in `CpuFault`: all copies dropped and flushed first. Copies are the first victims, and nothing is moved for them',
+    tests: [
+      "test/gmem/replicas.test.ts > a page that is mostly read > is nobody else's any more when the CPU has written it, and is copied anew",
+      'test/gmem/replicas.test.ts > a page that is mostly read > leaves its copy behind on the device that wrote it, when another one or the CPU reads it',
+      'test/gmem/replicas.test.ts > copies go > with whatever happens to their page: each verb names itself, and leaves none',
+      'test/gmem/replicas.test.ts > copies go > before anything that would have to be moved',
+      'test/gmem/replicas.test.ts > a flush that is late > keeps the frame of the copy, and the write, until it has ended',
+    ],
+    canary: {
+      file: 'sdk/gmem/context.ts',
+      find: 'if (this.replicas.size > 0) this.replicas.drop(ranges, ticket, cause);',
+      replace: '',
+    },
+  },
 ];

@@ -73,6 +73,7 @@ import { TakeDown } from '../mm/take-down.ts';
 import { Reap } from '../mm/reap.ts';
 import { Memcpy } from '../mm/hmemcpy.ts';
 import { Stream, StreamEvent, StreamTask } from '../gmem/stream.ts';
+import { Transitions } from '../mm/transitions.ts';
 import { Truncate } from '../mm/truncate.ts';
 import { VmaSet } from '../mm/vma.ts';
 import { WriteBack } from '../mm/write-back.ts';
@@ -187,6 +188,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Ticket,
   TicketBook,
   Touch,
+  Transitions,
   Truncate,
   Unlink,
   Unplug,

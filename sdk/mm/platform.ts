@@ -16,6 +16,7 @@ import { Links } from './links.ts';
 import { Movements } from './movements.ts';
 import { type Node, Nodes } from './node.ts';
 import { PageLocks } from './page-lock.ts';
+import { Transitions } from './transitions.ts';
 
 /** Frames of zeros: a huge page of them. */
 export const ZERO_FRAMES: number = 2 ** L.HUGE_ORDER;
@@ -57,10 +58,11 @@ export class Platform {
   private running = true;
 
   /** `framesMax`: frame numbers that its physical addresses can have. */
-  constructor(core: Core, dramFrames: number, checked: boolean, framesMax?: number) {
+  constructor(core: Core, dramFrames: number, checked: boolean | 'states', framesMax?: number) {
     this.core = core;
     this.nodes = new Nodes(core, framesMax);
-    this.scheduler = new Scheduler({ checked, report: method<Platform, 'addStray'>(this, 'addStray') });
+    this.scheduler = new Scheduler({ checked: checked !== false, report: method<Platform, 'addStray'>(this, 'addStray') });
+    if (checked === 'states') this.scheduler.watch = method<Transitions, 'look'>(new Transitions(this), 'look');
     this.events.gate = this.scheduler;
     this.scheduler.idle = method<Platform, 'flushDeferred'>(this, 'flushDeferred');
     this.pageLocks = new PageLocks(core);

@@ -3,7 +3,7 @@
  * coming, on the stack of whoever calls in; nothing runs inside somebody else's step.
  */
 import { fail } from '../errors.ts';
-import { DONE, Run, type RunHost, type Step } from './step.ts';
+import { AGAIN, DONE, Run, type RunHost, type Step } from './step.ts';
 
 export interface SchedulerOptions {
   /** Check lock order and the contract of steps. On unless switched off. */
@@ -30,6 +30,8 @@ interface Caller {
 
 export class Scheduler implements RunHost {
   readonly checked: boolean;
+  /** Called after every turn of every step that this one drives; undefined: nobody looks. */
+  watch: (() => void) | undefined = undefined;
   private readonly onReport: (error: unknown, step: Step) => void;
   /** Runs that wait, oldest first. */
   private readonly parked = new Set<Run>();
@@ -212,7 +214,10 @@ export class Scheduler implements RunHost {
   private drive(run: Run): boolean {
     this.stepping = run;
     try {
-      return run.drive() === DONE;
+      if (this.watch === undefined) return run.drive() === DONE;
+      let progress = run.advance();
+      for (this.watch(); progress === AGAIN; this.watch()) progress = run.advance();
+      return progress === DONE;
     } finally {
       this.stepping = undefined;
     }

@@ -24,7 +24,7 @@ class Program {
 
   constructor(seed: number) {
     this.random = randomOf(seed);
-    this.machine = smallMachine({ tables: 64, dram: 128 * PAGE });
+    this.machine = smallMachine({ tables: 64, dram: 128 * PAGE, checked: seed % 4 ? 'states' : true });
     const allocator = seed % 2 ? 'driver' : 'core';
     const cached = seed % 3 > 0;
     this.probes = [

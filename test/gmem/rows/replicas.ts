@@ -76,4 +76,29 @@ export const rows: readonly Row[] = [
       replace: '',
     },
   },
+  {
+    id: 'D1',
+    title: 'States NOMAP/CPU/DEVICE with legal-transition checker',
+    here: '`Transitions` (sdk/mm/transitions.ts), in a machine made with `checked: "states"`: after every turn of every step, which states pages went to, and that nobody writes what others have copies of. The states are readings of the home entry (`LogicalState`)',
+    tests: [
+      'test/gmem/transitions.test.ts > the checker of states > reports a page that is on a device without having migrated',
+      'test/gmem/transitions.test.ts > the checker of states > has nothing to say of faults, migrations, copies, forks and unmaps, and goes on in a restored machine',
+      'test/gmem/transitions.test.ts > the checker of states > reports a page that may be written while a device has a copy of it',
+    ],
+    canary: {
+      file: 'sdk/mm/transitions.ts',
+      find: "host: ['nothing', 'host', 'moving',",
+      replace: "host: ['nothing', 'host', 'device', 'moving',",
+    },
+  },
+  {
+    id: 'F9',
+    title: 'Batch of faults, dedupe, replay, cancel',
+    here: '`FaultBatch`, `ServeBatch`: what the buffer held is served in one go, a record whose page is there by then is coalesced, accesses that are not allowed are cancelled, stalled lanes replayed, what was lost or put off faults again',
+    tests: [
+      'test/machine/devices.test.ts > a job > gives up accesses without a mapping or a right, by their indices, and does the others',
+      'test/machine/devices.test.ts > a job > with more faults than the buffer has records loses some, and comes to its end all the same',
+    ],
+    canary: { file: 'sdk/gmem/serve-batch.ts', find: 'batch.cancel(vpn, write, outcome);', replace: '' },
+  },
 ];

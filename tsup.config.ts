@@ -16,6 +16,7 @@ export default defineConfig([
       'drivers/dmirror': 'drivers/dmirror/index.ts',
       'drivers/integrated': 'drivers/integrated/index.ts',
       'drivers/kvm': 'drivers/kvm/index.ts',
+      'drivers/iommu': 'drivers/iommu/index.ts',
       'drivers/mirror': 'drivers/mirror/index.ts',
       'drivers/nouveau': 'drivers/nouveau/index.ts',
       'drivers/rdma': 'drivers/rdma/index.ts',

@@ -155,6 +155,9 @@ export type ReplicaCause =
   /** Its table had no room for the translation. */
   | 'full';
 
+/** Why addresses were agreed on with peers, or given back to them. `rollback`: another peer has refused them, or the verb has failed later. */
+export type VaCause = 'mmap' | 'mremap' | 'attach' | 'munmap' | 'exit' | 'exec' | 'detach' | 'rollback';
+
 /** Why huge pages became small ones. */
 export type SplitCause = 'munmap' | 'mprotect' | 'madvise' | 'mremap' | 'fork' | 'fault' | 'exclusive' | 'migration' | 'duplicate';
 
@@ -465,6 +468,37 @@ export type MachineEvent =
       readonly vpn: number;
       readonly pages: number;
       readonly cause: UnmapCause;
+    }
+  | {
+      readonly type: 'va.negotiated';
+      readonly tick: number;
+      readonly space: number;
+      readonly vpn: number;
+      readonly pages: number;
+      /** Devices that have reserved it; those without `peerVa` are not asked. */
+      readonly peers: number;
+      /** Places that were refused before. */
+      readonly retries: number;
+      readonly cause: VaCause;
+    }
+  | {
+      readonly type: 'va.refused';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly answer: 'nomem' | 'failure';
+      readonly cause: VaCause;
+    }
+  | {
+      readonly type: 'va.released';
+      readonly tick: number;
+      readonly space: number;
+      readonly device: string;
+      readonly vpn: number;
+      readonly pages: number;
+      readonly cause: VaCause;
     }
   | {
       readonly type: 'space.moved';

@@ -25,6 +25,7 @@ export {
   type Traffic,
   type ReplicaCause,
   type UnmapCause,
+  type VaCause,
   type Way,
 } from './events.ts';
 export {

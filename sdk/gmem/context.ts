@@ -45,6 +45,7 @@ import { Harvest } from './harvest.ts';
 import { Hmm } from './hmm.ts';
 import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
+import { PeerVaClient } from './peer-addresses.ts';
 import { FreeRange, type PrivateRange, Reserve, type ReserveOptions } from './private-range.ts';
 import { Coupled, formOf, type PeerCounts } from './planner.ts';
 import { Replicas } from './replica.ts';
@@ -81,6 +82,10 @@ export class Context implements SpaceMirror, Locator {
   readonly notifier: IntervalNotifier;
   /** Ranges of the space that are this device's alone. */
   readonly reserved: PrivateRange[] = [];
+  /** Its addresses, when the driver hands them out itself. */
+  readonly peer: PeerVaClient | undefined;
+  /** One past the last page that the device has an address for. */
+  readonly pageLimit: number;
   /** The driver lock: held while the device's table takes an answer in. */
   readonly lock: Lock;
   /** Pages that the driver's own `walk.translate` was asked for by executed accesses. */
@@ -116,6 +121,7 @@ export class Context implements SpaceMirror, Locator {
     this.device = device;
     this.space = space;
     this.replicas = new Replicas(platform, this);
+    this.pageLimit = device.pageLimit;
     this.lock = new Lock('driver', device.owner * 2 ** 16 + space.id);
     try {
       const outer = platform.scheduler.beginCall(`${device.name}.attach`);
@@ -125,6 +131,7 @@ export class Context implements SpaceMirror, Locator {
         platform.scheduler.endCall(outer);
       }
       checkFamilies(device.name, this.mmu);
+      this.peer = this.mmu.peerVa && new PeerVaClient(this);
       this.pmap = this.mmu.pmap ?? this.table ?? this.makeTable();
       this.tlb = this.chooseTlb();
       this.slot = this.mmu.walk ? 0 : this.readyTlb!.slot;
@@ -479,13 +486,13 @@ export class Context implements SpaceMirror, Locator {
   readStep(addr: number, bytes: number): DeviceAccess {
     this.requireWorking('read');
     requireLength('read.bytes', bytes);
-    return new DeviceAccess(this.platform, this, requireAddress('read.addr', addr, bytes), new Uint8Array(bytes), false);
+    return new DeviceAccess(this.platform, this, this.address('read.addr', addr, bytes), new Uint8Array(bytes), false);
   }
 
   writeStep(addr: number, bytes: Uint8Array): DeviceAccess {
     this.requireWorking('write');
     requireBytes('write.bytes', bytes);
-    return new DeviceAccess(this.platform, this, requireAddress('write.addr', addr, bytes.length), bytes, true);
+    return new DeviceAccess(this.platform, this, this.address('write.addr', addr, bytes.length), bytes, true);
   }
 
   jobStep(job: Job): JobRun {
@@ -496,6 +503,7 @@ export class Context implements SpaceMirror, Locator {
   migrateStep(range: AddressRange, to: 'device' | 'host', index?: MemoryIndex): MoveRange {
     this.requireWorking('migrate');
     requireRange('migrate.range', range);
+    this.address('migrate.range.end', range.end - 1, 1);
     if (to !== 'device' && to !== 'host') throw fail('EINVAL', 'migrate.to', to, "is not one of: 'device', 'host'");
     if (!this.device.memory) throw fail('EOPNOTSUPP', 'migrate.device', this.name, 'has no memory of its own');
     const memory = index === undefined ? undefined : this.device.memoryAt(index);
@@ -506,12 +514,14 @@ export class Context implements SpaceMirror, Locator {
   faultStep(addr: number, access: Access): ServeFault {
     this.requireWorking('fault');
     if (access !== 'read' && access !== 'write') throw fail('EINVAL', 'fault.access', access, "is not one of: 'read', 'write'");
-    return this.serveStep().alone(Math.floor(requireAddress('fault.addr', addr, 1) / L.PAGE_BYTES), access === 'write');
+    return this.serveStep().alone(Math.floor(this.address('fault.addr', addr, 1) / L.PAGE_BYTES), access === 'write');
   }
 
   atomicStep(addr: number, request: AtomicRequest): DeviceAtomic {
     this.requireWorking('atomic');
-    return new DeviceAtomic(this.platform, this, addr, request);
+    const step = new DeviceAtomic(this.platform, this, addr, request);
+    this.address('atomic.addr', addr, request.bytes);
+    return step;
   }
 
   /** The driver's step for a command. It throws for a request that the driver does not take. */
@@ -1059,13 +1069,31 @@ export class Context implements SpaceMirror, Locator {
   private enter(mappings: Mappings): void {
     if (mappings.count === 0 || !this.works) return;
     this.full = false;
+    const reached = this.pageLimit < VPN_LIMIT ? this.within(mappings) : mappings;
+    if (reached.count === 0) return;
     try {
-      this.pmap.enter(mappings);
+      this.pmap.enter(reached);
     } catch (error) {
       // What has no room in the ready-made table is not entered: the device faults on it again.
       if (!isFarfaultError(error) || error.code !== 'ENOMEM') throw this.failWith(error);
       this.full = true;
     }
+  }
+
+  /** What of a list the device has an address for. */
+  private within(mappings: Mappings): Mappings {
+    const kept = new Mappings(this);
+    mappings.eachFrame((vpn, pages, frame, write) => {
+      for (let page = 0; page < pages && vpn + page < this.pageLimit; page++) kept.add(vpn + page, frame + page, write);
+    });
+    return kept;
+  }
+
+  private address(argument: string, addr: number, bytes: number): number {
+    requireAddress(argument, addr, bytes);
+    if (addr + bytes > this.pageLimit * L.PAGE_BYTES)
+      throw fail('EFAULT', argument, addr, `is beyond the ${Math.log2(this.pageLimit * L.PAGE_BYTES)} address bits of ${this.name}`);
+    return addr;
   }
 
   private flush(ranges: Ranges): Ticket | undefined {
@@ -1122,11 +1150,10 @@ export class Context implements SpaceMirror, Locator {
   }
 }
 
-function requireAddress(argument: string, addr: number, bytes: number): number {
+function requireAddress(argument: string, addr: number, bytes: number): void {
   if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
     throw fail('EINVAL', argument, addr, 'is not a byte address below 2^48');
   if (addr + bytes > ADDRESS_LIMIT) throw fail('EOVERFLOW', argument, addr, `leaves the address space after 0x${bytes.toString(16)} bytes`);
-  return addr;
 }
 
 function remove<T>(list: T[], item: T): void {

@@ -3,6 +3,7 @@ import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
 import { Migration } from '../mm/migration.ts';
 import type { RemoveNotifier } from '../mm/notifier.ts';
+import { type PeerAddresses, pendingOf, releasePeers } from '../mm/peer-va.ts';
 import type { Platform } from '../mm/platform.ts';
 import { fail } from '../errors.ts';
 import { TakeDown } from '../mm/take-down.ts';
@@ -17,7 +18,8 @@ const HOME = 1;
 const REST = 2;
 const WITHDRAW = 3;
 const FLUSHED = 4;
-const ENDED = 5;
+const GIVEN_BACK = 5;
+const ENDED = 6;
 
 export class Detach implements Step {
   readonly name = 'detach';
@@ -29,6 +31,8 @@ export class Detach implements Step {
   private evacuate: Evacuate | undefined;
   private remove: RemoveNotifier | undefined;
   private flush: Ticket | undefined;
+  private readonly tickets: Ticket[] = [];
+  private readonly owners: PeerAddresses[] = [];
   private phase = LOCK;
   /** Memory whose pages are being brought home, and the page to look at next. */
   private memory = 0;
@@ -83,9 +87,15 @@ export class Detach implements Step {
       // falls through
       case FLUSHED:
         if (this.flush?.state === 'pending') return run.waitFor(this.flush);
+        this.phase = GIVEN_BACK;
+      // falls through
+      case GIVEN_BACK: {
+        const pending = this.givenBack();
+        if (pending) return run.waitFor(pending);
         this.remove = this.context.removeNotifierStep();
         this.phase = ENDED;
         return run.call(this.remove);
+      }
       default:
         // Held to the end: a fault that came in between would bring pages to a device that is not there any more.
         this.context.end();
@@ -97,6 +107,17 @@ export class Detach implements Step {
   abort(run: Run): void {
     const { mmapLock } = this.context.space;
     if (run.holds(mmapLock)) mmapLock.release(run);
+  }
+
+  /** A device that hands out its addresses itself gets those back that are peer-shared; returns a ticket that it has not completed. */
+  private givenBack(): Ticket | undefined {
+    const { space, peer } = this.context;
+    if (peer?.isReady) {
+      const everything = { start: 0, end: 2 ** L.VPN_BITS, cause: 'detach', only: peer } as const;
+      releasePeers(this.platform, space, everything, this.tickets, this.owners);
+      peer.leave();
+    }
+    return pendingOf(this.tickets, this.owners);
   }
 
   /** Brings the next mapped part that has pages of this device home, or waits for one that is on its way; undefined: there is none. */

@@ -17,6 +17,7 @@ import {
   requireObject,
   requireOptions,
   requireWord,
+  VPN_LIMIT,
 } from '../mm/arguments.ts';
 import type { AdvisedDevice } from '../mm/attributes.ts';
 import { Iommu } from '../mm/dma.ts';
@@ -47,6 +48,7 @@ import {
   type MemoryIndex,
   type Phys,
 } from './driver.ts';
+import { Introduce } from './introduce.ts';
 import { Reset, type ResetOptions, type ResetReport } from './reset.ts';
 import { SwitchTo } from './switch.ts';
 import { originalOf } from './duplicate.ts';
@@ -57,6 +59,8 @@ const TICKETS_KEPT = 256;
 
 /** Pages asked for at once of a device that hands them out. */
 const IMPORT_PAGES = 16;
+/** A block of the largest granule. */
+const ADDRESS_BITS_MIN = 21;
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
 /** Who does which copy. */
@@ -72,6 +76,8 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   readonly owner: number;
   readonly granulePages: number;
   readonly pinnedAccess: PinnedAccess;
+  /** One past the last page that it has an address for. */
+  readonly pageLimit: number;
   readonly faultEntries: number;
   /** Page sizes that the entries of its ready-made tables may have. */
   readonly pageBytes: readonly number[];
@@ -110,6 +116,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     this.turn = driver.activeContexts === 'one' ? new Lock('turn', owner) : undefined;
     this.pinnedAccess = policy.pinnedAccess ?? 'error';
     this.granulePages = (driver.granuleBytes ?? L.PAGE_BYTES) / L.PAGE_BYTES;
+    this.pageLimit = 2 ** ((driver.addressBits ?? L.ADDRESS_BITS) - L.PAGE_SHIFT);
     this.faultEntries = driver.faultEntries ?? FAULT_BUFFER_ENTRIES;
     this.iommu = driver.dma?.iovaBits === 0 ? undefined : new Iommu(driver.dma?.iovaBits ?? L.ADDRESS_BITS);
     this.pageBytes = driver.pageBytes ?? [L.PAGE_BYTES];
@@ -128,6 +135,33 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
 
   /** The context of this device in a space. Models: `gm_as_attach`. */
   attachTo(space: AddressSpace, options: AttachOptions = {}): Context {
+    const context = this.contextIn(space, options);
+    const step = this.introduction(context);
+    if (!step) return context;
+    try {
+      this.platform.scheduler.runSync(step);
+    } catch (error) {
+      // A peer that has not answered: when it does, the context comes to nothing.
+      step.abandon();
+      throw error;
+    }
+    return context;
+  }
+
+  /** The same, waiting for a peer that answers later. */
+  async attachToAsync(space: AddressSpace, options: AttachOptions = {}): Promise<Context> {
+    const context = this.contextIn(space, options);
+    const step = this.introduction(context);
+    if (step) await this.platform.scheduler.runAsync(step);
+    return context;
+  }
+
+  /** One that cannot use every address is told of what is peer-shared. */
+  private introduction(context: Context): Introduce | undefined {
+    return context.peer || this.pageLimit < VPN_LIMIT ? new Introduce(this.platform, context) : undefined;
+  }
+
+  private contextIn(space: AddressSpace, options: AttachOptions): Context {
     this.platform.requireOpen('attach');
     requireAttach(options);
     if (!(space instanceof AddressSpace))
@@ -160,6 +194,8 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
         mode,
         `needs the table format "${space.tableFormat}", the driver has ${tableFormat === undefined ? 'none' : `"${tableFormat}"`}`,
       );
+    if (this.pageLimit < VPN_LIMIT)
+      throw fail('EINVAL', `attach.mode of ${this.name}`, mode, 'is not for a device that cannot address all of the table of the CPU');
     const memory = this.plugged.find(({ kind }) => kind === 'private');
     if (memory)
       throw fail(
@@ -689,7 +725,7 @@ export class OwnMemory implements DeviceMemory {
 function checkDriver(driver: Driver): void {
   if (typeof driver !== 'object' || driver === null || Array.isArray(driver))
     throw fail('EINVAL', 'driver', driver, 'is not a driver (an object made by a defineDriver factory)');
-  const { name, granuleBytes, faultEntries, pageBytes = [L.PAGE_BYTES], memory = [], atomics = [] } = driver;
+  const { name, granuleBytes, faultEntries, addressBits, pageBytes = [L.PAGE_BYTES], memory = [], atomics = [] } = driver;
   if (typeof name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(name))
     throw fail('EINVAL', 'driver.name', name, 'is not 1 to 32 lower-case letters, digits or -, a letter first');
   if (typeof driver.attach !== 'function') throw fail('EINVAL', `${name}.attach`, driver.attach, 'is not a function');
@@ -703,6 +739,8 @@ function checkDriver(driver: Driver): void {
     if (!isPowerBetween(bytes, L.PAGE_BYTES, L.PAGE_BYTES << L.GIANT_ORDER))
       throw fail('EINVAL', `${name}.pageBytes`, bytes, 'is not a power of two between 4096 and 1 GiB');
   }
+  if (addressBits !== undefined && (!Number.isInteger(addressBits) || addressBits < ADDRESS_BITS_MIN || addressBits > L.ADDRESS_BITS))
+    throw fail('EINVAL', `${name}.addressBits`, addressBits, `are not between ${ADDRESS_BITS_MIN} and ${L.ADDRESS_BITS}`);
   if (faultEntries !== undefined && (!Number.isInteger(faultEntries) || faultEntries < 1 || faultEntries > L.FAULTS_MAX)) {
     throw fail('EINVAL', `${name}.faultEntries`, faultEntries, `is not a count between 1 and ${L.FAULTS_MAX}`);
   }

@@ -14,6 +14,7 @@
  *   phys     allocPage freePage preparePage victims  frames are handed out by the core's buddy allocator, oldest evicted first
  *   peer     map unmap importPages freePage      pages come and go in the steps of the other families
  *   fault    service                             the framework serves every fault in the order of its coming
+ *   peerVa   allocFixed free                     every address is free for it: nobody asks
  * ```
  *
  * Rules of every operation: it must not call the machine it serves; lists that it is given are borrowed until it returns; it is never entered
@@ -26,6 +27,7 @@ import { type Ticket } from '../step/ticket.ts';
 import { fail } from '../errors.ts';
 import { requireFunction, requireOptions } from '../mm/arguments.ts';
 import { type AttachMode } from '../mm/attach.ts';
+import { type Prot } from '../mm/prot.ts';
 import type { AtomicMeans } from '../mm/attributes.ts';
 import { type DmaDevice } from '../mm/dma.ts';
 import { type Copies, type Mappings, type Marks, type Ranges } from '../core/batch.ts';
@@ -176,6 +178,23 @@ export interface FaultService {
   service(batch: FaultBatch): Step;
 }
 
+/**
+ * The device hands out its addresses itself, as one with an operating system of its own does: memory that is peer-shared has to be at an address that it takes, too. It is asked at `mmap`, and when it is attached for what is
+ * there already. What it has reserved is what is peer-shared in the space at any time; there is no other count of it.
+ */
+export interface PeerVa {
+  /**
+   * Reserves exactly `[start, start + bytes)`, addresses and whole pages. `nomem`: something of it is not free; `failure`: it cannot be done; nothing has changed then. A ticket says that the answer comes later: completed, it is
+   * success; failed for the reason `nomem`, that; failed for another reason, a failure. Throwing fails the context. `prot`: the rights that the memory begins with. Models: `gm_mmu.peer_va_alloc_fixed`.
+   */
+  allocFixed(start: number, bytes: number, prot: Prot): 'success' | 'nomem' | 'failure' | Ticket;
+  /**
+   * Frees `[start, start + bytes)`, all of which it has reserved: a part of a range, one, or several that touch. Cannot fail. A ticket says that it is not done yet: the addresses are nobody's before it is.
+   * Models: `gm_mmu.peer_va_free`.
+   */
+  free(start: number, bytes: number): Ticket | void;
+}
+
 /** A driver's command under way. */
 export interface CommandStep extends Step {
   /** What `context.command` returns, once the step is DONE. */
@@ -191,6 +210,7 @@ export interface GmMmu {
   readonly phys?: Phys;
   readonly peer?: Peer;
   readonly fault?: FaultService;
+  readonly peerVa?: PeerVa;
   /** The step behind `context.command(request)`: the driver's control interface. Throws for a request that it does not know. Models: an ioctl. */
   command?(request: unknown): CommandStep;
   /**
@@ -234,6 +254,10 @@ export interface Driver {
   readonly tableFormat?: string;
   /** How it is attached when nobody says. Default 'exclusive'. */
   readonly mode?: AttachMode;
+  /**
+   * Bits of the addresses that it can put on its bus, 21 to 48. Memory above is not there for it: an access ends in EFAULT, nothing of it is entered into its table; peer-shared memory is placed below. Default: 48.
+   */
+  readonly addressBits?: number;
   /** Shape of its table, when it uses the ready-made one. Default: four levels of 9 bits. */
   readonly geometry?: TableGeometry;
   /** The device in one address space. `saved`: what `save` of the families returned, when a saved machine is restored; the ready-made table and TLB are filled then. */
@@ -268,6 +292,7 @@ const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; 
   phys: { required: ['allocPage', 'freePage'], optional: ['preparePage', 'victims'] },
   peer: { required: ['map', 'unmap'], optional: ['importPages', 'freePage'] },
   fault: { required: ['service'], optional: [] },
+  peerVa: { required: ['allocFixed', 'free'], optional: [] },
 };
 
 /** Declares a driver: a function from its options (all of them optional) to the driver itself. */

@@ -24,6 +24,7 @@ export {
   type MemoryDescription,
   type MemoryIndex,
   type Peer,
+  type PeerVa,
   permits,
   type Phys,
   type Pmap,

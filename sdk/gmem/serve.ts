@@ -232,7 +232,7 @@ export class ServeFault implements Step {
     // While this one waited, the context may have failed, or left.
     context.requireWorking('fault');
     const vma = space.vmas.find(this.vpn);
-    if (!vma) return this.end(run, 'no mapping');
+    if (!vma || this.vpn >= context.pageLimit) return this.end(run, 'no mapping');
     if (!(vma.prot & PROT_READ) || (this.write && !(vma.prot & PROT_WRITE))) return this.end(run, 'permission');
     if (vma.flags & VMA_DEVICE && !context.owns(this.vpn)) return this.end(run, 'permission');
     if (context.reaches(this.vpn, this.write)) return this.end(run, this.looks === 0 ? 'present' : 'served');

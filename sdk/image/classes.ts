@@ -18,9 +18,11 @@ import { Follower } from '../gmem/follower.ts';
 import { GiveUp } from '../gmem/give-up.ts';
 import { Harvest } from '../gmem/harvest.ts';
 import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
+import { Introduce } from '../gmem/introduce.ts';
 import { JobRun } from '../gmem/job.ts';
 import { Lose } from '../gmem/lose.ts';
 import { MoveRange } from '../gmem/move-range.ts';
+import { PeerVaClient } from '../gmem/peer-addresses.ts';
 import { PreemptedJob } from '../gmem/preempted.ts';
 import { FreeRange, Reserve } from '../gmem/private-range.ts';
 import { RemoveDevice } from '../gmem/remove-device.ts';
@@ -58,6 +60,7 @@ import { Mark } from '../mm/madvise.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
 import { MigrationWords } from '../mm/migration-words.ts';
 import { Migration } from '../mm/migration.ts';
+import { Mmap } from '../mm/mmap.ts';
 import { MovedBlock, Movements } from '../mm/movements.ts';
 import { Mremap } from '../mm/mremap.ts';
 import { Node, Nodes } from '../mm/node.ts';
@@ -66,6 +69,7 @@ import { MemoryFile, SharedObject } from '../mm/page-cache.ts';
 import { PageLocks, PageLockWait } from '../mm/page-lock.ts';
 import { PeerBatch, PeerItem } from '../mm/peer-batch.ts';
 import { PeerMoves } from '../mm/peer-moves.ts';
+import { Negotiation } from '../mm/peer-va.ts';
 import { Pin, PinRange } from '../mm/pin.ts';
 import { Platform } from '../mm/platform.ts';
 import { MirrorRange, RangeFault } from '../mm/range-fault.ts';
@@ -126,6 +130,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   InstallUnlessInvalidated,
   IntervalNotifier,
   IntervalTree,
+  Introduce,
   Invalidation,
   Iommu,
   JobRun,
@@ -144,10 +149,12 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   MigrationCopies,
   MigrationWords,
   MirrorRange,
+  Mmap,
   MovedBlock,
   Movements,
   MoveRange,
   Mremap,
+  Negotiation,
   Node,
   Nodes,
   NotifierSet,
@@ -157,6 +164,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   PeerBatch,
   PeerItem,
   PeerMoves,
+  PeerVaClient,
   Pin,
   PinRange,
   Platform,

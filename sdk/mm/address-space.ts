@@ -43,7 +43,7 @@ import { type Memcpy, type MemcpyOptions, type MemcpyResult, memcpyStep } from '
 import { historyOf, type PageHistory } from './history.ts';
 import { holdersOf, type PageHolders } from './holders.ts';
 import { type Advice, adviseStep } from './madvise.ts';
-import { insertPage, insertPfn, mmap, type MmapOptions } from './mmap.ts';
+import { insertPage, insertPfn, Mmap, mmap, type MmapOptions } from './mmap.ts';
 import { Mremap, type MremapOptions } from './mremap.ts';
 import { IntervalNotifier, type Invalidation, type NotifierOps, NotifierSet, RemoveNotifier } from './notifier.ts';
 import { MemoryFile } from './page-cache.ts';
@@ -137,12 +137,23 @@ export class AddressSpace {
 
   /**
    * Promises `bytes` of memory, private and anonymous unless the options say otherwise; frames come with the first touch. Returns the range.
-   * Errors: EINVAL for bad arguments, options that do not go together or a fixed place that is taken, ENOMEM when no gap is large enough. Models: `mmap`.
+   * Errors: EINVAL for bad arguments, options that do not go together or a fixed place that is taken, ENOMEM when no gap is large enough, or a device refuses every place that is offered for peer-shared memory; ENODEV when
+   * it fails to take one; EBUSY when it has not answered, and nothing will be mapped. Models: `mmap`.
    */
   mmap(options: MmapOptions): AddressRange {
     this.requireOpen('mmap');
     this.platform.requireIdle('mmap');
-    return mmap(this.platform, this, options);
+    if (!(options as MmapOptions | undefined)?.peerShared) return mmap(this.platform, this, options);
+    const step = this.mmapStep(options);
+    this.runHere(step);
+    return step.result!;
+  }
+
+  /** The same, waiting for devices that answer later. */
+  async mmapAsync(options: MmapOptions): Promise<AddressRange> {
+    const step = this.mmapStep(options);
+    await this.runAsync(step);
+    return step.result!;
   }
 
   /** A driver puts a page of the host into its mixed mapping: zeros, or `bytes` and zeros behind. Errors: EINVAL where it may not be, EBUSY while mappings of the space change, ENOMEM. Models: `vm_insert_page`. */
@@ -357,15 +368,26 @@ export class AddressSpace {
   // -------------------------------------------------------------------------------------------------------------- devices
 
   /**
-   * Brings a device into this address space: the context is the device's side of it. What is mapped already is the device's to fault on; in replicate mode, what the CPU has is entered at once. Errors: EINVAL for
-   * options that are none, and for a mode that the device cannot have. Models: `gm_as_attach`.
+   * Brings a device into this address space: the context is the device's side of it. What is mapped already is the device's to fault on; in replicate mode, what the CPU has is entered at once. One that hands out its
+   * addresses itself is asked for those that are peer-shared already. Errors: EINVAL for options that are none, and for a mode that the device cannot have; ENOMEM when it refuses addresses, or has none for peer-shared
+   * memory; ENODEV when it fails; EBUSY when it has not answered. The device is not attached then. Models: `gm_as_attach`.
    */
   attach<Context>(device: Attachable<Context>, options: AttachOptions = {}): Context {
+    this.requireAttachable(device);
+    return device.attachTo(this, options);
+  }
+
+  /** The same, waiting for a device that answers later whether it takes the addresses of peer-shared memory. */
+  async attachAsync<Context>(device: Attachable<Context>, options: AttachOptions = {}): Promise<Context> {
+    this.requireAttachable(device);
+    return device.attachToAsync(this, options);
+  }
+
+  private requireAttachable(device: Attachable<unknown>): void {
     this.requireOpen('attach');
     this.platform.requireIdle('attach');
     if (typeof device?.attachTo !== 'function')
       throw fail('EINVAL', 'attach.device', device, 'is not a device of a machine (see machine.addDevice)');
-    return device.attachTo(this, options);
   }
 
   // -------------------------------------------------------------------------------------------------------------- looking
@@ -480,6 +502,11 @@ export class AddressSpace {
     requireBytes('write.bytes', bytes);
     this.requireCpu('write');
     return new CpuAccess(this.platform, this, this.address('write.addr', addr, bytes.length), bytes, true);
+  }
+
+  mmapStep(options: MmapOptions): Mmap {
+    this.requireOpen('mmap');
+    return new Mmap(this.platform, this, options);
   }
 
   unmapStep(range: AddressRange): TakeDown {

@@ -3,6 +3,7 @@ import type { Step } from '../step/step.ts';
 import { type AddressRange, requireBoolean, requireOptions, requireWord } from './arguments.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { MigrationDevice } from './device-memory.ts';
+import type { PeerAddresses } from './peer-va.ts';
 
 /**
  * How a device uses an address space. `exclusive`: a table of its own, filled by its faults; a page is in one place. `share`: it walks the home table, as the CPU does.
@@ -27,6 +28,7 @@ export const ATTACH_MODES: readonly AttachMode[] = ['exclusive', 'share', 'repli
 /** What a device is attached by; `sdk/gmem/device.ts` implements it. */
 export interface Attachable<Context> {
   attachTo(space: AddressSpace, options?: AttachOptions): Context;
+  attachToAsync(space: AddressSpace, options?: AttachOptions): Promise<Context>;
 }
 
 /** What a device has of a page. */
@@ -46,6 +48,10 @@ export interface SpaceMirror {
   migrateStep(range: AddressRange, to: 'device' | 'host'): Step;
   /** Number of its device: the owner of its memories. */
   readonly owner: number;
+  /** Its addresses, when its device hands them out itself. */
+  readonly peer: PeerAddresses | undefined;
+  /** One past the last page that its device has an address for. */
+  readonly pageLimit: number;
   detach(): void;
   detachAsync(): Promise<void>;
   /** What the device has of a page: a copy of its own, a translation with or without write. */

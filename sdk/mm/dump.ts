@@ -12,12 +12,15 @@
  *   *  special
  * ```
  *
+ * Without a range a VMA is a line; peer-shared memory has `ps` at its end.
+ *
  * With several devices in the machine the first is d and D, then e, g, i, j, k, l and o; the ninth is d again. Coherent memory is c and C, whosever it is.
  */
 import * as L from '../../assembly/layout.ts';
 import type { AddressRange, AddressSpace } from './address-space.ts';
 import type { Platform } from './platform.ts';
 import { printedRights } from './take-down.ts';
+import { VMA_PEER_SHARED } from './vma.ts';
 
 /** By index of the device: no letter that means something else. */
 const DEVICES = 'degijklo';
@@ -34,7 +37,7 @@ export function dumpRange(platform: Platform, space: AddressSpace, range: Addres
     const to = (vma.end * L.PAGE_BYTES).toString(16);
     const pages = vma.end - vma.start;
     const shown = pages <= DUMP_PAGES_MAX ? letters(platform, space, vma.start, vma.end) : `(${pages} pages)`;
-    lines.push(`${from}-${to} ${printedRights(vma.prot)} ${shown}`);
+    lines.push(`${from}-${to} ${printedRights(vma.prot)} ${shown}${vma.flags & VMA_PEER_SHARED ? ' ps' : ''}`);
   });
   return lines.join('\n');
 }

@@ -47,6 +47,7 @@ import {
   VMA_ANONYMOUS,
   VMA_DEVICE,
   VMA_HUGEPAGE,
+  VMA_PEER_SHARED,
   VMA_PRIVATE,
   type Vma,
 } from './vma.ts';
@@ -213,6 +214,7 @@ export class CpuFault implements Step {
     if (vma.flags & VMA_DEVICE) return 'permission';
     if (vma.object) return this.ofObject(vma, vma.object);
     if (isSpecial(vma)) return 'bus error';
+    if (vma.flags & VMA_PEER_SHARED) return this.peerShared(vma);
     if (isHugetlb(vma)) {
       this.count('huge', 2 ** hugetlbOrder(vma));
       return this.hugetlb(vma);
@@ -222,6 +224,21 @@ export class CpuFault implements Step {
     if (start < 0 || !core.exports.mapHuge(this.space.table, start, host.index, rightsOf(vma), this.write ? 0 : 1)) return undefined;
     this.count('huge', HUGE_PAGES);
     return 'served';
+  }
+
+  /** Never the page of zeros, for reads either: what a peer is told of a page stays true. */
+  private peerShared(vma: Vma): FaultOutcome {
+    const { core, host } = this.platform;
+    const { table } = this.space;
+    const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.vpn) : -1;
+    if (start >= 0 && core.exports.mapHuge(table, start, host.index, rightsOf(vma), 0)) {
+      this.count('huge', HUGE_PAGES);
+      return 'served';
+    }
+    this.count('demand');
+    this.fresh();
+    if (this.outcome === 'served' && !this.write) core.exports.reprotect(table, this.vpn, 1, rightsOf(vma));
+    return this.outcome;
   }
 
   private anonymous(): FaultOutcome {

@@ -20,6 +20,7 @@ export { type ExclusiveOptions, type ExclusiveOutcome, type InstallExclusive, Ma
 export { CpuFault, type FaultOutcome } from './fault.ts';
 export { Fork, type ForkDevice, type ForkOptions, type ForkOutcome } from './fork.ts';
 export { type Install, Migration } from './migration.ts';
+export { Mmap } from './mmap.ts';
 export { Mremap, type MremapOptions } from './mremap.ts';
 export {
   type IntervalNotifier,

@@ -10,6 +10,7 @@
  *   no       -       2M, 1G   -            anonymous, made of huge pages only
  *   any      -       -        mixed        a driver puts pages into it, and numbers of what are none (insertPage, insertPfn)
  *   any      -       -        pfn, io      numbers only (insertPfn)
+ *   no       -       -        -            with peerShared: anonymous, at an address that every device has agreed to (peer-va.ts)
  * ```
  *
  * Models: `do_mmap`, `shmem_zero_setup`, `hugetlb_file_setup`, `vm_flags_set`.
@@ -18,18 +19,22 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { GiB, MiB } from '../units.ts';
 import type { AddressSpace } from './address-space.ts';
+import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { ADDRESS_LIMIT, type AddressRange, isBytes, requireAligned, requireBoolean, requireOptions, requireWord } from './arguments.ts';
 import { MemoryFile, SharedObject } from './page-cache.ts';
+import { Negotiation, pagesOfNarrowest, PEER_SHARED_PAGES } from './peer-va.ts';
 import type { Platform } from './platform.ts';
 import { type Prot, protBits } from './prot.ts';
 import {
   PROT_WRITE,
   VMA_ANONYMOUS,
   VMA_DONTEXPAND,
+  VMA_DONTFORK,
   VMA_HUGETLB_1G,
   VMA_HUGETLB_2M,
   VMA_IO,
   VMA_MIXEDMAP,
+  VMA_PEER_SHARED,
   VMA_PFNMAP,
   VMA_PRIVATE,
 } from './vma.ts';
@@ -56,6 +61,11 @@ export interface MmapOptions {
   readonly hugetlb?: number;
   /** A driver's mapping: what it inserts is all that is there. Models: VM_MIXEDMAP, VM_PFNMAP, VM_IO. */
   readonly special?: 'mixed' | 'pfn' | 'io';
+  /**
+   * At an address that every attached device takes: those that hand out their addresses themselves (`peerVa`) are asked, and the place is below what the narrowest can address. Private and anonymous only; in whole 2 MiB, at a
+   * multiple of them; never the page of zeros; no child gets it, unless `madvise('dofork')` says so. Models: MAP_PEER_SHARED.
+   */
+  readonly peerShared?: boolean;
 }
 
 const SPECIAL: Readonly<Record<'mixed' | 'pfn' | 'io', number>> = {
@@ -64,10 +74,26 @@ const SPECIAL: Readonly<Record<'mixed' | 'pfn' | 'io', number>> = {
   io: VMA_IO | VMA_PFNMAP | VMA_DONTEXPAND,
 };
 
+/** What is to be mapped, checked. */
+interface Plan {
+  readonly options: MmapOptions;
+  readonly pages: number;
+  readonly prot: number;
+  readonly flags: number;
+  readonly alignPages: number;
+  /** Page to search from, or the fixed place. */
+  readonly wanted: number;
+  readonly fixed: boolean;
+}
+
 /** Maps what the options say. Throws EINVAL for options that do not go together or a fixed place that is taken, ENOMEM when there is no gap. */
 export function mmap(platform: Platform, space: AddressSpace, options: MmapOptions): AddressRange {
+  return promise(platform, space, planOf(platform, space, options));
+}
+
+function planOf(platform: Platform, space: AddressSpace, options: MmapOptions): Plan {
   requireOptions('mmap', options);
-  const { bytes, at, fixed = false, shared = false, file } = options;
+  const { bytes, at, fixed = false } = options;
   if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
     throw fail('EINVAL', 'mmap.bytes', bytes, 'is not a length between 1 byte and 2^48');
   const prot = protBits('mmap.prot', options.prot === undefined ? 'rw' : options.prot);
@@ -75,25 +101,100 @@ export function mmap(platform: Platform, space: AddressSpace, options: MmapOptio
   if (at !== undefined) requireAligned('mmap.at', at);
   else if (fixed) throw fail('EINVAL', 'mmap.at', at, 'is required with fixed');
   const flags = flagsOf(platform, options);
-  const unit = (options.hugetlb ?? L.PAGE_BYTES) / L.PAGE_BYTES;
-  const align = alignmentOf(options) / L.PAGE_BYTES;
-  const pages = Math.ceil(bytes / L.PAGE_BYTES / unit) * unit;
-  const start = placeOf(
-    space,
-    pages,
-    at === undefined ? space.base : fixed ? at / L.PAGE_BYTES : Math.max(at / L.PAGE_BYTES, space.first),
+  const unit = flags & VMA_PEER_SHARED ? PEER_SHARED_PAGES : (options.hugetlb ?? L.PAGE_BYTES) / L.PAGE_BYTES;
+  return {
+    options,
+    pages: Math.ceil(bytes / L.PAGE_BYTES / unit) * unit,
+    prot,
+    flags,
+    alignPages: Math.max(alignmentOf(options) / L.PAGE_BYTES, unit),
+    wanted: at === undefined ? space.base : fixed ? at / L.PAGE_BYTES : Math.max(at / L.PAGE_BYTES, space.first),
     fixed,
-    align,
-    bytes,
-  );
+  };
+}
+
+function promise(platform: Platform, space: AddressSpace, plan: Plan): AddressRange {
+  const { options, pages, prot, flags } = plan;
+  const { file, shared = false } = options;
+  const start = placeOf(space, plan);
   const object = file ?? (shared && options.special === undefined ? new SharedObject(platform) : undefined);
   space.vmas.insert({ start, end: start + pages, prot, flags, object, offset: (options.offset ?? 0) / L.PAGE_BYTES });
-  const { events } = platform;
+  return mapped(platform, space, start, pages);
+}
+
+function mapped({ events }: Platform, space: AddressSpace, start: number, pages: number): AddressRange {
   if (events.heard) events.emit({ type: 'space.mapped', space: space.id, vpn: start, pages, cause: 'mmap' });
   return { start: start * L.PAGE_BYTES, end: (start + pages) * L.PAGE_BYTES };
 }
 
-function placeOf(space: AddressSpace, pages: number, wanted: number, fixed: boolean, alignPages: number, bytes: number): number {
+const LOCK = 0;
+const AGREED = 1;
+const UNDONE = 2;
+
+/** The step behind `space.mmap`. Memory that no peer is asked for is mapped in one turn, without a lock. Throws as `mmap` does; ENODEV when a peer fails. */
+export class Mmap implements Step {
+  readonly name = 'mmap';
+  /** Where it is; undefined when nobody wanted it any more. */
+  result: AddressRange | undefined;
+  private readonly platform: Platform;
+  private readonly space: AddressSpace;
+  private readonly plan: Plan;
+  private readonly negotiation: Negotiation;
+  private isAbandoned = false;
+  private phase = LOCK;
+
+  constructor(platform: Platform, space: AddressSpace, options: MmapOptions) {
+    this.platform = platform;
+    this.space = space;
+    this.plan = planOf(platform, space, options);
+    this.negotiation = new Negotiation(platform, space);
+  }
+
+  next(run: Run): Progress {
+    const { mmapLock } = this.space;
+    const { pages, prot, flags, wanted, fixed, alignPages } = this.plan;
+    switch (this.phase) {
+      case LOCK: {
+        if (!(flags & VMA_PEER_SHARED)) {
+          this.result = promise(this.platform, this.space, this.plan);
+          return DONE;
+        }
+        if (!mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
+        // While it waited, the space may have begun to end.
+        this.space.requireOpen('mmap');
+        if (fixed) placeOf(this.space, this.plan);
+        this.phase = AGREED;
+        return run.call(this.negotiation.of({ pages, prot, cause: 'mmap', ...(fixed ? { at: wanted } : { base: wanted, alignPages }) }));
+      }
+      case AGREED: {
+        this.negotiation.requireDone('mmap.bytes', this.plan.options.bytes);
+        const { start } = this.negotiation;
+        if (this.isAbandoned) {
+          this.phase = UNDONE;
+          return run.call(this.negotiation.undo());
+        }
+        this.negotiation.keep({ start, end: start + pages, prot, flags });
+        this.result = mapped(this.platform, this.space, start, pages);
+      }
+      // falls through
+      default:
+        mmapLock.release(run);
+        return DONE;
+    }
+  }
+
+  /** Nobody waits for the range any more: it comes to nothing. */
+  abandon(): void {
+    this.isAbandoned = true;
+  }
+
+  abort(run: Run): void {
+    this.negotiation.abort();
+    if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
+  }
+}
+
+function placeOf(space: AddressSpace, { options: { bytes }, pages, wanted, fixed, alignPages, flags }: Plan): number {
   const { vmas } = space;
   if (!fixed) {
     const start = vmas.gap({ pages, base: wanted, alignPages, limit: space.last });
@@ -106,14 +207,23 @@ function placeOf(space: AddressSpace, pages: number, wanted: number, fixed: bool
     throw fail('EINVAL', 'mmap.at', at, `leaves no room for 0x${bytes.toString(16)} bytes below 2^48`);
   if (at < space.first * L.PAGE_BYTES || wanted + pages > space.last)
     throw fail('EINVAL', 'mmap.at', at, 'is not in the range of the address space');
+  if (flags & VMA_PEER_SHARED && wanted + pages > pagesOfNarrowest(space))
+    throw fail('EINVAL', 'mmap.at', at, 'is above what a device of this space can address');
   if (!vmas.isFree(wanted, wanted + pages)) throw fail('EINVAL', 'mmap.at', at, 'is mapped already');
   return wanted;
 }
 
 /** The VMA_* bits of what is asked for, once it is clear that it goes together. */
-function flagsOf(platform: Platform, { shared = false, file, offset, hugetlb, special }: MmapOptions): number {
+function flagsOf(platform: Platform, { shared = false, file, offset, hugetlb, special, peerShared = false }: MmapOptions): number {
   const kept = shared ? 0 : VMA_PRIVATE;
   if (typeof shared !== 'boolean') throw fail('EINVAL', 'mmap.shared', shared, 'is not true or false');
+  requireBoolean('mmap.peerShared', peerShared);
+  if (peerShared) {
+    const other = { shared: shared || undefined, file, offset, hugetlb, special };
+    for (const [name, value] of Object.entries(other))
+      if (value !== undefined) throw fail('EINVAL', `mmap.${name}`, value, 'does not go with peerShared: that is private and anonymous');
+    return kept | VMA_ANONYMOUS | VMA_PEER_SHARED | VMA_DONTFORK;
+  }
   if (file !== undefined) {
     if (!(file instanceof MemoryFile)) throw fail('EINVAL', 'mmap.file', file, 'is not a file (see machine.createFile)');
     if (!file.isOf(platform)) throw fail('EINVAL', 'mmap.file', file.bytes, 'bytes long, is of another machine');

@@ -19,15 +19,27 @@
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import { ADDRESS_LIMIT, type AddressRange, requireAligned, requireBoolean, requireOptions } from './arguments.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
+import { Negotiation, type PeerAddresses, pendingOf, releasePeers } from './peer-va.ts';
 import type { Platform } from './platform.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
 import { TakeDown } from './take-down.ts';
-import { hugetlbOrder, isHugetlb, isSpecial, VMA_DEVICE, VMA_DONTEXPAND, VMA_PFNMAP, type Vma } from './vma.ts';
+import {
+  hugetlbOrder,
+  isHugetlb,
+  isSpecial,
+  VMA_DEVICE,
+  VMA_DONTEXPAND,
+  VMA_PEER_SHARED,
+  VMA_PFNMAP,
+  type Vma,
+  type VmaRequest,
+} from './vma.ts';
 
 /** How long, and where. */
 export interface MremapOptions {
@@ -45,6 +57,10 @@ const LOCK = 0;
 const SHRUNK = 1;
 const CLEARED = 2;
 const MOVE = 3;
+const GROWN = 4;
+const AGREED = 5;
+const GIVEN_BACK = 6;
+const FAILED = 7;
 
 /** Pages given to the core at once: counts cross the boundary as 32 bits. */
 const PAGES_PER_CALL = 2 ** 30;
@@ -70,6 +86,10 @@ export class Mremap implements Step {
   private moved = 0;
   /** The new range is promised, and the entries are not there yet. */
   private isPromised = false;
+  /** Made for peer-shared memory; and what peers have not given back yet. */
+  private negotiation: Negotiation | undefined;
+  private readonly tickets: Ticket[] = [];
+  private readonly owners: PeerAddresses[] = [];
   /** For events: the huge pages that are to move. */
   private heads: readonly number[] = [];
   private phase = LOCK;
@@ -114,21 +134,30 @@ export class Mremap implements Step {
       // falls through
       case SHRUNK:
         this.pages = Math.min(this.oldPages, this.newPages);
-        if (!this.fixed && !this.dontUnmap && (this.newPages <= this.oldPages || this.growInPlace())) return this.end(run, this.start);
-        if (!this.fixed) this.to = this.place();
-        this.phase = CLEARED;
-      // falls through
-      case CLEARED:
-        // Again, for what was mapped in a hole there while devices flushed.
-        if (!this.space.vmas.isFree(this.to, this.to + this.newPages)) {
-          this.requireWhole();
-          return run.call(this.unmap(this.to, this.to + this.newPages));
+        if (!this.fixed && !this.dontUnmap) {
+          if (this.newPages <= this.oldPages) return this.end(run, this.start);
+          if (this.mayGrow()) {
+            if (!this.isPeerShared) return this.grow(run);
+            this.phase = GROWN;
+            const at = this.start + this.oldPages;
+            return run.call(this.agree().of({ pages: this.newPages - this.oldPages, prot: this.vma!.prot, at, cause: 'mremap' }));
+          }
         }
-        this.promise();
-        this.heads = hugePagesIn(this.platform, this.space, this.start, this.start + this.pages);
-        this.space.announce(this.event.set(this.start, this.start + this.pages, 'UNMAP', undefined, 'mremap'));
-        this.phase = MOVE;
-      // falls through
+        return this.findPlace(run);
+      case GROWN:
+        if (this.negotiation!.outcome === 'done') return this.grow(run);
+        if (this.negotiation!.outcome === 'failure') this.negotiation!.requireDone('mremap.bytes', this.newPages * L.PAGE_BYTES);
+        return this.findPlace(run);
+      case CLEARED:
+        return this.clear(run);
+      case AGREED:
+        this.negotiation!.requireDone('mremap.bytes', this.newPages * L.PAGE_BYTES);
+        this.to = this.negotiation!.start;
+        return this.begin(run);
+      case GIVEN_BACK:
+        return this.leave(run);
+      case FAILED:
+        return this.failed(run);
       default: {
         const { unfinished } = this.event;
         if (unfinished) return run.waitFor(unfinished);
@@ -143,6 +172,7 @@ export class Mremap implements Step {
       this.space.vmas.remove(this.to, this.to + this.newPages);
       this.space.attributes.clearPages(this.to, this.to + this.newPages);
     }
+    this.negotiation?.abort();
     if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 
@@ -189,24 +219,77 @@ export class Mremap implements Step {
     });
   }
 
-  /** Promises the pages behind the range as well, if they are free. */
-  private growInPlace(): boolean {
-    const { vmas } = this.space;
-    const { start, end, prot, flags, object, offset } = this.vma!;
+  private get isPeerShared(): boolean {
+    return (this.vma!.flags & VMA_PEER_SHARED) !== 0;
+  }
+
+  /** With peers, who have to agree to a place. */
+  private agree(): Negotiation {
+    return (this.negotiation ??= new Negotiation(this.platform, this.space));
+  }
+
+  /** Whether the pages behind the range are free. */
+  private mayGrow(): boolean {
     const from = this.start + this.oldPages;
     const to = this.start + this.newPages;
-    if (end !== from || to > this.space.last || !vmas.isFree(from, to)) return false;
-    vmas.insert({ start: from, end: to, prot, flags, object, offset: object ? offset + (from - start) : 0 });
+    return this.vma!.end === from && to <= this.space.last && this.space.vmas.isFree(from, to);
+  }
+
+  /** Promises the pages behind the range as well. */
+  private grow(run: Run): typeof DONE {
+    const { start, prot, flags, object, offset } = this.vma!;
+    const from = this.start + this.oldPages;
+    const to = this.start + this.newPages;
+    this.insert({ start: from, end: to, prot, flags, object, offset: object ? offset + (from - start) : 0 });
     const { events } = this.platform;
     if (events.heard) events.emit({ type: 'space.mapped', space: this.space.id, vpn: from, pages: to - from, cause: 'grow' });
-    return true;
+    return this.end(run, this.start);
+  }
+
+  private insert(request: VmaRequest): void {
+    if (this.negotiation) this.negotiation.keep(request);
+    else this.space.vmas.insert(request);
+  }
+
+  /** It moves. In one turn, but for what peers and the unmapping of a fixed place take: an mmap takes no lock. */
+  private findPlace(run: Run): Progress {
+    if (this.fixed) return this.clear(run);
+    if (!this.mayMove)
+      throw fail('ENOMEM', 'mremap.bytes', this.newPages * L.PAGE_BYTES, 'has no room where the mapping is, and it may not move');
+    if (this.isPeerShared) {
+      this.phase = AGREED;
+      return run.call(this.agree().of({ pages: this.newPages, prot: this.vma!.prot, cause: 'mremap' }));
+    }
+    this.to = this.place();
+    return this.begin(run);
+  }
+
+  /** Unmaps what is at a fixed place. */
+  private clear(run: Run): Progress {
+    this.phase = CLEARED;
+    // Again, for what was mapped in a hole there while devices flushed.
+    if (!this.space.vmas.isFree(this.to, this.to + this.newPages)) {
+      this.requireWhole();
+      return run.call(this.unmap(this.to, this.to + this.newPages));
+    }
+    if (!this.isPeerShared) return this.begin(run);
+    this.phase = AGREED;
+    return run.call(this.agree().of({ pages: this.newPages, prot: this.vma!.prot, at: this.to, cause: 'mremap' }));
+  }
+
+  /** The new place is promised, and the old one announced. */
+  private begin(run: Run): Progress {
+    this.promise();
+    this.heads = hugePagesIn(this.platform, this.space, this.start, this.start + this.pages);
+    this.space.announce(this.event.set(this.start, this.start + this.pages, 'UNMAP', undefined, 'mremap'));
+    this.phase = MOVE;
+    return this.next(run);
   }
 
   /** The first free place that is long enough; huge pages stay aligned. */
   private place(): number {
     const vma = this.vma!;
     const bytes = this.newPages * L.PAGE_BYTES;
-    if (!this.mayMove) throw fail('ENOMEM', 'mremap.bytes', bytes, 'has no room where the mapping is, and it may not move');
     const huge = isHugetlb(vma) ? 2 ** hugetlbOrder(vma) : HUGE_PAGES;
     const alignPages = this.start % huge === 0 && this.newPages >= huge ? huge : 1;
     const place = this.space.vmas.gap({
@@ -222,7 +305,7 @@ export class Mremap implements Step {
   /** Promises the new range as the old one is; an object is never without a promise. */
   private promise(): void {
     const { start, prot, flags, object, offset } = this.vma!;
-    this.space.vmas.insert({
+    this.insert({
       start: this.to,
       end: this.to + this.newPages,
       prot,
@@ -235,7 +318,7 @@ export class Mremap implements Step {
 
   private move(run: Run): Progress {
     const { core, pageLocks } = this.platform;
-    const { table, vmas } = this.space;
+    const { table } = this.space;
     while (this.moved < this.pages) {
       const pages = Math.min(this.pages - this.moved, PAGES_PER_CALL);
       const done = core.exports.moveEntries(table, this.start + this.moved, this.to + this.moved, pages);
@@ -245,10 +328,33 @@ export class Mremap implements Step {
       // Also before waiting: meanwhile others could take the table pages that the way back needs.
       this.moveBack();
       if (locked !== undefined) return run.waitFor(pageLocks.wait(locked));
-      throw fail('ENOMEM', 'mremap.range', this.start * L.PAGE_BYTES, 'needs a table page at its new place, and there is none');
+      return this.giveBack(run, FAILED, this.to, this.newPages);
     }
     this.isPromised = false;
-    if (!this.dontUnmap) vmas.remove(this.start, this.start + this.pages);
+    return this.giveBack(run, GIVEN_BACK, this.start, this.dontUnmap ? 0 : this.pages);
+  }
+
+  /** Peers lose a range; then it goes on. */
+  private giveBack(run: Run, then: typeof GIVEN_BACK | typeof FAILED, vpn: number, pages: number): Progress {
+    this.phase = then;
+    if (pages > 0) {
+      const cause = then === FAILED ? 'rollback' : 'mremap';
+      releasePeers(this.platform, this.space, { start: vpn, end: vpn + pages, cause }, this.tickets, this.owners);
+    }
+    return then === FAILED ? this.failed(run) : this.leave(run);
+  }
+
+  private failed(run: Run): Progress {
+    const pending = pendingOf(this.tickets, this.owners);
+    if (pending) return run.waitFor(pending);
+    throw fail('ENOMEM', 'mremap.range', this.start * L.PAGE_BYTES, 'needs a table page at its new place, and there is none');
+  }
+
+  /** The old promise ends. */
+  private leave(run: Run): Progress {
+    const pending = pendingOf(this.tickets, this.owners);
+    if (pending) return run.waitFor(pending);
+    if (!this.dontUnmap) this.space.vmas.remove(this.start, this.start + this.pages);
     this.space.attributes.movePages(this.start, this.to, this.pages);
     this.space.devicePins.move(this.start, this.to, this.pages);
     endInvalidation(this.event);

@@ -16,6 +16,13 @@ const BITS: Readonly<Record<Prot, number>> = {
   rwx: READ | WRITE | EXEC,
 };
 
+const WORDS: readonly Prot[] = ['none', 'r', 'rw', 'rw', 'x', 'rx', 'rwx', 'rwx'];
+
+/** Bits as a word. */
+export function protWord(bits: number): Prot {
+  return WORDS[bits & (READ | WRITE | EXEC)]!;
+}
+
 /** The bits of a right; the right to write includes the right to read, as on the machines modelled. */
 export function protBits(argument: string, prot: Prot): number {
   const bits = typeof prot === 'string' && Object.hasOwn(BITS, prot) ? BITS[prot] : undefined;

@@ -3,10 +3,13 @@
  * change the home table, free, notifier end. None of it can fail. A huge page across a border is split; one that is on its way somewhere is waited for.
  */
 import * as L from '../../assembly/layout.ts';
+import type { VaCause } from '../events.ts';
 import { DONE, type Progress, type Run, type Step, type Waitable } from '../step/step.ts';
+import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import { endInvalidation } from './migration.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
+import { type PeerAddresses, pendingOf, releasePeers } from './peer-va.ts';
 import type { Platform } from './platform.ts';
 import { hugePagesAcross, reportSplits } from './splits.ts';
 import { PROT_READ, rightsOf } from './vma.ts';
@@ -99,6 +102,10 @@ export class TakeDown implements Step {
   private left: number[] = [];
   /** For events: huge pages that a border cuts. */
   private heads: number[] = [];
+  /** Peers have been told that the addresses are not needed any more; those that have not given them back yet. */
+  private isTold = false;
+  private readonly tickets: Ticket[] = [];
+  private readonly owners: PeerAddresses[] = [];
   /** The mmap lock is this step's, not its caller's. */
   private isLocker = false;
   private phase = LOCK;
@@ -192,12 +199,26 @@ export class TakeDown implements Step {
     // Held to here, so that nothing of it was given to others before every device had flushed.
     if (what.verb !== 'protect' && what.verb !== 'free')
       for (let i = 0; i < this.parts.length; i += 2) this.space.devicePins.release(this.parts[i]!, this.parts[i + 1]!);
-    if (what.verb === 'unmap' || what.verb === 'exit' || what.verb === 'exec')
+    if (what.verb === 'unmap' || what.verb === 'exit' || what.verb === 'exec') {
+      // The promise stays until peers have given the addresses back: nobody is given them before.
+      const pending = this.givenBack(what.verb === 'unmap' ? 'munmap' : what.verb);
+      if (pending) return pending;
       for (let i = 0; i < this.parts.length; i += 2) {
         vmas.remove(this.parts[i]!, this.parts[i + 1]!);
         this.space.attributes.clearPages(this.parts[i]!, this.parts[i + 1]!);
       }
+    }
     return undefined;
+  }
+
+  /** Peers give back what they have reserved of the range, once; returns the one that has not answered. */
+  private givenBack(cause: VaCause): Waitable | undefined {
+    if (!this.isTold) {
+      this.isTold = true;
+      for (let i = 0; i < this.parts.length; i += 2)
+        releasePeers(this.platform, this.space, { start: this.parts[i]!, end: this.parts[i + 1]!, cause }, this.tickets, this.owners);
+    }
+    return pendingOf(this.tickets, this.owners);
   }
 
   private protect(prot: number): Waitable | undefined {

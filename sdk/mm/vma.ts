@@ -41,6 +41,8 @@ export const VMA_IO = 512;
 export const VMA_DONTEXPAND = 1024;
 /** One device's alone: in its memory, not the CPU's, not mirrored. */
 export const VMA_DEVICE = 2048;
+/** At one address for every device, those included that hand out their addresses themselves; never the page of zeros. Models: VM_PEER_SHARED. */
+export const VMA_PEER_SHARED = 4096;
 
 /** Where the search for free room begins when nothing else is said: address 0x1000_0000. */
 export const MMAP_BASE = 0x10000;

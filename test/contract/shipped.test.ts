@@ -4,6 +4,7 @@ import { MiB } from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
 import kvm from 'farfault/drivers/kvm';
+import iommu from 'farfault/drivers/iommu';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import rdma from 'farfault/drivers/rdma';
@@ -17,6 +18,7 @@ const SHIPPED: readonly (readonly [string, AnyFactory, Expectations])[] = [
   ['kvm', kvm as AnyFactory, {}],
   ['kvm that withholds the right to write', kvm as AnyFactory, { options: { dirtyLog: 'write protect' } }],
   ['rdma', rdma as AnyFactory, {}],
+  ['iommu, with the addresses of the process', iommu as AnyFactory, {}],
   ['nouveau', nouveau as AnyFactory, { options: { vram: 1 * MiB } }],
   ['nouveau with a granule of 64 KiB', nouveau as AnyFactory, { options: { vram: 2 * MiB, granule: 65536, faultEntries: 8 } }],
   ['dmirror, private', dmirror as AnyFactory, { options: { chunkBytes: 2 * MiB } }],

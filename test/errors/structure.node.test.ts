@@ -8,6 +8,7 @@ import * as root from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
 import kvm from 'farfault/drivers/kvm';
+import iommu from 'farfault/drivers/iommu';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import rdma from 'farfault/drivers/rdma';
@@ -57,7 +58,7 @@ afterAll(() => world.machine.close());
 function publicFunctions(): Map<string, string> {
   const functions = new Map<string, string>();
   const classes = new Map<Class, string>();
-  const drivers = { dmirror, integrated, kvm, mirror, nouveau, rdma };
+  const drivers = { dmirror, integrated, iommu, kvm, mirror, nouveau, rdma };
   for (const [entry, names] of Object.entries({
     farfault: root,
     'farfault/mm': mm,

@@ -3,6 +3,7 @@ import { createMachine, createMachineSync, foldEvent, MiB, newCounters, printEve
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
 import kvm from 'farfault/drivers/kvm';
+import iommu from 'farfault/drivers/iommu';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import rdma from 'farfault/drivers/rdma';
@@ -152,19 +153,25 @@ const range = (name = 'range'): Argument => arg(0, name, 'range');
 const attachOptions = [arg(1, 'attach options', 'options', { optional: true }), field(1, 'mode', 'word'), field(1, 'activate', 'boolean')];
 
 const spaces: Row[] = [
-  ...space('mmap', () => [{ bytes: PAGE }], [
-    arg(0, 'mmap options', 'options'),
-    field(0, 'bytes', 'count', { optional: false }),
-    field(0, 'prot', 'word'),
-    field(0, 'at', 'aligned address'),
-    field(0, 'fixed', 'boolean'),
-    field(0, 'shared', 'boolean'),
-    field(0, 'align', 'count'),
-    field(0, 'file', 'object'),
-    field(0, 'offset', 'index', { also: ['offset'] }),
-    field(0, 'hugetlb', 'count'),
-    field(0, 'special', 'word'),
-  ]),
+  ...space(
+    'mmap',
+    () => [{ bytes: PAGE }],
+    [
+      arg(0, 'mmap options', 'options'),
+      field(0, 'bytes', 'count', { optional: false }),
+      field(0, 'prot', 'word'),
+      field(0, 'at', 'aligned address'),
+      field(0, 'fixed', 'boolean'),
+      field(0, 'shared', 'boolean'),
+      field(0, 'align', 'count'),
+      field(0, 'file', 'object'),
+      field(0, 'offset', 'index', { also: ['offset'] }),
+      field(0, 'hugetlb', 'count'),
+      field(0, 'special', 'word'),
+      field(0, 'peerShared', 'boolean'),
+    ],
+    { twin: true, step: 'mmapStep' },
+  ),
   ...space('insertPage', ({ special }) => [special.start, Uint8Array.of(1)], [
     arg(0, 'addr', 'aligned address'),
     arg(1, 'bytes', 'bytes', { optional: true }),
@@ -223,7 +230,7 @@ const spaces: Row[] = [
   ...space('tryRead', (w) => [w.range.start, new Uint8Array(1)], [arg(0, 'addr', 'address'), arg(1, 'bytes', 'bytes')]),
   ...space('tryWrite', (w) => [w.range.start, Uint8Array.of(1)], [arg(0, 'addr', 'address'), arg(1, 'bytes', 'bytes')]),
   ...space('allows', () => [1], [arg(0, 'node', 'index', { except: ['Infinity'] })]),
-  ...space('attach', (w) => [w.device, {}], [arg(0, 'device', 'object'), ...attachOptions]),
+  ...space('attach', (w) => [w.device, {}], [arg(0, 'device', 'object'), ...attachOptions], { twin: true }),
   ...space('dump', (w) => [w.range], [arg(0, 'range', 'range', { optional: true })]),
   ...space('snapshot', (w) => [w.range], [range()]),
   ...space('snapshotHmm', (w) => [w.range, 0], [range(), arg(1, 'owner', 'index', { optional: true })]),
@@ -453,6 +460,7 @@ const machines: Row[] = [
     field(0, 'attach', 'function', { optional: false }),
     field(0, 'granuleBytes', 'count'),
     field(0, 'faultEntries', 'count'),
+    field(0, 'addressBits', 'count'),
     field(0, 'pageBytes', 'array'),
     field(0, 'pageBytes.0', 'count', { optional: false, also: ['pageBytes'] }),
     field(0, 'memory', 'array'),
@@ -516,7 +524,7 @@ const devices: Row[] = [
     step: 'resetStep',
   }),
   ...device('switchTo', (w) => [w.context], [arg(0, 'context', 'object')], { twin: true, step: 'switchToStep' }),
-  ...device('attachTo', (w) => [w.other, {}], [arg(0, 'space', 'object', { also: ['attach'] }), ...attachOptions]),
+  ...device('attachTo', (w) => [w.other, {}], [arg(0, 'space', 'object', { also: ['attach'] }), ...attachOptions], { twin: true }),
 ];
 
 const files: Row[] = [
@@ -1033,6 +1041,21 @@ const functions: Row[] = [
     { closed: 'nothing' },
   ),
   row(
+    'iommu',
+    ({ machine }, [options]) => machine.addDevice(iommu(options)),
+    () => [{}],
+    [
+      arg(0, 'options', 'options', { optional: true }),
+      field(0, 'flush', 'word'),
+      field(0, 'queueEntries', 'count'),
+      field(0, 'flushTicks', 'count'),
+      field(0, 'iotlbEntries', 'count'),
+      field(0, 'addressBits', 'count'),
+      field(0, 'strategy', 'word'),
+    ],
+    { closed: 'nothing' },
+  ),
+  row(
     'mirror',
     ({ machine }, [options]) => machine.addDevice(mirror(options)),
     () => [{}],
@@ -1169,6 +1192,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
       'HintMark',
       'Memcpy',
       'Reap',
+      'Mmap',
       'Mremap',
       'ReadBegin',
       'RemoveNotifier',

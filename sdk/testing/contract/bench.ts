@@ -225,6 +225,12 @@ export class Bench {
     return range;
   }
 
+  /** Memory that a case has mapped otherwise than by `mmap`. */
+  adoptRange(range: AddressRange, space: AddressSpace = this.space): AddressRange {
+    this.mapped.push({ space, range });
+    return range;
+  }
+
   // ------------------------------------------------------------------------------------------------------------------------------ verbs
 
   private async settle(): Promise<void> {

@@ -16,6 +16,7 @@ export const GROUPS = [
   'migration',
   'huge pages',
   'harvest',
+  'addresses',
   'process',
   'calls',
   'leaving',

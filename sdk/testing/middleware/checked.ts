@@ -22,6 +22,7 @@
  *                        flush of it is unfinished
  *   pages once           freePage gives back what allocPage gave, once; when the last context has left, all of it is back
  *   leaving              after detach comes pmap.destroy, and nothing else
+ *   addresses            peerVa is asked for whole pages that it has not reserved, and frees what it has; before detach all of it
  *   arguments            pages, counts, rights and memories are numbers that there are
  * ```
  *
@@ -51,6 +52,7 @@ import {
   type FaultBatch,
   isTicket,
   type Mappings,
+  type PeerVa,
   type Progress,
   type Ranges,
   type Run,
@@ -61,11 +63,14 @@ import {
 import { PROT_READ, PROT_WRITE } from '../../mm/vma.ts';
 import type { DriverOperation } from './faulty.ts';
 import { lend, lendCopies, type Lent } from './lend.ts';
+import { ReservedAddresses } from './reserved.ts';
 import { ShadowTable } from './shadow.ts';
 import { requireBoolean, requireObject, requireOptions } from '../../mm/arguments.ts';
 import { withOperations, wrapDriver } from './wrap.ts';
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
+
+type PeerVaAnswer = ReturnType<PeerVa['allocFixed']>;
 
 /** Rules, and who has to keep each. */
 const RULES = {
@@ -76,6 +81,7 @@ const RULES = {
   'taking away': 'framework',
   'pages once': 'framework',
   leaving: 'framework',
+  addresses: 'framework',
   arguments: 'framework',
   'lent lists': 'driver',
   answers: 'driver',
@@ -235,6 +241,13 @@ export function checked<D extends Driver>(driver: D, checks: Checks = new Checks
       const at = device.of(context);
       return withOperations(fault, { service: (batch) => at.service(batch, (lent) => fault.service(lent)) });
     },
+    peerVa: (peerVa, context) => {
+      const at = device.of(context);
+      return withOperations(peerVa, {
+        allocFixed: (start, bytes, prot) => at.allocFixed(start, bytes, prot, () => peerVa.allocFixed(start, bytes, prot)),
+        free: (start, bytes) => at.freeAddresses(start, bytes, () => peerVa.free(start, bytes)),
+      });
+    },
     command: (command, context) => {
       const at = device.of(context);
       at.entersItself = true;
@@ -353,6 +366,7 @@ class CheckedContext {
   restored = false;
   readonly #device: CheckedDevice;
   readonly #shadow = new ShadowTable();
+  readonly #addresses = new ReservedAddresses();
   /** Released, and the caches have not been told. */
   #owed: [vpn: number, pages: number][] = [];
   #depth = 0;
@@ -459,6 +473,8 @@ class CheckedContext {
   }
 
   detach(call: () => void): void {
+    const left = this.#addresses.within(0, Infinity);
+    if (left > 0 && !this.context.failure) this.report('addresses', 'detach', `${left} bytes of addresses have not been freed`);
     const answer: unknown = this.run('detach', call);
     this.#left = 'detached';
     requireNothing(this.#device.checks, 'detach', answer);
@@ -512,6 +528,34 @@ class CheckedContext {
     const answer = this.#whileLent(operation, lent, call);
     this.#requireTicket(operation, answer);
     return answer;
+  }
+
+  allocFixed(start: number, bytes: number, prot: unknown, call: () => PeerVaAnswer): PeerVaAnswer {
+    const operation = 'peerVa.allocFixed';
+    this.#requireAddresses(operation, start, bytes);
+    if (typeof prot !== 'string' || !/^(none|rw?x?|x)$/.test(prot)) this.report('arguments', operation, `${String(prot)} are not rights`);
+    if (this.#addresses.within(start, start + bytes) > 0)
+      this.report('addresses', operation, `${printAddresses(start, bytes)} is asked for, and some of it is reserved`);
+    const answer = this.run(operation, call);
+    if (answer !== 'success' && answer !== 'nomem' && answer !== 'failure') this.#requireTicket(operation, answer ?? null);
+    this.#addresses.add(start, start + bytes, answer);
+    return answer;
+  }
+
+  freeAddresses(start: number, bytes: number, call: () => Ticket | void): Ticket | void {
+    const operation = 'peerVa.free';
+    this.#requireAddresses(operation, start, bytes);
+    if (this.#addresses.within(start, start + bytes) !== bytes && !this.restored)
+      this.report('addresses', operation, `${printAddresses(start, bytes)} is to be freed, and not all of it is reserved`);
+    const answer = this.run(operation, call);
+    this.#requireTicket(operation, answer);
+    this.#addresses.remove(start, start + bytes);
+    return answer;
+  }
+
+  #requireAddresses(operation: DriverOperation, start: number, bytes: number): void {
+    const whole = [start, bytes].every((number) => Number.isSafeInteger(number) && number >= 0 && number % L.PAGE_BYTES === 0);
+    if (!whole || bytes === 0) this.report('arguments', operation, `${printAddresses(start, bytes)} is not a range of whole pages`);
   }
 
   service(batch: FaultBatch, call: (lent: FaultBatch) => Step): Step {
@@ -715,6 +759,10 @@ class Serving implements Step {
       this.#end();
     }
   }
+}
+
+function printAddresses(start: number, bytes: number): string {
+  return `0x${start.toString(16)}+${bytes} bytes`;
 }
 
 /** Operations that return nothing, and are finished when they return. */

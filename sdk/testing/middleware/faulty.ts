@@ -20,6 +20,7 @@ import {
   fail,
   type FaultService,
   isTicket,
+  type PeerVa,
   type Phys,
   type Pmap,
   type Progress,
@@ -53,6 +54,8 @@ const FAULTS = {
   'phys.freePage': ['throw'],
   'phys.victims': ['throw', 'refuse'],
   'fault.service': ['throw', 'refuse', 'late'],
+  'peerVa.allocFixed': ['throw', 'refuse', 'late', 'late failure'],
+  'peerVa.free': ['throw', 'late', 'late failure'],
   command: ['throw', 'late', 'late failure'],
   detach: ['throw'],
 } as const;
@@ -260,6 +263,7 @@ export function faulty<D extends Driver>(driver: D, plan: FaultPlan): D {
     copy: (copy, context) => faultyCopy(copy, plan, context),
     phys: (phys) => faultyPhys(phys, plan),
     fault: (fault, context) => faultyService(fault, plan, context),
+    peerVa: (peerVa, context) => faultyPeerVa(peerVa, plan, context),
     command: (command, context) => (request) => faultyCommand(command(request), plan, context),
     detach: (detach) => () => {
       detach?.();
@@ -430,6 +434,49 @@ function faultyPhys(phys: Phys, plan: FaultPlan): Phys {
         }
       : {}),
   };
+}
+
+function faultyPeerVa(peerVa: PeerVa, plan: FaultPlan, context: Context): PeerVa {
+  return withOperations(peerVa, {
+    allocFixed(start, bytes, prot) {
+      switch (plan.next('peerVa.allocFixed')) {
+        case 'throw':
+          throw new PlannedFault('peerVa.allocFixed');
+        case 'refuse':
+          return 'nomem';
+        case 'late':
+          return plan.open(context, 'peerVa.allocFixed', () => ticketOf(peerVa.allocFixed(start, bytes, prot), context));
+        case 'late failure':
+          return plan.open(context, 'peerVa.allocFixed', undefined);
+        default:
+          return peerVa.allocFixed(start, bytes, prot);
+      }
+    },
+    free(start, bytes) {
+      switch (plan.next('peerVa.free')) {
+        case 'throw':
+          // They are its own again, whatever it says.
+          peerVa.free(start, bytes);
+          throw new PlannedFault('peerVa.free');
+        case 'late':
+          return plan.open(context, 'peerVa.free', () => peerVa.free(start, bytes));
+        case 'late failure':
+          peerVa.free(start, bytes);
+          return plan.open(context, 'peerVa.free', undefined);
+        default:
+          return peerVa.free(start, bytes);
+      }
+    },
+  });
+}
+
+/** An answer as a ticket that comes to the same; nothing for success. */
+function ticketOf(answer: ReturnType<PeerVa['allocFixed']>, context: Context): Ticket | void {
+  if (isTicket(answer)) return answer;
+  if (answer === 'success') return undefined;
+  const ticket = context.ticket('refused addresses');
+  ticket.fail(answer);
+  return ticket;
 }
 
 /** A step that begins when a ticket has ended; one that failed makes it throw. */

@@ -225,6 +225,19 @@ export function traced<D extends Driver>(driver: D, trace: DriverTrace): D {
       withOperations(fault, {
         service: (batch) => trace.around('fault.service', of(context), [batchOf(batch)], () => fault.service(batch), printStep),
       }),
+    peerVa: (peerVa, context) =>
+      withOperations(peerVa, {
+        allocFixed: (start, bytes, prot) =>
+          trace.around(
+            'peerVa.allocFixed',
+            of(context),
+            [value(printAddresses(start, bytes)), value(prot)],
+            () => peerVa.allocFixed(start, bytes, prot),
+            printValue,
+          ),
+        free: (start, bytes) =>
+          trace.around('peerVa.free', of(context), [value(printAddresses(start, bytes))], () => peerVa.free(start, bytes)),
+      }),
     command: (command, context) => (request) =>
       trace.around('command', of(context), [value(printValue(request))], () => command(request), printStep),
     detach: (detach, context) => () => (detach ? trace.around('detach', of(context), [], detach) : undefined),
@@ -316,6 +329,10 @@ function printPage(vpn: unknown): string {
 
 function printPages(vpn: number, pages: number): string {
   return `${printPage(vpn)}+${pages}`;
+}
+
+function printAddresses(start: number, bytes: number): string {
+  return `${printPage(start)}+${bytes} bytes`;
 }
 
 function printPlace(memory: number, page: number): string {

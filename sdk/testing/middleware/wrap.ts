@@ -12,6 +12,7 @@ import {
   type DriverFactory,
   type FaultService,
   type GmMmu,
+  type PeerVa,
   type Phys,
   type Pmap,
   type Tlb,
@@ -30,6 +31,7 @@ export interface Layer {
   /** Once for each allocator. */
   phys?(phys: Phys): Phys;
   fault?(fault: FaultService, context: Context): FaultService;
+  peerVa?(peerVa: PeerVa, context: Context): PeerVa;
   command?(command: NonNullable<GmMmu['command']>, context: Context): NonNullable<GmMmu['command']>;
   /** `detach`: what the driver does when it leaves; nothing when it has no such operation. */
   detach?(detach: (() => void) | undefined, context: Context): () => void;
@@ -69,8 +71,10 @@ export function wrapFactory<Options extends object>(
 /** The fields of a driver, wherever its prototypes have them. */
 function described(driver: Driver): Partial<Driver> {
   const { name, pageBytes, memory, granuleBytes, faultEntries, atomics, dma, geometry, classes } = driver;
+  const { tableFormat, mode, replayable, activeContexts, addressBits } = driver;
   const fields = { name, pageBytes, memory, granuleBytes, faultEntries, atomics, dma, geometry, classes };
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+  const further = { tableFormat, mode, replayable, activeContexts, addressBits };
+  return Object.fromEntries(Object.entries({ ...fields, ...further }).filter(([, value]) => value !== undefined));
 }
 
 function isObject(value: unknown): value is object {
@@ -78,7 +82,7 @@ function isObject(value: unknown): value is object {
 }
 
 function wrapFamilies(mmu: GmMmu, layer: Layer, context: Context, allocators: WeakMap<Phys, Phys>): GmMmu {
-  const { pmap, tlb, walk, copy, phys, fault, command, save, detach } = mmu;
+  const { pmap, tlb, walk, copy, phys, fault, peerVa, command, save, detach } = mmu;
   // A driver that does not translate by itself has the ready-made table, or none of its own: the core goes through it without asking.
   const wrapsTable = isObject(pmap) && walk !== undefined && !(pmap instanceof DeviceTable);
   const wrapsTlb = isObject(tlb) && walk !== undefined;
@@ -90,6 +94,7 @@ function wrapFamilies(mmu: GmMmu, layer: Layer, context: Context, allocators: We
     ...(copy && { copy: isObject(copy) && layer.copy ? layer.copy(copy, context) : copy }),
     ...(phys && { phys: isObject(phys) && layer.phys ? once(allocators, phys, layer.phys.bind(layer)) : phys }),
     ...(fault && { fault: isObject(fault) && layer.fault ? layer.fault(fault, context) : fault }),
+    ...(peerVa && { peerVa: isObject(peerVa) && layer.peerVa ? layer.peerVa(peerVa, context) : peerVa }),
     ...(command && {
       command: typeof command === 'function' && layer.command ? layer.command((request) => command.call(mmu, request), context) : command,
     }),

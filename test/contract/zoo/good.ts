@@ -6,6 +6,7 @@
  *   late        the same without the allocator; flushes and copies end later, by tickets, when a timer fires
  *   queued      the same, ended when `settle` says so
  *   remote      memory whose bytes the driver holds
+ *   peer        hands out addresses itself; the late one answers when a timer fires
  */
 import { type AnyFactory, type Expectations } from 'farfault/testing';
 import {
@@ -338,12 +339,57 @@ export class Queue extends Mail {
   }
 }
 
+/** Addresses of one context, by page. */
+export class Addresses {
+  readonly taken: Set<number> = new Set();
+  readonly context: Context;
+  readonly mail: Mail;
+
+  constructor(context: Context, mail: Mail) {
+    this.context = context;
+    this.mail = mail;
+  }
+
+  allocFixed(start: number, bytes: number): 'success' | 'nomem' | Ticket {
+    const pages = pagesOf(start, bytes);
+    if (!this.isFree(pages)) return 'nomem';
+    for (const page of pages) this.taken.add(page);
+    return 'success';
+  }
+
+  isFree(pages: readonly number[]): boolean {
+    return !pages.some((page) => this.taken.has(page));
+  }
+
+  free(start: number, bytes: number): Ticket | void {
+    for (const page of pagesOf(start, bytes)) this.taken.delete(page);
+  }
+}
+
+/** The same, answered by mail. */
+export class LateAddresses extends Addresses {
+  override allocFixed(start: number, bytes: number): Ticket {
+    const ticket = this.context.ticket('addresses');
+    this.mail.post(() => (super.allocFixed(start, bytes) === 'success' ? ticket.complete() : ticket.fail('nomem')));
+    return ticket;
+  }
+
+  override free(start: number, bytes: number): Ticket {
+    return this.mail.send(this.context.ticket('addresses'), () => super.free(start, bytes));
+  }
+}
+
+export function pagesOf(start: number, bytes: number): number[] {
+  return Array.from({ length: bytes / PAGE }, (_, i) => start / PAGE + i);
+}
+
 /** The parts of a driver. Those of the device are shared by its address spaces, the others are made for each. */
 export interface Parts {
   readonly Table: new () => Table;
   readonly Tlb: new (context: Context, table: Table, mail: Mail) => Tlb;
   readonly Engine: new (context: Context, mail: Mail, bytes: Uint8Array) => Engine;
   readonly Service: new (context: Context) => Service;
+  readonly Addresses: new (context: Context, mail: Mail) => Addresses;
   readonly Vram: new (pages: number) => Vram;
   /** Whether the device has one allocator, or each of its contexts has. */
   readonly allocators: 'one' | 'each';
@@ -359,7 +405,7 @@ function changedParts(parts: Parts, changed: Changed): Parts {
   return { ...parts, ...(typeof changed === 'function' ? changed() : changed) };
 }
 
-const PARTS: Parts = { Table, Tlb, Engine, Service, Vram, allocators: 'one', Mail, leave: undefined };
+const PARTS: Parts = { Table, Tlb, Engine, Service, Addresses, Vram, allocators: 'one', Mail, leave: undefined };
 
 /** A driver of the zoo, and how it is graded. */
 export interface Specimen {
@@ -482,6 +528,22 @@ export function remote(changed: Changed = {}): Specimen {
   });
 }
 
+/** A device that hands out its addresses itself. */
+export function peer(changed: Changed = {}): Specimen {
+  return specimen(() => {
+    const parts = changedParts(PARTS, changed);
+    const mail = new parts.Mail();
+    return {
+      name: 'peer',
+      granuleBytes: 4 * PAGE,
+      attach(context) {
+        const { table, tlb, detach } = attached(parts, context, mail);
+        return { ...translating(table, tlb), peerVa: new parts.Addresses(context, mail), detach };
+      },
+    };
+  });
+}
+
 /** The good ones. */
 export const GOOD: readonly (readonly [name: string, specimen: Specimen])[] = [
   ['mirrored', mirrored()],
@@ -489,4 +551,6 @@ export const GOOD: readonly (readonly [name: string, specimen: Specimen])[] = [
   ['late', late()],
   ['queued', queued()],
   ['remote', remote()],
+  ['peer', peer()],
+  ['late peer', peer({ Addresses: LateAddresses })],
 ];

@@ -1,6 +1,7 @@
 /** All cases, in the order of the report. */
 import type { ContractCase } from '../case.ts';
 import { GROUPS } from '../case.ts';
+import { ADDRESSES } from './addresses.ts';
 import { CALLING } from './calls.ts';
 import { HARVEST } from './harvest.ts';
 import { HUGE } from './huge.ts';
@@ -26,6 +27,7 @@ const CASES: readonly ContractCase[] = [
   ...MIGRATION,
   ...HUGE,
   ...HARVEST,
+  ...ADDRESSES,
   ...CALLING,
   ...LEAVING,
   ...SAVING,

@@ -1,4 +1,5 @@
 /** All broken drivers. */
+import { ADDRESSES } from './addresses.ts';
 import type { Broken } from './case.ts';
 import { FAULTS } from './faults.ts';
 import { HARVEST } from './harvest.ts';
@@ -7,4 +8,4 @@ import { MEMORY } from './memory.ts';
 import { TRANSLATION } from './translation.ts';
 
 export type { Broken } from './case.ts';
-export const BROKEN: readonly Broken[] = [...TRANSLATION, ...MEMORY, ...FAULTS, ...HARVEST, ...LATE];
+export const BROKEN: readonly Broken[] = [...TRANSLATION, ...MEMORY, ...FAULTS, ...HARVEST, ...LATE, ...ADDRESSES];

@@ -1,0 +1,173 @@
+/** One I/O address space: its addresses, its table, its IOTLB, and what waits for a flush. Models: `struct iommu_domain`, `iova_domain`, its flush queue. */
+import { fail, MappingSet, method, Ranges, type VaRegion, VaSpace, type VaStrategy } from '../../sdk/gmem/index.ts';
+import type { IommuCounts } from './costs.ts';
+
+const PAGE = 4096;
+
+/** When the IOTLB forgets what is unmapped. See `index.ts`. */
+export type FlushMode = 'strict' | 'deferred' | 'coalesced';
+
+/** How a domain is made. */
+export interface DomainOptions {
+  readonly flush: FlushMode;
+  readonly queueEntries: number;
+  readonly flushTicks: number;
+  readonly iotlbEntries: number;
+  readonly addressBits: number;
+  readonly strategy: VaStrategy;
+}
+
+/** Pages that are held where they are: a `Pin` is one. */
+export interface HeldPages {
+  readonly frames: readonly number[];
+  readonly isWritable: boolean;
+  readonly held: boolean;
+}
+
+/** Where an I/O page leads. */
+export interface Target {
+  readonly pages: HeldPages;
+  /** Index of the page among them. */
+  readonly page: number;
+  readonly write: boolean;
+}
+
+/** One I/O address space. State is plain: it is part of a saved machine. */
+export class Domain {
+  readonly options: DomainOptions;
+  readonly counts: IommuCounts = {
+    maps: 0,
+    unmaps: 0,
+    pagesMapped: 0,
+    pagesUnmapped: 0,
+    searches: 0,
+    invalidations: 0,
+    furtherRanges: 0,
+    dropped: 0,
+    hits: 0,
+    misses: 0,
+  };
+  /** The I/O page table. */
+  private readonly entries: Map<number, Target> = new Map();
+  /** By page, the oldest first. */
+  private readonly iotlb: Map<number, Target> = new Map();
+  private readonly va: VaSpace;
+  /** Unmapped, and not flushed: nobody is given these addresses, and what was behind them is held. */
+  private readonly queue: MappingSet;
+  /** What is behind each region. */
+  private readonly behind: Map<number, HeldPages> = new Map();
+  /** Nobody can reach these any more. */
+  private readonly done: HeldPages[] = [];
+  private now = 0;
+  /** When the oldest of the queue came. */
+  private since = 0;
+
+  constructor(options: DomainOptions) {
+    this.options = options;
+    // The first page is no address: a descriptor of zeros shall not be one.
+    this.va = new VaSpace({ start: PAGE, end: 2 ** options.addressBits, strategy: options.strategy });
+    this.queue = new MappingSet(this.va);
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- the device's side
+
+  /** What the device reaches at a page; undefined: its access is blocked. */
+  translate(vpn: number, write: boolean): Target | undefined {
+    const hit = this.iotlb.get(vpn);
+    if (hit && (!write || hit.write)) {
+      this.counts.hits++;
+      return hit;
+    }
+    this.counts.misses++;
+    const entry = this.entries.get(vpn);
+    if (!entry || (write && !entry.write)) return undefined;
+    this.iotlb.delete(vpn);
+    if (this.iotlb.size === this.options.iotlbEntries) for (const oldest of this.iotlb.keys()) if (this.iotlb.delete(oldest)) break;
+    this.iotlb.set(vpn, entry);
+    return entry;
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- the driver's side
+
+  /** Gives held pages an address; undefined when there is none. Models: `dma_map_sg`, `iommu_dma_map_page`. */
+  map(pages: HeldPages, write: boolean): number | undefined {
+    const { counts, va } = this;
+    const bytes = pages.frames.length * PAGE;
+    const misses = va.use.cacheHits;
+    let region = va.alloc({ bytes });
+    if (!region && this.queue.size > 0) {
+      // What is waiting may be what is missing.
+      this.flush();
+      region = va.alloc({ bytes });
+    }
+    if (!region) return undefined;
+    counts.searches += va.use.cacheHits === misses ? 1 : 0;
+    counts.maps++;
+    counts.pagesMapped += pages.frames.length;
+    const first = region.start / PAGE;
+    for (let page = 0; page < pages.frames.length; page++) this.entries.set(first + page, { pages, page, write });
+    this.behind.set(region.start, pages);
+    return region.start;
+  }
+
+  /** Takes an address away. Strict: nobody reaches the pages any more when it returns; else after the next flush. Models: `iommu_dma_unmap_page`, `queue_iova`. */
+  unmap(iova: number): void {
+    const region = this.va.region(iova);
+    if (!region || region.set) throw fail('EINVAL', 'iommu.unmap.iova', iova, 'is not an address that was mapped');
+    const { counts, options, queue } = this;
+    const first = iova / PAGE;
+    const pages = region.bytes / PAGE;
+    for (let i = 0; i < pages; i++) this.entries.delete(first + i);
+    counts.unmaps++;
+    counts.pagesUnmapped += pages;
+    if (queue.size === 0) this.since = this.now;
+    queue.add(region, method<Domain, 'released'>(this, 'released'));
+    if (options.flush === 'strict' || queue.size >= options.queueEntries) this.flush();
+  }
+
+  /** The IOTLB forgets what was unmapped; then its addresses and pages are free. Models: `fq_flush_iotlb`, `tlb_invl_coalesced`. */
+  flush(): void {
+    const { counts, iotlb, queue } = this;
+    if (queue.size === 0) return;
+    const before = iotlb.size;
+    counts.invalidations++;
+    if (this.options.flush === 'deferred') iotlb.clear();
+    else {
+      const ranges = new Ranges();
+      queue.ranges(ranges);
+      counts.furtherRanges += ranges.count - 1;
+      ranges.each((start, pages) => {
+        for (let vpn = start; vpn < start + pages; vpn++) iotlb.delete(vpn);
+      });
+    }
+    counts.dropped += before - iotlb.size;
+    queue.free();
+  }
+
+  /** Time goes by; what has waited long enough is flushed. */
+  tick(ticks: number): void {
+    this.now += ticks;
+    if (this.queue.size > 0 && this.now - this.since >= this.options.flushTicks) this.flush();
+  }
+
+  /** The addresses of a region are free. */
+  released({ start }: VaRegion): void {
+    this.done.push(this.behind.get(start)!);
+    this.behind.delete(start);
+  }
+
+  /** What nobody can reach any more since this was asked last: its holder may let go of it. */
+  takeDone(): readonly HeldPages[] {
+    return this.done.splice(0);
+  }
+
+  /** Regions that are unmapped and not flushed. */
+  get waiting(): number {
+    return this.queue.size;
+  }
+
+  /** Regions mapped, those that wait left out. */
+  get mapped(): number {
+    return this.behind.size - this.queue.size;
+  }
+}

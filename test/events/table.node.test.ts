@@ -69,7 +69,7 @@ describe('the words', () => {
     const rows = text.split('\n').filter((line) => line.startsWith('| `'));
     // In a table the first column has them; else the text of the section.
     const source = rows.length > 0 ? rows.map((row) => row.split('|')[1]!).join(' ') : text.slice(text.indexOf('\n'));
-    const named = [...source.matchAll(/`([^`]+)`/g)].map((match) => match[1]!);
+    const named = [...source.matchAll(/`([^`]+)`/g)].flatMap(([, word]) => (aliases.has(word!) ? wordsOf(aliases.get(word!)!) : [word!]));
     expect(named).toEqual(wordsOf(aliases.get(name)!));
   });
 });

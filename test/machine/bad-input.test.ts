@@ -259,11 +259,15 @@ describe('a driver’s families', () => {
 
   test.each<[string, Loose, string]>([
     ['nothing', undefined, 'EINVAL: bad.attach result undefined is not an object of families'],
-    ['a family misspelt', { pamp: {} }, 'EINVAL: bad family "pamp" is unknown: the families are pmap, tlb, walk, copy, phys, fault'],
+    [
+      'a family misspelt',
+      { pamp: {} },
+      'EINVAL: bad family "pamp" is unknown: the families are pmap, tlb, walk, copy, phys, peer, fault, peerVa',
+    ],
     [
       'a family of every object',
       { constructor: {} },
-      'EINVAL: bad family "constructor" is unknown: the families are pmap, tlb, walk, copy, phys, fault',
+      'EINVAL: bad family "constructor" is unknown: the families are pmap, tlb, walk, copy, phys, peer, fault, peerVa',
     ],
     ['a family that is null', { tlb: null }, 'EINVAL: bad.tlb null is not an object of operations'],
     ['a family that is a function', { walk: () => {} }, /^EINVAL: bad.walk function walk is not an object of operations/ as Loose],
@@ -278,7 +282,7 @@ describe('a driver’s families', () => {
     [
       'a copy operation misspelt',
       { copy: { toHots() {} } },
-      'EINVAL: bad.copy operation "toHots" is unknown: copy has toDevice, toHost, zero',
+      'EINVAL: bad.copy operation "toHots" is unknown: copy has toDevice, toHost, zero, peer',
     ],
     ['a detach that is no function', { detach: 1 }, 'EINVAL: bad.detach 1 is not a function'],
     [

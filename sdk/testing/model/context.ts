@@ -16,6 +16,8 @@ export interface Service {
 export interface ModelDevice {
   readonly name: string;
   readonly faultEntries: number;
+  /** Whether its table can take the right to write alone; default: it can. */
+  readonly protects?: boolean;
   serve(context: ModelContext, records: readonly FaultRecord[]): Service;
   /** Moves pages of a range into device memory: those that moved, none for a device without memory. */
   migrate(context: ModelContext, vpn: number, pages: number): number;
@@ -112,6 +114,13 @@ export class ModelContext {
   drop(vpn: number): void {
     this.table.delete(vpn);
     this.tlb.drop(vpn);
+  }
+
+  /** Takes the right to write from the entries of a range; reading goes on without a fault. */
+  protectRange(start: number, end: number): void {
+    if (this.device.protects === false) return this.dropRange(start, end);
+    for (const [vpn, entry] of this.table) if (vpn >= start && vpn < end && entry.write) this.table.set(vpn, { ...entry, write: false });
+    this.tlb.dropRange(start, end);
   }
 
   dropRange(start: number, end: number): void {

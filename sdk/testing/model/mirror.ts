@@ -16,18 +16,22 @@ export interface MirrorOptions {
   granulePages: number;
   /** Records that the fault buffer holds. */
   faultEntries: number;
+  /** Its table cannot take the right to write alone: the translation goes. */
+  ownTable?: boolean;
 }
 
 export class ModelMirror implements ModelDevice {
   readonly name: string;
   readonly granulePages: number;
   readonly faultEntries: number;
+  readonly protects: boolean;
   readonly #counters: Counters;
 
   constructor(options: MirrorOptions, counters: Counters) {
     this.name = options.name;
     this.granulePages = options.granulePages;
     this.faultEntries = options.faultEntries;
+    this.protects = options.ownTable !== true;
     this.#counters = counters;
   }
 

@@ -79,7 +79,8 @@ export class ModelSpace {
     const end = vpn + pages;
     const parts = this.vmas.parts(vpn, end);
     if (parts.every((part) => part.prot === prot)) return;
-    this.notify(vpn, end);
+    if (prot === 'none') this.notify(vpn, end);
+    else this.notifyOfWrites(vpn, end);
     for (const part of parts) {
       if (part.prot === prot) continue;
       this.cpu.tlb.dropRange(part.start, part.end);
@@ -102,6 +103,14 @@ export class ModelSpace {
   /** Writes page by page; what was written before a failure stays. Undefined means done. */
   write(addr: number, data: Uint8Array): AccessFailure | undefined {
     return this.cpu.range(addr, data, true);
+  }
+
+  /** An event that takes the right to write alone. */
+  notifyOfWrites(start: number, end: number): void {
+    for (const context of this.contexts) {
+      this.counters.invalidations += 1;
+      context.protectRange(start, end);
+    }
   }
 
   /**

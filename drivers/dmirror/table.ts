@@ -72,15 +72,6 @@ export class MirrorTable {
     ranges.each((vpn, pages) => this.releaseRange(vpn, vpn + pages));
   }
 
-  /** The right to write of every entry in these ranges. */
-  protect(ranges: Ranges, write: boolean): void {
-    ranges.each((vpn, pages) => {
-      this.eachLeaf(vpn, vpn + pages, (leaf, from, to) => {
-        for (let page = from; page < to; page++) if (leaf.frames[page] !== 0) leaf.tags[page] = write ? TAG_WRITE : TAG_READ;
-      });
-    });
-  }
-
   private releaseRange(start: number, end: number): void {
     this.eachLeaf(start, end, (leaf, from, to, block) => {
       if (to - from === LEAF_PAGES) {

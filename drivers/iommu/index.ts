@@ -172,6 +172,8 @@ function domainOptions(options: IommuOptions): DomainOptions {
     if (!Number.isSafeInteger(value) || value < 1) throw fail('EINVAL', `iommu.${name}`, value, 'is not a positive count');
   if (!Number.isInteger(addressBits) || addressBits < 21 || addressBits > 48)
     throw fail('EINVAL', 'iommu.addressBits', addressBits, 'are not between 21 and 48');
+  if (!['default', 'firstfit', 'bestfit', 'nextfit'].includes(strategy))
+    throw fail('EINVAL', 'iommu.strategy', strategy, "is not one of: 'default', 'firstfit', 'bestfit', 'nextfit'");
   return { flush, queueEntries, flushTicks, iotlbEntries, addressBits, strategy };
 }
 

@@ -173,7 +173,7 @@ test.concurrent('a failure tells the rule, what was seen, the state before and a
 test.concurrent('a driver that cannot be attached fails that case, and the others are not run', async () => {
   const { code, out, err } = await farfault(['grade', './unattachable.js'], { cwd: prepared() });
   expect([code, err]).toEqual([1, '']);
-  expect(out).toContain('seen: gpu family "pump" is unknown: the families are pmap, tlb, walk, copy, phys, fault');
+  expect(out).toContain('seen: gpu family "pump" is unknown: the families are pmap, tlb, walk, copy, phys, peer, fault, peerVa');
   expect(out).toMatch(/\n0 passed, 1 failed, 0 not applicable\n$/);
 });
 

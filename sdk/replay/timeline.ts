@@ -156,7 +156,8 @@ export class TimelineWriter implements Timeline {
     this.#progress = progress;
     for (const each of progress()) this.#before.set(each.device, each);
     const head = { name, preset: preset.name, source: preset.source, time: 'modelled: nothing overlaps' };
-    this.#text = `{"displayTimeUnit":"ns","otherData":${JSON.stringify(head)},"traceEvents":[`;
+    // No displayTimeUnit: there are versions of Perfetto that take it for the unit of `ts`, which is the microsecond.
+    this.#text = `{"otherData":${JSON.stringify(head)},"traceEvents":[`;
     this.#thread(CPU, 'CPU', 0, 'CPU');
     this.#occupancy();
     this.#off = machine.onEvent((event) => this.#hear(event));

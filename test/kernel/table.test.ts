@@ -30,13 +30,6 @@ describe('the table of a mirror', () => {
     table.release(ranges([0, 2 ** 36]));
     expect(pages.every((vpn) => table.find(vpn, 'read') < 0)).toBe(true);
   });
-
-  test('protects what is there', () => {
-    const table = new MirrorTable();
-    table.set(5, 50, TAG_WRITE);
-    table.protect(ranges([0, 600]), false);
-    expect([table.find(5, 'read'), table.find(5, 'write')]).toEqual([50, -1]);
-  });
 });
 
 describe('the byte of a page', () => {

@@ -93,11 +93,14 @@ export const TABLES: readonly ContractCase[] = [
         lanes: 2,
       });
       bench.require(report.rounds <= 2, `a read and a write of one page take ${report.rounds} rounds: the batch was not served for both`);
-      await bench.mprotect({ start: at(2, 0), end: at(3, 0) }, 'r');
+      // A mapping of its own: the device has no translation yet, not even one to read.
+      const constant = bench.mmap(1);
+      await bench.cpuWrite(constant, 0, 1, 6);
+      await bench.mprotect(constant, 'r');
       const refused = await bench.submit({
         accesses: [
-          { op: 'read', addr: at(2, 0), bytes: 4 },
-          { op: 'write', addr: at(2, 8), bytes: 4, value: 7 },
+          { op: 'read', addr: constant.start, bytes: 4 },
+          { op: 'write', addr: constant.start + 8, bytes: 4, value: 7 },
         ],
         lanes: 2,
       });
@@ -108,6 +111,7 @@ export const TABLES: readonly ContractCase[] = [
       );
       await bench.cpuSees(range, 0, 4);
       await bench.cpuSees(range, 0, 4, child);
+      await bench.cpuSees(constant, 0, 1);
     },
   },
 ];

@@ -38,7 +38,9 @@ export type FatalReason =
   /** The bytes cannot be had: past the end of a file, held elsewhere, lost. */
   | 'bus error'
   /** The page is served again and again, and taken away each time. */
-  | 'no progress';
+  | 'no progress'
+  /** The policy of the device lets the page stay where it is, and the device does not reach it there. */
+  | 'out of reach';
 
 /** Why pages moved. */
 export type MigrationCause =
@@ -424,6 +426,8 @@ export type MachineEvent =
       readonly H2D: number;
       readonly D2H: number;
       readonly D2D: number;
+      /** Those of D2D that went directly, over a link. */
+      readonly linked: number;
       /** Pages of the destination that are not where they should be. */
       readonly misplaced: number;
     }

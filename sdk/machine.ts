@@ -139,6 +139,7 @@ export class Machine {
     this.core = core;
     this.options = options;
     this.ground = restored?.platform ?? this.start();
+    restored?.platform.resume();
   }
 
   /**
@@ -355,6 +356,15 @@ export class Machine {
   verify(): string | undefined {
     this.ground.requireOpen('verify');
     return verifyCore(this.core, this.ground.scheduler.pending.length === 0);
+  }
+
+  /**
+   * Makes the flushes that devices have put off (policy `flush: 'deferred'`). Returns whether there were some. A machine does so by itself when an operation must wait and nothing else can go on, at the latest when a
+   * call into it has ended; whoever drives steps otherwise (`Race.idle`) says when.
+   */
+  flushDeferred(): boolean {
+    this.ground.requireIdle('flushDeferred');
+    return this.ground.flushDeferred();
   }
 
   /** Unfinished operations, oldest first, and what they wait for. */

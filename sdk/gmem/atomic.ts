@@ -134,6 +134,7 @@ export class DeviceAtomic implements Step {
             throw fail('ENOMEM', 'atomic.addr', this.addr, 'needs a page, and host memory is exhausted');
           case 'bus error':
             throw fail('EIO', 'atomic.addr', this.addr, 'has bytes that cannot be had');
+          case 'out of reach':
         }
         return this.nextMeans();
       case EXCLUSIVE:

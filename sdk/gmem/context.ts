@@ -269,7 +269,8 @@ export class Context implements SpaceMirror, Locator {
 
   /**
    * Moves a range to this device's memory, or what of it is there back to the host, without a fault. Returns the pages that moved; the others stay where they are
-   * (pinned, no frame free, or on another device that no link reaches). Errors: EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`.
+   * (pinned, no frame free, or on another device that no link reaches). Of pages that are advised to be mostly read the device gets a copy, which counts as well, and keeps one when they go home. Errors:
+   * EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`, `uvm_migrate`.
    */
   migrate(range: AddressRange, options: MigrateOptions): number {
     requireOptions('migrate', options);
@@ -500,7 +501,8 @@ export class Context implements SpaceMirror, Locator {
     return new JobRun(this.platform, this).of(job);
   }
 
-  migrateStep(range: AddressRange, to: 'device' | 'host', index?: MemoryIndex): MoveRange {
+  /** `whole`: pages that are mostly read are moved as well, not copied. */
+  migrateStep(range: AddressRange, to: 'device' | 'host', index?: MemoryIndex, whole = false): MoveRange {
     this.requireWorking('migrate');
     requireRange('migrate.range', range);
     this.address('migrate.range.end', range.end - 1, 1);
@@ -508,7 +510,7 @@ export class Context implements SpaceMirror, Locator {
     if (!this.device.memory) throw fail('EOPNOTSUPP', 'migrate.device', this.name, 'has no memory of its own');
     const memory = index === undefined ? undefined : this.device.memoryAt(index);
     if (index !== undefined && !memory) throw fail('EINVAL', 'migrate.memory', index, `is not the index of a memory of ${this.name}`);
-    return new MoveRange(this.platform, this, memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to);
+    return new MoveRange(this.platform, this, memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to, whole);
   }
 
   faultStep(addr: number, access: Access): ServeFault {

@@ -187,7 +187,7 @@ export class DeviceAccess implements Step {
     context.device.endBatch();
     if (!context.mmu.fault) {
       const { outcome } = this.serve;
-      if (outcome === 'no memory' || outcome === 'bus error') {
+      if (outcome === 'no memory' || outcome === 'bus error' || outcome === 'out of reach') {
         this.fatal(outcome);
         return false;
       }

@@ -39,7 +39,7 @@ export type DeviceAction =
   | 'fault'
   /** It is there already: its translation is entered. */
   | 'enter'
-  /** The device's policy chooses: migrate, duplicate, use where it is, put off. */
+  /** The device's policy chooses: migrate, duplicate, use where it is, let it stay. */
   | 'place'
   /** The CPU's page is mapped where it is, faulted in if need be. */
   | 'map'

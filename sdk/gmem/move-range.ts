@@ -1,15 +1,22 @@
-/** Moving a range to a device's memory, or home from it, because the program asks: no fault, no batch, as much as fits. */
+/**
+ * Moving a range to a device's memory, or home from it, because the program asks: no fault, no batch, as much as fits.
+ *
+ * Pages that are advised to be mostly read are not taken from who has them: to a device goes a copy, and home goes the page, which leaves its copy on the device. Models: `uvm_migrate` of a read-duplicated range
+ * (`uvm_va_block_make_resident_read_duplicate`), what `cudaMemPrefetchAsync` does after `cudaMemAdviseSetReadMostly`.
+ */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
-import { HUGE_PAGES, hugeWindow } from '../mm/huge-window.ts';
-import { peerEngine } from '../mm/migration-copies.ts';
+import { HUGE_PAGES, hugeWindow, windowStart } from '../mm/huge-window.ts';
+import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
+import { reportSplit } from '../mm/splits.ts';
 import { isAnonymous, PROT_READ, type Vma } from '../mm/vma.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { OwnMemory } from './device.ts';
+import { Duplicate } from './duplicate.ts';
 import { Evict } from './evict.ts';
 import { isWholeBlock, mayMove } from './movable.ts';
 
@@ -19,10 +26,11 @@ const PART = 1;
 const EVICTED = 2;
 const HOME = 3;
 const MOVED = 4;
+const COPIED = 5;
 
 export class MoveRange implements Step {
   readonly name = 'move range';
-  /** Pages that moved. */
+  /** Pages that moved, or were copied. */
   moved = 0;
   private readonly platform: Platform;
   private readonly context: Context;
@@ -46,11 +54,29 @@ export class MoveRange implements Step {
   private need: number[] = [];
   private readonly huge: Set<number> = new Set();
   private picks: number[] = [];
+  /** Pages of the part that get a copy; the other ones, while copies are made. */
+  private copies: number[] = [];
+  private rest: number[] = [];
+  private copying = false;
+  private duplicate: Duplicate | undefined;
+  /** A memory that a link reaches, whose pages come home all the same: the target gets copies of them. */
+  private byHost: DeviceMemory | undefined;
+  /** Pages that are mostly read are moved as the others are. */
+  private readonly whole: boolean;
   private full = false;
 
-  /** For the pages `[start, end)`; `memory`: to or from this one, else to the first, from all. */
-  constructor(platform: Platform, context: Context, memory: OwnMemory | undefined, start: number, end: number, to: 'device' | 'host') {
+  /** For the pages `[start, end)`; `memory`: to or from this one, else to the first, from all. `whole`: no copies, the pages themselves. */
+  constructor(
+    platform: Platform,
+    context: Context,
+    memory: OwnMemory | undefined,
+    start: number,
+    end: number,
+    to: 'device' | 'host',
+    whole = false,
+  ) {
     const { device } = context;
+    this.whole = whole;
     this.platform = platform;
     this.context = context;
     this.vpn = start;
@@ -86,6 +112,11 @@ export class MoveRange implements Step {
       case HOME:
         if (this.to === 'host') this.moved += this.migration.moved;
         return this.bringHome(run);
+      case COPIED:
+        this.moved += this.duplicate!.done;
+        this.copying = false;
+        this.need = this.rest;
+        return this.bring(run);
       default:
         this.moved += this.migration.moved;
         this.phase = PART;
@@ -124,6 +155,7 @@ export class MoveRange implements Step {
     this.start = Math.max(vma.start, this.vpn);
     this.vpn = Math.min(vma.end, this.end, this.start + L.WORDS_MAX);
     this.left = [...this.sources];
+    this.byHost = undefined;
     if (this.memory) this.addOthers(vma);
     return this.bringHome(run);
   }
@@ -148,9 +180,15 @@ export class MoveRange implements Step {
 
   /** Whether pages come from this memory to the target without the host. */
   private isLinked(from: DeviceMemory): boolean {
+    return this.memory !== undefined && linkEngine(this.platform, from, this.memory, this.context.space) !== undefined;
+  }
+
+  /** Whether a page is to be copied, not moved. */
+  private isShared(vpn: number): boolean {
     const { space, device } = this.context;
-    if (!this.memory || from.owner === device.owner) return false;
-    return this.platform.links.between(device.owner, from.owner) !== undefined && peerEngine(from, this.memory, space) !== undefined;
+    if (this.whole || space.attributes.size === 0 || !this.context.mayDuplicate || device.policy.placement?.duplicate === 'never')
+      return false;
+    return space.attributes.at(vpn)?.readMostly === true;
   }
 
   /** What of the part is in a source comes home, or over its link; then the rest of the part goes to the device, if that is the way. */
@@ -158,21 +196,38 @@ export class MoveRange implements Step {
     const { space } = this.context;
     const source = this.full ? undefined : this.left.shift();
     this.peer = undefined;
-    if (source && this.isLinked(source)) {
+    if (source && source !== this.byHost && this.isLinked(source)) {
       this.peer = source;
       this.list(space.vmas.find(this.start)!);
+      if (this.copies.length > 0) {
+        this.byHost = source;
+        this.left.unshift(source);
+      }
       if (this.need.length === 0) return this.bringHome(run);
       this.picks = [];
       return this.reserve(run);
     }
     if (source) {
       this.phase = HOME;
-      return run.call(this.migration.toHost(space, this.start, this.vpn - this.start, source, 'user', this.start));
+      this.migration.toHost(space, this.start, this.vpn - this.start, source, 'user', this.start);
+      // From one memory of a device to another, nothing stays behind.
+      this.migration.isShared = !this.whole && (!this.memory || source.owner !== this.context.device.owner);
+      return run.call(this.migration);
     }
     this.phase = PART;
     if (!this.memory) return this.part(run);
     this.list(space.vmas.find(this.start)!);
-    if (this.need.length === 0) return this.part(run);
+    if (this.copies.length === 0) return this.bring(run);
+    this.copying = true;
+    this.rest = this.need;
+    this.need = this.copies;
+    this.picks = [];
+    return this.reserve(run);
+  }
+
+  /** What is listed goes to the device. */
+  private bring(run: Run): Progress {
+    if (this.full || this.need.length === 0) return this.part(run);
     this.picks = [];
     return this.reserve(run);
   }
@@ -183,6 +238,7 @@ export class MoveRange implements Step {
     const { core } = this.platform;
     const holes = isAnonymous(vma);
     this.need = [];
+    this.copies = [];
     this.huge.clear();
     // Whoever may not even read a page has no use for it on the device.
     if (!(vma.prot & PROT_READ)) return;
@@ -192,6 +248,10 @@ export class MoveRange implements Step {
       if (this.peer) {
         if ((kind !== L.KIND_DEVICE_PRIVATE && kind !== L.KIND_PRESENT) || !this.peer.node.holds(core.entryLow)) continue;
       } else if (kind === L.KIND_PRESENT ? !mayMove(this.platform, vma, high, core.entryLow) : kind !== L.KIND_NONE || !holes) continue;
+      if (kind !== L.KIND_NONE && !(high & L.ENTRY_ZERO) && this.isShared(vpn)) {
+        if (this.peer || this.isSmall(vpn, high)) this.copies.push(vpn);
+        continue;
+      }
       this.need.push(vpn);
       if (device.granulePages < HUGE_PAGES || vpn + HUGE_PAGES > this.vpn) continue;
       if (this.peer) {
@@ -200,6 +260,16 @@ export class MoveRange implements Step {
       this.huge.add(vpn);
       vpn += HUGE_PAGES - 1;
     }
+  }
+
+  /** Makes small pages of a huge one that is to be copied. False: it has a copy, or cannot be cut now, and is left alone. */
+  private isSmall(vpn: number, high: number): boolean {
+    const { space, replicas } = this.context;
+    if (replicas.at(vpn) !== undefined) return false;
+    if (!(high & L.ENTRY_ORDER)) return true;
+    if (!this.platform.core.exports.splitHuge(space.table, vpn)) return false;
+    reportSplit(this.platform, space.id, windowStart(vpn, high), 'duplicate');
+    return true;
   }
 
   private reserve(run: Run): Progress {
@@ -227,6 +297,13 @@ export class MoveRange implements Step {
       this.full = true;
     }
     if (this.picks.length === 0) return this.finish(run);
+    if (this.copying) {
+      const frames = this.picks;
+      this.picks = [];
+      this.phase = COPIED;
+      this.duplicate ??= new Duplicate(this.platform, this.context);
+      return run.call(this.duplicate.of(this.need.slice(0, frames.length), frames, 0));
+    }
     const first = this.need[0]!;
     const last = this.need[this.need.length - 1]!;
     const picks = new Array<number>(last - first + (this.huge.has(last) ? HUGE_PAGES : 1)).fill(L.FRAME_NONE);

@@ -108,6 +108,14 @@ export function settle(
     case 'bus error':
       reportFatal(context.events, context, vpn, write, outcome);
       throw fail('EIO', `${context.name} fault at`, vpn * L.PAGE_BYTES, 'is on a page whose bytes cannot be had');
+    case 'out of reach':
+      reportFatal(context.events, context, vpn, write, outcome);
+      throw fail(
+        'EOPNOTSUPP',
+        `${context.name} fault at`,
+        vpn * L.PAGE_BYTES,
+        'is on a page that its policy lets stay where it cannot be reached',
+      );
   }
 }
 

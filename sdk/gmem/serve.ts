@@ -27,7 +27,7 @@ import type { RemoteMapCause, ThrottleCause } from '../events.ts';
 import { CpuFault } from '../mm/fault.ts';
 import { HUGE_PAGES, hugeWindow, windowStart } from '../mm/huge-window.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
-import { peerEngine } from '../mm/migration-copies.ts';
+import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import { BLOCK_PAGES } from '../mm/movements.ts';
 import type { Platform } from '../mm/platform.ts';
@@ -48,9 +48,11 @@ import { Touch } from './planner.ts';
 
 /**
  * `served`: the device's table has what the access needs. `present`: it had it already. `deferred`: no frame may be freed now, try again after a replay. `throttled`: put off by a policy about pages that go back and forth.
- * `no mapping`, `permission`: to be cancelled. `no memory`: the host is exhausted, or there is no table page for the device's table. `bus error`: the bytes cannot be had.
+ * `no mapping`, `permission`: to be cancelled. `no memory`: the host is exhausted, or there is no table page for the device's table. `bus error`: the bytes cannot be had. `out of reach`: the policy lets the page
+ * stay where no link reaches it.
  */
-export type ServeOutcome = 'served' | 'present' | 'deferred' | 'throttled' | 'no mapping' | 'permission' | 'no memory' | 'bus error';
+export type ServeOutcome =
+  'served' | 'present' | 'deferred' | 'throttled' | 'no mapping' | 'permission' | 'no memory' | 'bus error' | 'out of reach';
 
 const BATCH = -1;
 const LOCK = 0;
@@ -296,7 +298,9 @@ export class ServeFault implements Step {
         return this.mapHost(run, this.isUniform(start, end) ? device.granulePages : 1);
       }
       case 'stay':
-        return this.end(run, 'deferred');
+        this.remote = 'advice';
+        if (state !== 'other') return this.mapHost(run, 1);
+        return this.isReachable(frame) ? this.enterRemote(run, vma, high, frame, 'advice') : this.end(run, 'out of reach');
       case 'duplicate':
         // One on another device comes home first, and leaves a copy there.
         return state === 'host' ? this.planCopies(run, memory!, high) : this.callFault(run);
@@ -460,8 +464,7 @@ export class ServeFault implements Step {
     const { memory } = device;
     const from = links.list.length > 0 ? memories.get(core.nodeOf(frame)) : undefined;
     if (!from || !links.between(device.owner, from.owner)) return this.callFault(run);
-    if (memory && memory.node.allocator !== 'peer' && peerEngine(from, memory, space) !== undefined)
-      return this.plan(run, memory, vma, high, from);
+    if (memory && linkEngine(this.platform, from, memory, space) !== undefined) return this.plan(run, memory, vma, high, from);
     return !memory && this.isReachable(frame) ? this.enterRemote(run, vma, high, frame) : this.callFault(run);
   }
 

@@ -8,8 +8,8 @@ import type { AddressSpace } from './address-space.ts';
 import { CpuFault, type FaultOutcome } from './fault.ts';
 import type { Platform } from './platform.ts';
 
-/** How an access ended: `done`, or why the page at `done` bytes could not be reached. */
-export type AccessOutcome = 'done' | Exclude<FaultOutcome, 'served'> | 'no progress';
+/** How an access ended: `done`, or why the page at `done` bytes could not be reached. `out of reach`: a policy lets the page stay where the device that accesses it cannot use it. */
+export type AccessOutcome = 'done' | Exclude<FaultOutcome, 'served'> | 'no progress' | 'out of reach';
 
 /** Tries for one page before an access gives up: a fault that is served every time and never lasts is a livelock. */
 export const FAULT_ATTEMPTS_MAX = 64;

@@ -780,6 +780,8 @@ export function accessError(verb: string, addr: number, outcome: Exclude<AccessO
       return fail('ENOMEM', `${verb}.addr`, addr, 'needs a page, and host memory is exhausted');
     case 'no progress':
       return fail('ETIME', `${verb}.addr`, addr, 'makes no progress: its page is served again and again, and taken away each time');
+    case 'out of reach':
+      return fail('EOPNOTSUPP', `${verb}.addr`, addr, 'is on a page that the policy of the device lets stay where it cannot be reached');
     case 'bus error':
       return fail('EIO', `${verb}.addr`, addr, 'has bytes that cannot be had: its page is pinned, on an external memory, or lost');
   }

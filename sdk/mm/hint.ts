@@ -3,8 +3,9 @@
  *
  * ```
  *   advice            device       range           what it does
- *   prefetch          a device     outward         pages go to its first memory, part by part; what is there counts as used just now
- *   prefetch          'host'       outward         pages on private memories come home; holes stay holes
+ *   prefetch          a device     outward         pages go to its first memory, part by part, from another device over their link; of what is mostly read goes a copy;
+ *                                                  what is there counts as used just now
+ *   prefetch          'host'       outward         pages on private memories come home, what is mostly read leaves a copy; holes stay holes
  *   willneed          any, none    outward         pages on devices count as used just now; an eviction that is taking one away lets it stay
  *   pinned            a device     outward         prefetch, and what is there stays there: see `device-pins.ts`
  *   unpinned          any, none    outward         the pins end
@@ -30,6 +31,7 @@ import type { SpaceMirror } from './attach.ts';
 import { type AdvisedDevice, isOfMachine } from './attributes.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { windowPages, windowStart } from './huge-window.ts';
+import { linkEngine } from './migration-copies.ts';
 import { Migration } from './migration.ts';
 import type { Platform } from './platform.ts';
 import { TakeDown } from './take-down.ts';
@@ -191,14 +193,16 @@ export class Hint implements Step {
     return AGAIN;
   }
 
-  /** Private memories of other devices that pages of the part are on. */
+  /** Private memories of other devices that pages of the part are on, and that no link reaches: what one reaches comes directly. */
   private elsewhere(): DeviceMemory[] {
     const { core, memories } = this.platform;
+    const { owner, memories: own } = this.target!.device;
     const found = new Set<DeviceMemory>();
     for (let vpn = this.nextEntry(this.first); vpn < this.vpn; vpn = this.nextEntry(vpn + 1)) {
       if ((core.entry(this.space.table, vpn) & L.ENTRY_KIND) !== L.KIND_DEVICE_PRIVATE) continue;
       const memory = memories.get(core.nodeOf(core.entryLow))!;
-      if (memory.owner !== this.target!.device.owner) found.add(memory);
+      if (memory.owner !== owner && !found.has(memory) && linkEngine(this.platform, memory, own[0]!, this.space) === undefined)
+        found.add(memory);
     }
     return [...found];
   }
@@ -217,7 +221,7 @@ export class Hint implements Step {
       if (run.holds(mmapLock)) mmapLock.release(run);
       this.phase = BROUGHT;
       const range = { start: this.first * L.PAGE_BYTES, end: this.vpn * L.PAGE_BYTES };
-      return run.call(this.target!.migrateStep(range, 'device'));
+      return run.call(this.target!.migrateStep(range, 'device', undefined, this.advice === 'pinned'));
     }
     if (!run.holds(mmapLock) && !mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
     const migration = this.comingHome(memory);
@@ -238,7 +242,9 @@ export class Hint implements Step {
       const start = Math.max(vma.start, windowStart(vpn, high));
       this.from = Math.max(start + windowPages(high), Math.min(vma.end, this.vpn));
       this.migration ??= new Migration(this.platform);
-      return this.migration.toHost(this.space, start, this.from - start, memory, 'user', vpn);
+      this.migration.toHost(this.space, start, this.from - start, memory, 'user', vpn);
+      this.migration.isShared = this.advice !== 'pinned';
+      return this.migration;
     }
     this.from = 0;
     return undefined;
@@ -254,7 +260,8 @@ export class Hint implements Step {
       const kind = high & L.ENTRY_KIND;
       const frame = core.entryLow;
       const isThere = (kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_PRESENT) && device.memoryOf(frame) >= 0;
-      if (!isThere) this.refuse(vpn, this.reasonOf(vpn, kind, high, frame));
+      if (!isThere && this.advice === 'prefetch' && this.target!.holds(vpn) === 'copy') this.pages++;
+      else if (!isThere) this.refuse(vpn, this.reasonOf(vpn, kind, high, frame));
       else if (this.advice === 'pinned' && !pins.pin(vpn, frame)) this.refuse(vpn, 'held');
       else {
         core.exports.frameTouch(core.headOf(frame));
@@ -310,8 +317,9 @@ export class Hint implements Step {
       const start = windowStart(this.vpn, high);
       const end = this.homeUntil(memory, Math.max(start + windowPages(high), Math.min(this.end, this.vpn + HINT_PART_PAGES)), vma);
       this.vpn = Math.min(this.end, end);
-      this.migration = new Migration(this.platform);
-      return run.call(this.migration.toHost(this.space, start, end - start, memory, 'user', this.first));
+      this.migration = new Migration(this.platform).toHost(this.space, start, end - start, memory, 'user', this.first);
+      this.migration.isShared = true;
+      return run.call(this.migration);
     }
     mmapLock.release(run);
     return this.finish(run);

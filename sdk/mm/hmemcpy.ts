@@ -12,13 +12,15 @@
  *
  *   dest   ......dddddddddddddddddd......        a piece on a device with a copy engine goes through a frame of the host: the page is fetched (toHost), for a part of
  *   src    sssssss|ssssssss|ssssssss             a page also that of the destination, and sent (toDevice); else the core moves the bytes at once
+ *
+ *   from one device to another over a link       whole pages by `copy.peer` of one of the two; what no engine of theirs reaches, the core moves. Parts of pages by way of the host, as above
  * ```
  *
  * Ranges may overlap: the bytes are those that the source had. A piece that cannot be copied does not stop the others, and is in the result. Nobody changes the mappings meanwhile; a page on
  * its way to or from a device is waited for. Models: `hmemcpy`, `gm_memcpy_kind`.
  */
 import * as L from '../../assembly/layout.ts';
-import { Copies, type CopyGround } from '../core/batch.ts';
+import { Copies, type CopyGround, type PeerPlace } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
@@ -26,9 +28,10 @@ import type { AddressSpace } from './address-space.ts';
 import { ADDRESS_LIMIT, requireCount } from './arguments.ts';
 import type { SpaceMirror } from './attach.ts';
 import { type AdvisedDevice, isOfMachine } from './attributes.ts';
-import type { DeviceMemory, MigrationDevice } from './device-memory.ts';
+import type { CopyDirection, DeviceMemory, MigrationDevice } from './device-memory.ts';
 import { CpuFault, type FaultOutcome } from './fault.ts';
 import { Hint } from './hint.ts';
+import { linkEngine } from './migration-copies.ts';
 import type { Platform } from './platform.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma } from './vma.ts';
 
@@ -55,6 +58,8 @@ export interface MemcpyResult {
   /** Bytes copied, and those among them by where they were and where they went: H host, D device. */
   readonly bytes: number;
   readonly ways: { readonly H2H: number; readonly H2D: number; readonly D2H: number; readonly D2D: number };
+  /** Bytes that went from one device to another directly, over their link. */
+  readonly linked: number;
   /** Everything that was not, by ascending address. */
   readonly errors: readonly MemcpyError[];
   /** Pages of the destination that are not where they should be. */
@@ -72,6 +77,8 @@ const FETCH = 4;
 const FETCHED = 5;
 const MERGED = 6;
 const SENT = 7;
+const PEER = 8;
+const CROSSED = 9;
 
 /** The step behind `space.hmemcpy`. */
 export class Memcpy implements Step, CopyGround {
@@ -103,6 +110,7 @@ export class Memcpy implements Step, CopyGround {
   private bounce = L.FRAME_NONE;
   private ticket: Ticket | undefined;
   private readonly ways = { H2H: 0, H2D: 0, D2H: 0, D2D: 0 };
+  private linked = 0;
   private readonly errors: MemcpyError[] = [];
   private misplaced = 0;
   private phase = PLACE;
@@ -121,11 +129,11 @@ export class Memcpy implements Step, CopyGround {
 
   /** What became of it. Requires: DONE. */
   get result(): MemcpyResult {
-    const { misplaced } = this;
+    const { misplaced, linked } = this;
     const ways = { ...this.ways };
     const errors = this.backwards ? [...this.errors].reverse() : [...this.errors];
     const bytes = ways.H2H + ways.H2D + ways.D2H + ways.D2D;
-    return { status: errors.length === 0 ? 'done' : bytes > 0 ? 'partial' : 'failed', bytes, ways, errors, misplaced };
+    return { status: errors.length === 0 ? 'done' : bytes > 0 ? 'partial' : 'failed', bytes, ways, linked, errors, misplaced };
   }
 
   // What a list of copies asks for.
@@ -136,6 +144,11 @@ export class Memcpy implements Step, CopyGround {
 
   pageOf(frame: number): number {
     return this.platform.nodes.pageOf(frame);
+  }
+
+  placeOf(frame: number): PeerPlace | undefined {
+    const memory = this.memoryWith(frame);
+    return memory && { device: memory.device.name, memory: memory.device.memoryOf(frame), page: this.pageOf(frame) };
   }
 
   copyRun(from: number, to: number, pages: number): void {
@@ -295,8 +308,9 @@ export class Memcpy implements Step, CopyGround {
 
   private copy(run: Run, dest: number): Progress {
     const { core } = this.platform;
-    if (this.engineOf(this.from) || this.engineOf(this.to)) {
-      this.phase = FETCH;
+    const link = this.linkOf();
+    if (link !== 'core' && (this.engineOf(this.from) || this.engineOf(this.to))) {
+      this.phase = link && this.length === L.PAGE_BYTES ? PEER : FETCH;
       return this.engine(run);
     }
     const to = core.frameBytes(this.to);
@@ -308,8 +322,17 @@ export class Memcpy implements Step, CopyGround {
       const begin = from + ((this.src + this.at) % L.PAGE_BYTES);
       core.u8.copyWithin(into, begin, begin + this.length);
     }
+    if (link) this.linked += this.length;
     this.written(dest);
     return this.pieceDone();
+  }
+
+  /** Who copies from the one page to the other over a link; undefined: there is none, or nobody can. */
+  private linkOf(): MigrationDevice | 'core' | undefined {
+    const { links } = this.platform;
+    const from = links.list.length === 0 || this.from === L.FRAME_NONE ? undefined : this.memoryWith(this.from);
+    const to = from && this.memoryWith(this.to);
+    return from && to && linkEngine(this.platform, from, to, this.space);
   }
 
   /** The page has been written: its entries say so, and the piece counts. */
@@ -341,6 +364,17 @@ export class Memcpy implements Step, CopyGround {
     const inSource = (this.src + this.at) % L.PAGE_BYTES;
     const inDest = (this.dest + this.at) % L.PAGE_BYTES;
     switch (this.phase) {
+      case PEER: {
+        const waits = this.lockPages(run);
+        if (waits !== undefined) return waits;
+        const device = this.linkOf();
+        this.phase = device === undefined || device === 'core' ? FETCH : CROSSED;
+        // A link that was cut meanwhile leaves the way over the host.
+        return this.phase === FETCH ? AGAIN : this.transfer('peer', device as MigrationDevice, this.from, this.to);
+      }
+      case CROSSED:
+        this.linked += this.length;
+        return this.landed();
       case FETCH: {
         const waits = this.lockPages(run);
         if (waits !== undefined) return waits;
@@ -387,7 +421,7 @@ export class Memcpy implements Step, CopyGround {
     return undefined;
   }
 
-  private transfer(direction: 'to-host' | 'to-device', device: MigrationDevice, from: number, to: number): Progress {
+  private transfer(direction: CopyDirection, device: MigrationDevice, from: number, to: number): Progress {
     this.device = device;
     const list = this.list.clear();
     list.add(from, to);
@@ -424,10 +458,21 @@ export class Memcpy implements Step, CopyGround {
     this.unlock(run);
     const { events } = this.platform;
     if (events.heard) {
-      const { dest, src, misplaced } = this;
+      const { dest, src, linked, misplaced } = this;
       const { bytes, ways, errors } = this.result;
       const failed = this.bytes - bytes;
-      events.emit({ type: 'bytes.copied', space: this.space.id, dest, src, bytes, failed, pieces: errors.length, ...ways, misplaced });
+      events.emit({
+        type: 'bytes.copied',
+        space: this.space.id,
+        dest,
+        src,
+        bytes,
+        failed,
+        pieces: errors.length,
+        ...ways,
+        linked,
+        misplaced,
+      });
     }
     return DONE;
   }

@@ -17,6 +17,17 @@ export function peerEngine(from: DeviceMemory, to: DeviceMemory, space: AddressS
   return from.node.bytesIn === 'external' || to.node.bytesIn === 'external' ? undefined : 'core';
 }
 
+/** The same, where it goes over a link of the machine; undefined also where there is none, or where the target's device chooses its pages itself. */
+export function linkEngine(
+  platform: Platform,
+  from: DeviceMemory,
+  to: DeviceMemory,
+  space: AddressSpace | undefined,
+): MigrationDevice | 'core' | undefined {
+  if (from.owner === to.owner || to.node.allocator === 'peer' || !platform.links.between(from.owner, to.owner)) return undefined;
+  return peerEngine(from, to, space);
+}
+
 export class MigrationCopies implements CopyGround {
   private readonly platform: Platform;
   private readonly toDevice: Copies;

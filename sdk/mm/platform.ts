@@ -121,6 +121,15 @@ export class Platform {
   deferFlush(flusher: DeferredFlush): void {
     if (this.deferred.has(flusher)) return;
     this.deferred.add(flusher);
+    this.flushSoon();
+  }
+
+  /** @internal A machine that was saved with flushes put off makes them when its first call has ended. */
+  resume(): void {
+    if (this.deferred.size > 0) this.flushSoon();
+  }
+
+  private flushSoon(): void {
     void Promise.resolve().then(method<Platform, 'flushWhenQuiet'>(this, 'flushWhenQuiet'));
   }
 

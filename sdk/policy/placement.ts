@@ -16,8 +16,8 @@
 import { fail } from '../errors.ts';
 
 /**
- * `migrate`: the page comes to the device, which is its one owner then. `duplicate`: the device gets a copy, which it may only read. `remote`: the device uses the page where it is. `stay`: not now, the
- * access is put off.
+ * `migrate`: the page comes to the device, which is its one owner then. `duplicate`: the device gets a copy, which it may only read. `remote`: the device uses the page where it is, if it
+ * reaches it there. `stay`: the page does not move, whatever comes: the device uses it where it is (what has no bytes yet appears on the host), and where it does not reach it, the access fails (EOPNOTSUPP).
  */
 export type Placement = 'migrate' | 'duplicate' | 'remote' | 'stay';
 

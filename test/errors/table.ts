@@ -1100,6 +1100,7 @@ export const ROWS: readonly Row[] = [
 export const BARE: readonly Row[] = [
   ...machine('verify', () => [], []),
   ...machine('cost', () => [], []),
+  ...machine('flushDeferred', () => [], []),
   ...machine('reset', () => [], []),
   ...machine('close', () => [], [], { closed: 'nothing' }),
   ...space('close', () => [], []),

@@ -154,6 +154,30 @@ describe('prefetch to a device', () => {
     expect([0, 1, 2, 3].map((page) => two.context.read(at(page, page).start, 1)[0])).toEqual([1, 2, 3, 4]);
   });
 
+  it('fetches what another device has over their link, by its engine, and is counted as such', () => {
+    begin();
+    const one = gpu({ name: 'one' });
+    const two = gpu({ name: 'two', peer: true });
+    const three = gpu({ name: 'three' });
+    machine.link(one.device, two.device);
+    filled(0, 4);
+    space.hmadvise(at(0, 2), 'prefetch', { device: one.device });
+    space.hmadvise(at(2, 3), 'prefetch', { device: three.device });
+    const before = machine.nodes[0]!.used;
+    events.length = 0;
+    two.probe.log.length = 0;
+    expect(space.hmadvise(at(0, 4), 'prefetch', { device: two.device })).toMatchObject({ status: 'done', pages: 4 });
+    expect(events.flatMap((event) => (event.type === 'pages.migrated' ? [`${event.from} ${event.way} ${event.pages}`] : []))).toEqual([
+      'three.ram toHost 1',
+      'one.ram peer 2',
+      'dram toDevice 2',
+    ]);
+    expect(two.probe.log.filter((line) => line.startsWith('peer'))).toEqual(['peer 2']);
+    expect(machine.counters.transfers.peer).toEqual({ 2: 1 });
+    expect(machine.nodes[0]!.used).toBe(before - 1);
+    expect([0, 1, 2, 3].map((page) => two.context.read(at(page, page).start, 1)[0])).toEqual([1, 2, 3, 4]);
+  });
+
   it('loses nothing when a copy fails', () => {
     begin();
     const { device, probe } = gpu();

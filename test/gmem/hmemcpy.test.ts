@@ -27,6 +27,7 @@ describe('a copy', () => {
       status: 'done',
       bytes: PAGE,
       ways: { H2H: PAGE, H2D: 0, D2H: 0, D2D: 0 },
+      linked: 0,
       errors: [],
       misplaced: 0,
     });
@@ -97,6 +98,7 @@ describe('a copy', () => {
       status: 'partial',
       bytes: 2 * PAGE,
       ways: { H2H: 2 * PAGE, H2D: 0, D2H: 0, D2D: 0 },
+      linked: 0,
       errors: [
         { dest: BASE + 9 * PAGE, src: BASE + PAGE, bytes: PAGE, reason: 'no mapping' },
         { dest: BASE + 10 * PAGE, src: BASE + 2 * PAGE, bytes: PAGE, reason: 'permission' },
@@ -147,6 +149,53 @@ describe('a copy', () => {
     space.mmap({ bytes: 2 * PAGE, at: at(4, 6).start, fixed: true, shared: true });
     expect(copied(4 * PAGE, 0, PAGE, gpu)).toMatchObject({ status: 'done', bytes: PAGE, misplaced: 1, ways: { H2H: PAGE } });
     expect(space.read(BASE + 4 * PAGE, 1)[0]).toBe(1);
+  });
+
+  it('goes from one device to another over their link, by the engine of one of them: whole pages, without the host', () => {
+    const two = world.gpu({ name: 'two', peer: true });
+    const link = world.machine.link(gpu.device, two.device);
+    world.fill(0, 6);
+    space.hmadvise(at(0, 2), 'prefetch', { device: gpu.device });
+    space.hmadvise(at(2, 4), 'prefetch', { device: two.device });
+    const logs = [gpu.probe.log, two.probe.log];
+    const copies = (): string[] => logs.flatMap((log) => log.splice(0).filter((line) => /^(to|peer)/.test(line)));
+    copies();
+    expect(copied(2 * PAGE, 0, 2 * PAGE)).toMatchObject({ status: 'done', ways: { D2D: 2 * PAGE }, linked: 2 * PAGE });
+    expect(copies()).toEqual(['peer 1', 'peer 1']);
+    expect(two.context.read(BASE + 3 * PAGE, 1)[0]).toBe(2);
+    // It pushes as well; what is not a whole page goes by way of the host.
+    expect(copied(0, 2 * PAGE, PAGE)).toMatchObject({ linked: PAGE });
+    expect(copies()).toEqual(['peer 1']);
+    expect(copied(100, 3 * PAGE, 50)).toMatchObject({ ways: { D2D: 50 }, linked: 0 });
+    expect(copies()).toContain('toHost 1');
+    expect([...gpu.context.read(BASE + 98, 4)]).toEqual([1, 1, 2, 2]);
+    expect(world.events.flatMap((event) => (event.type === 'bytes.copied' ? [event.linked] : []))).toEqual([2 * PAGE, PAGE, 0]);
+    world.machine.unlink(link);
+    expect(copied(2 * PAGE, 0, PAGE)).toMatchObject({ ways: { D2D: PAGE }, linked: 0 });
+  });
+
+  it('over a link whose devices have no engine for it is the core’s; one that is cut, or fails, on the way', async () => {
+    const two = world.gpu({ name: 'two' });
+    const three = world.gpu({ name: 'three', peer: true });
+    world.machine.link(gpu.device, two.device);
+    const link = world.machine.link(gpu.device, three.device);
+    world.fill(0, 3);
+    for (const [page, { device }] of [gpu, two, three].entries()) space.hmadvise(at(page, page + 1), 'prefetch', { device });
+    gpu.probe.log.length = 0;
+    expect(copied(PAGE + 10, 0, 100)).toMatchObject({ ways: { D2D: 100 }, linked: 100 });
+    expect(gpu.probe.log.filter((line) => line.startsWith('to'))).toEqual([]);
+    three.probe.slow.add('peer');
+    const failed = space.hmemcpyAsync(BASE + 2 * PAGE, BASE, PAGE);
+    three.probe.giveUp();
+    expect(await failed).toMatchObject({ status: 'failed', linked: 0, errors: [{ bytes: PAGE, reason: 'copy failed' }] });
+    const slow = space.hmemcpyAsync(BASE + 2 * PAGE, BASE, PAGE);
+    expect(three.probe.unfinished).toBe(1);
+    const cut = world.machine.unlinkAsync(link);
+    three.probe.slow.clear();
+    three.probe.finish();
+    await cut;
+    expect(await slow).toMatchObject({ status: 'done', linked: PAGE });
+    expect(three.context.read(BASE + 2 * PAGE, 1)[0]).toBe(1);
   });
 
   it('goes from one device to another', () => {

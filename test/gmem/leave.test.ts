@@ -162,6 +162,29 @@ describe('a device that is reset', () => {
     expectClean(machine);
   });
 
+  test('with its memory lost, loses no page of which it had a copy: the page is at home, or where its owner is', () => {
+    machine = smallMachine();
+    const space = machine.createAddressSpace();
+    const contexts = ['one', 'two'].map((name) => space.attach(machine.addDevice(probeDriver({ name }))));
+    const [one, two] = contexts as [Context, Context];
+    const range = space.mmap({ bytes: 4 * PAGE });
+    space.attributes.set({ start: range.start, end: range.start + 3 * PAGE }, { readMostly: true });
+    space.write(range.start, new Uint8Array(4 * PAGE).fill(1));
+    // Copies of both; one that its owner left behind; a page that only it has.
+    for (const context of contexts) first(context, range);
+    one.write(range.start + PAGE, Uint8Array.of(2));
+    expect(first(two, range, 1)).toBe(2);
+    expect(space.holders(range.start + PAGE).copies).toEqual(['one', 'two']);
+    one.write(range.start + 3 * PAGE, Uint8Array.of(4));
+    expect(one.device.reset({ memory: 'lost' }).lost).toEqual([{ space: space.id, vpn: range.start / PAGE + 3, pages: 1 }]);
+    expect(space.dump(range)).toBe('rrH!');
+    expect(space.holders(range.start).copies).toEqual(['two']);
+    for (const where of [space, two, one]) expect([0, 1, 2].map((page) => first(where, range, page))).toEqual([1, 2, 1]);
+    space.close();
+    expect(used(machine)).toBe('dram 0, one.ram 0, two.ram 0');
+    expectClean(machine);
+  });
+
   test('poison survives mprotect, mremap and fork, and goes with munmap or madvise', () => {
     const { space, context, range } = world();
     context.device.reset({ memory: 'lost' });

@@ -123,6 +123,38 @@ describe('a device', () => {
     space.close();
   });
 
+  it('lets a page stay where its policy says so: it uses it there, or is told that it cannot', () => {
+    const { space, context, other, events } = world({ placement: { choose: () => 'stay' } });
+    const range = space.mmap({ bytes: 3 * PAGE });
+    space.write(range.start, ONE);
+    // On the host, and what is nowhere yet: by a single access, and by a job.
+    expect(context.read(range.start, 1)[0]).toBe(1);
+    context.submit({ accesses: [{ op: 'write', addr: range.start + PAGE, bytes: 1, value: 7 }] });
+    expect(space.dump(range)).toBe('HH.');
+    expect(events.flatMap((event) => (event.type === 'pages.mapped' ? [event.cause] : []))).toEqual(['advice', 'advice']);
+    // On another device, out of reach.
+    const there = range.start + 2 * PAGE;
+    other.write(there, Uint8Array.of(3));
+    const job = (): unknown => context.submit({ accesses: [{ op: 'read', addr: there, bytes: 1 }] });
+    for (const refused of [() => context.read(there, 1), () => context.write(there, ONE), job]) {
+      const error = thrownBy(refused);
+      expect(error).toMatchObject({ code: 'EOPNOTSUPP' });
+      expect(String(error)).toContain('lets stay where it cannot be reached');
+    }
+    expect(context.fault(there, 'read')).toBe('out of reach');
+    expect(events.flatMap((event) => (event.type === 'fault.fatal' ? [event.reason] : []))).toEqual(Array(3).fill('out of reach'));
+    expect(thrownBy(() => context.atomic(there, { op: 'add', bytes: 4, operand: 1 }))).toMatchObject({ code: 'EOPNOTSUPP' });
+    expect(machine.pending).toEqual([]);
+    // Over a coherent link.
+    machine.link(context.device, other.device, { coherent: true });
+    expect(context.read(there, 1)[0]).toBe(3);
+    context.submit({ accesses: [{ op: 'write', addr: there, bytes: 1, value: 4 }] });
+    expect(other.read(there, 1)[0]).toBe(4);
+    expect(space.holders(there).owner).toBe('two');
+    expect(machine.counters.migratedByCause.home).toEqual({ pages: 0, bytes: 0 });
+    space.close();
+  });
+
   it('is refused with a policy that is none', () => {
     world().space.close();
     const refused = (policy: unknown): unknown => thrownBy(() => machine.addDevice(probeDriver({ name: 'three' }), policy as DevicePolicy));

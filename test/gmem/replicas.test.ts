@@ -1,6 +1,6 @@
 /** Many may read a page, each from a copy of its own; one writes it, and then nobody else has it. */
 import { type AddressSpace, type Context, type Device, type Machine, type MachineEvent, restoreMachine } from 'farfault';
-import type { Driver } from 'farfault/gmem';
+import { type Copies, defineDriver, type Driver } from 'farfault/gmem';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -141,6 +141,26 @@ describe('a page that is mostly read', () => {
     pin.unpin();
   });
 
+  it('is private and anonymous: what is shared, or of a file, is used where it is', () => {
+    const { space, contexts } = world();
+    const file = machine.createFile({ content: Uint8Array.of(1, 2, 3) });
+    const copied = space.mmap({ bytes: PAGE, file });
+    for (const range of [space.mmap({ bytes: PAGE, shared: true }), space.mmap({ bytes: PAGE, shared: true, file }), copied]) {
+      space.attributes.set(range, { readMostly: true });
+      for (const context of contexts) context.read(range.start, 1);
+      expect(space.holders(range.start)).toMatchObject({ copies: [], readers: expect.arrayContaining(['one', 'two', 'mirror']) });
+      expect(contexts[0]!.migrate(range, { to: 'device' })).toBe(0);
+    }
+    // What a private mapping of the file has copied for itself is anonymous.
+    space.write(copied.start, Uint8Array.of(9));
+    for (const context of contexts) expect([...context.read(copied.start, 3)]).toEqual([9, 2, 3]);
+    expect(space.holders(copied.start).copies).toEqual(['one', 'two']);
+    space.munmap(copied);
+    space.close();
+    spaces = [];
+    file.close();
+  });
+
   it('is duplicated for all that a device reads, where its policy says so', () => {
     const { space } = world();
     const three = machine.addDevice(new Probe({ name: 'three' }).driver, { placement: { duplicate: 'reads' } });
@@ -149,6 +169,125 @@ describe('a page that is mostly read', () => {
     space.write(start, Uint8Array.of(4));
     expect(byte(context, start)).toBe(4);
     expect(space.holders(start).copies).toEqual(['three']);
+  });
+});
+
+describe('a program that moves pages which are mostly read', () => {
+  it('gives the device copies, which count as well, and the CPU keeps the pages', () => {
+    const { space, contexts, events, at, range } = world();
+    const [one, two] = contexts as [Context, Context];
+    expect(one.migrate(range, { to: 'device' })).toBe(4);
+    expect(space.dump(range)).toBe('rrrr');
+    expect(told(events)).toEqual(['one +', 'one +', 'one +', 'one +']);
+    expect(one.migrate(range, { to: 'device' })).toBe(0);
+    expect(machine.counters.migrated).toEqual({});
+    // A prefetch is the same; one to a device that pins is not.
+    expect(space.hmadvise(range, 'prefetch', { device: two.device })).toMatchObject({ status: 'done', pages: 4 });
+    expect(space.holders(at(3)).copies).toEqual(['one', 'two']);
+    events.length = 0;
+    expect(space.hmadvise({ start: at(0), end: at(2) }, 'pinned', { device: one.device })).toMatchObject({ status: 'done', pages: 2 });
+    expect(space.dump(range)).toBe('ddrr');
+    expect(told(events).sort()).toEqual(Array.from({ length: 4 }, (_, i) => `${i < 2 ? 'one' : 'two'} - migration: user`));
+    expect(space.hmadvise(range, 'unpinned')).toMatchObject({ status: 'done' });
+    for (const context of contexts) expect([0, 1, 2, 3].map((page) => byte(context, at(page)))).toEqual([1, 2, 3, 4]);
+  });
+
+  it('leaves copies behind on the device that they come home from, and on the one that another asks', () => {
+    const { space, contexts, events, at, range } = world();
+    const [one, two] = contexts as [Context, Context];
+    const write = (): void => {
+      for (let page = 0; page < 4; page++) one.write(at(page), Uint8Array.of(page + 5));
+      events.length = 0;
+    };
+    write();
+    expect(one.migrate(range, { to: 'host' })).toBe(4);
+    expect(space.dump(range)).toBe('rrrr');
+    expect(told(events)).toEqual(Array.from({ length: 4 }, () => 'one + kept'));
+    write();
+    expect(space.hmadvise(range, 'prefetch', { device: 'host' })).toMatchObject({ status: 'done', pages: 4 });
+    expect(space.dump(range)).toBe('rrrr');
+    write();
+    expect(space.hmadvise(range, 'prefetch', { device: two.device })).toMatchObject({ status: 'done', pages: 4 });
+    expect(space.holders(at(0)).copies).toEqual(['one', 'two']);
+    for (const context of [space, ...contexts]) expect([0, 1, 2, 3].map((page) => byte(context, at(page)))).toEqual([5, 6, 7, 8]);
+    space.write(at(1), Uint8Array.of(9));
+    for (const context of contexts) expect(byte(context, at(1))).toBe(9);
+  });
+
+  it('moves holes, and what other advice or the policy of the device is about', () => {
+    const { space, contexts, range } = world();
+    const [one] = contexts as [Context];
+    space.madvise({ start: range.start, end: range.start + PAGE }, 'dontneed');
+    space.attributes.set({ start: range.start + PAGE, end: range.start + 2 * PAGE }, { readMostly: false });
+    expect(one.migrate(range, { to: 'device' })).toBe(4);
+    expect(space.dump(range)).toBe('DDrr');
+    const never = space.attach(machine.addDevice(new Probe({ name: 'never' }).driver, { placement: { duplicate: 'never' } }));
+    expect(never.migrate({ start: range.start + 2 * PAGE, end: range.end }, { to: 'device' })).toBe(2);
+    expect(space.dump(range)).toBe('DDEE'.replace(/E/g, space.dump(range)[2]!));
+    expect(space.holders(range.end - PAGE)).toMatchObject({ owner: 'never', copies: [] });
+  });
+
+  it('makes room for copies, and takes as many as there is room for', () => {
+    const { space, contexts, at, range } = world({ pages: 2 });
+    const [one] = contexts as [Context];
+    const other = space.mmap({ bytes: PAGE });
+    one.write(other.start, Uint8Array.of(9));
+    expect(one.migrate(range, { to: 'device' })).toBe(2);
+    expect(space.dump(other)).toBe('H');
+    expect(space.dump(range)).toBe('rrHH');
+    expect(byte(one, at(0))).toBe(1);
+  });
+});
+
+describe('a device whose memory is out of the machine', () => {
+  /** Its bytes are its driver's: nobody but its copy engine reaches them. */
+  function outside(): { driver: Driver; ram: Uint8Array; log: string[] } {
+    const ram = new Uint8Array(4 * PAGE).fill(0xee);
+    const log: string[] = [];
+    const driver = defineDriver(() => ({
+      name: 'card',
+      memory: [{ name: 'ram', kind: 'private' as const, bytes: 4 * PAGE, bytesIn: 'external' as const }],
+      attach: () => ({
+        copy: {
+          toDevice: (copies: Copies) =>
+            copies.eachHost((page, pages, bytes) => (log.push(`to ${page}+${pages}`), ram.set(bytes, page * PAGE))),
+          toHost: (copies: Copies) =>
+            copies.eachHost(
+              (page, pages, bytes) => (log.push(`from ${page}+${pages}`), bytes.set(ram.subarray(page * PAGE, (page + pages) * PAGE))),
+            ),
+          zero: (copies: Copies) =>
+            copies.each((pages, _from, _fromPage, _to, page) => void ram.fill(0, page * PAGE, (page + pages) * PAGE)),
+        },
+      }),
+    }))();
+    return { driver, ram, log };
+  }
+
+  it('gets its copies by its engine, loses them without it, and leaves behind what goes home', () => {
+    machine = smallMachine({ deviceMemory: 0, bodilessFrames: 8 });
+    const { driver, ram, log } = outside();
+    const space = machine.createAddressSpace();
+    spaces.push(space);
+    const context = space.attach(machine.addDevice(driver));
+    const range = space.mmap({ bytes: 2 * PAGE });
+    space.attributes.set(range, { readMostly: true });
+    space.write(range.start, Uint8Array.of(1));
+    expect(context.fault(range.start, 'read')).toBe('served');
+    expect(space.holders(range.start).copies).toEqual(['card']);
+    expect([log, ram[0]]).toEqual([['to 0+1'], 1]);
+    expect(machine.verify()).toBe(undefined);
+    space.write(range.start, Uint8Array.of(2));
+    expect([space.holders(range.start).copies, log.length, used(machine)]).toEqual([[], 1, 'dram 1, card.ram 0']);
+    // It writes the page: the bytes are its own now, and the CPU that reads them leaves it a copy.
+    expect(context.fault(range.start, 'write')).toBe('served');
+    ram[1] = 77;
+    log.length = 0;
+    expect([...space.read(range.start, 2)]).toEqual([2, 77]);
+    expect(log).toEqual(['from 0+1']);
+    expect(space.holders(range.start).copies).toEqual(['card']);
+    expect(used(machine)).toBe('dram 1, card.ram 1');
+    expect(context.fault(range.start, 'read')).toBe('present');
+    expect(log).toHaveLength(1);
   });
 });
 
@@ -195,7 +334,13 @@ describe('copies go', () => {
       ['fork', ({ space }) => void spaces.push(space.fork())],
       ['migration: detach', ({ contexts }) => contexts.forEach((context) => context.detach())],
       ['migration: unplug', ({ devices }) => devices.forEach((device) => device.memory && device.removeMemory(device.memory))],
-      ['migration: user', ({ contexts, range }) => void contexts[0]!.migrate(range, { to: 'device' })],
+      [
+        'migration: user',
+        ({ space, contexts, range }) => {
+          space.attributes.set(range, { readMostly: false });
+          contexts[0]!.migrate(range, { to: 'device' });
+        },
+      ],
     ];
     for (const [cause, verb] of verbs) {
       const all = world();

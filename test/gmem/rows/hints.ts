@@ -26,8 +26,13 @@ export const rows: readonly Row[] = [
       'test/gmem/hints.test.ts > prefetch to a device > rounds outward, to pages and to whole granules of the device, and not beyond the mappings that the range touches',
       'test/gmem/hints.test.ts > prefetch to a device > goes on behind a page that cannot follow, and tells of the first one',
       'test/gmem/hints.test.ts > prefetch to a device > comes in parts, so that others get their turn, over several mappings',
+      'test/gmem/hints.test.ts > prefetch to a device > fetches what another device has over their link, by its engine, and is counted as such',
     ],
-    canary: { file: 'sdk/mm/hint.ts', find: "return run.call(this.target!.migrateStep(range, 'device'));", replace: 'return 1;' },
+    canary: {
+      file: 'sdk/mm/hint.ts',
+      find: "return run.call(this.target!.migrateStep(range, 'device', undefined, this.advice === 'pinned'));",
+      replace: 'return 1;',
+    },
   },
   {
     id: 'G2',
@@ -88,12 +93,13 @@ export const rows: readonly Row[] = [
   {
     id: 'G8',
     title: 'hmemcpy H2H, H2D, D2H, D2D, unaligned three-way cut, honest errors',
-    here: '`space.hmemcpy(dest, src, bytes, { to })` ([hmemcpy.ts](../sdk/mm/hmemcpy.ts)): bytes by way, every piece that failed, and the pages that are not where they should be',
+    here: '`space.hmemcpy(dest, src, bytes, { to })` ([hmemcpy.ts](../sdk/mm/hmemcpy.ts)): bytes by way, from device to device over a link where there is one, every piece that failed, and the pages that are not where they should be',
     tests: [
       'test/gmem/hmemcpy.test.ts > a copy > is what a list of bytes says, for any lengths, offsets, overlaps and places, with engines and without',
       'test/gmem/hmemcpy.test.ts > a copy > goes from host to host, to a device, on it, and back, by its copy engine',
       'test/gmem/hmemcpy.test.ts > a copy > cuts a page of the destination in at most three, and keeps what is beside it',
       'test/gmem/hmemcpy.test.ts > a copy > does not stop at what cannot be copied, and loses no error',
+      'test/gmem/hmemcpy.test.ts > a copy > goes from one device to another over their link, by the engine of one of them: whole pages, without the host',
     ],
     canary: { file: 'sdk/mm/hmemcpy.ts', find: 'this.backwards = dest > src && dest < src + bytes;', replace: 'this.backwards = false;' },
   },

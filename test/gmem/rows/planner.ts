@@ -101,6 +101,8 @@ export const rows: readonly Row[] = [
       `${OPS} > flushes > of one operation are one when coalesced, one for each range when immediate`,
       `${OPS} > flushes > of sixteen touches of the CPU at the same time are one when deferred`,
       `${OPS} > flushes > that are deferred do not keep an operation waiting for which nobody else runs, and use invalidateCoalesced`,
+      'test/gmem/deferred.test.ts > a flush that is put off in a machine that is saved is made by the restored one, by itself',
+      'test/gmem/deferred.test.ts > in whatever order operations take their turns, each ends, and every byte is right',
     ],
     canary: {
       file: 'sdk/gmem/device.ts',

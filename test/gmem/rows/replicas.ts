@@ -23,6 +23,7 @@ export const rows: readonly Row[] = [
       'test/gmem/fault-table.test.ts > table (b): a device fault > does what the table says, for each state and question, with memory and without',
       'test/gmem/fault-table.test.ts > table (b): a device fault > waits for a page that is moving',
       'test/gmem/placement.test.ts > a device > uses pages on the host where that is their place, whoever touches them first',
+      'test/gmem/placement.test.ts > a device > lets a page stay where its policy says so: it uses it there, or is told that it cannot',
     ],
     canary: {
       file: 'sdk/gmem/fault-table.ts',
@@ -68,6 +69,7 @@ export const rows: readonly Row[] = [
       'test/gmem/replicas.test.ts > a page that is mostly read > leaves its copy behind on the device that wrote it, when another one or the CPU reads it',
       'test/gmem/replicas.test.ts > copies go > with whatever happens to their page: each verb names itself, and leaves none',
       'test/gmem/replicas.test.ts > copies go > before anything that would have to be moved',
+      'test/gmem/replicas.test.ts > a program that moves pages which are mostly read > gives the device copies, which count as well, and the CPU keeps the pages',
       'test/gmem/replicas.test.ts > a flush that is late > keeps the frame of the copy, and the write, until it has ended',
     ],
     canary: {

@@ -50,6 +50,11 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
+/** @internal Who gets the machine of a world that is closed. */
+export interface Heir {
+  spare: Machine | undefined;
+}
+
 /** What a world that was saved brings along. */
 interface Restored {
   readonly spaces: AddressSpace[];
@@ -59,7 +64,7 @@ interface Restored {
 }
 
 /** The world of one case: a machine, the driver under test in it, and the verbs that cases are written with. */
-export class Bench {
+export class Bench implements Heir {
   readonly machine: Machine;
   readonly profile: Profile;
   readonly expectations: Expectations;
@@ -77,9 +82,9 @@ export class Bench {
   private readonly makeDriver: () => Driver;
   private readonly others: Bench[] = [];
   private readonly seed: number;
-  /** A machine that another world has left, and the world that gets the machine of this one. */
-  private spare: Machine | undefined;
-  private parent: Bench | undefined;
+  /** @internal A machine that another world has left, and who gets the machine of this one. */
+  spare: Machine | undefined;
+  private heir: Heir | undefined;
   /** What watches each device. */
   private readonly watches: Watched[] = [];
   /** Drivers of the other devices. */
@@ -191,7 +196,7 @@ export class Bench {
     const bench = await Bench.make(this.profile, this.makeDriver, expectations, this.seed, machine ? undefined : this.spare);
     if (machine) return bench;
     this.spare = undefined;
-    bench.parent = this;
+    bench.heir = this;
     return bench;
   }
 
@@ -672,14 +677,19 @@ export class Bench {
     }
   }
 
+  /** @internal Who gets the machine when this world is closed: for a world that has ended well. */
+  leaveTo(heir: Heir): void {
+    this.heir = heir;
+  }
+
   /** @internal */
   close(): void {
     for (const other of this.others) other.close();
     this.spare?.close();
-    if (this.parent && !this.parent.spare) {
-      // Making a machine costs more than most cases: the next world gets this one.
+    if (this.heir && !this.heir.spare) {
+      // Making a machine costs more than most cases: the next world gets this one. Bytes of this world are in its frames.
       this.machine.reset();
-      this.parent.spare = this.machine;
+      this.heir.spare = this.machine;
     } else this.machine.close();
   }
 

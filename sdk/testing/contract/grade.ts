@@ -8,7 +8,7 @@
  */
 import { fail, isFarfaultError } from '../../errors.ts';
 import { requireArray, requireFunction, requireObject, requireOptions } from '../../mm/arguments.ts';
-import { Bench } from './bench.ts';
+import { Bench, type Heir } from './bench.ts';
 import { type AnyFactory, type CaseGroup, type ContractCase, ContractFailure, type Expectations, GROUPS, type Profile } from './case.ts';
 import { CONTRACT } from './cases/index.ts';
 import { profileOf } from './profile.ts';
@@ -72,7 +72,9 @@ export async function gradeDriver(factory: AnyFactory, expectations: Expectation
     return count(name, seed, [failed({ ...ATTACH, seed }, error, undefined)]);
   }
   const cases: CaseReport[] = [passed({ ...ATTACH, seed })];
-  for (const each of chosen) cases.push(await gradeCase(each, factory, profile, expectations, seed));
+  const heir: Heir = { spare: undefined };
+  for (const each of chosen) cases.push(await gradeCase(each, factory, profile, expectations, seed, heir));
+  heir.spare?.close();
   return count(profile.driver.name, seed, cases);
 }
 
@@ -89,6 +91,7 @@ export function driverContract(factory: AnyFactory, expectations: Expectations, 
   const seed = requireSeed(expectations.seed);
   const chosen = chosenCases(expectations.cases);
   const name = driverName(factory, expectations);
+  const heir: Heir = { spare: undefined };
   describe(`driver contract: ${name}`, () => {
     let profile: Promise<Profile> | undefined;
     it(ATTACH.name, async () => {
@@ -101,7 +104,7 @@ export function driverContract(factory: AnyFactory, expectations: Expectations, 
         for (const each of members) {
           it(each.name, async () => {
             const found = await (profile ??= profileOf(factory, expectations));
-            const report = await gradeCase(each, factory, found, expectations, seed);
+            const report = await gradeCase(each, factory, found, expectations, seed, heir);
             if (report.verdict === 'failed') throw new ContractFailure(printFailure(report));
           });
         }
@@ -110,22 +113,26 @@ export function driverContract(factory: AnyFactory, expectations: Expectations, 
   });
 }
 
-/** Runs one case on a fresh machine. */
+/** Runs one case on an empty machine: the one that a case before has left empty, or a new one. */
 async function gradeCase(
   each: ContractCase,
   factory: AnyFactory,
   profile: Profile,
   expectations: Expectations,
   seed: number,
+  heir: Heir,
 ): Promise<CaseReport> {
   const facts = { name: each.name, group: each.group, rule: each.rule, seed };
   const notApplicable = expectations.notApplicable?.[each.name] ?? each.needs?.(profile, expectations);
   if (notApplicable !== undefined) return { ...passed(facts), verdict: 'not applicable', reason: notApplicable };
   let bench: Bench | undefined;
   try {
-    bench = await Bench.make(profile, () => factory(expectations.options as never), expectations, seed);
+    const { spare } = heir;
+    heir.spare = undefined;
+    bench = await Bench.make(profile, () => factory(expectations.options as never), expectations, seed, spare);
     await each.run(bench);
     await bench.end();
+    bench.leaveTo(heir);
     return passed(facts);
   } catch (error) {
     return failed(facts, error, bench);

@@ -1,6 +1,7 @@
 import {
   ENTRY_BYTES,
   ENTRY_KIND,
+  ENTRY_ORDER,
   H_STOP_INDEX,
   H_STOP_REASON,
   KIND_PRESENT,
@@ -15,7 +16,7 @@ import {
   TABLE_VPN_BITS,
 } from './layout';
 import { cut, loosen, orderOf, splitBlock, ungroup, withOrder } from './cut';
-import { countSet, fillRun, firstSet, runEnd } from './run';
+import { clearRun, countSet, fillRun, firstSet, runEnd } from './run';
 import {
   afterBlock,
   afterHole,
@@ -52,6 +53,7 @@ import { live, pageOf, pageTake } from './table-page';
 
 const KIND: u64 = (<u64>ENTRY_KIND) << 32;
 const PRESENT: u64 = (<u64>KIND_PRESENT) << 32;
+const ORDER: u64 = (<u64>ENTRY_ORDER) << 32;
 
 /** Notes how far a call came. */
 function finish(done: u64): u32 {
@@ -80,6 +82,7 @@ export function rangeMap(table: u32, vpn: f64, pages: u32, frame: u32, high: u32
     width: u32 = 1 << levelBits(table, 0);
   let page = start,
     entry = ((<u64>high) << 32) | frame;
+  if (pages == 1 && mapPage(table, start, entry)) return finish(1);
   if (pages) {
     loosen(table, start);
     loosen(table, end);
@@ -98,6 +101,19 @@ export function rangeMap(table: u32, vpn: f64, pages: u32, frame: u32, high: u32
     page = next;
   }
   return finish(page - start);
+}
+
+/**
+ * `rangeMap` of one page whose table page is there, and which is not one of a group: what most calls of one page are. False, with nothing changed, where there is more to it.
+ */
+export function mapPage(table: u32, page: u64, entry: u64): bool {
+  const slot = leafSlot(table, page);
+  if (!slot) return false;
+  const old = load<u64>(slot);
+  if (old & ORDER) return false;
+  store<u64>(slot, entry);
+  if (!old) count(table, pageOf(slot), 1, 1);
+  return true;
 }
 
 /**
@@ -200,6 +216,10 @@ export function rangeUnmap(table: u32, vpn: f64, pages: u32): u32 {
     end = start + pages,
     before = load<u32>(table, TABLE_PAGES);
   let page = start;
+  if (pages == 1 && unmapPage(table, start)) {
+    finish(1);
+    return before - load<u32>(table, TABLE_PAGES);
+  }
   if (pages && cut(table, start)) {
     loosen(table, end);
     while (page < end) {
@@ -224,6 +244,18 @@ export function rangeUnmap(table: u32, vpn: f64, pages: u32): u32 {
   return before - load<u32>(table, TABLE_PAGES);
 }
 
+/** `rangeUnmap` of one page that is not one of a group, and whose table page has others, or of a hole in one: as `mapPage`. */
+export function unmapPage(table: u32, page: u64): bool {
+  const slot = leafSlot(table, page);
+  if (!slot) return false;
+  const old = load<u64>(slot);
+  if (!old) return true;
+  if (old & ORDER || live(pageOf(slot)) == 1) return false;
+  store<u64>(slot, 0);
+  count(table, pageOf(slot), -1, -1);
+  return true;
+}
+
 /** Unmaps from `page` to the end of its level-0 table page or of the range; returns the page after. */
 function unmapLeafPage(table: u32, slot: u32, page: u64, end: u64): u64 {
   const next = afterLeafPage(table, page, end),
@@ -233,7 +265,7 @@ function unmapLeafPage(table: u32, slot: u32, page: u64, end: u64): u64 {
   // A page that is emptied as a whole is freed with its entries in it; only the root stays.
   if (n >> levelBits(table, 0) == 0 || leaf == load<u32>(table, TABLE_ROOT)) {
     gone = countSet(slot, n);
-    memory.fill(slot, 0, n * ENTRY_BYTES);
+    clearRun(slot, n);
   }
   count(table, leaf, 0 - gone, 0 - gone);
   if (!live(leaf)) pruneLeaf(table, page);

@@ -6,7 +6,9 @@
 import type { BatchFault, DeviceFaultRecord } from '../../sdk/gmem/index.ts';
 
 /** Records of one page as one fault: the strongest access, whether anybody only reads, the union of the spans. Ascending by page. */
-export function coalesce(records: readonly DeviceFaultRecord[]): BatchFault[] {
+export function coalesce(records: readonly DeviceFaultRecord[]): readonly BatchFault[] {
+  // The common batch has nothing to be sorted or merged.
+  if (records.length === 1) return records;
   const sorted = [...records].sort((a, b) => a.vpn - b.vpn || Number(a.write) - Number(b.write));
   const faults: BatchFault[] = [];
   for (const { vpn, write, spanStart, spanPages } of sorted) {

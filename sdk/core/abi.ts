@@ -117,6 +117,8 @@ export interface CoreExports {
 const HIGH = 2 ** 32;
 /** High words from here on have the sign bit: child entries. */
 const CHILD = 2 ** 31;
+/** Up to here word by word is quicker than the views that a copy of many needs. */
+const FEW_WORDS = 64;
 /** TABLE_BITS of four levels of nine bits, as one word. */
 const FOUR_NINES = 0x09090909;
 
@@ -154,6 +156,22 @@ export class Core {
   words(offset: number, length: number): Uint32Array {
     const start = this.area(offset) >>> 2;
     return this.u32.subarray(start, start + length);
+  }
+
+  /** Copies the first `length` words into the memory, from byte address `at` on. */
+  lend(at: number, words: Uint32Array, length: number): void {
+    const { u32 } = this;
+    const first = at >>> 2;
+    if (length > FEW_WORDS) u32.set(words.length === length ? words : words.subarray(0, length), first);
+    else for (let i = 0; i < length; i++) u32[first + i] = words[i]!;
+  }
+
+  /** Copies `length` words of the memory, from byte address `at` on, to the front of `words`. */
+  take(at: number, words: Uint32Array, length: number): void {
+    const { u32 } = this;
+    const first = at >>> 2;
+    if (length > FEW_WORDS) words.set(u32.subarray(first, first + length));
+    else for (let i = 0; i < length; i++) words[i] = u32[first + i]!;
   }
 
   header(offset: number): number {

@@ -111,6 +111,8 @@ export class Context implements SpaceMirror, Locator {
   private failed: FarfaultError | undefined;
   private full = false;
   private open = true;
+  /** The step of the last job that `submit` ran, for the next one. */
+  private spareJob: JobRun | undefined = undefined;
   /** `attach` is being called for a context that was saved: its table and TLB are there. */
   private restoring = false;
 
@@ -256,8 +258,12 @@ export class Context implements SpaceMirror, Locator {
    * all have finished. Models: a kernel launch on a device with replayable faults.
    */
   submit(job: Job): JobReport {
-    const step = this.jobStep(job);
-    this.platform.scheduler.runSync(step);
+    this.requireWorking('submit');
+    // One that is left parked, or throws, is not used again.
+    const step = this.spareJob ?? new JobRun(this.platform, this);
+    this.spareJob = undefined;
+    this.platform.scheduler.runSync(step.of(job));
+    this.spareJob = step;
     return step.report();
   }
 

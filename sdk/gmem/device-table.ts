@@ -34,6 +34,8 @@ export class DeviceTable implements Pmap {
   private keepsMarks = false;
   /** Orders of the block entries it may use, largest first. */
   private readonly orders: readonly number[];
+  /** Pages of the smallest of them; Infinity without any. */
+  private readonly smallest: number;
 
   /** `table`: its descriptor, see `createTable`. `pageBytes`: the page sizes that its entries may have. */
   constructor(core: Core, table: number, pageBytes: readonly number[], locator: Locator) {
@@ -41,6 +43,7 @@ export class DeviceTable implements Pmap {
       .map((bytes) => Math.log2(bytes / L.PAGE_BYTES))
       .filter((order) => order > 0)
       .sort((a, b) => b - a);
+    this.smallest = this.orders.length > 0 ? 2 ** this.orders[this.orders.length - 1]! : Infinity;
     this.core = core;
     this.locator = locator;
     this.table = table;
@@ -70,6 +73,7 @@ export class DeviceTable implements Pmap {
 
   /** Order of the largest entry that can begin here; 0: a base page. */
   private fitting(vpn: number, frame: number, pages: number): number {
+    if (pages < this.smallest) return 0;
     for (const order of this.orders) {
       const size = 2 ** order;
       if (pages >= size && vpn % size === 0 && frame % size === 0) return order;
@@ -79,10 +83,8 @@ export class DeviceTable implements Pmap {
 
   /** Base pages from here to where a block could begin. */
   private upToBlock(vpn: number, pages: number): number {
-    const smallest = this.orders[this.orders.length - 1];
-    if (smallest === undefined) return pages;
-    const size = 2 ** smallest;
-    return Math.min(pages, size - (vpn % size));
+    const { smallest } = this;
+    return pages === 1 || smallest === Infinity ? pages : Math.min(pages, smallest - (vpn % smallest));
   }
 
   release(ranges: Ranges): void {

@@ -3,6 +3,7 @@
  * that it returns is done.
  */
 import * as L from '../../assembly/layout.ts';
+import type { Core } from '../core/abi.ts';
 import { fail } from '../errors.ts';
 
 /** One page that is to be served: a record, or several merged into one. */
@@ -35,8 +36,9 @@ export class FaultBatch {
   deferred = 0;
   /** Of those: by a policy about pages that go back and forth. */
   throttled = 0;
-  private readonly givenUp: Map<number, 'no mapping' | 'permission'> = new Map();
-  private readonly cancelledWrites: Map<number, 'no mapping' | 'permission'> = new Map();
+  // Made at the first page that is given up: most batches have none.
+  private givenUp: Map<number, 'no mapping' | 'permission'> | undefined = undefined;
+  private cancelledWrites: Map<number, 'no mapping' | 'permission'> | undefined = undefined;
 
   constructor(records: readonly DeviceFaultRecord[], overflow: number) {
     this.records = records;
@@ -50,24 +52,26 @@ export class FaultBatch {
     if (typeof write !== 'boolean') throw fail('EINVAL', 'cancel.write', write, 'is not true or false');
     if (reason !== 'no mapping' && reason !== 'permission')
       throw fail('EINVAL', 'cancel.reason', reason, "is not one of: 'no mapping', 'permission'");
-    (write ? this.cancelledWrites : this.givenUp).set(vpn, reason);
+    (write ? (this.cancelledWrites ??= new Map()) : (this.givenUp ??= new Map())).set(vpn, reason);
   }
 
   /** Why such an access to a page is given up, if it is. */
   cancelled(vpn: number, write: boolean): 'no mapping' | 'permission' | undefined {
-    return this.givenUp.get(vpn) ?? (write ? this.cancelledWrites.get(vpn) : undefined);
+    return this.givenUp?.get(vpn) ?? (write ? this.cancelledWrites?.get(vpn) : undefined);
   }
 
   get cancels(): number {
-    return this.givenUp.size + this.cancelledWrites.size;
+    return (this.givenUp?.size ?? 0) + (this.cancelledWrites?.size ?? 0);
   }
 }
 
 /** Copies `count` records out of the core's fault area. */
-export function readRecords(words: Uint32Array, count: number): DeviceFaultRecord[] {
+export function readRecords(core: Core, count: number): DeviceFaultRecord[] {
+  const words = core.u32;
+  const first = core.area(L.AREA_FAULTS) >>> 2;
   const records: DeviceFaultRecord[] = [];
   for (let i = 0; i < count; i++) {
-    const at = (i * L.FAULT_BYTES) >>> 2;
+    const at = first + ((i * L.FAULT_BYTES) >>> 2);
     const high = words[at + 1]!;
     const vpn = (high & 0xf) * 2 ** 32 + words[at]!;
     const before = (high & L.FAULT_SPAN_BEFORE) !== 0;

@@ -63,6 +63,9 @@ export interface JobReport {
   readonly cancelled: readonly number[];
 }
 
+/** Words of a small job that its step keeps for the next one. */
+const WORDS_KEPT_MAX = 1024;
+
 /** Bytes of one range of a window. */
 const WINDOW_BYTES_MAX = 2 ** 32;
 
@@ -119,15 +122,20 @@ export class JobRun implements Step {
   of(job: Job): this {
     const { accesses, lanes, window } = checkJob(job);
     this.asked = window;
-    this.words = new Uint32Array(accesses.length * 2);
-    this.values = new Uint32Array(accesses.length * 2);
-    accesses.forEach(({ op, addr, bytes, value = 0 }, i) => {
-      const high = (addr / 2 ** 32) | ((bytes - 1) << L.ACCESS_LENGTH_SHIFT) | (op === 'write' ? L.ACCESS_WRITE : 0) | L.ACCESS_DEVICE;
-      this.words![i * 2] = addr;
-      this.words![i * 2 + 1] = high;
-      this.values![i * 2] = value;
-      this.values![i * 2 + 1] = value / 2 ** 32;
-    });
+    const length = accesses.length * 2;
+    if (!this.words || this.words.length < length || this.words.length > WORDS_KEPT_MAX) this.words = new Uint32Array(length);
+    const { words } = this;
+    // Handed out with the report.
+    const values = new Uint32Array(length);
+    for (let i = 0; i < accesses.length; i++) {
+      const { op, addr, bytes, value = 0 } = accesses[i]!;
+      words[i * 2] = addr;
+      words[i * 2 + 1] =
+        (addr / 2 ** 32) | ((bytes - 1) << L.ACCESS_LENGTH_SHIFT) | (op === 'write' ? L.ACCESS_WRITE : 0) | L.ACCESS_DEVICE;
+      values[i * 2] = value;
+      values[i * 2 + 1] = value / 2 ** 32;
+    }
+    this.values = values;
     return this.begin(accesses.length, lanes, this.platform.core.area(L.AREA_ACCESSES), this.platform.core.area(L.AREA_VALUES));
   }
 
@@ -274,7 +282,7 @@ export class JobRun implements Step {
   /** A fault of a device that cannot wait for the page. */
   private notReplayed(): Error {
     const { core } = this.platform;
-    const { vpn } = readRecords(core.words(L.AREA_FAULTS, L.FAULT_BYTES >>> 2), 1)[0]!;
+    const { vpn } = readRecords(core, 1)[0]!;
     return fail(
       'EFAULT',
       `job of ${this.context.name}, page`,
@@ -290,8 +298,8 @@ export class JobRun implements Step {
   private start(): void {
     const { core } = this.platform;
     if (this.words && this.values) {
-      core.words(L.AREA_ACCESSES, this.n * 2).set(this.words);
-      core.words(L.AREA_VALUES, this.n * 2).set(this.values);
+      core.lend(core.area(L.AREA_ACCESSES), this.words, this.n * 2);
+      core.lend(core.area(L.AREA_VALUES), this.values, this.n * 2);
     }
     core.exports.jobBegin(core.area(L.AREA_JOB), this.n, this.lanes, this.context.device.faultEntries);
     this.walk = this.context.mmu.walk ? new WalkLanes(this.platform, this.context, this.accessesAt, this.valuesAt) : undefined;
@@ -324,7 +332,7 @@ export class JobRun implements Step {
     const context = this.context;
     const job = core.area(L.AREA_JOB);
     const count = core.field(job, L.JOB_FAULTS);
-    const records = readRecords(core.words(L.AREA_FAULTS, (count * L.FAULT_BYTES) >>> 2), count);
+    const records = readRecords(core, count);
     const batch = new FaultBatch(records, core.field(job, L.JOB_OVERFLOW));
     this.batch = batch;
     const { counters } = events;
@@ -384,8 +392,9 @@ export class JobRun implements Step {
   private finish(run: Run): typeof DONE {
     const { core } = this.platform;
     if (this.values) {
-      this.values.set(core.words(L.AREA_VALUES, this.n * 2));
-      this.order = core.words(L.AREA_ORDER, this.executedNow).slice();
+      core.take(core.area(L.AREA_VALUES), this.values, this.n * 2);
+      this.order = new Uint32Array(this.executedNow);
+      core.take(core.area(L.AREA_ORDER), this.order, this.executedNow);
     }
     this.window?.release();
     this.platform.jobLock.release(run);

@@ -115,6 +115,8 @@ export class ServeFault implements Step {
   private first = 0;
   private last = 0;
   private readonly frames: number[] = [];
+  /** What the migration is given. */
+  private readonly picks: number[] = [];
   /** Something is advised, or chosen: neighbours are asked about, too. */
   private choosing = false;
   /** The pages are to be duplicated, not moved. */
@@ -332,7 +334,7 @@ export class ServeFault implements Step {
       return this.mapHost(run, 1);
     }
     const { start, end } = space.granule(this.vpn, device.granulePages);
-    this.need.length = 0;
+    while (this.need.length > 0) this.need.pop();
     this.reserved = 0;
     this.huge = false;
     this.copying = true;
@@ -547,7 +549,7 @@ export class ServeFault implements Step {
     this.copying = false;
     const { start, end } = space.granule(this.vpn, device.granulePages);
     this.peer = peer;
-    this.need.length = 0;
+    while (this.need.length > 0) this.need.pop();
     this.reserved = 0;
     this.evict.from(memory, space.id, this.vpn, 'fault');
     this.phase = RESERVE;
@@ -603,10 +605,18 @@ export class ServeFault implements Step {
       return AGAIN;
     }
     if (frame >= 0) memory.spared.add(frame);
-    const picks = new Array<number>(HUGE_PAGES).fill(L.FRAME_NONE);
+    const picks = this.noPicks(HUGE_PAGES);
     picks[0] = frame;
     this.phase = MIGRATED;
     return run.call(this.moving(picks, memory));
+  }
+
+  /** Targets of so many pages, none yet. */
+  private noPicks(pages: number): number[] {
+    const { picks } = this;
+    while (picks.length > pages) picks.pop();
+    for (let i = 0; i < pages; i++) picks[i] = L.FRAME_NONE;
+    return picks;
   }
 
   /** The migration, ready to run. */
@@ -637,6 +647,12 @@ export class ServeFault implements Step {
       this.frames[this.reserved++] = frame;
     }
     this.phase = MIGRATED;
+    if (this.need.length === 1 && !this.copying) {
+      const picks = this.noPicks(1);
+      picks[0] = this.frames[0]!;
+      this.reserved = 0;
+      return run.call(this.moving(picks, memory));
+    }
     // Who gets a frame was decided by need; which one, by address: neighbours lie together where they can.
     const pages = this.need.slice(0, this.reserved).sort((a, b) => a - b);
     if (this.copying) {
@@ -646,7 +662,7 @@ export class ServeFault implements Step {
       this.duplicate ??= new Duplicate(this.platform, this.context);
       return run.call(this.duplicate.of(pages, frames, pages.indexOf(this.vpn)));
     }
-    const picks = new Array<number>(this.last - this.first + 1).fill(L.FRAME_NONE);
+    const picks = this.noPicks(this.last - this.first + 1);
     pages.forEach((vpn, i) => (picks[vpn - this.first] = this.frames[i]!));
     this.reserved = 0;
     return run.call(this.moving(picks, memory));

@@ -209,9 +209,9 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   WriteBack,
 };
 
-/** What is not saved, and what it is afterwards. Who listens and who waits for a promise stays with the process that saved; what `attach` returned, it returns again. */
+/** What is not saved, and what it is afterwards. Who listens and who waits for a promise stays with the process that saved; what `attach` returned, it returns again; steps that are kept for their next use are made again. */
 export const WITHOUT: Readonly<Record<string, Readonly<Record<string, () => unknown>>>> = {
   Events: { listeners: () => [] },
   Scheduler: { callers: () => new Map() },
-  Context: { mmu: () => undefined, pmap: () => undefined, tlb: () => undefined },
+  Context: { mmu: () => undefined, pmap: () => undefined, tlb: () => undefined, spareJob: () => undefined },
 };

@@ -16,6 +16,9 @@ import { HUGE_PAGES } from './huge-window.ts';
 /** The frame of a target that the device has not chosen yet. */
 const LATER = 0xffffffff;
 
+/** Most migrations move a page or a few. */
+const FEW = 16;
+
 export class MigrationWords {
   source: Uint32Array = new Uint32Array(0);
   target: Uint32Array = new Uint32Array(0);
@@ -28,29 +31,34 @@ export class MigrationWords {
     if (this.source.length < count * 2) {
       this.source = new Uint32Array(count * 2);
       this.target = new Uint32Array(count * 2);
-    } else {
+    } else if (count > FEW) {
       this.source.fill(0, 0, count * 2);
       this.target.fill(0, 0, count * 2);
+    } else {
+      for (let i = 0; i < count * 2; i++) {
+        this.source[i] = 0;
+        this.target[i] = 0;
+      }
     }
   }
 
   /** Puts both sides into the batch areas for the next core call. */
   lend(core: Core): void {
-    put(core.u32, core.area(L.AREA_SOURCE) >>> 2, this.source, this.count * 2);
+    core.lend(core.area(L.AREA_SOURCE), this.source, this.count * 2);
     this.lendTarget(core);
   }
 
   lendTarget(core: Core): void {
-    put(core.u32, core.area(L.AREA_TARGET) >>> 2, this.target, this.count * 2);
+    core.lend(core.area(L.AREA_TARGET), this.target, this.count * 2);
   }
 
   /** Takes the source words back. */
   keep(core: Core): void {
-    take(core.u32, core.area(L.AREA_SOURCE) >>> 2, this.source, this.count * 2);
+    core.take(core.area(L.AREA_SOURCE), this.source, this.count * 2);
   }
 
   keepTarget(core: Core): void {
-    take(core.u32, core.area(L.AREA_TARGET) >>> 2, this.target, this.count * 2);
+    core.take(core.area(L.AREA_TARGET), this.target, this.count * 2);
   }
 
   frame(i: number): number {
@@ -146,13 +154,4 @@ export class MigrationWords {
     }
     return false;
   }
-}
-
-/** Word by word: most migrations move a page or a few, for which two views cost more than the words. */
-function put(into: Uint32Array, at: number, words: Uint32Array, count: number): void {
-  for (let i = 0; i < count; i++) into[at + i] = words[i]!;
-}
-
-function take(from: Uint32Array, at: number, words: Uint32Array, count: number): void {
-  for (let i = 0; i < count; i++) words[i] = from[at + i]!;
 }

@@ -145,6 +145,8 @@ export class Migration implements Step {
   private moves: PeerMoves | undefined;
   private peerPlaces: PeerPlace[] | undefined;
   private isPeerDone = false;
+  /** What was handed to `install` last. */
+  private readonly installed: number[] = [];
   /** The engine has this migration's copies. */
   private engine = false;
 
@@ -314,7 +316,7 @@ export class Migration implements Step {
     this.coupled = undefined;
     this.peerPlaces = undefined;
     this.isPeerDone = false;
-    this.tickets.length = 0;
+    while (this.tickets.length > 0) this.tickets.pop();
     this.words.begin(pages);
   }
 
@@ -822,7 +824,9 @@ export class Migration implements Step {
   /** Between commit and finalize the device gets its translations: the write right is the migration entry's, or for a hole the VMA's. */
   private installMoved(space: AddressSpace, install: Install): void {
     const words = this.words;
-    const frames: number[] = new Array<number>(words.count).fill(L.FRAME_NONE);
+    const frames = this.installed;
+    while (frames.length > words.count) frames.pop();
+    for (let i = 0; i < words.count; i++) frames[i] = L.FRAME_NONE;
     for (let i = 0; i < words.count; i++) {
       if (words.moves(i)) for (let page = 0; page < words.span(i); page++) frames[i + page] = words.targetFrame(i) + page;
     }

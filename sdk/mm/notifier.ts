@@ -313,8 +313,8 @@ export class NotifierSet {
     if (!(event.start >= 0 && event.start < event.end && event.end <= VPN_LIMIT)) {
       throw fail('EINVAL', 'invalidation', `[${event.start}, ${event.end})`, 'is not a range of pages');
     }
-    event.tickets.length = 0;
-    event.failures.length = 0;
+    drained(event.tickets);
+    drained(event.failures);
     event.running = this;
     this.running++;
   }
@@ -328,9 +328,9 @@ export class NotifierSet {
     for (let i = 0; i < hit.length && !refused; i++) refused = !this.callStart(event, hit[i] as IntervalNotifier);
     for (let i = 0; i < finishing.length; i++) this.callFinish(event, finishing[i] as IntervalNotifier, tokens[i] as object);
     this.notifying = false;
-    hit.length = 0;
-    finishing.length = 0;
-    tokens.length = 0;
+    drained(hit);
+    drained(finishing);
+    drained(tokens);
     if (refused) this.invalidateEnd(event);
     return !refused;
   }
@@ -339,12 +339,12 @@ export class NotifierSet {
   private callStart(event: Invalidation, notifier: IntervalNotifier): boolean {
     const { ops } = notifier;
     try {
-      if ('invalidate' in ops) {
-        const answer = ops.invalidate(event, notifier);
+      if (notifier.isOnePass) {
+        const answer = (ops as OnePassOps).invalidate(event, notifier);
         if (isTicket(answer)) event.tickets.push(answer);
         return answer !== false || this.ignoreRefusal(event, notifier);
       }
-      const answer = ops.invalidateStart(event, notifier);
+      const answer = (ops as TwoPassOps).invalidateStart(event, notifier);
       if (typeof answer === 'object' && answer !== null) {
         this.finishing.push(notifier);
         this.tokens.push(answer);
@@ -401,6 +401,8 @@ export class IntervalNotifier {
   /** One past the last page. */
   readonly end: number;
   readonly ops: NotifierOps;
+  /** Which of the two `ops` are. */
+  readonly isOnePass: boolean;
   /** The sequence that the last callback stored; what `readBegin` returns. */
   sequence = 0;
   /** 'joining' and 'leaving': deferred until the running invalidations have ended. The set writes it. */
@@ -412,6 +414,7 @@ export class IntervalNotifier {
     this.start = start;
     this.end = end;
     this.ops = ops;
+    this.isOnePass = 'invalidate' in ops;
   }
 
   /** Whether all of `[start, end)` is subscribed. */
@@ -494,6 +497,11 @@ export class RemoveNotifier implements Step {
     if (notifier.state === 'removed') return DONE;
     return notifier.set.remove(notifier) === 'removed' ? DONE : run.waitFor(notifier.set.idle);
   }
+}
+
+/** Empties a list that is filled again and again: one that is cut to length 0 gives its room back. */
+function drained(list: unknown[]): void {
+  while (list.length > 0) list.pop();
 }
 
 function requireInvalidation(event: Invalidation): void {

@@ -29,6 +29,8 @@ export function translated(platform: Platform, context: Context, vpn: number, wr
   const there = alone || kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || (kind === L.KIND_MIGRATION && context.flushing);
   const live = there && core.entryLow === frame && (!write || alone || (high & L.ENTRY_WRITE) !== 0);
   if (!live && (write || !context.readsCopy(vpn, frame))) {
+    // A device that brings and takes pages by itself has translations of pages whose move is not over: it waits for the end, as for a page that is missing.
+    if (context.coupled && (kind === L.KIND_MIGRATION || context.coupled.isComing(vpn))) return undefined;
     throw context.failWith(
       fail('ENODEV', `${context.name}.walk.translate of page`, vpn * L.PAGE_BYTES, 'is stale: an invalidation should have removed it'),
     );

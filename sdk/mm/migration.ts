@@ -708,6 +708,7 @@ export class Migration implements Step {
     if (space && kept) for (let i = 0; i < kept.length; i += 2) this.device.keep(space, kept[i]!, kept[i + 1]!);
     if (space && this.cleared > 0) this.withhold(space);
     this.evicted();
+    if (this.coupled) this.moves!.end();
     pageLocks.moving--;
     this.phase = ENDED;
     this.platform.settleFreed();

@@ -56,6 +56,9 @@ export class PeerMoves {
   private vpn = 0;
   private wanted = -1;
   private rounds = 0;
+  /** Holes that the device fills, until the move is over: first page and number of pages in turn. */
+  private readonly holes: number[] = [];
+  private filler: PeerContext | undefined;
   /** Words whose translation the device has, after `map`. */
   private readonly mapped: number[] = [];
 
@@ -86,6 +89,7 @@ export class PeerMoves {
       item.behaviour = isWanted ? request.behaviour : 'will need';
       item.attributes = context.attributesAt(item.vpn);
       if (valid) batch.from(item, words.frame(i));
+      else this.fills(context, item);
       if (words.isLater(i)) item.memory = 0;
       else batch.at(item, words.targetFrame(i));
     }
@@ -117,6 +121,20 @@ export class PeerMoves {
       item.attributes = place.vpn < 0 ? 0 : place.context.attributesAt(place.vpn);
     }
     return this;
+  }
+
+  private fills(context: PeerContext, { vpn, pages }: PeerItem): void {
+    this.filler = context;
+    this.holes.push(vpn, pages);
+    context.comes(vpn, pages);
+  }
+
+  /** The move is over: the table of the space says now where the pages are. */
+  end(): void {
+    const { holes } = this;
+    for (let i = 0; i < holes.length; i += 2) this.filler!.came(holes[i]!, holes[i + 1]!);
+    holes.length = 0;
+    this.filler = undefined;
   }
 
   private begin(words: MigrationWords, vpn: number, toDevice: boolean, wanted: number): void {
@@ -251,6 +269,7 @@ export class PeerMoves {
 
   /** The migration is broken off. */
   abort(): void {
+    this.end();
     for (const { batch, context } of this.parts) {
       batch.takeAllBack();
       batch.each((item) => {

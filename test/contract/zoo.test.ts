@@ -2,10 +2,11 @@
 import { describe, expect, test } from 'vitest';
 import { CONTRACT, gradeDriver, printReport } from 'farfault/testing';
 import { BROKEN } from './zoo/broken/index.ts';
+import { GOOD_COUPLED } from './zoo/coupled.ts';
 import { GOOD } from './zoo/good.ts';
 
 describe('a good driver keeps the contract', () => {
-  for (const [name, { factory, expectations }] of GOOD) {
+  for (const [name, { factory, expectations }] of [...GOOD, ...GOOD_COUPLED]) {
     test(name, { timeout: 120_000 }, async () => {
       const report = await gradeDriver(factory, expectations);
       expect(report.failed, printReport(report)).toBe(0);

@@ -41,6 +41,7 @@ import {
   badInputs,
   checked,
   Checks,
+  decoupled,
   driverContract,
   DriverTrace,
   exploreAll,
@@ -979,6 +980,7 @@ const functions: Row[] = [
     field(1, 'except.0', 'word', { optional: false, also: ['except'] }),
   ]),
   plain('faulty', faulty as Loose, () => [plainDriver(), new FaultPlan()], [arg(0, 'driver', 'object'), arg(1, 'plan', 'object')]),
+  plain('decoupled', decoupled as Loose, () => [plainDriver()], [arg(0, 'driver', 'object')]),
   plain('faultsOf', faultsOf as Loose, () => ['attach'], [arg(0, 'operation', 'word')]),
   plain(
     'FaultPlan.fail',

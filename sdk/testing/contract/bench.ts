@@ -215,9 +215,14 @@ export class Bench implements Heir {
     return bench;
   }
 
-  /** Another device of the same driver: the factory makes it, under another name. */
-  addDevice(): Device {
-    const driver = this.makeDriver();
+  /** Another world, of the driver with something around it. The case ends it with `close`. */
+  async anotherOf(wrap: (driver: Driver) => Driver): Promise<Bench> {
+    return Bench.make(this.profile, () => wrap(this.makeDriver()), this.expectations, this.seed);
+  }
+
+  /** Another device of the same driver: the factory makes it, under another name. `wrap`: what is around it. */
+  addDevice(wrap: (driver: Driver) => Driver = (driver) => driver): Device {
+    const driver = wrap(this.makeDriver());
     this.drivers.push(driver);
     return this.machine.addDevice({ ...this.watch(driver).driver, name: `${driver.name.slice(0, 28)}-b` });
   }

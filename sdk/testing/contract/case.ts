@@ -14,6 +14,8 @@ export const GROUPS = [
   'isolation',
   'memory',
   'migration',
+  'coupled',
+  'links',
   'huge pages',
   'harvest',
   'addresses',

@@ -23,6 +23,7 @@
  *   pages once           freePage gives back what allocPage gave, once; when the last context has left, all of it is back
  *   leaving              after detach comes pmap.destroy, and nothing else
  *   addresses            peerVa is asked for whole pages that it has not reserved, and frees what it has; before detach all of it
+ *   batches              what a device is to bring by itself is locked, lies where the program may have it, and is writable only there; what it is to take is locked, too
  *   arguments            pages, counts, rights and memories are numbers that there are
  * ```
  *
@@ -33,7 +34,9 @@
  *   answers              what an operation returns has the right type; no promise; a harvest names pages it was asked for
  *   tickets              of this machine, and completed in the end
  *   translations         translate answers for the page asked, with a page of a memory that there is, as it was entered last: not after the release, not with more rights
- *   allocator            allocPage gives no page that is in use; victims are pages in use, each once, none of them spared
+ *   allocator            allocPage gives no page that is in use; victims are pages in use, each once, none of them spared; importPages gives pages that there are, each once
+ *   results              peer.unmap succeeds where nothing is copied; an item is as it was lent, but for its answer and the page that it was given; what succeeds is translated as it was asked for, and what
+ *                        does not, as before
  *   calls back           no operation runs a verb of its machine
  * ```
  *
@@ -52,6 +55,8 @@ import {
   type FaultBatch,
   isTicket,
   type Mappings,
+  type PeerBatch,
+  type PeerItem,
   type PeerVa,
   type Progress,
   type Ranges,
@@ -60,6 +65,7 @@ import {
   type Ticket,
   type Translation,
 } from '../../gmem/index.ts';
+import { HUGE_PAGES } from '../../mm/huge-window.ts';
 import { PROT_READ, PROT_WRITE } from '../../mm/vma.ts';
 import type { DriverOperation } from './faulty.ts';
 import { lend, lendCopies, type Lent } from './lend.ts';
@@ -82,12 +88,14 @@ const RULES = {
   'pages once': 'framework',
   leaving: 'framework',
   addresses: 'framework',
+  batches: 'framework',
   arguments: 'framework',
   'lent lists': 'driver',
   answers: 'driver',
   tickets: 'driver',
   translations: 'driver',
   allocator: 'driver',
+  results: 'driver',
   'calls back': 'driver',
 } as const;
 
@@ -188,6 +196,7 @@ export function checked<D extends Driver>(driver: D, checks: Checks = new Checks
     pmap: (pmap, context) => {
       const at = device.of(context);
       return withOperations(pmap, {
+        create: () => requireNothing(checks, 'pmap.create', at.run('pmap.create', () => pmap.create!()) as unknown),
         enter: (mappings) => at.enter(mappings, (lent) => pmap.enter(lent)),
         release: (ranges) => at.release(ranges, (lent) => pmap.release(lent)),
         protect: (ranges, write) => at.protect(ranges, write, (lent) => pmap.protect!(lent, write)),
@@ -204,6 +213,7 @@ export function checked<D extends Driver>(driver: D, checks: Checks = new Checks
     },
     walk: (walk, context) => {
       const at = device.of(context);
+      at.translates = true;
       return withOperations(walk, {
         translate: (vpn, access) => at.translate(vpn, access, () => walk.translate(vpn, access)),
         harvest(ranges, marks) {
@@ -235,8 +245,18 @@ export function checked<D extends Driver>(driver: D, checks: Checks = new Checks
       withOperations(phys, {
         allocPage: () => device.allocPage(() => phys.allocPage()),
         freePage: (page) => device.freePage(page, () => phys.freePage(page)),
+        preparePage: (copies) => device.prepare(copies, (lent) => phys.preparePage!(lent)),
         victims: (spared) => device.victims(spared, () => phys.victims!(spared)),
       }),
+    peer: (peer, context) => {
+      const at = device.of(context);
+      return withOperations(peer, {
+        map: (batch) => at.bring(batch, () => peer.map(batch)),
+        unmap: (batch) => at.take(batch, () => peer.unmap(batch)),
+        importPages: (count) => device.importPages(count, () => at.run('peer.importPages', () => peer.importPages!(count))),
+        freePage: (page, pages) => device.freePeerPage(page, pages, () => at.alone('peer.freePage', () => peer.freePage!(page, pages))),
+      });
+    },
     fault: (fault, context) => {
       const at = device.of(context);
       return withOperations(fault, { service: (batch) => at.service(batch, (lent) => fault.service(lent)) });
@@ -265,6 +285,8 @@ class CheckedDevice {
   readonly #pages: number;
   /** Pages that allocPage has given and freePage has not given back. */
   readonly #used = new Set<number>();
+  /** Pages that it has handed out beforehand. */
+  readonly #imported = new Set<number>();
   /** The allocator was filled before this saw it: a saved machine was restored. */
   #restored = false;
   #depth = 0;
@@ -322,6 +344,37 @@ class CheckedDevice {
     requireNothing(this.checks, 'phys.freePage', answer);
   }
 
+  prepare(copies: Copies, call: (lent: Copies) => Ticket | void): Ticket | void {
+    const [any] = this.contexts;
+    return any ? any.copy('phys.preparePage', copies, call) : call(copies);
+  }
+
+  importPages(count: number, call: () => readonly number[]): readonly number[] {
+    const operation = 'peer.importPages';
+    if (!Number.isInteger(count) || count < 1) this.checks.add('arguments', operation, `${String(count)} pages are to be imported`);
+    const pages = call();
+    if (!Array.isArray(pages)) {
+      this.checks.add('answers', operation, `${String(pages)} is not a list of pages`);
+      return pages;
+    }
+    if (pages.length > count) this.checks.add('answers', operation, `${pages.length} pages are given, and ${count} were asked for`);
+    for (const page of pages as readonly unknown[]) {
+      if (!this.#isPage(page)) this.checks.add('answers', operation, `${String(page)} is not a page below ${this.#pages}`);
+      else if (this.#imported.has(page)) this.checks.add('allocator', operation, `page ${page} has been handed out already`);
+      else this.#imported.add(page);
+    }
+    return pages;
+  }
+
+  freePeerPage(page: number, pages: number, call: () => void): void {
+    const operation = 'peer.freePage';
+    const whole = pages === 1 || pages === HUGE_PAGES;
+    if (!whole || !this.#isPage(page) || !this.#isPage(page + pages - 1))
+      this.checks.add('arguments', operation, `${String(pages)} pages from ${String(page)} are not pages below ${this.#pages}`);
+    else for (const at of this.contexts) for (let i = 0; i < pages; i++) at.freed(page + i, operation);
+    requireNothing(this.checks, operation, call() as unknown);
+  }
+
   victims(spared: (page: number) => boolean, call: () => readonly number[]): readonly number[] {
     const pages = this.#run('phys.victims', call);
     if (!Array.isArray(pages)) {
@@ -360,6 +413,8 @@ class CheckedContext {
   readonly context: Context;
   /** It has a TLB of its own, which is to be told what is released. */
   hasCaches = false;
+  /** It translates by itself: what it answers is compared with what it was given. */
+  translates = false;
   /** It may install translations without `pmap.enter`. */
   entersItself = false;
   /** Its table was filled before this saw it. */
@@ -369,6 +424,8 @@ class CheckedContext {
   readonly #addresses = new ReservedAddresses();
   /** Released, and the caches have not been told. */
   #owed: [vpn: number, pages: number][] = [];
+  /** Batches whose results have not come. */
+  readonly #batches: Lending[] = [];
   #depth = 0;
   /** Verbs of the machine that the running operation runs. */
   #verbs = 0;
@@ -389,6 +446,7 @@ class CheckedContext {
 
   /** An operation of this context. */
   run<T>(operation: DriverOperation, call: () => T): T {
+    this.#settleBatches();
     if (this.#left !== 'no' && operation !== 'pmap.destroy') this.report('leaving', operation, 'is called after detach');
     this.#requireTold(operation);
     return this.alone(operation, call);
@@ -512,8 +570,13 @@ class CheckedContext {
     return answer;
   }
 
-  copy(direction: 'toDevice' | 'toHost' | 'peer' | 'zero', copies: Copies, call: (lent: Copies) => Ticket | void): Ticket | void {
-    const operation = `copy.${direction}` as const;
+  copy(
+    what: 'toDevice' | 'toHost' | 'peer' | 'zero' | 'phys.preparePage',
+    copies: Copies,
+    call: (lent: Copies) => Ticket | void,
+  ): Ticket | void {
+    const operation = what === 'phys.preparePage' ? what : (`copy.${what}` as const);
+    const direction = what === 'phys.preparePage' ? 'toDevice' : what;
     copies.each((pages, fromMemory, _fromPage, toMemory) => {
       if (!Number.isInteger(pages) || pages < 1) this.report('arguments', operation, `${String(pages)} pages are to be copied`);
       // Between two devices one of the sides is its own; the other one is below HOST.
@@ -528,6 +591,98 @@ class CheckedContext {
     const answer = this.#whileLent(operation, lent, call);
     this.#requireTicket(operation, answer);
     return answer;
+  }
+
+  /** The device brings pages by itself. */
+  bring(batch: PeerBatch, call: () => Ticket | void): Ticket | void {
+    batch.each((item) => this.#requireItem('peer.map', item, ['copy', 'zero', 'keep']));
+    batch.each((item) => this.#requireBrought(item));
+    return this.#batch('peer.map', batch, call);
+  }
+
+  /** The device takes pages by itself, or lets go of them. */
+  take(batch: PeerBatch, call: () => Ticket | void): Ticket | void {
+    batch.each((item) => this.#requireItem('peer.unmap', item, ['copy', 'none']));
+    batch.each(({ bytes, page, frame }) => {
+      if (bytes === 'copy' && !this.context['platform'].pageLocks.locked(frame))
+        this.report('batches', 'peer.unmap', `page ${page} of the device is to be taken, and is not locked`);
+    });
+    return this.#batch('peer.unmap', batch, call);
+  }
+
+  #batch(operation: 'peer.map' | 'peer.unmap', batch: PeerBatch, call: () => Ticket | void): Ticket | void {
+    if (batch.count === 0) this.report('arguments', operation, 'there are no items');
+    const lending: Lending = { operation, items: [], ticket: undefined };
+    batch.each((item) => void lending.items.push({ item, as: factsOf(item), page: item.page }));
+    const answer = this.run(operation, call);
+    this.#requireTicket(operation, answer);
+    if (isTicket(answer) && answer.state === 'pending') this.#batches.push({ ...lending, ticket: answer });
+    else this.#results(lending, isTicket(answer) && answer.state === 'failed');
+    return answer;
+  }
+
+  #settleBatches(): void {
+    const batches = this.#batches;
+    for (let i = 0; i < batches.length; i++) {
+      const lending = batches[i]!;
+      const state = lending.ticket!.state;
+      if (state === 'pending') continue;
+      batches.splice(i--, 1);
+      this.#results(lending, state === 'failed');
+    }
+  }
+
+  /** What a batch has come to. `failed`: its ticket has, and nothing of it counts. */
+  #results({ operation, items }: Lending, failed: boolean): void {
+    for (const { item, as, page } of items) {
+      const { vpn, pages, bytes, frame, code, write } = item;
+      if (factsOf(item) !== as || (page >= 0 && item.page !== page))
+        this.report('results', operation, `the item of page ${vpn} has been changed: it is borrowed`);
+      const done = !failed && (code === 'success' || (code === 'page exists' && operation === 'peer.map'));
+      if (operation === 'peer.unmap' && bytes === 'none' && !done && !this.context.failure && !failed)
+        this.report('results', operation, `pages ${vpn} to ${vpn + pages - 1} are to go, and the answer is: ${code}`);
+      if (!this.translates || vpn < 0) continue;
+      // Of one that was broken off nobody asks any more.
+      if (operation === 'peer.unmap' && (done || (failed && bytes === 'none'))) this.#shadow.gone(vpn, pages);
+      if (operation === 'peer.map' && done && frame >= 0)
+        for (let i = 0; i < pages; i++) this.#shadow.came(vpn + i, { frame: frame + i, write });
+    }
+  }
+
+  #requireItem(operation: 'peer.map' | 'peer.unmap', item: PeerItem, known: readonly PeerItem['bytes'][]): void {
+    const { vpn, pages, bytes, page, host, write } = item;
+    if (!known.includes(bytes)) this.report('arguments', operation, `the bytes of page ${vpn} are to be: ${String(bytes)}`);
+    const isRange = Number.isSafeInteger(vpn) && Number.isSafeInteger(pages) && pages >= 1 && vpn >= -1 && vpn + pages <= VPN_LIMIT;
+    if (!isRange || (bytes !== 'none' && pages !== 1 && pages !== HUGE_PAGES))
+      this.report('arguments', operation, `${String(pages)} pages from ${String(vpn)} are no item`);
+    if (typeof write !== 'boolean') this.report('arguments', operation, `${String(write)} is not a right to write`);
+    if (!Number.isInteger(page) || page < -1) this.report('arguments', operation, `${String(page)} is not a page of the device`);
+    if (bytes === 'copy' ? !(host >= 0) : host !== -1)
+      this.report(
+        'arguments',
+        operation,
+        `page ${vpn} is to be ${bytes === 'copy' ? 'copied' : 'left'}, and page ${host} of the host is its other side`,
+      );
+  }
+
+  /** What is brought is where the program may have it, and nobody moves it meanwhile. */
+  #requireBrought({ vpn, pages, bytes, frame, hostFrame, write }: PeerItem): void {
+    const { space } = this.context;
+    const { core, pageLocks } = this.context['platform'];
+    const low = core.entryLow;
+    for (let i = 0; i < pages; i++) {
+      const rights = space.vmas.find(vpn + i)?.prot ?? 0;
+      if (!(rights & PROT_READ)) this.report('batches', 'peer.map', `page ${vpn + i} is brought, and may not be read`);
+      else if (write && !(rights & PROT_WRITE))
+        this.report('batches', 'peer.map', `page ${vpn + i} is brought writable, and may not be written`);
+      if (bytes !== 'keep') continue;
+      const kind = core.entry(space.table, vpn + i) & L.ENTRY_KIND;
+      if (kind === L.KIND_NONE || core.entryLow !== frame + i)
+        this.report('batches', 'peer.map', `page ${vpn + i} is said to be on the device, and is not`);
+    }
+    core.entryLow = low;
+    if (bytes === 'copy' && !pageLocks.locked(hostFrame))
+      this.report('batches', 'peer.map', `page ${vpn} is brought, and the page that it comes from is not locked`);
   }
 
   allocFixed(start: number, bytes: number, prot: unknown, call: () => PeerVaAnswer): PeerVaAnswer {
@@ -588,14 +743,15 @@ class CheckedContext {
   }
 
   /** A page of the device's first memory comes free. */
-  freed(page: number): void {
+  freed(page: number, operation: 'phys.freePage' | 'peer.freePage' = 'phys.freePage'): void {
     if (this.context.failure) return;
-    this.#requireTold('phys.freePage');
+    this.#settleBatches();
+    this.#requireTold(operation);
     const frame = this.context.frameOf({ vpn: 0, memory: 0, page, write: false });
     if (this.#shadow.maps(frame))
-      this.report('taking away', 'phys.freePage', `page ${page} comes free, and is entered in space ${this.context.space.id}`);
+      this.report('taking away', operation, `page ${page} comes free, and is entered in space ${this.context.space.id}`);
     if (this.#shadow.isBeingFlushed(frame)) {
-      this.report('taking away', 'phys.freePage', `page ${page} comes free, and the flush of its translation is not finished`);
+      this.report('taking away', operation, `page ${page} comes free, and the flush of its translation is not finished`);
     }
   }
 
@@ -698,7 +854,8 @@ class CheckedContext {
       );
       return;
     }
-    // Until a flush is over the device may use what it knew.
+    // Until a flush is over the device may use what it knew; until a batch is, what it had or what it gets.
+    if (this.#batches.length > 0) return;
     if (this.#shadow.isFlushing || this.context.flushing || this.context.failure) return;
     if (this.entersItself || this.restored || this.context['dialect']) this.#requireTruth(vpn, frame);
     else this.#requireEntered(vpn, frame, answer.write);
@@ -730,6 +887,18 @@ class CheckedContext {
       this.report('translations', 'walk.translate', `translates page ${vpn} to frame ${frame}, and the page has ${now}`);
     if (kind === L.KIND_NONE) this.report('translations', 'walk.translate', `translates page ${vpn}, which is not there`);
   }
+}
+
+/** A batch that a driver has been lent, each item with what it was then. */
+interface Lending {
+  readonly operation: 'peer.map' | 'peer.unmap';
+  readonly items: { readonly item: PeerItem; readonly as: string; readonly page: number }[];
+  readonly ticket: Ticket | undefined;
+}
+
+/** What a driver may not change of an item. */
+function factsOf({ vpn, pages, bytes, host, memory, write, access, behaviour, attributes }: PeerItem): string {
+  return [vpn, pages, bytes, host, memory, write, access, behaviour, attributes].join();
 }
 
 /** The step of a fault service: when it ends, its batch is nobody's any more. */

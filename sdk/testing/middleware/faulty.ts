@@ -20,6 +20,11 @@ import {
   fail,
   type FaultService,
   isTicket,
+  PEER_CODES,
+  type Peer,
+  type PeerBatch,
+  type PeerCode,
+  type PeerItem,
   type PeerVa,
   type Phys,
   type Pmap,
@@ -38,6 +43,7 @@ import { wrapDriver, withOperations } from './wrap.ts';
 /** What can go wrong with each operation of a driver, by family and operation. */
 const FAULTS = {
   attach: ['throw'],
+  'pmap.create': ['throw'],
   'pmap.enter': ['throw', 'partial'],
   'pmap.release': ['throw', 'partial'],
   'pmap.protect': ['throw', 'partial'],
@@ -52,7 +58,12 @@ const FAULTS = {
   'copy.zero': ['throw', 'refuse', 'partial', 'late', 'late failure'],
   'phys.allocPage': ['throw', 'refuse'],
   'phys.freePage': ['throw'],
+  'phys.preparePage': ['throw', 'refuse', 'partial', 'late', 'late failure'],
   'phys.victims': ['throw', 'refuse'],
+  'peer.map': ['throw', 'partial', 'late', 'late failure', 'nomem', 'page exists', 'migrating', 'dma error', 'unimplemented', 'failure'],
+  'peer.unmap': ['throw', 'partial', 'late', 'late failure', 'nomem', 'page exists', 'migrating', 'dma error', 'unimplemented', 'failure'],
+  'peer.importPages': ['throw', 'refuse'],
+  'peer.freePage': ['throw'],
   'fault.service': ['throw', 'refuse', 'late'],
   'peerVa.allocFixed': ['throw', 'refuse', 'late', 'late failure'],
   'peerVa.free': ['throw', 'late', 'late failure'],
@@ -65,12 +76,25 @@ export type DriverOperation = keyof typeof FAULTS;
 
 /**
  * How a call goes wrong. `throw`: it throws, having done nothing. `refuse`: it says no, where its type lets it (no page, no translation, nothing served, a copy that has failed already). `partial`: it does half of
- * what was asked, and then fails. `late`: it returns a ticket, and does its work when `finish` completes that. `late failure`: the ticket fails instead, and nothing has been done.
+ * what was asked, and then fails. `late`: it returns a ticket, and does its work when `finish` completes that. `late failure`: the ticket fails instead, and nothing has been done. A result code: each item of the
+ * batch is answered with it, and nothing has been done; an item that must succeed does (`peer.unmap` without bytes).
  */
-export type DriverFault = 'throw' | 'refuse' | 'partial' | 'late' | 'late failure';
+export type DriverFault = 'throw' | 'refuse' | 'partial' | 'late' | 'late failure' | Exclude<PeerCode, 'success'>;
 
 /** All ways to go wrong. */
-export const DRIVER_FAULTS: readonly DriverFault[] = ['throw', 'refuse', 'partial', 'late', 'late failure'];
+export const DRIVER_FAULTS: readonly DriverFault[] = [
+  'throw',
+  'refuse',
+  'partial',
+  'late',
+  'late failure',
+  'nomem',
+  'page exists',
+  'migrating',
+  'dma error',
+  'unimplemented',
+  'failure',
+];
 
 /** Resolution of a rate. */
 const ROLL = 1_000_000;
@@ -261,7 +285,8 @@ export function faulty<D extends Driver>(driver: D, plan: FaultPlan): D {
     tlb: (tlb, context) => faultyTlb(tlb, plan, context),
     walk: (walk) => faultyWalk(walk, plan),
     copy: (copy, context) => faultyCopy(copy, plan, context),
-    phys: (phys) => faultyPhys(phys, plan),
+    phys: (phys, context) => faultyPhys(phys, plan, context),
+    peer: (peer, context) => faultyPeer(peer, plan, context),
     fault: (fault, context) => faultyService(fault, plan, context),
     peerVa: (peerVa, context) => faultyPeerVa(peerVa, plan, context),
     command: (command, context) => (request) => faultyCommand(command(request), plan, context),
@@ -294,8 +319,16 @@ function copyOf(ranges: Ranges): Ranges {
 }
 
 function faultyPmap(pmap: Pmap, plan: FaultPlan): Pmap {
-  const { protect, destroy } = pmap;
+  const { create, protect, destroy } = pmap;
   return {
+    ...(create
+      ? {
+          create() {
+            if (plan.next('pmap.create')) throw new PlannedFault('pmap.create');
+            create.call(pmap);
+          },
+        }
+      : {}),
     enter(mappings) {
       const fault = plan.next('pmap.enter');
       if (fault === 'throw') throw new PlannedFault('pmap.enter');
@@ -375,33 +408,42 @@ function faultyWalk(walk: Walk, plan: FaultPlan): Walk {
   });
 }
 
-function faultyCopy(copy: Copy, plan: FaultPlan, context: Context): Copy {
-  const around = (operation: 'copy.toDevice' | 'copy.toHost' | 'copy.peer' | 'copy.zero', engine: (copies: Copies) => Ticket | void) => {
-    const failed = (): Ticket => {
-      const ticket = context.ticket(`failed ${operation}`);
-      ticket.fail('planned');
-      return ticket;
-    };
-    return (copies: Copies): Ticket | void => {
-      switch (plan.next(operation)) {
-        case 'throw':
-          throw new PlannedFault(operation);
-        case 'refuse':
-          return failed();
-        case 'partial':
-          engine(copies.keep(Math.floor(copies.pages / 2)));
-          return failed();
-        case 'late': {
-          const kept = copies.keep();
-          return plan.open(context, operation, () => engine(kept));
-        }
-        case 'late failure':
-          return plan.open(context, operation, undefined);
-        default:
-          return engine(copies);
-      }
-    };
+/** What copies, or fills pages otherwise. */
+function faultyEngine(
+  operation: 'copy.toDevice' | 'copy.toHost' | 'copy.peer' | 'copy.zero' | 'phys.preparePage',
+  engine: (copies: Copies) => Ticket | void,
+  plan: FaultPlan,
+  context: Context,
+): (copies: Copies) => Ticket | void {
+  const failed = (): Ticket => {
+    const ticket = context.ticket(`failed ${operation}`);
+    ticket.fail('planned');
+    return ticket;
   };
+  return (copies) => {
+    switch (plan.next(operation)) {
+      case 'throw':
+        throw new PlannedFault(operation);
+      case 'refuse':
+        return failed();
+      case 'partial':
+        engine(copies.keep(Math.floor(copies.pages / 2)));
+        return failed();
+      case 'late': {
+        const kept = copies.keep();
+        return plan.open(context, operation, () => engine(kept));
+      }
+      case 'late failure':
+        return plan.open(context, operation, undefined);
+      default:
+        return engine(copies);
+    }
+  };
+}
+
+function faultyCopy(copy: Copy, plan: FaultPlan, context: Context): Copy {
+  const around = (operation: 'copy.toDevice' | 'copy.toHost' | 'copy.peer' | 'copy.zero', engine: (copies: Copies) => Ticket | void) =>
+    faultyEngine(operation, engine, plan, context);
   const { toDevice, toHost, peer, zero } = copy;
   return {
     ...(toDevice ? { toDevice: around('copy.toDevice', (copies) => toDevice.call(copy, copies)) } : {}),
@@ -411,8 +453,8 @@ function faultyCopy(copy: Copy, plan: FaultPlan, context: Context): Copy {
   };
 }
 
-function faultyPhys(phys: Phys, plan: FaultPlan): Phys {
-  const { victims } = phys;
+function faultyPhys(phys: Phys, plan: FaultPlan, context: Context): Phys {
+  const { preparePage, victims } = phys;
   return {
     allocPage() {
       const fault = plan.next('phys.allocPage');
@@ -424,6 +466,7 @@ function faultyPhys(phys: Phys, plan: FaultPlan): Phys {
       phys.freePage(page);
       if (plan.next('phys.freePage')) throw new PlannedFault('phys.freePage');
     },
+    ...(preparePage ? { preparePage: faultyEngine('phys.preparePage', (copies) => preparePage.call(phys, copies), plan, context) } : {}),
     ...(victims
       ? {
           victims(spared: (page: number) => boolean) {
@@ -434,6 +477,86 @@ function faultyPhys(phys: Phys, plan: FaultPlan): Phys {
         }
       : {}),
   };
+}
+
+/** A batch of which the driver gets some items only. It is the batch itself otherwise: answers go to its items. */
+function some(batch: PeerBatch, items: readonly PeerItem[]): PeerBatch {
+  const at = (i: number): PeerItem => {
+    if (!items[i]) throw fail('EINVAL', 'batch.item', i, `is not one of the ${items.length} items`);
+    return items[i];
+  };
+  return Object.create(batch, {
+    count: { value: items.length },
+    item: { value: at },
+    each: { value: (visit: (item: PeerItem) => void) => items.forEach(visit) },
+    ranges: {
+      value(item?: PeerItem): Ranges {
+        if (item) return batch.ranges(item);
+        const ranges = new Ranges();
+        for (const { vpn, pages } of items) if (vpn >= 0) ranges.add(vpn, pages);
+        return ranges;
+      },
+    },
+  }) as PeerBatch;
+}
+
+/** Items that the driver is to be asked for even so: what has no bytes must go. */
+function unrefusable(batch: PeerBatch): PeerItem[] {
+  const items: PeerItem[] = [];
+  batch.each((item) => {
+    if (item.bytes === 'none') items.push(item);
+  });
+  return items;
+}
+
+function faultyPeer(peer: Peer, plan: FaultPlan, context: Context): Peer {
+  const around =
+    (operation: 'peer.map' | 'peer.unmap', run: (batch: PeerBatch) => Ticket | void) =>
+    (batch: PeerBatch): Ticket | void => {
+      const fault = plan.next(operation);
+      switch (fault) {
+        case undefined:
+          return run(batch);
+        case 'throw':
+          throw new PlannedFault(operation);
+        case 'late':
+          return plan.open(context, operation, () => run(batch));
+        case 'late failure':
+          return plan.open(context, operation, undefined);
+        case 'partial': {
+          const first: PeerItem[] = [];
+          batch.each((item) => {
+            if (item.bytes === 'none' || item.index < batch.count / 2) first.push(item);
+            else batch.answer(item, 'failure');
+          });
+          return run(some(batch, first));
+        }
+        default: {
+          const must = unrefusable(batch);
+          batch.each((item) => {
+            if (item.bytes === 'none') return;
+            const code = PEER_CODES.find((each) => each === fault) ?? 'failure';
+            // Only what has its page can be said to be there.
+            batch.answer(item, code === 'page exists' && item.page < 0 ? 'failure' : code);
+          });
+          return must.length > 0 ? run(some(batch, must)) : undefined;
+        }
+      }
+    };
+  return withOperations(peer, {
+    map: around('peer.map', (batch) => peer.map(batch)),
+    unmap: around('peer.unmap', (batch) => peer.unmap(batch)),
+    importPages(count) {
+      const fault = plan.next('peer.importPages');
+      if (fault === 'throw') throw new PlannedFault('peer.importPages');
+      return fault === 'refuse' ? [] : peer.importPages!(count);
+    },
+    freePage(page, pages) {
+      // The page is its own again, whatever it says.
+      peer.freePage!(page, pages);
+      if (plan.next('peer.freePage')) throw new PlannedFault('peer.freePage');
+    },
+  });
 }
 
 function faultyPeerVa(peerVa: PeerVa, plan: FaultPlan, context: Context): PeerVa {

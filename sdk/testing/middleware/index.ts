@@ -18,8 +18,10 @@ export {
   type TracedArgument,
   type TracedCall,
   type TracedCopy,
+  type TracedItem,
   traced,
   type TracedMapping,
 } from './traced.ts';
 export { BrokenRule, CALLING_RULES, type CallingRule, checked, type CheckOptions, Checks, type Violation } from './checked.ts';
+export { decoupled } from './decoupled.ts';
 export { type Layer, wrapDriver, wrapFactory } from './wrap.ts';

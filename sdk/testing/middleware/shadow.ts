@@ -54,6 +54,19 @@ export class ShadowTable {
     });
   }
 
+  /** The device has brought a page by itself. */
+  came(vpn: number, shadow: Shadow): void {
+    this.#put(vpn, shadow);
+  }
+
+  /** The device has let go of pages by itself, in its caches as well. */
+  gone(vpn: number, pages: number): void {
+    this.#in(vpn, pages, (each) => {
+      this.#take(each);
+      this.#gone.add(each);
+    });
+  }
+
   protect(ranges: Ranges, write: boolean): void {
     this.#each(ranges, (vpn, { frame }) => this.#pages.set(vpn, { frame, write }));
   }
@@ -98,15 +111,17 @@ export class ShadowTable {
 
   /** A range may be the whole address space: by what is asked for, or by what is there, whichever is less. */
   #each(ranges: Ranges, visit: (vpn: number, shadow: Shadow) => void): void {
-    ranges.each((start, pages) => {
-      if (pages > this.#pages.size) {
-        for (const [vpn, shadow] of [...this.#pages]) if (vpn >= start && vpn < start + pages) visit(vpn, shadow);
-        return;
-      }
-      for (let vpn = start; vpn < start + pages; vpn++) {
-        const shadow = this.#pages.get(vpn);
-        if (shadow) visit(vpn, shadow);
-      }
-    });
+    ranges.each((start, pages) => this.#in(start, pages, visit));
+  }
+
+  #in(start: number, pages: number, visit: (vpn: number, shadow: Shadow) => void): void {
+    if (pages > this.#pages.size) {
+      for (const [vpn, shadow] of [...this.#pages]) if (vpn >= start && vpn < start + pages) visit(vpn, shadow);
+      return;
+    }
+    for (let vpn = start; vpn < start + pages; vpn++) {
+      const shadow = this.#pages.get(vpn);
+      if (shadow) visit(vpn, shadow);
+    }
   }
 }

@@ -20,6 +20,8 @@ import {
   isTicket,
   type Mappings,
   type Marks,
+  type PeerBatch,
+  type PeerItem,
   type Ranges,
   type Ticket,
   type Translation,
@@ -44,6 +46,7 @@ export type TracedArgument =
       readonly records: readonly { readonly vpn: number; readonly write: boolean; readonly lane: number }[];
       readonly overflow: number;
     }
+  | { readonly kind: 'items'; readonly items: readonly TracedItem[] }
   | { readonly kind: 'page'; readonly vpn: number }
   | { readonly kind: 'value'; readonly text: string };
 
@@ -61,6 +64,16 @@ export interface TracedCopy {
   readonly pages: number;
   readonly from: { readonly memory: number; readonly page: number } | undefined;
   readonly to: { readonly memory: number; readonly page: number };
+}
+
+/** One item of a batch that the device brings or takes by itself. */
+export interface TracedItem {
+  readonly vpn: number;
+  readonly pages: number;
+  readonly bytes: PeerItem['bytes'];
+  readonly write: boolean;
+  /** The item itself: its `code` says how it has ended, once it has. */
+  readonly item: PeerItem;
 }
 
 /** How a call ended. `running`: it has not returned. A ticket is the ticket itself: its state now says whether the work is finished. */
@@ -168,6 +181,7 @@ export function traced<D extends Driver>(driver: D, trace: DriverTrace): D {
     attach: (context, attach) => trace.around('attach', of(context), [], attach, (mmu) => Object.keys(mmu ?? {}).join(' ')),
     pmap: (pmap, context) =>
       withOperations(pmap, {
+        create: () => trace.around('pmap.create', of(context), [], () => pmap.create!()),
         enter: (mappings) => trace.around('pmap.enter', of(context), [mappingsOf(mappings)], () => pmap.enter(mappings)),
         release: (ranges) => trace.around('pmap.release', of(context), [rangesOf(ranges)], () => pmap.release(ranges)),
         protect: (ranges, write) =>
@@ -212,6 +226,7 @@ export function traced<D extends Driver>(driver: D, trace: DriverTrace): D {
       withOperations(phys, {
         allocPage: () => trace.around('phys.allocPage', shared, [], () => phys.allocPage(), printValue),
         freePage: (page) => trace.around('phys.freePage', shared, [value(printValue(page))], () => phys.freePage(page)),
+        preparePage: (copies) => trace.around('phys.preparePage', shared, [copiesOf(copies)], () => phys.preparePage!(copies)),
         victims: (spared) =>
           trace.around(
             'phys.victims',
@@ -220,6 +235,21 @@ export function traced<D extends Driver>(driver: D, trace: DriverTrace): D {
             () => phys.victims!(spared),
             (pages) => `[${printSome([...(pages ?? [])], String)}]`,
           ),
+      }),
+    peer: (peer, context) =>
+      withOperations(peer, {
+        map: (batch) => trace.around('peer.map', of(context), [itemsOf(batch)], () => peer.map(batch)),
+        unmap: (batch) => trace.around('peer.unmap', of(context), [itemsOf(batch)], () => peer.unmap(batch)),
+        importPages: (count) =>
+          trace.around(
+            'peer.importPages',
+            of(context),
+            [value(printValue(count))],
+            () => peer.importPages!(count),
+            (pages) => `[${printSome([...(pages ?? [])], String)}]`,
+          ),
+        freePage: (page, pages) =>
+          trace.around('peer.freePage', of(context), [value(`${page}+${pages}`)], () => peer.freePage!(page, pages)),
       }),
     fault: (fault, context) =>
       withOperations(fault, {
@@ -271,6 +301,15 @@ function batchOf({ records, overflow }: FaultBatch): TracedArgument {
   return { kind: 'batch', records: records.map(({ vpn, write, lane }) => ({ vpn, write, lane })), overflow };
 }
 
+function itemsOf(batch: PeerBatch): TracedArgument {
+  const items: TracedItem[] = [];
+  batch.each((item) => {
+    const { vpn, pages, bytes, write } = item;
+    items.push({ vpn, pages, bytes, write, item });
+  });
+  return { kind: 'items', items };
+}
+
 function value(text: string): TracedArgument {
   return { kind: 'value', text };
 }
@@ -278,12 +317,15 @@ function value(text: string): TracedArgument {
 // ------------------------------------------------------------------------------------------------------------------------- printing
 
 function printCall({ order, operation, space, arguments: given, answer }: TracedCall): string {
-  const words = [String(order).padStart(5), space === undefined ? 'device ' : `space ${space}`, operation, ...given.map(printArgument)];
+  const isOpen = answer.kind === 'running' || (answer.kind === 'ticket' && answer.ticket.state === 'pending');
+  const printed = given.map((each) => printArgument(each, isOpen));
+  const words = [String(order).padStart(5), space === undefined ? 'device ' : `space ${space}`, operation, ...printed];
   const end = printAnswer(answer);
   return (end === '' ? words : [...words, '->', end]).filter((word) => word !== '').join(' ');
 }
 
-function printArgument(given: TracedArgument): string {
+/** `isOpen`: how its items end is not known yet. */
+function printArgument(given: TracedArgument, isOpen: boolean): string {
   switch (given.kind) {
     case 'ranges':
       return printSome(given.ranges, ([vpn, pages]) => printPages(vpn, pages));
@@ -298,6 +340,11 @@ function printArgument(given: TracedArgument): string {
       });
     case 'batch':
       return `${printSome(given.records, ({ vpn, write, lane }) => `${printPage(vpn)} ${write ? 'w' : 'r'} lane ${lane}`)}${given.overflow > 0 ? `, ${given.overflow} more without room` : ''}`;
+    case 'items':
+      return printSome(
+        given.items,
+        ({ vpn, pages, bytes, write, item }) => `${printPages(vpn, pages)} ${bytes}${write ? ' rw' : ''}${isOpen ? '' : `: ${item.code}`}`,
+      );
     case 'page':
       return printPage(given.vpn);
     case 'value':

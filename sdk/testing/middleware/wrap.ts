@@ -12,6 +12,7 @@ import {
   type DriverFactory,
   type FaultService,
   type GmMmu,
+  type Peer,
   type PeerVa,
   type Phys,
   type Pmap,
@@ -28,8 +29,9 @@ export interface Layer {
   tlb?(tlb: Tlb, context: Context): Tlb;
   walk?(walk: Walk, context: Context): Walk;
   copy?(copy: Copy, context: Context): Copy;
-  /** Once for each allocator. */
-  phys?(phys: Phys): Phys;
+  /** Once for each allocator, with the first context that has it. */
+  phys?(phys: Phys, context: Context): Phys;
+  peer?(peer: Peer, context: Context): Peer;
   fault?(fault: FaultService, context: Context): FaultService;
   peerVa?(peerVa: PeerVa, context: Context): PeerVa;
   command?(command: NonNullable<GmMmu['command']>, context: Context): NonNullable<GmMmu['command']>;
@@ -82,7 +84,7 @@ function isObject(value: unknown): value is object {
 }
 
 function wrapFamilies(mmu: GmMmu, layer: Layer, context: Context, allocators: WeakMap<Phys, Phys>): GmMmu {
-  const { pmap, tlb, walk, copy, phys, fault, peerVa, command, save, detach } = mmu;
+  const { pmap, tlb, walk, copy, phys, peer, fault, peerVa, command, save, detach } = mmu;
   // A driver that does not translate by itself has the ready-made table, or none of its own: the core goes through it without asking.
   const wrapsTable = isObject(pmap) && walk !== undefined && !(pmap instanceof DeviceTable);
   const wrapsTlb = isObject(tlb) && walk !== undefined;
@@ -92,7 +94,8 @@ function wrapFamilies(mmu: GmMmu, layer: Layer, context: Context, allocators: We
     ...(tlb && { tlb: wrapsTlb && layer.tlb ? layer.tlb(tlb, context) : tlb }),
     ...(walk && { walk: isObject(walk) && layer.walk ? layer.walk(walk, context) : walk }),
     ...(copy && { copy: isObject(copy) && layer.copy ? layer.copy(copy, context) : copy }),
-    ...(phys && { phys: isObject(phys) && layer.phys ? once(allocators, phys, layer.phys.bind(layer)) : phys }),
+    ...(phys && { phys: isObject(phys) && layer.phys ? once(allocators, phys, (each) => layer.phys!(each, context)) : phys }),
+    ...(peer && { peer: isObject(peer) && layer.peer ? layer.peer(peer, context) : peer }),
     ...(fault && { fault: isObject(fault) && layer.fault ? layer.fault(fault, context) : fault }),
     ...(peerVa && { peerVa: isObject(peerVa) && layer.peerVa ? layer.peerVa(peerVa, context) : peerVa }),
     ...(command && {

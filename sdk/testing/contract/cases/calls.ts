@@ -240,7 +240,8 @@ export const CALLING: readonly ContractCase[] = [
     needs: needsOperation('late failure'),
     run: (bench) =>
       each(bench, 'late failure', async (arranged, operation) => {
-        const copies = operation.startsWith('copy.');
+        // What brings pages, and not what takes them away.
+        const copies = operation.startsWith('copy.') || operation === 'peer.map' || operation === 'phys.preparePage';
         if (!copies) arranged.bench.excuse('failure', 'stray');
         await program(
           arranged,

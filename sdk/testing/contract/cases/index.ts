@@ -3,9 +3,11 @@ import type { ContractCase } from '../case.ts';
 import { GROUPS } from '../case.ts';
 import { ADDRESSES } from './addresses.ts';
 import { CALLING } from './calls.ts';
+import { COUPLED } from './coupled.ts';
 import { HARVEST } from './harvest.ts';
 import { HUGE } from './huge.ts';
 import { LEAVING } from './leave.ts';
+import { LINKS } from './links.ts';
 import { MEMORY } from './memory.ts';
 import { FAULTS } from './faults.ts';
 import { INVALIDATION } from './invalidation.ts';
@@ -25,6 +27,8 @@ const CASES: readonly ContractCase[] = [
   ...PROCESS,
   ...MEMORY,
   ...MIGRATION,
+  ...COUPLED,
+  ...LINKS,
   ...HUGE,
   ...HARVEST,
   ...ADDRESSES,

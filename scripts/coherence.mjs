@@ -1,5 +1,5 @@
 /**
- * `npm run coherence -- [seed] [operations]`: random programs over three spaces and three devices that answer late. Every load must see the last write, or one that was under way.
+ * `npm run coherence -- [seed] [operations]`: random programs over three spaces and four devices that answer late. Every load must see the last write, or one that was under way.
  *
  * Prints how far it is, and in the end the hash of what was seen: the same for the same seed, operations and version. The first load that is wrong ends it, with the program's seed.
  */

@@ -84,6 +84,8 @@ export type InvalidationCause =
   | 'exit'
   | 'exec'
   | 'reap'
+  /** A part of a page on a device is written, by way of the host. */
+  | 'hmemcpy'
   /** A CPU fault that gives a page a frame of its own. */
   | 'cow'
   /** A page becomes a device's for its atomics, or stops to be. */

@@ -7,7 +7,7 @@
  *                                                  what is there counts as used just now
  *   prefetch          'host'       outward         pages on private memories come home, what is mostly read leaves a copy; holes stay holes
  *   willneed          any, none    outward         pages on devices count as used just now; an eviction that is taking one away lets it stay
- *   pinned            a device     outward         prefetch, and what is there stays there: see `device-pins.ts`
+ *   pinned            a device     outward         prefetch, and what is there stays there: see `device-pins.ts`; of a page that others have too (fork), a copy
  *   unpinned          any, none    outward         the pins end
  *   dontneed          any, none    inward          the pages go, wherever they are; the next touch finds zeros, or what a file has
  *   preferred         a device,    exact           `space.attributes`: preferred; without a device: no matter
@@ -30,6 +30,7 @@ import { ADDRESS_LIMIT, type AddressRange, requireBoolean, requireObject, requir
 import type { SpaceMirror } from './attach.ts';
 import { type AdvisedDevice, isOfMachine } from './attributes.ts';
 import type { DeviceMemory } from './device-memory.ts';
+import { CpuFault } from './fault.ts';
 import { windowPages, windowStart } from './huge-window.ts';
 import { linkEngine } from './migration-copies.ts';
 import { Migration } from './migration.ts';
@@ -74,6 +75,9 @@ export interface HintResult {
 /** Most pages that are moved at once: in between, others get their turn. */
 export const HINT_PART_PAGES = 512;
 
+/** Faults for one page that is to be this space's own. */
+const UNSHARE_ATTEMPTS_MAX = 8;
+
 const BEGIN = 0;
 const PART = 1;
 const APART = 2;
@@ -81,6 +85,7 @@ const BROUGHT = 3;
 const LOOK = 4;
 const HOST = 5;
 const DISCARD = 6;
+const UNSHARE = 7;
 
 /** The step behind `space.hmadvise`. */
 export class Hint implements Step {
@@ -100,6 +105,9 @@ export class Hint implements Step {
   /** Page of the part that is looked at next for what others have. */
   private from = 0;
   private migration: Migration | undefined;
+  private fault: CpuFault | undefined;
+  /** Faults on the page at `from`, to have it alone. */
+  private attempts = 0;
   /** Memories of others that the part may have pages on. */
   private sources: DeviceMemory[] = [];
   private pages = 0;
@@ -138,6 +146,8 @@ export class Hint implements Step {
         return AGAIN;
       case PART:
         return this.part(run);
+      case UNSHARE:
+        return this.unshare(run);
       case APART:
         return this.apart(run);
       case BROUGHT:
@@ -189,8 +199,39 @@ export class Hint implements Step {
     this.first = this.vpn;
     this.vpn = Math.min(this.end, this.first - (this.first % HINT_PART_PAGES) + HINT_PART_PAGES);
     this.sources = this.elsewhere();
+    this.from = this.first;
+    this.phase = this.advice === 'pinned' ? UNSHARE : APART;
+    return AGAIN;
+  }
+
+  /** What stays is this space's own: those who share it would be kept from it. Models: `FAULT_FLAG_UNSHARE`. */
+  private unshare(run: Run): Progress {
+    const { mmapLock } = this.space;
+    if (!run.holds(mmapLock) && !mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
+    for (let vpn = this.nextEntry(this.from); vpn < this.vpn; vpn = this.nextEntry(vpn + 1)) {
+      if (vpn > this.from) this.attempts = 0;
+      // It comes home first, and somebody may take it meanwhile.
+      if (!this.isShared(vpn) || ++this.attempts > UNSHARE_ATTEMPTS_MAX) continue;
+      this.from = vpn;
+      return run.call((this.fault ??= new CpuFault(this.platform)).unshare(this.space, vpn));
+    }
+    this.from = 0;
+    this.attempts = 0;
+    this.sources = this.elsewhere();
     this.phase = APART;
     return AGAIN;
+  }
+
+  /** Whether others have a private page too. */
+  private isShared(vpn: number): boolean {
+    const { core } = this.platform;
+    const high = core.entry(this.space.table, vpn);
+    const kind = high & L.ENTRY_KIND;
+    if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || high & L.ENTRY_ZERO) return false;
+    const record = core.frameRecord(core.headOf(core.entryLow));
+    if ((core.field(record, L.FRAME_MAPS) & L.MAPS_MASK) < 2 || core.field(record, L.FRAME_FLAGS) & L.FRAME_FILE) return false;
+    const vma = this.space.vmas.find(vpn);
+    return vma !== undefined && (vma.flags & VMA_PRIVATE) !== 0 && (vma.prot & PROT_READ) !== 0;
   }
 
   /** Private memories of other devices that pages of the part are on, and that no link reaches: what one reaches comes directly. */
@@ -262,7 +303,8 @@ export class Hint implements Step {
       const isThere = (kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_PRESENT) && device.memoryOf(frame) >= 0;
       if (!isThere && this.advice === 'prefetch' && this.target!.holds(vpn) === 'copy') this.pages++;
       else if (!isThere) this.refuse(vpn, this.reasonOf(vpn, kind, high, frame));
-      else if (this.advice === 'pinned' && !pins.pin(vpn, frame)) this.refuse(vpn, 'held');
+      // A fork may have come since.
+      else if (this.advice === 'pinned' && (this.isShared(vpn) || !pins.pin(vpn, frame))) this.refuse(vpn, 'held');
       else {
         core.exports.frameTouch(core.headOf(frame));
         this.pages++;

@@ -10,10 +10,11 @@
  *   on a device       read there         on a device: written there, the rest of the page as it was
  *   else              a read fault       at home: written
  *
- *   dest   ......dddddddddddddddddd......        a piece on a device with a copy engine goes through a frame of the host: the page is fetched (toHost), for a part of
- *   src    sssssss|ssssssss|ssssssss             a page also that of the destination, and sent (toDevice); else the core moves the bytes at once
+ *   dest   ......dddddddddddddddddd......        a whole page on a device with a copy engine goes through a frame of the host: fetched (toHost), sent (toDevice); from one device to
+ *   src    sssssss|ssssssss|ssssssss             another over a link directly (`copy.peer`). Parts of pages, and what has no engine, the core moves at once
  *
- *   from one device to another over a link       whole pages by `copy.peer` of one of the two; what no engine of theirs reaches, the core moves. Parts of pages by way of the host, as above
+ *   a part of a page whose bytes are not in      goes by its engine: the page is withdrawn from everybody, fetched, changed, and sent back; nobody writes to it meanwhile
+ *   the machine (external memory)
  * ```
  *
  * Ranges may overlap: the bytes are those that the source had. A piece that cannot be copied does not stop the others, and is in the result. Nobody changes the mappings meanwhile; a page on
@@ -31,7 +32,9 @@ import { type AdvisedDevice, isOfMachine } from './attributes.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from './device-memory.ts';
 import { CpuFault, type FaultOutcome } from './fault.ts';
 import { Hint } from './hint.ts';
+import { endInvalidation } from './migration.ts';
 import { linkEngine } from './migration-copies.ts';
+import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma } from './vma.ts';
 
@@ -79,6 +82,7 @@ const MERGED = 6;
 const SENT = 7;
 const PEER = 8;
 const CROSSED = 9;
+const LOCKED = 10;
 
 /** The step behind `space.hmemcpy`. */
 export class Memcpy implements Step, CopyGround {
@@ -93,6 +97,8 @@ export class Memcpy implements Step, CopyGround {
   private readonly backwards: boolean;
   private readonly fault: CpuFault;
   private readonly list: Copies;
+  /** Nobody has a translation of the page that is changed in part. */
+  private readonly clear: Invalidation = new Invalidation();
   private hint: Hint | undefined;
   private deviceFault: (Step & { readonly outcome: string }) | undefined;
   private device!: MigrationDevice;
@@ -102,6 +108,8 @@ export class Memcpy implements Step, CopyGround {
   private at = 0;
   private length = 0;
   private looks = 0;
+  /** The device may write the page, and has it for its atomics: only a fault of the CPU takes that from it. */
+  private isPresent = false;
   private readonly buffer: Uint8Array = new Uint8Array(L.PAGE_BYTES);
   /** Frames of its two pages; FRAME_NONE: zeros. The locked ones among them, and the frame of the host through which the bytes go. */
   private from = L.FRAME_NONE;
@@ -202,6 +210,7 @@ export class Memcpy implements Step, CopyGround {
   private cut(): void {
     const left = this.bytes - this.done;
     this.looks = 0;
+    this.isPresent = false;
     this.phase = LOOK;
     if (this.backwards) {
       this.length = Math.min(left, ((this.dest + left - 1) % L.PAGE_BYTES) + 1, ((this.src + left - 1) % L.PAGE_BYTES) + 1);
@@ -254,7 +263,7 @@ export class Memcpy implements Step, CopyGround {
     const isThere = kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE;
     if (isThere && high & L.ENTRY_WRITE && !(high & L.ENTRY_CPU_READS)) return undefined;
     const owner = kind === L.KIND_DEVICE_PRIVATE ? this.space.mirrorOf(this.platform.nodes.of(this.to).owner) : undefined;
-    const device = owner ?? (this.target === 'host' ? undefined : this.target);
+    const device = this.isPresent ? undefined : (owner ?? (this.target === 'host' ? undefined : this.target));
     this.phase = FAULTED;
     if (!device) {
       this.deviceFault = undefined;
@@ -293,6 +302,7 @@ export class Memcpy implements Step, CopyGround {
   private faulted(): Progress {
     this.phase = LOOK;
     const outcome = this.deviceFault ? this.deviceFault.outcome : this.fault.outcome;
+    this.isPresent = outcome === 'present';
     switch (outcome) {
       case 'no mapping':
       case 'permission':
@@ -310,7 +320,7 @@ export class Memcpy implements Step, CopyGround {
     const { core } = this.platform;
     const link = this.linkOf();
     if (link !== 'core' && (this.engineOf(this.from) || this.engineOf(this.to))) {
-      this.phase = link && this.length === L.PAGE_BYTES ? PEER : FETCH;
+      this.phase = link && this.length === L.PAGE_BYTES ? PEER : LOCKED;
       return this.engine(run);
     }
     const to = core.frameBytes(this.to);
@@ -322,7 +332,7 @@ export class Memcpy implements Step, CopyGround {
       const begin = from + ((this.src + this.at) % L.PAGE_BYTES);
       core.u8.copyWithin(into, begin, begin + this.length);
     }
-    if (link) this.linked += this.length;
+    if (link === 'core') this.linked += this.length;
     this.written(dest);
     return this.pieceDone();
   }
@@ -345,17 +355,18 @@ export class Memcpy implements Step, CopyGround {
     this.ways[wasOn ? (owner > 0 ? 'D2D' : 'D2H') : owner > 0 ? 'H2D' : 'H2H'] += this.length;
   }
 
-  /** The device with a copy engine that has a frame. */
+  /** The device whose engine copies from or to a frame: a whole page, or one that nothing else reaches. */
   private engineOf(frame: number): MigrationDevice | undefined {
     const memory = frame === L.FRAME_NONE ? undefined : this.memoryWith(frame);
-    return memory?.device.hasEngine(this.space) ? memory.device : undefined;
+    if (!memory?.device.hasEngine(this.space)) return undefined;
+    return this.length === L.PAGE_BYTES || memory.node.bytesIn !== 'backed' ? memory.device : undefined;
   }
 
   private memoryWith(frame: number): DeviceMemory | undefined {
     return this.platform.memories.get(this.platform.core.nodeOf(frame));
   }
 
-  /** By way of the host: the source is fetched, then what of the destination stays, then it is sent. The pages are locked, so that nobody takes them away. */
+  /** By way of the host: the source is fetched, then what of the destination stays, then it is sent. The pages are locked, so that nobody takes them away; one that is changed in part is withdrawn from everybody first. */
   private engine(run: Run): Progress {
     const { core, host } = this.platform;
     if (this.ticket?.state === 'pending') return run.waitFor(this.ticket);
@@ -368,16 +379,26 @@ export class Memcpy implements Step, CopyGround {
         const waits = this.lockPages(run);
         if (waits !== undefined) return waits;
         const device = this.linkOf();
-        this.phase = device === undefined || device === 'core' ? FETCH : CROSSED;
+        this.phase = device === undefined || device === 'core' ? LOCKED : CROSSED;
         // A link that was cut meanwhile leaves the way over the host.
-        return this.phase === FETCH ? AGAIN : this.transfer('peer', device as MigrationDevice, this.from, this.to);
+        return this.phase === LOCKED ? AGAIN : this.transfer('peer', device as MigrationDevice, this.from, this.to);
       }
       case CROSSED:
         this.linked += this.length;
         return this.landed();
-      case FETCH: {
+      case LOCKED: {
         const waits = this.lockPages(run);
         if (waits !== undefined) return waits;
+        this.phase = FETCH;
+        if (this.length < L.PAGE_BYTES && this.engineOf(this.to)) {
+          const vpn = Math.floor((this.dest + this.at) / L.PAGE_BYTES);
+          this.space.announce(this.clear.set(vpn, vpn + 1, 'CLEAR', undefined, 'hmemcpy'));
+        }
+      }
+      // falls through
+      case FETCH: {
+        const { unfinished } = this.clear;
+        if (unfinished) return run.waitFor(unfinished);
         this.bounce = host.take();
         if (this.bounce === L.FRAME_NONE) return this.broken('no memory');
         this.phase = FETCHED;
@@ -447,6 +468,7 @@ export class Memcpy implements Step, CopyGround {
 
   private release(): void {
     this.ticket = undefined;
+    endInvalidation(this.clear);
     for (const frame of this.locked) this.platform.pageLocks.unlock(frame);
     this.locked = [];
     if (this.bounce !== L.FRAME_NONE) this.platform.core.exports.framePut(this.bounce);

@@ -10,7 +10,7 @@ const committed = new URL('./coherence.json', import.meta.url);
 const SHORT = { seed: 1, operations: 10_000 };
 
 test(
-  'three spaces and three devices that answer late: every load sees the last write, whatever is under way',
+  'three spaces and four devices that answer late: every load sees the last write, whatever is under way',
   { timeout: 24 * 3600 * 1000 },
   async () => {
     const { seed, operations } = asked ?? SHORT;

@@ -2,8 +2,10 @@
 import { afterEach, expect, test } from 'vitest';
 import type { Machine } from 'farfault';
 import mirror from 'farfault/drivers/mirror';
+import nouveau from 'farfault/drivers/nouveau';
+import type { Copies, Driver } from 'farfault/gmem';
 import { exploreAll, printFinding } from 'farfault/testing';
-import { expectClean, PAGE, smallMachine } from '../machine/probe.ts';
+import { expectClean, PAGE, Probe, smallMachine } from '../machine/probe.ts';
 
 let machine: Machine;
 
@@ -29,4 +31,125 @@ test('a device that writes while the right goes is told so, whatever comes first
   expect(finding && printFinding(finding)).toBe(undefined);
   expect(complete).toBe(true);
   expect([...outcomes].sort()).toEqual(['done', 'permission']);
+});
+
+test('a page that a program pins to a device becomes its own: who shares it since a fork goes on', () => {
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  const device = machine.addDevice(nouveau({ vram: 16 * PAGE }));
+  const context = space.attach(device);
+  const range = space.mmap({ bytes: 2 * PAGE });
+  space.write(range.start, new Uint8Array(2 * PAGE).fill(1));
+  // One is on the device already, one on the host.
+  context.read(range.start, 1);
+  const child = space.fork();
+  expect(space.hmadvise(range, 'pinned', { device })).toMatchObject({ status: 'done', pages: 2 });
+  expect(space.dump(range).toUpperCase()).toBe('DD');
+  for (const at of [range.start, range.start + PAGE]) {
+    expect(child.read(at, 1)[0]).toBe(1);
+    child.write(at, Uint8Array.of(2));
+    expect(context.read(at, 1)[0]).toBe(1);
+    expect(child.read(at, 1)[0]).toBe(2);
+  }
+  child.close();
+  space.close();
+  expectClean(machine);
+});
+
+test('bytes are copied to a page that the device they go to has for its atomics', () => {
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  for (const atomics of ['exclusive', 'native'] as const) {
+    const card: Driver = {
+      name: atomics,
+      atomics: [atomics],
+      memory: [{ name: 'ram', kind: 'private', bytes: 4 * PAGE }],
+      attach: () => ({}),
+    };
+    const device = machine.addDevice(card);
+    const context = space.attach(device);
+    const range = space.mmap({ bytes: 2 * PAGE });
+    space.write(range.start + PAGE, Uint8Array.of(7));
+    context.atomic(range.start, { op: 'add', bytes: 4, operand: 1 });
+    expect(space.hmemcpy(range.start + 4, range.start + PAGE, 1, { to: device })).toMatchObject({ status: 'done', bytes: 1 });
+    expect([...space.read(range.start, 5)]).toEqual([1, 0, 0, 0, 7]);
+    expect(context.atomic(range.start, { op: 'add', bytes: 4, operand: 1 })).toBe(1);
+  }
+  space.close();
+  expectClean(machine);
+});
+
+test('a part of a page on a device is written without the writes of others to the rest of it being undone', async () => {
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  const probe = new Probe({ cached: true });
+  const device = machine.addDevice(probe.driver);
+  const context = space.attach(device);
+  const range = space.mmap({ bytes: 2 * PAGE });
+  space.write(range.start, new Uint8Array(2 * PAGE).fill(1));
+  space.hmadvise(range, 'prefetch', { device });
+  probe.slow.add('toHost').add('toDevice');
+  const copy = space.hmemcpyAsync(range.start + 100, range.start + PAGE, 50);
+  context.write(range.start, Uint8Array.of(2));
+  probe.slow.clear();
+  probe.finish();
+  expect(await copy).toMatchObject({ status: 'done', bytes: 50 });
+  expect(context.read(range.start, 1)[0]).toBe(2);
+  space.close();
+  expectClean(machine);
+});
+
+test('and where only an engine reaches the page, nobody has it while it is changed', async () => {
+  machine = smallMachine({ deviceMemory: 0, bodilessFrames: 8 });
+  const ram = new Uint8Array(4 * PAGE);
+  const late: (() => void)[] = [];
+  const space = machine.createAddressSpace();
+  const driver: Driver = {
+    name: 'card',
+    memory: [{ name: 'ram', kind: 'private', bytes: 4 * PAGE, bytesIn: 'external' }],
+    attach(context) {
+      const copying = (move: (page: number, pages: number, bytes: Uint8Array) => void) => (copies: Copies) => {
+        const kept = copies.keep();
+        const ticket = context.ticket('copy');
+        late.push(() => {
+          kept.eachHost(move);
+          ticket.complete();
+        });
+        return ticket;
+      };
+      return {
+        copy: {
+          toDevice: copying((page, _, bytes) => ram.set(bytes, page * PAGE)),
+          toHost: copying((page, pages, bytes) => bytes.set(ram.subarray(page * PAGE, (page + pages) * PAGE))),
+          zero: (copies) => copies.each((pages, _from, _page, _to, page) => void ram.fill(0, page * PAGE, (page + pages) * PAGE)),
+        },
+      };
+    },
+  };
+  const finish = async (): Promise<void> => {
+    for (let turns = 0; turns < 8; turns++) {
+      late.shift()?.();
+      await Promise.resolve();
+    }
+  };
+  const device = machine.addDevice(driver);
+  const context = space.attach(device);
+  const range = space.mmap({ bytes: 2 * PAGE });
+  space.write(range.start, new Uint8Array(2 * PAGE).fill(1));
+  void context.migrateAsync({ start: range.start, end: range.start + PAGE }, { to: 'device' });
+  await finish();
+  expect(context.fault(range.start, 'write')).toBe('present');
+  const copy = space.hmemcpyAsync(range.start + 100, range.start + PAGE, 50);
+  // The page is being fetched: the device cannot write to it any more, and has it again afterwards.
+  expect(space.holders(range.start).writers).toEqual([]);
+  const fault = context.faultAsync(range.start, 'write');
+  await finish();
+  expect(await copy).toMatchObject({ status: 'done', ways: { H2D: 50 } });
+  expect(await fault).toBe('served');
+  expect(space.holders(range.start).writers).toEqual(['card']);
+  expect([...ram.subarray(98, 102)]).toEqual([1, 1, 1, 1]);
+  const gone = space.closeAsync();
+  await finish();
+  await gone;
+  expectClean(machine);
 });

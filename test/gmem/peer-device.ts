@@ -20,6 +20,9 @@ export interface PeerOptions {
   readonly hands?: 'core' | 'imports' | 'places';
   readonly coupled?: boolean;
   readonly huge?: boolean;
+  readonly name?: string;
+  /** Whoever ends its batches when he likes; undefined: not this one, which is done at once. */
+  readonly ends?: () => ((ticket: Ticket, work: () => void) => void) | undefined;
 }
 
 /** What a call is to answer, and what to do before. */
@@ -54,12 +57,14 @@ export class PeerDevice {
   /** Pages that the device has, for `places` and `imports`. */
   readonly free: number[] = [];
   private readonly later: (() => void)[] = [];
+  private readonly ends: PeerOptions['ends'];
 
   constructor(options: PeerOptions = {}) {
-    const { pages = 16, granulePages = 1, hands = 'core', coupled = true, huge = false } = options;
+    const { pages = 16, granulePages = 1, hands = 'core', coupled = true, huge = false, name = 'peer', ends } = options;
+    this.ends = ends;
     if (hands !== 'core') for (let page = 0; page < pages; page++) this.free.push(page);
     this.driver = defineDriver(() => ({
-      name: 'peer',
+      name,
       pageBytes: huge ? [PAGE, 512 * PAGE] : [PAGE],
       granuleBytes: granulePages * PAGE,
       memory: [
@@ -122,8 +127,13 @@ export class PeerDevice {
     work: (batch: PeerBatch, operation: 'map' | 'unmap') => void,
   ): Ticket | void {
     this.log.push(`${operation} ${batch.count}`);
-    if (!this.slow) return work(batch, operation);
+    const ends = this.ends?.();
+    if (!this.slow && !ends) return work(batch, operation);
     const ticket = context.ticket(operation);
+    if (ends) {
+      ends(ticket, () => work(batch, operation));
+      return ticket;
+    }
     this.later.push(() => {
       work(batch, operation);
       ticket.complete();

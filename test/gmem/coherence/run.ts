@@ -42,7 +42,8 @@ export async function coherence({ seed, operations, verbs = VERBS, arrange, prog
   return { operations: done, hash: (hash >>> 0).toString(16).padStart(8, '0'), verbs: counts };
 }
 
-interface Program {
+/** One program. */
+export interface Program {
   readonly seed: number;
   readonly count: number;
   readonly verbs: readonly Verb[];
@@ -51,9 +52,10 @@ interface Program {
   readonly hash: number;
 }
 
-async function runProgram(machine: Machine, { seed, count, verbs, arrange, counts, hash: before }: Program): Promise<number> {
+/** Runs one program, by the seed that a finding names. */
+export async function runProgram(machine: Machine, { seed, count, verbs, arrange, counts, hash: before }: Program): Promise<number> {
   const below = randomOf(seed);
-  const world = new World(machine, arrange);
+  const world = new World(machine, seed, arrange);
   const total = verbs.reduce((sum, { weight }) => sum + weight, 0);
   const names: string[] = [];
   let hash = before;
@@ -64,10 +66,11 @@ async function runProgram(machine: Machine, { seed, count, verbs, arrange, count
   try {
     for (let i = 0; i < count; i++) {
       const verb = choose(verbs, total, below);
-      const slot = world.slots[below(world.slots.length)] ?? world.slots.find(Boolean)!;
       names.push(verb.name);
       counts.set(verb.name, (counts.get(verb.name) ?? 0) + 1);
       if (verb.alone || i % SETTLE === SETTLE - 1) await world.settle();
+      const chosen = world.slots[below(world.slots.length)];
+      const slot = chosen && !chosen.isDying ? chosen : world.slots.find((each) => each && !each.isDying)!;
       const slow = world.slow;
       // What is done alone is done at once.
       if (verb.alone) world.slow = false;

@@ -1,7 +1,29 @@
-/** The world of the coherence oracle: address spaces, three devices that are slow to answer, and for each word of memory what it may hold. */
-import { type AddressSpace, type Context, createMachineSync, type Device, isFarfaultError, KiB, type Machine, type Ticket } from 'farfault';
-import { type Copies, defineDriver, deviceTable, type Driver, type GmMmu, permits, type Ranges, type Translation } from 'farfault/gmem';
+/** The world of the coherence oracle: address spaces, devices that are slow to answer, and for each word of memory what it may hold. */
+import {
+  type AddressSpace,
+  type Context,
+  createMachineSync,
+  type Device,
+  type DevicePolicy,
+  isFarfaultError,
+  KiB,
+  type Machine,
+  type Ticket,
+} from 'farfault';
+import {
+  type Copies,
+  defineDriver,
+  deviceTable,
+  type Driver,
+  type GmMmu,
+  permits,
+  type Ranges,
+  type Stream,
+  type StreamEvent,
+  type Translation,
+} from 'farfault/gmem';
 import type { Pin } from 'farfault/mm';
+import { PeerDevice } from '../peer-device.ts';
 import { Register, type Write } from './register.ts';
 
 export const PAGE = 4096;
@@ -24,14 +46,36 @@ export interface Slot {
   readonly rights: Register<Right>[];
   /** Pages that are shared memory; what has been mapped anew is not. */
   readonly shared: boolean[];
+  /** Pages that a program may have pinned to a device: some of whose accesses are refused. */
+  readonly held: Set<number>;
+  /** Streams of the contexts, made when they are first used. */
+  readonly streams: (Stream | undefined)[];
+  /** Its memory is being reaped: whatever ends after that may end in any error. */
+  isDying: boolean;
 }
 
-/** Two devices with memory, of which one is reached by the CPU, and one without. */
+/** Two devices with memory, one of which has an engine that reaches the other's, and one whose memory the CPU reaches. */
 const DEVICES = [
   { name: 'gpu', kind: 'private', bytes: 24 * KiB, granuleBytes: 8 * KiB },
-  { name: 'npu', kind: 'private', bytes: 12 * KiB, granuleBytes: 4 * KiB },
+  { name: 'gpu2', kind: 'private', bytes: 12 * KiB, granuleBytes: 4 * KiB, hasPeerEngine: true },
   { name: 'apu', kind: 'coherent', bytes: 16 * KiB, granuleBytes: 4 * KiB },
 ] as const;
+
+/** What is chosen for the devices, a world after the other. */
+const CHOICES: readonly (readonly DevicePolicy[])[] = [
+  [{}, { flush: 'deferred' }, { placement: { duplicate: 'reads' } }, { flush: 'immediate' }],
+  [
+    {},
+    { thrashing: { moves: 2, response: 'pin' } },
+    { residency: 4 },
+    { thrashing: { moves: 2, response: 'throttle' } },
+    { placement: { duplicate: 'reads' } },
+  ],
+  [{}, { flush: 'deferred' }],
+  [{}, { form: 'decoupled' }, { flush: 'deferred' }],
+];
+
+const HANDS = ['core', 'imports', 'places'] as const;
 
 interface Late {
   readonly ticket: Ticket;
@@ -52,25 +96,42 @@ export class World {
   /** Logical time: operations and ends of operations. */
   now = 0;
   failure: Error | undefined = undefined;
+  /** Points in streams that others may wait for. */
+  readonly events: StreamEvent[] = [];
   private value = 0;
 
-  constructor(machine: Machine, arrange?: (world: World) => void) {
+  /** `kind`: worlds of different numbers have other policies. */
+  constructor(machine: Machine, kind: number, arrange?: (world: World) => void) {
     machine.reset();
     this.machine = machine;
-    this.devices = DEVICES.map((each) => machine.addDevice(slowDevice({ world: this, ...each })));
+    const handsOf = HANDS[kind % 3]!;
+    const peer = new PeerDevice({ name: 'npu', pages: 4, hands: handsOf, ends: () => (this.slow ? this.isLate : undefined) });
+    const drivers = [...DEVICES.map((each) => slowDevice({ world: this, ...each })), peer.driver];
+    this.devices = drivers.map((driver, i) => {
+      const choices = CHOICES[i]!;
+      const policy = choices[(kind + (kind >>> 3) * i) % choices.length]!;
+      // What the device chooses when a page is brought, it brings itself.
+      const { form, ...rest } = policy;
+      return machine.addDevice(driver, { ...rest, ...(form && handsOf !== 'places' ? { form } : {}), pinnedAccess: 'remote' });
+    });
     const space = machine.createAddressSpace();
-    const slot: Slot = {
-      space,
+    const slot = this.slotOf(space, {
       contexts: this.devices.map((device) => space.attach(device)),
       words: Array.from({ length: PAGES * 2 }, () => new Register(0)),
       rights: Array.from({ length: PAGES }, () => new Register<Right>('rw')),
       shared: Array.from({ length: PAGES }, (_, page) => page >= PRIVATE_PAGES),
-    };
-    space.mmap({ at: addressOf(0), bytes: PRIVATE_PAGES * PAGE, fixed: true });
-    space.mmap({ at: addressOf(PRIVATE_PAGES), bytes: (PAGES - PRIVATE_PAGES) * PAGE, fixed: true, shared: true });
+    });
+    mapAll(slot);
     this.slots[0] = slot;
     arrange?.(this);
   }
+
+  /** A space, with what it may hold. */
+  slotOf(space: AddressSpace, its: Pick<Slot, 'contexts' | 'words' | 'rights' | 'shared'>): Slot {
+    return { space, ...its, held: new Set(), streams: [], isDying: false };
+  }
+
+  private readonly isLate = (ticket: Ticket, work: () => void): void => void this.late.push({ ticket, work });
 
   /** A value that nobody has written yet. */
   fresh(): number {
@@ -78,14 +139,15 @@ export class World {
   }
 
   /**
-   * Runs one operation, which may go on for a while. `begin` says what it will change from now on, `operation` does it, `end` is told how it ended: `done`, or the code of its error.
-   * Whatever `end` throws is the finding.
+   * Runs one operation in a space, which may go on for a while. `operation` does it, `end` is told how it ended: `done`, or the code of its error. Whatever `end` throws is the finding.
    */
-  start<T>(operation: () => Promise<T>, end: (code: string, began: number, result: T | undefined) => void): void {
+  start<T>(slot: Slot | undefined, operation: () => Promise<T>, end: (code: string, began: number, result: T | undefined) => void): void {
     const began = ++this.now;
     const ended = (code: string, result?: T): void => {
       this.underWay--;
       this.now++;
+      // Nobody says what of it has been done.
+      if (slot?.isDying && code !== 'done') return;
       try {
         end(code, began, result);
       } catch (error) {
@@ -135,6 +197,12 @@ export class World {
     }
     const slow = this.slow;
     this.slow = false;
+    this.events.length = 0;
+    for (const [i, slot] of this.slots.entries()) {
+      if (!slot?.isDying) continue;
+      slot.space.close();
+      this.slots[i] = undefined;
+    }
     for (const slot of this.slots) if (slot) for (let page = 0; page < PAGES; page++) this.settlePage(slot, page);
     this.slow = slow;
     const broken = this.machine.verify();
@@ -161,8 +229,13 @@ export class World {
       const word = slot.words[page * 2 + w]!;
       let seen = 0;
       const ended = code(() => (seen = numberIn(slot.space.read(addressOf(page) + offset, 4))));
+      const isPinned = slot.space.devicePins.has(BASE + page);
+      if (!isPinned) slot.held.delete(page);
+      if (isPinned && ended === 'EIO') continue;
       if (ended !== (right === 'r' || right === 'rw' ? 'done' : 'EFAULT'))
-        throw new Error(`page ${page} is ${right}, and a read ends with ${ended}`);
+        throw new Error(
+          `page ${page} is ${right}, and a read ends with ${ended} (${slot.space.dump()}, ${JSON.stringify(slot.space.holders(addressOf(page)))}, ${slot.space.devicePins.size} pinned)`,
+        );
       if (ended !== 'done') continue;
       if (!word.saw(seen, this.now + 1, this.now + 1))
         throw new Error(`page ${page} holds ${seen} in the end, should be ${valuesOf(word, this.now + 1)}`);
@@ -179,6 +252,14 @@ export class World {
     const broken = this.machine.verify();
     if (broken !== undefined) throw new Error(broken);
     for (const { name, used } of this.machine.nodes) if (used !== 0) throw new Error(`${name} has ${used} frames in use at the end`);
+  }
+}
+
+/** Maps the pages of a space that has none. */
+export function mapAll({ space, shared }: Slot): void {
+  for (let page = 0, end = 1; page < PAGES; page = end++) {
+    while (end < PAGES && shared[end] === shared[page]) end++;
+    space.mmap({ at: addressOf(page), bytes: (end - page) * PAGE, fixed: true, shared: shared[page]! });
   }
 }
 
@@ -199,10 +280,7 @@ export function numberIn(bytes: Uint8Array): number {
 }
 
 export function valuesOf(register: Register<unknown>, began: number): string {
-  return register
-    .possible(began)
-    .map(({ value }) => String(value))
-    .join(' or ');
+  return [...new Set(register.values(began))].map(String).join(' or ');
 }
 
 /** Checks an access that ended with `code`: some right that there was meanwhile says so. */
@@ -226,11 +304,12 @@ interface SlowOptions {
   readonly kind?: 'private' | 'coherent';
   readonly bytes?: number;
   readonly granuleBytes?: number;
+  readonly hasPeerEngine?: boolean;
 }
 
 /** A device with a cache of its own, whose flushes and copies end when the world says so. */
 const slowDevice = defineDriver((options: SlowOptions): Driver => {
-  const { world, name = '', kind = 'private', bytes = 0, granuleBytes = PAGE } = options;
+  const { world, name = '', kind = 'private', bytes = 0, granuleBytes = PAGE, hasPeerEngine = false } = options;
   const later = (context: Context, what: string, work: () => void): Ticket | void => {
     if (!world!.slow) return work();
     const ticket = context.ticket(what);
@@ -277,7 +356,12 @@ const slowDevice = defineDriver((options: SlowOptions): Driver => {
             return found;
           },
         },
-        copy: { toDevice: copy('to the device'), toHost: copy('to the host'), zero: copy('zero') },
+        copy: {
+          toDevice: copy('to the device'),
+          toHost: copy('to the host'),
+          zero: copy('zero'),
+          ...(hasPeerEngine ? { peer: copy('over the link') } : {}),
+        },
       };
     },
   };

@@ -20,6 +20,7 @@ import {
   KIND_PROTNONE,
   KIND_POISON,
   KIND_SPECIAL,
+  KIND_SWAP,
   STOP_CHAIN,
   STOP_FRAMES,
   STOP_NONE,
@@ -49,7 +50,14 @@ import { tlbDrop, tlbDropRange } from './tlb';
 export function named(high: u32): bool {
   const kind = high & ENTRY_KIND;
   if (high & ENTRY_ZERO) return false;
-  return kind == KIND_PRESENT || kind == KIND_DEVICE_PRIVATE || kind == KIND_PROTNONE || kind == KIND_MIGRATION || kind == KIND_EXCLUSIVE;
+  return (
+    kind == KIND_PRESENT ||
+    kind == KIND_DEVICE_PRIVATE ||
+    kind == KIND_PROTNONE ||
+    kind == KIND_MIGRATION ||
+    kind == KIND_EXCLUSIVE ||
+    kind == KIND_SWAP
+  );
 }
 
 /** Drops the CPU's translations of the page, or of the block, behind a slot of `level`. */

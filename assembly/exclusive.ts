@@ -18,6 +18,7 @@ import {
   STOP_REFUSED,
   TABLE_TLB,
 } from './layout';
+import { backingDrop } from './backing';
 import { frameRecord } from './frame';
 import { leafSlot } from './table';
 import { tlbDrop } from './tlb';
@@ -43,6 +44,8 @@ function ownSlot(table: u32, vpn: f64, wanted: u32): u32 {
   if ((high & (ENTRY_KIND | ENTRY_ZERO | wanted)) != (KIND_PRESENT | wanted)) return 0;
   if (load<u32>(frameRecord(load<u32>(slot)), FRAME_FLAGS) & FRAME_FILE) return 0;
   store<u32>(H_STOP_REASON, STOP_NONE);
+  // The device writes without a mark in this table.
+  backingDrop(load<u32>(slot));
   return slot;
 }
 

@@ -10,6 +10,7 @@ import {
   FRAME_LONG_TERM,
   FRAME_MAPS,
   FRAME_NODE,
+  FRAME_NODE_SHIFT,
   FRAME_NONE,
   FRAME_ORDER,
   FRAME_ORDER_SHIFT,
@@ -18,11 +19,14 @@ import {
   FRAME_RMAP,
   FRAME_STATE,
   H_AREAS,
+  H_BACKING,
+  H_CHARGES,
   H_FRAMES,
   H_FREED,
   H_TABLES,
   MAPS_BITS,
   MAPS_MASK,
+  NODES_MAX,
   NODE_ALLOC,
   PAGE_BYTES,
   PINS_MAX,
@@ -33,6 +37,7 @@ import {
   TABLE_BYTES,
   TABLE_CHARGED,
 } from './layout';
+import { backingDrop } from './backing';
 import { buddyGive, buddyTake } from './buddy';
 import { frameBytes, listAppend, listRemove, nodeGive, nodeOf, nodeRecord, nodeTake } from './node';
 
@@ -133,6 +138,7 @@ function frameFree(frame: u32, entry: u32): void {
     order = (flags & FRAME_ORDER) >> FRAME_ORDER_SHIFT,
     record = nodeOf(frame);
   frameUncharge(entry, order);
+  if (load<u32>(H_BACKING)) backingDrop(frame);
   if (flags & FRAME_LISTED) listRemove(record, frame);
   for (let each = frame, end = frame + (1 << order); each < end; each++) {
     const slot = frameRecord(each);
@@ -155,6 +161,14 @@ export function frameCharge(entry: u32, index: u32): void {
   store<u16>(entry, <u16>(index + 1), FRAME_CHARGE);
   const table = load<u32>(H_TABLES) + index * TABLE_BYTES;
   store<u32>(table, load<u32>(table, TABLE_CHARGED) + (1 << frameOrder(entry)), TABLE_CHARGED);
+  chargeNode(entry, index, 1 << frameOrder(entry));
+}
+
+/** Counts pages of a frame's node in for a space, or out. */
+function chargeNode(entry: u32, index: u32, pages: i32): void {
+  const node = (load<u32>(entry, FRAME_FLAGS) >> FRAME_NODE_SHIFT) & 0xff,
+    at = load<u32>(H_CHARGES) + ((index * NODES_MAX + node) << 2);
+  store<u32>(at, load<u32>(at) + pages);
 }
 
 function frameUncharge(entry: u32, order: u32): void {
@@ -163,6 +177,7 @@ function frameUncharge(entry: u32, order: u32): void {
   store<u16>(entry, 0, FRAME_CHARGE);
   const table = load<u32>(H_TABLES) + (payer - 1) * TABLE_BYTES;
   store<u32>(table, load<u32>(table, TABLE_CHARGED) - (1 << order), TABLE_CHARGED);
+  chargeNode(entry, payer - 1, -(1 << order));
 }
 
 /** Takes the page lock if it is free: 1, else 0. Never waits. */
@@ -187,6 +202,8 @@ export function framePin(frame: u32, longTerm: u32): u32 {
   const entry = frameRecord(frame),
     maps = load<u32>(entry, FRAME_MAPS);
   if (maps >> MAPS_BITS == <u32>PINS_MAX) return 0;
+  // Whoever pins may write past all tables.
+  if (load<u32>(H_BACKING)) backingDrop(frame);
   frameGet(headOf(frame));
   store<u32>(entry, maps + PIN_ONE, FRAME_MAPS);
   if (longTerm) store<u32>(entry, load<u32>(entry, FRAME_FLAGS) | FRAME_LONG_TERM, FRAME_FLAGS);

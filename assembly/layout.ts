@@ -15,6 +15,8 @@
  *               | TLB slots                 |  tlbs x TLB_SLOT_BYTES
  *               | reverse-map records       |  chained mappings of shared frames
  *               | frame records             |  one FRAME_BYTES record per frame of the budget
+ *               | charges                   |  u32 per table and node: pages that a space pays for
+ *               | backings                  |  u32 per frame, where there is a second tier: its frame there
  *               | live counts               |  u16 per table page: how many of its entries are not none
  *               | table pages               |  4 KiB each, for every radix table
  *               | batch areas               |  borrowed by the SDK between two calls: see AREA_*
@@ -43,8 +45,7 @@ export const GIANT_ORDER = 18;
 // +-----+------+----------+---------+-----------+------------+---------+-----+---------------+-------+---------+------+-----+------+-------+--------+
 //
 // The constants below are bits of the HIGH word, so TypeScript reads an entry as two u32 and never meets a BigInt.
-// The low word is a frame number, except: a table entry (sign bit) holds the byte address of the next table page, a swap entry
-// holds a slot number. A present entry is readable; a mapping without any right is of kind protnone.
+// The low word is a frame number, except: a table entry (sign bit) holds the byte address of the next table page. A present entry is readable; a mapping without any right is of kind protnone.
 
 export const ENTRY_BYTES = 8;
 export const ENTRY_KIND = 0x0f;
@@ -83,6 +84,7 @@ export const KIND_DEVICE_PRIVATE = 2;
 export const KIND_EXCLUSIVE = 3;
 /** Somebody moves the page right now. WRITE: write flavour; ANON_EXCLUSIVE: read-exclusive; neither: read. */
 export const KIND_MIGRATION = 4;
+/** The frame is one of the second tier: a fault brings its bytes back. */
 export const KIND_SWAP = 5;
 export const KIND_PROTNONE = 6;
 export const KIND_SPECIAL = 7;
@@ -147,7 +149,7 @@ export const FRAME_ORDER_SHIFT = 11;
 export const FRAME_ORDER = 0x1f << FRAME_ORDER_SHIFT;
 export const FRAME_NODE_SHIFT = 16;
 export const FRAME_NODE = 0xff << FRAME_NODE_SHIFT;
-/** In a page cache, which holds one reference. */
+/** In a page cache, or of the second tier and as true as the page that came back from it: one reference more. */
 export const FRAME_CACHED = 1 << 24;
 /** Of a hugetlb-like mapping: never split, never migrated. */
 export const FRAME_HUGETLB = 1 << 25;
@@ -408,6 +410,10 @@ export const H_CHAIN_RESERVED = 208;
 /** What verify has counted so far: deposits, reserved records. */
 export const H_VERIFY_DEPOSITS = 220;
 export const H_VERIFY_RESERVED = 224;
+/** One u32 for each frame: frame of the second tier with the same bytes, + 1; 0: none. 0 here: there is no second tier. */
+export const H_BACKING = 228;
+/** u32 for each table and node: pages of the node that the space pays for. */
+export const H_CHARGES = 232;
 
 export const MAGIC = 0x46414c54;
 /** Raised whenever a record or a signature changes: a saved state of another layout is refused. */
@@ -485,6 +491,8 @@ export const SELECT_COHERENT = 4;
 export const SELECT_COMPOUND = 8;
 /** Holes are not offered: the VMA is not anonymous. */
 export const SELECT_NO_HOLES = 16;
+/** Pages on the second tier. */
+export const SELECT_SWAP = 32;
 
 // ---------------------------------------------------------------------------------------------------------------- status
 

@@ -1,6 +1,8 @@
 import {
+  ALLOC_CORE,
   ENTRY_ACCESSED,
   ENTRY_ANON_EXCLUSIVE,
+  ENTRY_CPU_READS,
   ENTRY_DEVICE,
   ENTRY_DIRTY,
   ENTRY_EXEC,
@@ -18,15 +20,17 @@ import {
   FRAME_ORDER,
   FRAME_REFS,
   FRAME_STATE,
+  HUGE_ORDER,
+  H_BACKING,
   H_MOVED,
   H_STOP_REASON,
-  HUGE_ORDER,
   KIND_DEVICE_PRIVATE,
   KIND_EXCLUSIVE,
   KIND_MIGRATION,
   KIND_NONE,
   KIND_PRESENT,
   KIND_PROTNONE,
+  KIND_SWAP,
   MIGRATE_COMPOUND,
   MIGRATE_MOVE,
   MIGRATE_VALID,
@@ -34,13 +38,14 @@ import {
   NODE_ALLOC,
   NODE_IS_COHERENT,
   NODE_IS_PRIVATE,
+  NODE_IS_TIER,
   NODE_KIND,
   NODE_OWNER,
-  ALLOC_CORE,
   SELECT_COHERENT,
   SELECT_COMPOUND,
   SELECT_NO_HOLES,
   SELECT_PRIVATE,
+  SELECT_SWAP,
   SELECT_SYSTEM,
   STATE_USED,
   STOP_NONE,
@@ -48,6 +53,7 @@ import {
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
+import { backingDrop, backingMove, backingOf, backingSet } from './backing';
 import { frameCharge, frameClear, frameCopy, frameMaps, framePut, frameRecord, frameTouch, frameUnlock } from './frame';
 import { deposit, splitHuge, splitIsolated } from './huge';
 import { nodeOf } from './node';
@@ -102,7 +108,8 @@ function migrationOf(entry: u64): u64 {
 
 /** Kind that an entry for a frame of this node has. */
 function kindOn(node: u32): u32 {
-  return load<u32>(node, NODE_KIND) == NODE_IS_PRIVATE ? KIND_DEVICE_PRIVATE : KIND_PRESENT;
+  const kind = load<u32>(node, NODE_KIND);
+  return kind == NODE_IS_PRIVATE ? KIND_DEVICE_PRIVATE : kind == NODE_IS_TIER ? KIND_SWAP : KIND_PRESENT;
 }
 
 /** Replaces every home entry of a frame by a migration entry. */
@@ -112,7 +119,10 @@ function isolate(frame: u32, huge: u32): void {
       vpn = rmapVpn(rmapLow(frame, cursor), owner),
       table = rmapTable(owner),
       slot = slotOf(table, vpn);
-    store<u64>(slot, migrationOf(load<u64>(slot)));
+    const entry = load<u64>(slot);
+    // What has been written is no longer what the second tier has.
+    if (load<u32>(H_BACKING) && (<u32>(entry >> 32)) & (ENTRY_DIRTY | ENTRY_CPU_READS)) backingDrop(frame);
+    store<u64>(slot, migrationOf(entry));
     shootDown(table, vpn, huge);
   }
 }
@@ -132,6 +142,8 @@ function restore(frame: u32, to: u32): void {
     const owner = rmapOwner(frame, cursor),
       slot = slotOf(rmapTable(owner), rmapVpn(rmapLow(frame, cursor), owner));
     let high = (load<u32>(slot, 4) & ~ENTRY_KIND) | kind;
+    // What it is marked with from now on is what happens to it when it is back.
+    if (kind == KIND_SWAP) high &= ~(ENTRY_DIRTY | ENTRY_ACCESSED);
     // A page without rights is protnone where it is present, and says so by a bit where it is not.
     if (high & ENTRY_NO_ACCESS && kind == KIND_PRESENT) high ^= ENTRY_NO_ACCESS | KIND_PRESENT | KIND_PROTNONE;
     store<u64>(slot, ((<u64>high) << 32) | to);
@@ -173,6 +185,7 @@ function selected(kind: u32, frame: u32, select: u32, owner: u32): bool {
     if (load<u32>(node, NODE_KIND) == NODE_IS_COHERENT) return select & SELECT_COHERENT && load<u32>(node, NODE_OWNER) == owner;
     return (select & SELECT_SYSTEM) != 0;
   }
+  if (kind == KIND_SWAP) return (select & SELECT_SWAP) != 0;
   return kind == KIND_DEVICE_PRIVATE && select & SELECT_PRIVATE && load<u32>(nodeOf(frame), NODE_OWNER) == owner;
 }
 
@@ -349,6 +362,8 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
     i++;
     if (!(high & MIGRATE_MOVE) || !(aim & MIGRATE_VALID) || !matches(high, aim)) continue;
     const pages = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
+    // A page that is still what the second tier has of it is there already.
+    if (high & MIGRATE_VALID && backingOf(<u32>from) == <u32>to + 1) continue;
     if (high & MIGRATE_VALID) copied += frameCopy(<u32>from, <u32>to, pages) * pages;
     else cleared += frameClear(<u32>to) * pages;
   }
@@ -472,6 +487,10 @@ function succeed(frame: u32, to: u32): void {
   store<u32>(entry, load<u32>(entry, FRAME_REFS) - maps, FRAME_REFS);
   store<u32>(next, load<u32>(next, FRAME_REFS) + maps, FRAME_REFS);
   framePut(to);
+  if (load<u32>(H_BACKING)) {
+    if (load<u32>(nodeOf(frame), NODE_KIND) == NODE_IS_TIER) backingSet(to, frame);
+    else if (load<u32>(nodeOf(to), NODE_KIND) != NODE_IS_TIER) backingMove(frame, to);
+  }
   const payer = <u32>load<u16>(entry, FRAME_CHARGE);
   if (payer && maps) frameCharge(next, payer - 1);
 }

@@ -20,6 +20,7 @@ import {
   KIND_MIGRATION,
   KIND_PRESENT,
   KIND_PROTNONE,
+  KIND_SWAP,
   RIGHT_READ,
   RIGHT_WRITE,
   STOP_CHAIN,
@@ -30,6 +31,7 @@ import {
   TABLE_TLB,
 } from './layout';
 import { frameCharge, frameClear, frameMaps, framePut, frameRecord, frameTake } from './frame';
+import { named } from './cow';
 import { splitHuge } from './huge';
 import { levelShift, makeLeafSlot, pagesBelow, pruneLeaf, seek, writeEntry, writeLeaf } from './table';
 import { rangeNext } from './range';
@@ -110,13 +112,12 @@ function entryOf(frame: u32, high: u32): u64 {
 
 /** Forgets one entry's frame: reverse map, reference; and the deposit of a block. Whatever else holds the frame keeps it. */
 function release(index: u32, vpn: u64, entry: u64, level: u32): void {
-  const high = <u32>(entry >> 32),
-    kind = high & ENTRY_KIND;
+  const high = <u32>(entry >> 32);
   if (high & ENTRY_ZERO) {
     if (level) undeposit();
     return;
   }
-  if (kind == KIND_PRESENT || kind == KIND_PROTNONE || kind == KIND_DEVICE_PRIVATE || kind == KIND_EXCLUSIVE || kind == KIND_MIGRATION) {
+  if (named(high)) {
     if (level && !(load<u32>(frameRecord(<u32>entry), FRAME_FLAGS) & FRAME_HUGETLB)) undeposit();
     rmapRemove(<u32>entry, index, vpn);
     framePut(<u32>entry);
@@ -204,7 +205,8 @@ export function zapLazy(table: u32, vpn: f64, pages: u32): u32 {
 /** Whether nobody but this entry knows of its page. */
 function isLazy(entry: u64): bool {
   const high = <u32>(entry >> 32);
-  if ((high & ENTRY_KIND) != KIND_PRESENT || high & ENTRY_ZERO) return false;
+  const kind = high & ENTRY_KIND;
+  if ((kind != KIND_PRESENT && kind != KIND_SWAP) || high & ENTRY_ZERO) return false;
   const record = frameRecord(<u32>entry);
   return !(load<u32>(record, FRAME_FLAGS) & FRAME_FILE) && load<u32>(record, FRAME_REFS) == 1 && frameMaps(record) == 1;
 }
@@ -218,7 +220,7 @@ function underRights(high: u32, rights: u32): u32 {
     wanted = (wanted & ~ENTRY_KIND) | (rights & RIGHT_READ ? KIND_PRESENT : KIND_PROTNONE);
     if (rights & RIGHT_WRITE && high & ENTRY_ANON_EXCLUSIVE && !(high & ENTRY_ZERO)) wanted |= ENTRY_WRITE;
     else wanted &= ~ENTRY_WRITE;
-  } else if (kind == KIND_DEVICE_PRIVATE || kind == KIND_MIGRATION || kind == KIND_EXCLUSIVE) {
+  } else if (kind == KIND_DEVICE_PRIVATE || kind == KIND_MIGRATION || kind == KIND_EXCLUSIVE || kind == KIND_SWAP) {
     if (kind != KIND_EXCLUSIVE && !(rights & RIGHT_WRITE)) wanted &= ~ENTRY_WRITE;
     wanted = rights & RIGHT_READ ? wanted & ~ENTRY_NO_ACCESS : wanted | ENTRY_NO_ACCESS;
   }

@@ -1,32 +1,28 @@
 import {
-  ENTRY_CPU_READS,
-  ENTRY_REPLICATED,
-  FRAME_REPLICA,
-  FRAME_RMAP,
-  FRAME_NONE,
-  PAGE_BYTES,
-  H_VERIFY_RESERVED,
-  H_VERIFY_DEPOSITS,
-  H_PAGES_DEPOSITED,
-  H_CHAIN_RESERVED,
-  HUGE_ORDER,
-  FRAME_HUGETLB,
-  ENTRY_ORDER_SHIFT,
-  ENTRY_ORDER,
   ALLOC_CORE,
-  ENTRY_KIND,
   ENTRY_ANON_EXCLUSIVE,
-  FRAME_FILE,
+  ENTRY_CPU_READS,
+  ENTRY_KIND,
+  ENTRY_ORDER,
+  ENTRY_ORDER_SHIFT,
+  ENTRY_REPLICATED,
   ENTRY_WRITE,
-  ENTRY_ZERO,
-  FRAME_FLAGS,
   FRAME_CACHED,
+  FRAME_FILE,
+  FRAME_FLAGS,
+  FRAME_HUGETLB,
   FRAME_LOCKED,
+  FRAME_NONE,
   FRAME_ORDER,
   FRAME_ORDER_SHIFT,
   FRAME_REFS,
+  FRAME_REPLICA,
+  FRAME_RMAP,
   FRAME_STATE,
+  HUGE_ORDER,
+  H_CHAIN_RESERVED,
   H_FRAMES_MAX,
+  H_PAGES_DEPOSITED,
   H_PAGES_USED,
   H_TABLES,
   H_TABLES_MAX,
@@ -35,19 +31,23 @@ import {
   H_VERIFY_A,
   H_VERIFY_B,
   H_VERIFY_C,
+  H_VERIFY_DEPOSITS,
+  H_VERIFY_RESERVED,
   H_VERIFY_RULE,
   KIND_DEVICE_PRIVATE,
   KIND_EXCLUSIVE,
   KIND_MIGRATION,
   KIND_PRESENT,
-  KIND_PROTNONE,
+  KIND_SWAP,
   NODES_MAX,
   NODE_ALLOC,
   NODE_BASE,
   NODE_FRAMES,
   NODE_FREE,
+  NODE_IS_TIER,
   NODE_KIND,
   NODE_USED,
+  PAGE_BYTES,
   STATE_FREE,
   STATE_TAIL,
   STATE_USED,
@@ -68,8 +68,10 @@ import {
   TLB_WAY_BYTES,
   TLB_WRITE,
 } from './layout';
+import { backingOf } from './backing';
+import { named } from './cow';
 import { frameMaps, framePins, frameRecord } from './frame';
-import { frameBytes, nodeRecord } from './node';
+import { frameBytes, nodeOf, nodeRecord } from './node';
 import { rmapFirst, rmapLow, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import { isChild, levelBits, levelShift, walk } from './table';
 import { live } from './table-page';
@@ -124,6 +126,10 @@ const ANON_WRITE: u32 = 20;
 
 /** A copy is not what it is a copy of, or of nothing that is in use. A: frame, B: original, C: first byte that differs, FRAME_NONE: the original is not in use. */
 const REPLICA_BYTES: u32 = 21;
+/** An entry says that its page is on the second tier, and its frame is elsewhere, or the reverse. A: page (low), B: frame, C: table index. */
+const ENTRY_TIER: u32 = 22;
+/** A frame's backing is no frame of the second tier that is kept for it. A: frame, B: backing. */
+const FRAME_BACKING: u32 = 23;
 
 function broken(rule: u32, a: u32, b: u32, c: u32): u32 {
   store<u32>(H_VERIFY_RULE, rule);
@@ -190,6 +196,16 @@ function verifyFrame(frame: u32, entry: u32, flags: u32, strict: u32): u32 {
   const refs = load<u32>(entry, FRAME_REFS),
     maps = frameMaps(entry),
     order = (flags & FRAME_ORDER) >> FRAME_ORDER_SHIFT;
+  const backing = backingOf(frame);
+  if (backing) {
+    const kept = frameRecord(backing - 1),
+      wanted = STATE_USED | FRAME_CACHED;
+    if (
+      (load<u32>(kept, FRAME_FLAGS) & (FRAME_STATE | FRAME_CACHED)) != wanted ||
+      load<u32>(nodeOf(backing - 1), NODE_KIND) != NODE_IS_TIER
+    )
+      return broken(FRAME_BACKING, frame, backing - 1, 0);
+  }
   let held = maps + (flags & FRAME_CACHED ? 1 : 0) + (flags & FRAME_REPLICA ? 1 : 0);
   if (flags & FRAME_REPLICA && verifyReplica(frame, entry)) return 1;
   for (let i: u32 = 0; i < 1 << order; i++) held += framePins(frameRecord(frame + i));
@@ -230,13 +246,6 @@ function isReplica(entry: u64, original: u32, high: u32): bool {
   const record = frameRecord(<u32>entry);
   if (!(load<u32>(record, FRAME_FLAGS) & FRAME_REPLICA) || load<u32>(record, FRAME_RMAP) != original) return false;
   return !((<u32>(entry >> 32)) & ENTRY_WRITE);
-}
-
-/** Whether an entry of this high word names a frame that it holds. */
-function named(high: u32): bool {
-  const kind = high & ENTRY_KIND;
-  if (high & ENTRY_ZERO) return false;
-  return kind == KIND_PRESENT || kind == KIND_DEVICE_PRIVATE || kind == KIND_PROTNONE || kind == KIND_EXCLUSIVE || kind == KIND_MIGRATION;
 }
 
 /** Counts of one subtree, kept on the stack of the walk as a pair: mapped pages in the low, table pages in the high word. */
@@ -295,7 +304,12 @@ function verifyHomeEntry(table: u32, vpn: u64, entry: u64, strict: u32): void {
     broken(ENTRY_FRAME, <u32>vpn, frame, index);
     return;
   }
-  const record = frameRecord(frame);
+  const record = frameRecord(frame),
+    kind = high & ENTRY_KIND;
+  if (kind != KIND_MIGRATION && (kind == KIND_SWAP) != (load<u32>(nodeOf(frame), NODE_KIND) == NODE_IS_TIER)) {
+    broken(ENTRY_TIER, <u32>vpn, frame, index);
+    return;
+  }
   if (high & ENTRY_ANON_EXCLUSIVE && frameMaps(record) > 1) {
     broken(ANON_SHARED, <u32>vpn, frame, index);
     return;

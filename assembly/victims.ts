@@ -1,5 +1,12 @@
 import {
+  ENTRY_ACCESSED,
+  ENTRY_KIND,
+  ENTRY_ORDER,
+  ENTRY_ORDER_SHIFT,
+  FRAME_CHARGE,
+  FRAME_FILE,
   FRAME_FLAGS,
+  FRAME_HUGETLB,
   FRAME_LOCKED,
   FRAME_NEXT,
   FRAME_ORDER,
@@ -7,27 +14,34 @@ import {
   FRAME_REFS,
   FRAME_STATE,
   H_STOP_INDEX,
+  KIND_PRESENT,
+  KIND_PROTNONE,
   NODE_BASE,
   NODE_FRAMES,
   NODE_OLDEST,
   STATE_USED,
+  TABLE_TLB,
 } from './layout';
+import { slotOf } from './table';
+import { tlbDrop, tlbDropRange } from './tlb';
+import { rmapFirst, rmapLow, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import { frameMaps, framePins, frameRecord } from './frame';
 import { nodeRecord } from './node';
 
 /**
  * Candidates for eviction: the oldest frames of a node that may move, of huge ones the first, as frame numbers (u32) at `output`, at most `max`, passing over
- * those that are locked (source or target of something in flight), pinned, or listed in `spared` (u32 x `sparedCount`).
- * Returns how many were found. Which of them go is the SDK's decision.
+ * those that are locked (source or target of something in flight), pinned, or listed in `spared` (u32 x `sparedCount`), and, unless `payer` is 0, those that another space pays for (`payer`:
+ * index of its home table + 1). Returns how many were found. Which of them go is the SDK's decision.
  */
-export function victims(node: u32, output: u32, max: u32, spared: u32, sparedCount: u32): u32 {
+export function victims(node: u32, output: u32, max: u32, spared: u32, sparedCount: u32, payer: u32): u32 {
   let found: u32 = 0,
     link = load<u32>(nodeRecord(node), NODE_OLDEST);
   while (link && found < max) {
     const frame = link - 1,
       entry = frameRecord(frame);
     const flags = load<u32>(entry, FRAME_FLAGS);
-    if (!(flags & FRAME_LOCKED) && !pinned(entry, flags) && frameMaps(entry) && !listed(frame, spared, sparedCount)) {
+    const paid = !payer || load<u16>(entry, FRAME_CHARGE) == payer;
+    if (paid && !(flags & FRAME_LOCKED) && !pinned(entry, flags) && frameMaps(entry) && !listed(frame, spared, sparedCount)) {
       store<u32>(output + (found++ << 2), frame);
     }
     link = load<u32>(entry, FRAME_NEXT);
@@ -65,4 +79,53 @@ export function usedFrames(node: u32, from: u32, output: u32, max: u32): u32 {
   }
   store<u32>(H_STOP_INDEX, index);
   return found;
+}
+
+/**
+ * Anonymous frames of a node that could go to the second tier: a hand goes round the frames from index `from` of the node on, past at most `look` of them. What the CPU has used since the hand was here
+ * last is passed over, and its marks are cleared. As frame numbers (u32) at `output`, at most `max`, heads of huge frames among them; unless `payer` is 0, only those that one space pays for. Returns how
+ * many; H_STOP_INDEX is where the hand is. Models: the second chance of `shrink_inactive_list`.
+ */
+export function coldFrames(node: u32, from: u32, look: u32, output: u32, max: u32, payer: u32): u32 {
+  const record = nodeRecord(node),
+    base = load<u32>(record, NODE_BASE),
+    frames = load<u32>(record, NODE_FRAMES);
+  let found: u32 = 0,
+    index = from < frames ? from : 0;
+  for (let seen: u32 = 0; seen < look && found < max;) {
+    const frame = base + index,
+      entry = frameRecord(frame),
+      flags = load<u32>(entry, FRAME_FLAGS),
+      used = (flags & FRAME_STATE) == STATE_USED,
+      n: u32 = used ? 1 << ((flags & FRAME_ORDER) >> FRAME_ORDER_SHIFT) : 1;
+    const apart = !used || flags & (FRAME_LOCKED | FRAME_FILE | FRAME_HUGETLB) || (payer && load<u16>(entry, FRAME_CHARGE) != payer);
+    if (!apart && frameMaps(entry) && load<u32>(entry, FRAME_REFS) == frameMaps(entry) && isCold(frame))
+      store<u32>(output + (found++ << 2), frame);
+    seen += n;
+    index += n;
+    if (index >= frames) index = 0;
+  }
+  store<u32>(H_STOP_INDEX, index);
+  return found;
+}
+
+/** Whether a frame has not been used since it was looked at last; what says so is cleared. One that a device has for itself is in use. */
+function isCold(frame: u32): bool {
+  let cold = true;
+  for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
+    const owner = rmapOwner(frame, cursor),
+      vpn = rmapVpn(rmapLow(frame, cursor), owner),
+      table = rmapTable(owner),
+      slot = slotOf(table, vpn),
+      high = load<u32>(slot, 4),
+      kind = high & ENTRY_KIND;
+    if (kind != KIND_PRESENT && kind != KIND_PROTNONE) return false;
+    if (!(high & ENTRY_ACCESSED)) continue;
+    cold = false;
+    store<u32>(slot, high & ~ENTRY_ACCESSED, 4);
+    const tlb = load<u32>(table, TABLE_TLB);
+    if (tlb && high & ENTRY_ORDER) tlbDropRange(tlb, vpn, 1 << ((high & ENTRY_ORDER) >> ENTRY_ORDER_SHIFT));
+    else if (tlb) tlbDrop(tlb, vpn);
+  }
+  return cold;
 }

@@ -25,7 +25,9 @@ export type CpuFaultCause =
   /** The page is a device's for its atomics: the device loses it. */
   | 'exclusive'
   /** Write to a page of which devices have copies: they lose them. */
-  | 'upgrade';
+  | 'upgrade'
+  /** The page is in the second tier: it comes back. */
+  | 'swap';
 
 /** Why an access was not, and will not be, done. */
 export type FatalReason =
@@ -59,10 +61,14 @@ export type MigrationCause =
   /** The space is copied, and its child shall find the page at home. */
   | 'fork'
   /** A memory is taken out of the machine. */
-  | 'unplug';
+  | 'unplug'
+  /** Host memory is full: to the second tier. */
+  | 'swap out'
+  /** A touch of a page in the second tier. */
+  | 'swap in';
 
-/** Which way pages moved: to a device, to the host, or from a device to another one over a link. */
-export type Way = 'toDevice' | 'toHost' | 'peer';
+/** Which way pages moved: to a device, to the host, from a device to another one over a link, or between the host and the second tier. */
+export type Way = 'toDevice' | 'toHost' | 'peer' | 'swapOut' | 'swapIn';
 
 /** Why translations of a range were taken away. The reason codes of interval notifiers. */
 export type InvalidationReason =
@@ -109,7 +115,34 @@ export const MIGRATING: Readonly<Record<MigrationCause, InvalidationCause>> = {
   pin: 'migration: pin',
   fork: 'migration: fork',
   unplug: 'migration: unplug',
+  'swap out': 'migration: swap out',
+  'swap in': 'migration: swap in',
 };
+
+/** What became of a frame that was chosen to make room. */
+export type EvictionResult =
+  /** Its page is elsewhere. */
+  | 'success'
+  /** Its page was gone before it could be moved: unmapped, or moved by somebody else. */
+  | 'unmapped'
+  /** There was no frame for it elsewhere: it stays. */
+  | 'fallback'
+  /** Its device did not copy it: it stays. */
+  | 'device error'
+  /** Somebody holds it (a pin, an operation under way): it stays. */
+  | 'held';
+
+/** Why room is made. */
+export type EvictionCause =
+  /** A device fault. */
+  | 'fault'
+  /** A program that moves pages. */
+  | 'user'
+  /** Less is free than a memory is to have. */
+  | 'watermark';
+
+/** Who makes room: whoever needs it, or the evictor that keeps some free. */
+export type Evictor = 'direct' | 'background';
 
 /** Why a device uses a page where it is, though it has memory of its own. */
 export type RemoteMapCause =
@@ -303,6 +336,8 @@ export type MachineEvent =
       readonly bytes: number;
       readonly cleared: number;
       readonly refused: number;
+      /** Gone without a copy: the second tier has them, still true. */
+      readonly clean: number;
       readonly cause: MigrationCause;
       /** The page for whose sake the others came along; -1: none. */
       readonly wanted: number;
@@ -314,12 +349,14 @@ export type MachineEvent =
       readonly tick: number;
       readonly node: string;
       readonly pages: number;
-      /** The victims, the first frames of huge ones. */
+      /** The victims, the first frames of huge ones, and what became of each. */
       readonly frames: readonly number[];
-      /** Who needs the room: the space and the first page. */
+      readonly results: readonly EvictionResult[];
+      readonly by: Evictor;
+      /** Who needs the room: the space and the first page. -1: nobody yet. */
       readonly space: number;
       readonly vpn: number;
-      readonly cause: MigrationCause & ('fault' | 'user');
+      readonly cause: EvictionCause;
       /** Where what went is mapped now. */
       readonly runs: readonly PageRun[];
     }
@@ -604,12 +641,18 @@ export interface Counters {
   readonly migratedByCause: MigratedByCause;
   /** Pages that appeared on a device without anything to copy. */
   cleared: number;
+  /** Pages that went to the second tier without a copy: it had them, still true. */
+  clean: number;
   /** Transfers over the link of a device: element n counts those of n pages, by direction. Those from device to device are there once one has happened. */
   readonly transfers: Record<'toDevice' | 'toHost', Record<number, number>> & { [way in Way]?: Record<number, number> };
-  /** Times that a device gave frames back to make room. */
+  /** Times that a memory gave frames back to make room. */
   evictions: number;
   /** Copies of pages that devices got, of those without a copy of bytes (the page went home and left it behind), and copies that they lost. */
   readonly replicas: { made: number; kept: number; dropped: number };
+  /** Frames that were chosen for it, by what became of them. */
+  readonly evicted: { [result in EvictionResult]?: number };
+  /** Pages that went for it, by who made the room. */
+  readonly reclaimed: Record<Evictor, number>;
   /** Notifier events delivered: one per event and context. */
   invalidations: number;
 }
@@ -629,9 +672,12 @@ export function newCounters(): Counters {
     migrated: {},
     migratedByCause: { fault: none(), home: none(), evict: none(), user: none(), detach: none() },
     cleared: 0,
+    clean: 0,
     transfers: { toDevice: {}, toHost: {} },
     evictions: 0,
     replicas: { made: 0, kept: 0, dropped: 0 },
+    evicted: {},
+    reclaimed: { direct: 0, background: 0 },
     invalidations: 0,
   };
 }
@@ -668,10 +714,11 @@ export function foldEvent(counters: Counters, event: MachineEvent): Counters {
       break;
     case 'pages.migrated':
       counters.cleared += event.cleared;
+      counters.clean += event.clean;
       addMigrated(counters, event.from, event.to, event.pages, event.bytes, event.way, event.cause);
       break;
     case 'frames.evicted':
-      counters.evictions++;
+      addEvicted(counters, event.pages, event.results, event.by);
       break;
     case 'page.replicated':
       addReplicated(counters, event.isKept);
@@ -693,8 +740,11 @@ function addCpuFault({ cpuFaults }: Counters, cause: CpuFaultCause): void {
 
 function addMigrated(counters: Counters, from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause): void {
   if (pages === 0) return;
-  const transfers = (counters.transfers[way] ??= {});
-  transfers[pages] = (transfers[pages] ?? 0) + 1;
+  // The second tier is behind no link.
+  if (way !== 'swapOut' && way !== 'swapIn') {
+    const transfers = (counters.transfers[way] ??= {});
+    transfers[pages] = (transfers[pages] ?? 0) + 1;
+  }
   const row = (counters.migrated[from] ??= {});
   const cell = (row[to] ??= { pages: 0, bytes: 0 });
   cell.pages += pages;
@@ -707,6 +757,12 @@ function addMigrated(counters: Counters, from: string, to: string, pages: number
 function addReplicated({ replicas }: Counters, isKept: boolean): void {
   replicas.made++;
   if (isKept) replicas.kept++;
+}
+
+function addEvicted(counters: Counters, pages: number, results: readonly EvictionResult[], by: Evictor): void {
+  if (pages > 0) counters.evictions++;
+  counters.reclaimed[by] += pages;
+  for (const result of results) counters.evicted[result] = (counters.evicted[result] ?? 0) + 1;
 }
 
 function addBatch(counters: Counters, records: number): void {
@@ -781,13 +837,19 @@ export class Events {
   }
 
   /** Adds pages that were copied from one node to another. */
-  countMigrated(from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause): void {
+  countMigrated(from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause, clean = 0): void {
+    this.counters.clean += clean;
     addMigrated(this.counters, from, to, pages, bytes, way, cause);
   }
 
   /** Adds a copy that a device got. */
   countReplicated(isKept: boolean): void {
     addReplicated(this.counters, isKept);
+  }
+
+  /** Adds one choice of victims, and what became of them. */
+  countEvicted(pages: number, results: readonly EvictionResult[], by: Evictor): void {
+    addEvicted(this.counters, pages, results, by);
   }
 
   countBatch(records: number): void {

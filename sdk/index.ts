@@ -32,6 +32,7 @@ export {
   createMachine,
   createMachineSync,
   Machine,
+  type Footprint,
   type MachineOptions,
   type NodeReport,
   type RestoredMachine,
@@ -39,7 +40,7 @@ export {
   type RestoreOptions,
 } from './machine.ts';
 export type { Placement, PlacementAdvice, PlacementPolicy, PlacementQuestion } from './policy/placement.ts';
-export type { DevicePolicy, PinnedAccess } from './policy/policy.ts';
+export type { DevicePolicy, PinnedAccess, Watermarks } from './policy/policy.ts';
 export type { ThrashingPolicy } from './policy/thrashing.ts';
 export type { StateClass } from './step/method.ts';
 export type {

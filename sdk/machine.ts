@@ -21,6 +21,7 @@ import { Link, type LinkOptions } from './mm/links.ts';
 import { MemoryFile } from './mm/page-cache.ts';
 import { Platform, ZERO_FRAMES } from './mm/platform.ts';
 import { Reap } from './mm/reap.ts';
+import { SecondTier } from './mm/second-tier.ts';
 import type { DevicePolicy } from './policy/policy.ts';
 import type { StateClass } from './step/method.ts';
 import type { PendingRun } from './step/runner.ts';
@@ -32,6 +33,8 @@ export interface MachineOptions {
   readonly dram?: number;
   /** Bytes set aside for the memories of devices that keep theirs in the machine. Default: as much as `dram`. Memory that is never touched costs nothing. */
   readonly deviceMemory?: number;
+  /** Bytes of a second tier, to which anonymous pages go when host memory is full: a multiple of 4096. Default 0: there is none. */
+  readonly swap?: number;
   /** Frames of device memories that have no bytes here (`metadata`, `external`). Default 0. */
   readonly bodilessFrames?: number;
   /** Width of a physical address: frame numbers are below 2^(physicalBits - 12). 24 to 52. Default: as wide as the machine is large. */
@@ -58,13 +61,31 @@ export interface NodeReport {
   readonly id: number;
   /** The device that it is a memory of; undefined: the host's. Models: `is_hnode`. */
   readonly device: string | undefined;
-  readonly kind: 'host' | 'private' | 'coherent';
+  readonly kind: 'host' | 'private' | 'coherent' | 'tier';
   readonly frames: number;
   readonly used: number;
   /** Most frames in use at one time. */
   readonly peak: number;
 }
 
+/** What it costs to keep track of pages, in bytes. */
+export interface Footprint {
+  /** Frames of all nodes. */
+  readonly pages: number;
+  /** Frame records. */
+  readonly records: number;
+  /** What is known of the second tier, where there is one. */
+  readonly backings: number;
+  /** Reverse-map records in use: none for a page that is mapped once. */
+  readonly reverseMaps: number;
+  /** All of that for one page. */
+  readonly bytesPerPage: number;
+  /** The same in the kernel. */
+  readonly structPageBytes: number;
+}
+
+/** `sizeof(struct page)` of a 64-bit kernel. */
+const STRUCT_PAGE_BYTES = 64;
 const MIB = 2 ** 20;
 const DRAM_DEFAULT = 64 * MIB;
 /** Records that are kept for `space.history`. */
@@ -323,6 +344,18 @@ export class Machine {
     return costOf(this.ground, this.deviceList);
   }
 
+  /** What it costs to keep track of its pages, beside their bytes and the page tables. A frame's record is the same whatever its size; the kernel has 64 bytes of `struct page` for each 4 KiB. */
+  get footprint(): Footprint {
+    this.ground.requireOpen('footprint');
+    const { core } = this;
+    const pages = this.ground.nodes.list.slice(1).reduce((sum, { frames }) => sum + frames, 0);
+    const records = pages * L.FRAME_BYTES;
+    const backings = core.plan.tiered ? pages * 4 : 0;
+    const reverseMaps = core.header(L.H_CHAIN_USED) * L.CHAIN_BYTES;
+    const bytesPerPage = pages === 0 ? 0 : (records + backings + reverseMaps) / pages;
+    return { pages, records, backings, reverseMaps, bytesPerPage, structPageBytes: STRUCT_PAGE_BYTES };
+  }
+
   /** Counters since the machine was made: its events, folded. */
   get counters(): Counters {
     return this.ground.events.counters;
@@ -406,8 +439,10 @@ export class Machine {
   }
 
   private start(): Platform {
-    const { dram = DRAM_DEFAULT, checked = true, physicalBits } = this.options;
-    return new Platform(this.core, dram / L.PAGE_BYTES, checked, physicalBits && 2 ** (physicalBits - L.PAGE_SHIFT));
+    const { dram = DRAM_DEFAULT, swap = 0, checked = true, physicalBits } = this.options;
+    const platform = new Platform(this.core, dram / L.PAGE_BYTES, checked, physicalBits && 2 ** (physicalBits - L.PAGE_SHIFT));
+    if (swap > 0) platform.tier = new SecondTier(platform, swap / L.PAGE_BYTES);
+    return platform;
   }
 }
 
@@ -424,7 +459,8 @@ function budgetOf(options: MachineOptions): Budget {
       throw fail('EINVAL', 'createMachine.physicalBits', physicalBits, `cannot address the host's ${dram} bytes and the pages of zeros`);
   }
   const bodiless = countOf('bodilessFrames', bodilessFrames, 0);
-  const backed = (dram + deviceMemory) / L.PAGE_BYTES + ZERO_FRAMES;
+  const swap = bytesOf('swap', options.swap === undefined ? 0 : options.swap, 0);
+  const backed = (dram + deviceMemory + swap) / L.PAGE_BYTES + ZERO_FRAMES;
   // And what aligning each device memory may leave unused.
   const frames = backed + bodiless + L.NODES_MAX * 2 ** L.HUGE_ORDER;
   const tables = countOf('tables', options.tables === undefined ? 64 : options.tables, 1, TABLES_MAX);
@@ -435,6 +471,7 @@ function budgetOf(options: MachineOptions): Budget {
     backedBytes: backed * L.PAGE_BYTES,
     frames,
     tablePages,
+    tiered: swap > 0,
     tables,
     tlbs: tables,
     chains: Math.max(CHAINS_MIN, CHAINS_PER_FRAME * backed),

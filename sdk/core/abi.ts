@@ -96,7 +96,10 @@ export interface CoreExports {
   migrateCommit(table: number, vpn: number, n: number, source: number, target: number, writable: number, faultFrame: number): number;
   migrateFinalize(n: number, source: number, target: number): number;
   usedFrames(node: number, from: number, output: number, max: number): number;
-  victims(node: number, output: number, max: number, spared: number, sparedCount: number): number;
+  coldFrames(node: number, from: number, look: number, output: number, max: number, payer: number): number;
+  backingOf(frame: number): number;
+  backingDrop(frame: number): void;
+  victims(node: number, output: number, max: number, spared: number, sparedCount: number, payer: number): number;
   tlbCreate(table: number, sets: number): number;
   tlbDestroy(tlb: number): void;
   tlbInvalidate(tlb: number, vpn: number, pages: number): void;
@@ -243,6 +246,11 @@ export class Core {
   headOf(frame: number): number {
     const record = this.frameRecord(frame);
     return (this.field(record, L.FRAME_FLAGS) & L.FRAME_STATE) === L.STATE_TAIL ? this.field(record, L.FRAME_PREVIOUS) : frame;
+  }
+
+  /** Pages of a frame: 1, or of the head of a huge one all of them. */
+  pagesOf(frame: number): number {
+    return 2 ** ((this.field(this.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_ORDER) >>> L.FRAME_ORDER_SHIFT);
   }
 
   /** Where the last call stopped because a frame is locked (STOP_LOCKED). */

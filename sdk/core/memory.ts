@@ -13,6 +13,8 @@ export interface Budget {
   readonly frames: number;
   /** 4 KiB pages for radix tables. */
   readonly tablePages: number;
+  /** Whether frames can have a backing in a second tier. */
+  readonly tiered: boolean;
   /** Radix tables: one per address space and one per context. */
   readonly tables: number;
   /** Ready-made TLBs. */
@@ -28,6 +30,9 @@ export interface MemoryPlan extends Budget {
   readonly tlbsAt: number;
   readonly chainsAt: number;
   readonly framesAt: number;
+  readonly chargesAt: number;
+  /** 0: there is no second tier. */
+  readonly backingAt: number;
   readonly liveAt: number;
   readonly pagesAt: number;
   readonly areasAt: number;
@@ -54,6 +59,8 @@ export function planMemory(budget: Budget): MemoryPlan {
   const tlbsAt = region(budget.tlbs * L.TLB_SLOT_BYTES);
   const chainsAt = region(budget.chains * L.CHAIN_BYTES);
   const framesAt = region(budget.frames * L.FRAME_BYTES);
+  const chargesAt = region(budget.tables * L.NODES_MAX * 4);
+  const backingAt = budget.tiered ? region(budget.frames * 4) : 0;
   const liveAt = region(budget.tablePages * 2);
   const pagesAt = region(budget.tablePages * L.PAGE_BYTES, L.PAGE_BYTES);
   const areasAt = region(L.AREAS_LENGTH, L.PAGE_BYTES);
@@ -69,7 +76,22 @@ export function planMemory(budget: Budget): MemoryPlan {
       'does not fit the 4 GiB of one Wasm memory: ask for less dram or deviceMemory',
     );
   }
-  return { ...budget, nodesAt, tablesAt, tlbsAt, chainsAt, framesAt, liveAt, pagesAt, areasAt, bytesAt, bytesEnd, wasmPages };
+  return {
+    ...budget,
+    nodesAt,
+    tablesAt,
+    tlbsAt,
+    chainsAt,
+    framesAt,
+    chargesAt,
+    backingAt,
+    liveAt,
+    pagesAt,
+    areasAt,
+    bytesAt,
+    bytesEnd,
+    wasmPages,
+  };
 }
 
 /** Writes the header of an empty machine. Requires: the memory is all zero. */
@@ -89,6 +111,8 @@ export function writeHeader(u32: Uint32Array, plan: MemoryPlan): void {
   set(L.H_FRAMES, plan.framesAt);
   set(L.H_FRAMES_MAX, plan.frames);
   set(L.H_LIVE, plan.liveAt);
+  set(L.H_CHARGES, plan.chargesAt);
+  set(L.H_BACKING, plan.backingAt);
   set(L.H_PAGES, plan.pagesAt);
   set(L.H_PAGES_MAX, plan.tablePages);
   set(L.H_AREAS, plan.areasAt);

@@ -28,11 +28,14 @@ const RULES: Readonly<Record<number, (a: number, b: number, c: number) => string
   18: (counted, recorded) => `shared huge frames need ${counted} reverse-map records but ${recorded} are set aside`,
   19: (page, frame, table) =>
     `page 0x${page.toString(16)} of table ${table} is its space's own, but frame ${frame} is mapped elsewhere as well`,
+  20: (page, frame, table) => `page 0x${page.toString(16)} of table ${table} is writable, but frame ${frame} is not its space's own`,
   21: (frame, original, at) =>
     at === 2 ** 32 - 1
       ? `frame ${frame} is a copy of frame ${original}, which is not in use`
       : `frame ${frame} is a copy of frame ${original}, which differs from it at byte ${at}`,
-  20: (page, frame, table) => `page 0x${page.toString(16)} of table ${table} is writable, but frame ${frame} is not its space's own`,
+  22: (page, frame, table) =>
+    `page 0x${page.toString(16)} of table ${table} and its frame ${frame} disagree whether it is on the second tier`,
+  23: (frame, backing) => `frame ${frame} has frame ${backing} as its backing, which is not kept for it in the second tier`,
 };
 
 /** The first broken rule as a sentence, or undefined. `idle`: no operation is in flight, so nothing may be locked or half-moved. */

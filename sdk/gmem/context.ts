@@ -4,7 +4,7 @@
  * Models: `gm_context`; the mirroring half is an interval notifier over the whole space.
  */
 import * as L from '../../assembly/layout.ts';
-import { type Locator, Mappings, type Mark, type Marks, Ranges } from '../core/batch.ts';
+import { type Locator, Mappings, type Mark, Marks, Ranges } from '../core/batch.ts';
 import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
 import type { Events, ReplicaCause } from '../events.ts';
 import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
@@ -13,6 +13,7 @@ import { requireAligned, requireArray, requireBytes, requireOptions, requirePage
 import type { Install } from '../mm/migration.ts';
 import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
+import type { SecondTier } from '../mm/second-tier.ts';
 import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
 import { Lock } from '../step/lock.ts';
 import { method } from '../step/method.ts';
@@ -23,7 +24,7 @@ import { Detach } from './detach.ts';
 import { type FlushCounts, FlushEnd } from './flush.ts';
 import { GiveUp, type GivenUp } from './give-up.ts';
 import { SetAttributes } from './set-attributes.ts';
-import { type Device, requireEngine } from './device.ts';
+import { type Device, type OwnMemory, requireEngine } from './device.ts';
 import { DeviceAccess } from './device-access.ts';
 import type { FaultBatch } from './fault-batch.ts';
 import { Follower } from './follower.ts';
@@ -53,6 +54,9 @@ import { ServeFault, type ServeOutcome } from './serve.ts';
 import { ServeBatch } from './serve-batch.ts';
 import { Stream } from './stream.ts';
 import { SharedTable } from './shared-table.ts';
+
+/** Pages whose marks are taken one by one when they are withdrawn. */
+const WRITTEN_MAX = 2 ** 20;
 
 const VPN_LIMIT = 2 ** L.VPN_BITS;
 
@@ -110,6 +114,10 @@ export class Context implements SpaceMirror, Locator {
   private readyTlb: DeviceTlb | undefined;
   private failed: FarfaultError | undefined;
   private full = false;
+  /** Pages of its memories that the space may have, by index. */
+  private readonly limits: Map<number, number> = new Map();
+  /** Marks that are gone from its table and that nobody was told of: by page, whether it was written. */
+  private readonly owed: Map<number, boolean> = new Map();
   private open = true;
   /** The step of the last job that `submit` ran, for the next one. */
   private spareJob: JobRun | undefined = undefined;
@@ -166,6 +174,7 @@ export class Context implements SpaceMirror, Locator {
       throw error;
     }
     if (formOf(this.mmu, device.policy, mode) === 'coupled') this.coupled = new Coupled(platform, this);
+    if (this.mmu.walk && (mode === 'share' || !this.mmu.walk.harvest)) platform.tier?.distrust();
     this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, this);
     device.contexts.push(this);
     space.mirrors.push(this);
@@ -478,6 +487,48 @@ export class Context implements SpaceMirror, Locator {
     return this.mmu.walk ? { hit: 0, miss: this.translations } : this.readyTlb!.counts;
   }
 
+  /**
+   * Most bytes of a memory of the device that this space may have: over it, a fault evicts the space's own pages first, and what finds no room is used where it is. What is there already stays. Undefined: no
+   * limit. `memory`: index of the memory, default 0. Errors: EINVAL for bytes that are not a positive multiple of 4096, or no memory of the device. Models: `memory.max` of a cgroup, `max_memsize` of GMEM's nodes.
+   */
+  limit(bytes: number | undefined, memory: MemoryIndex = 0): void {
+    this.requireAttached('limit');
+    if (!this.device.memoryAt(memory)) throw fail('EINVAL', 'limit.memory', memory, `is not the index of a memory of ${this.name}`);
+    if (bytes === undefined) {
+      this.limits.delete(memory);
+      return;
+    }
+    if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % L.PAGE_BYTES !== 0)
+      throw fail('EINVAL', 'limit.bytes', bytes, 'is not a positive multiple of 4096');
+    this.limits.set(memory, bytes / L.PAGE_BYTES);
+  }
+
+  /** Bytes of every node that this space pays for, by the node's name. */
+  get charged(): Readonly<Record<string, number>> {
+    this.platform.requireOpen('charged');
+    const { nodes } = this.platform;
+    const charged: Record<string, number> = {};
+    for (const node of nodes.list.slice(1)) charged[node.name] = this.chargedOn(node.index) * L.PAGE_BYTES;
+    return charged;
+  }
+
+  private chargedOn(node: number): number {
+    const { core } = this.platform;
+    return core.u32[(core.plan.chargesAt >>> 2) + this.space.id * L.NODES_MAX + node]!;
+  }
+
+  /** @internal Pages that this space may still have of a memory, when it has `taken` that nobody pays for yet. */
+  roomIn(memory: OwnMemory, taken: number): number {
+    if (this.limits.size === 0) return Infinity;
+    const limit = this.limits.get(memory.index);
+    return limit === undefined ? Infinity : limit - this.chargedOn(memory.node.index) - taken;
+  }
+
+  /** @internal Who pays, for `Evict.room`. */
+  get payer(): number {
+    return this.space.id + 1;
+  }
+
   /** False once the device has left this address space. */
   get isAttached(): boolean {
     return this.open;
@@ -598,6 +649,8 @@ export class Context implements SpaceMirror, Locator {
 
   /** The HMM dialect, for drivers that control migration, mirroring and exclusivity themselves. */
   get hmm(): Hmm {
+    // Who controls its translations by itself has marks of its own.
+    this.platform.tier?.distrust();
     return (this.dialect ??= new Hmm(this.platform, this));
   }
 
@@ -828,7 +881,8 @@ export class Context implements SpaceMirror, Locator {
       else this.table!.harvest(ranges, marks);
       if (marks.count === 0) return undefined;
       const changed = new Ranges();
-      marks.each((vpn) => {
+      marks.each((vpn, dirty) => {
+        if (dirty && this.platform.tier) this.wasWritten(vpn);
         if (!covers(ranges, vpn)) throw fail('EINVAL', `${this.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
         changed.add(vpn, 1);
       });
@@ -838,6 +892,25 @@ export class Context implements SpaceMirror, Locator {
     });
   }
 
+  /** @internal Whether marks can be taken of it. */
+  get hasMarks(): boolean {
+    return this.works && this.mode !== 'share' && (!this.mmu.walk || this.mmu.walk.harvest !== undefined);
+  }
+
+  /** @internal Marks that were taken for somebody else than `harvest`, which will tell them. */
+  owe(vpn: number, dirty: boolean): void {
+    this.owed.set(vpn, dirty || this.owed.get(vpn) === true);
+  }
+
+  /** @internal Takes what is owed of these pages. */
+  takeOwed(start: number, end: number, marks: Marks): void {
+    for (const [vpn, dirty] of this.owed) {
+      if (vpn < start || vpn >= end) continue;
+      marks.add(vpn, dirty);
+      this.owed.delete(vpn);
+    }
+  }
+
   /** An atomic of the device has used its translation of a page. */
   markAtomic(vpn: number): void {
     if (this.table && !this.mmu.walk) this.platform.core.exports.tableMark(this.table.table, vpn, L.ENTRY_ACCESSED | L.ENTRY_DIRTY);
@@ -845,6 +918,9 @@ export class Context implements SpaceMirror, Locator {
 
   /** Removes this device's translations of these pages, table first, then caches, and its copies of them. A ticket: the flush is unfinished. `cause`: why copies go. */
   withdraw(ranges: Ranges, cause: ReplicaCause = 'migration: user'): Ticket | undefined {
+    // A page that is taken away takes its marks along.
+    if (this.owed.size > 0) for (const vpn of this.owed.keys()) if (covers(ranges, vpn)) this.owed.delete(vpn);
+    if (this.platform.tier) this.tellWritten(this.platform.tier, ranges);
     try {
       const ticket = this.coupled ? this.dropped(this.coupled, ranges) : this.released(ranges);
       if (ticket) this.flushes.push(ticket);
@@ -937,6 +1013,28 @@ export class Context implements SpaceMirror, Locator {
   /** @internal Opaque bits of a page for this device's driver. */
   attributesAt(vpn: number): number {
     return this.space.attributes.bitsAt(vpn, this.device.owner);
+  }
+
+  /** What the device has written in these pages is no longer what the second tier has of them. */
+  private tellWritten(tier: SecondTier, ranges: Ranges): void {
+    if (!tier.isTrusting) return;
+    if (ranges.pages > WRITTEN_MAX) {
+      tier.forget();
+      return;
+    }
+    const marks = new Marks();
+    if (this.mmu.walk) this.mmu.walk.harvest!(ranges, marks);
+    else this.table!.harvest(ranges, marks);
+    marks.each((vpn, dirty) => {
+      if (dirty) this.wasWritten(vpn);
+    });
+  }
+
+  private wasWritten(vpn: number): void {
+    const { core } = this.platform;
+    const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
+    if (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_MIGRATION || kind === L.KIND_EXCLUSIVE)
+      core.exports.backingDrop(core.entryLow);
   }
 
   /** The ranges, and what the ready-made table had to let go around them. */
@@ -1145,6 +1243,7 @@ export class Context implements SpaceMirror, Locator {
     // Nothing is translated through it any more, whatever its driver has left behind.
     const everything = this.ranges.clear();
     everything.add(0, VPN_LIMIT);
+    this.platform.tier?.forget();
     this.table?.release(everything);
     this.readyTlb?.invalidate(everything);
     this.replicas.drop(everything, undefined, 'failure');

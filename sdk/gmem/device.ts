@@ -33,6 +33,7 @@ import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AT_HOST } from '../policy/placement.ts';
 import { checkPolicy, type DevicePolicy, type PinnedAccess } from '../policy/policy.ts';
+import { type VictimCandidate, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
 import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { choosePlacement } from './choose-placement.ts';
@@ -49,6 +50,7 @@ import {
   type Phys,
 } from './driver.ts';
 import { Introduce } from './introduce.ts';
+import { Keeper } from './keeper.ts';
 import { Reset, type ResetOptions, type ResetReport } from './reset.ts';
 import { SwitchTo } from './switch.ts';
 import { originalOf } from './duplicate.ts';
@@ -61,6 +63,7 @@ const TICKETS_KEPT = 256;
 const IMPORT_PAGES = 16;
 /** A block of the largest granule. */
 const ADDRESS_BITS_MIN = 21;
+const NOBODY: ReadonlySet<number> = new Set();
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
 /** Who does which copy. */
@@ -517,6 +520,9 @@ export class OwnMemory implements DeviceMemory {
   private readonly imported: number[] = [];
   private imports = 0;
   private importFailed = false;
+  /** Keeps some of it free. */
+  readonly keeper: Keeper | undefined;
+  private readonly policy: VictimPolicy | undefined;
   private readonly platform: Platform;
 
   constructor(platform: Platform, device: Device, index: number, description: MemoryDescription) {
@@ -534,6 +540,21 @@ export class OwnMemory implements DeviceMemory {
       allocator: description.allocator ?? 'core',
       owner: device.owner,
     });
+    const { victims = 'fifo', watermarks } = device.policy;
+    if (watermarks) {
+      const [low, high] = [watermarks.low / L.PAGE_BYTES, watermarks.high / L.PAGE_BYTES];
+      if (high >= this.node.frames) {
+        platform.nodes.drop(this.node);
+        throw fail(
+          'EINVAL',
+          `${device.name} policy.watermarks.high`,
+          watermarks.high,
+          `is not less than the ${description.bytes} bytes of ${description.name}`,
+        );
+      }
+      this.keeper = new Keeper(platform, this, low, high);
+    }
+    this.policy = victims === 'fifo' ? undefined : typeof victims === 'string' ? victimPolicy(victims) : victims;
     platform.memories.set(this.node.index, this);
   }
 
@@ -617,11 +638,11 @@ export class OwnMemory implements DeviceMemory {
     return { imports: this.imports, pages: this.given.size, unused: this.imported.length, failed: this.importFailed };
   }
 
-  /** Copies of pages that may go, as frames: nothing has to be moved for them. */
-  private copies(most: number): number[] {
+  /** @internal Copies of pages that may go, as frames: nothing has to be moved for them. `payer`: as for `victims`. */
+  copies(most: number, payer = 0): readonly number[] {
     const frames: number[] = [];
-    for (const { replicas } of this.device.contexts) {
-      if (replicas.size === 0) continue;
+    for (const { replicas, payer: pays } of this.device.contexts) {
+      if (replicas.size === 0 || (payer > 0 && pays !== payer)) continue;
       const pages: number[] = [];
       replicas.pagesIn(this, pages, most - frames.length);
       for (const vpn of pages) frames.push(replicas.at(vpn)!);
@@ -651,32 +672,62 @@ export class OwnMemory implements DeviceMemory {
     return frames.filter((frame) => !dropped.has(frame));
   }
 
-  victims(pages: number): readonly number[] {
-    const copies = this.copies(pages);
+  victims(pages: number, passed: ReadonlySet<number> = NOBODY, payer = 0): readonly number[] {
+    const copies = this.copies(pages, payer);
     if (copies.length > 0) return copies;
     if (this.node.allocator === 'driver') {
       const frames = this.driven((phys) => {
-        const chosen = phys.victims?.((page) => this.spared.has(this.node.base + page)) ?? [];
+        const chosen = phys.victims?.((page) => this.spared.has(this.node.base + page) || passed.has(this.node.base + page)) ?? [];
         for (const page of chosen) this.requirePage('victims result', page);
         return chosen.map((page) => this.node.base + page);
       });
       return frames ?? [];
     }
-    const { core } = this.platform;
-    const spared = core.words(L.AREA_FREED, this.spared.size);
-    let i = 0;
-    for (const frame of this.spared) spared[i++] = frame;
-    const list = core.area(L.AREA_LIST);
-    const found = core.exports.victims(this.node.index, list, Math.min(pages, L.LIST_MAX), core.area(L.AREA_FREED), this.spared.size);
     // A huge one makes room for 512.
     const frames: number[] = [];
     let room = 0;
-    for (const frame of core.words(L.AREA_LIST, found)) {
+    for (const frame of this.candidates(pages, passed, payer)) {
       frames.push(frame);
-      room += 2 ** ((core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_ORDER) >>> L.FRAME_ORDER_SHIFT);
+      room += this.platform.core.pagesOf(frame);
       if (room >= pages) break;
     }
     return frames;
+  }
+
+  /** @internal The `most` oldest frames that may go, oldest first: neither spared, locked nor pinned, and not in `passed`. Requires: the core is the allocator. */
+  candidates(most: number, passed: ReadonlySet<number> = NOBODY, payer = 0): readonly number[] {
+    const { core } = this.platform;
+    const count = this.spared.size + passed.size;
+    const spared = core.words(L.AREA_FREED, count);
+    let i = 0;
+    for (const frame of this.spared) spared[i++] = frame;
+    for (const frame of passed) spared[i++] = frame;
+    const list = core.area(L.AREA_LIST);
+    const found = core.exports.victims(this.node.index, list, Math.min(most, L.LIST_MAX), core.area(L.AREA_FREED), count, payer);
+    return [...core.words(L.AREA_LIST, found)];
+  }
+
+  /** @internal What chooses its victims; undefined: the oldest go, or what its driver says. */
+  get victimPolicy(): VictimPolicy | undefined {
+    return this.node.allocator === 'core' ? this.policy : undefined;
+  }
+
+  /** @internal Asks its policy. Errors: EINVAL for an answer that is none. */
+  choose(candidates: readonly VictimCandidate[], pages: number, last: boolean): VictimChoice {
+    const { scheduler } = this.platform;
+    const policy = this.policy!;
+    const outer = scheduler.beginCall(`the victim policy ${policy.name}`);
+    try {
+      const choice = policy.choose(candidates, pages, last);
+      for (const field of ['victims', 'renewed'] as const) {
+        for (const i of choice[field])
+          if (!Number.isInteger(i) || i < 0 || i >= candidates.length)
+            throw fail('EINVAL', `${policy.name}.choose ${field}`, i, `is not one of ${candidates.length} candidates`);
+      }
+      return choice;
+    } finally {
+      scheduler.endCall(outer);
+    }
   }
 
   freed(frame: number, pages: number): void {

@@ -1,31 +1,82 @@
-/** Eviction: frames of a device's memory come home to make room. */
+/**
+ * Making room in a memory: pages of it come home, chosen by the policy of its device, or by its driver where that hands the frames out.
+ *
+ * ```
+ *   choose   copies that devices read go first, and nothing moves for them; else the oldest that may go are shown to the policy: not those that are spared, locked, pinned, or have been tried
+ *   marks    if it wants to know what was used: marks are taken, context by context, each flush awaited
+ *   pick     victims; what was used becomes the newest
+ *   move     by frame, whoever maps them; each victim has a result
+ *   again    until there is room, no candidate, no host frame, or the rounds are over
+ * ```
+ *
+ * Models: direct reclaim of GMEM (`gm_alloc_page`: at most so many rounds), its result classes, `shrink_folio_list`.
+ */
 import * as L from '../../assembly/layout.ts';
-import type { EventOf, PageRun } from '../events.ts';
-import type { DeviceMemory } from '../mm/device-memory.ts';
+import { Marks, type Ranges } from '../core/batch.ts';
+import type { EvictionCause, EvictionResult, Evictor, PageRun } from '../events.ts';
 import { Migration } from '../mm/migration.ts';
+import { mappingsOf, placesOf } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
-import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import type { VictimCandidate } from '../policy/victim.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
+import type { Context } from './context.ts';
+import type { OwnMemory } from './device.ts';
 
+/** Choices of victims before a memory counts as full. Models: the ten tries of GMEM's direct reclaim. */
+export const RECLAIM_ROUNDS_MAX = 10;
+
+const CHOOSE = 0;
+const MARKS = 1;
+const FLUSH = 2;
+const PICK = 3;
+const DROP = 4;
+const MOVE = 5;
+const MOVED = 6;
+
+const NONE: readonly number[] = [];
+
+/** A context whose marks are to be taken, and where. */
+interface Asked {
+  readonly context: Context;
+  readonly ranges: Ranges;
+}
+
+/** Makes room in one memory. Reused by its owner, who holds the batch lock of the device. */
 export class Evict implements Step {
   readonly name = 'evict';
-  /** Pages that came home. */
+  /** Pages that went. */
   freed = 0;
+  /** Whether there was anything that may go. */
+  tried = false;
   private readonly platform: Platform;
   /** Made at the first eviction. */
   private migration: Migration | undefined;
-  private memory!: DeviceMemory;
-  private victims: readonly number[] = [];
+  private memory!: OwnMemory;
+  private phase = CHOOSE;
+  private pages = 0;
+  private payer = 0;
+  private rounds = 0;
+  /** Frames that did not go: not tried again. */
+  private readonly passed: Set<number> = new Set();
+  private candidates: readonly number[] = NONE;
+  private asked: Asked[] = [];
+  private ticket: Ticket | undefined;
+  private readonly accessed: Set<number> = new Set();
+  private readonly dirty: Set<number> = new Set();
+  private victims: readonly number[] = NONE;
   private at = 0;
-  /** Copies of pages are still to be dropped: nothing moves for them. */
-  private dropping = false;
-  private called = false;
   /** Flushes of copies that were dropped. */
   private readonly flushes: Ticket[] = [];
+  /** Pages of this choice that went. */
+  private gone = 0;
   /** Who needs the room. */
   private space = -1;
   private vpn = 0;
-  private cause: EventOf<'frames.evicted'>['cause'] = 'fault';
+  private cause: EvictionCause = 'fault';
+  private by: Evictor = 'direct';
+  private told: number[] = [];
+  private results: EvictionResult[] = [];
   /** While somebody listens: where what went is mapped now. */
   private runs: PageRun[] = [];
 
@@ -34,58 +85,219 @@ export class Evict implements Step {
   }
 
   /** Chooses the memory, and says who needs the room: a fault, or a program that moves pages, at this page of a space. */
-  from(memory: DeviceMemory, space = -1, vpn = 0, cause: EventOf<'frames.evicted'>['cause'] = 'user'): this {
+  from(memory: OwnMemory, space = -1, vpn = 0, cause: EvictionCause = 'user', by: Evictor = 'direct'): this {
     this.memory = memory;
     this.space = space;
     this.vpn = vpn;
     this.cause = cause;
+    this.by = by;
     return this;
   }
 
-  /** These frames of it go, whoever maps them; counted as one eviction. */
-  frames(frames: readonly number[]): this {
+  /** For this many pages; less, if less may go. `payer`: only pages that the space of this number + 1 pays for; 0: whosever. */
+  room(pages: number, payer = 0): this {
+    this.payer = payer;
     this.freed = 0;
-    this.victims = frames;
-    this.dropping = true;
-    this.at = 0;
-    this.called = false;
+    this.tried = false;
+    this.phase = CHOOSE;
+    this.pages = pages;
+    this.rounds = 0;
+    this.passed.clear();
+    return this;
+  }
+
+  /** These frames of it go, whoever maps them; nobody is asked. */
+  frames(frames: readonly number[]): this {
+    this.room(0);
+    if (frames.length > 0) this.go(frames);
     return this;
   }
 
   next(run: Run): Progress {
-    const { events } = this.platform;
-    if (this.dropping) {
-      this.dropping = false;
-      const rest = this.memory.dropReplicas(this.victims, 'evict', this.flushes);
-      this.freed = this.victims.length - rest.length;
-      this.victims = rest;
+    switch (this.phase) {
+      case CHOOSE:
+        return this.choose();
+      case MARKS:
+        return this.takeMarks(run);
+      case FLUSH:
+        if (this.ticket?.state === 'pending') return run.waitFor(this.ticket);
+        this.phase = MARKS;
+        return AGAIN;
+      case PICK:
+        return this.pick();
+      case DROP:
+        return this.drop(run);
+      case MOVED:
+        this.settle();
+      // falls through
+      default:
+        return this.move(run);
     }
+  }
+
+  abort(run: Run): void {
+    const asked = this.asked[0];
+    if (asked && run.holds(asked.context.lock)) asked.context.lock.release(run);
+  }
+
+  private choose(): Progress {
+    if (this.freed >= this.pages || this.rounds === RECLAIM_ROUNDS_MAX) return DONE;
+    const { memory } = this;
+    const wanted = this.pages - this.freed;
+    this.rounds++;
+    const policy = memory.victimPolicy;
+    if (!policy) return this.go(memory.victims(wanted, this.passed, this.payer));
+    // Copies go before anything that would have to move.
+    const copies = memory.copies(wanted, this.payer);
+    if (copies.length > 0) return this.go(copies);
+    this.candidates = memory.candidates(policy.looksAt(wanted), this.passed, this.payer);
+    if (this.candidates.length === 0) return DONE;
+    this.accessed.clear();
+    this.dirty.clear();
+    this.phase = PICK;
+    if (policy.marks) this.ask();
+    return AGAIN;
+  }
+
+  /** Lists the contexts of the device that map candidates. */
+  private ask(): void {
+    this.asked = [];
+    this.phase = MARKS;
+    for (const [space, ranges] of placesOf(this.platform, this.candidates)) {
+      const context = this.memory.device.contextOf(space);
+      if (context?.hasMarks) this.asked.push({ context, ranges });
+    }
+  }
+
+  private takeMarks(run: Run): Progress {
+    const asked = this.asked[0];
+    if (!asked) {
+      this.phase = PICK;
+      return AGAIN;
+    }
+    const { context, ranges } = asked;
+    if (!context.lock.tryAcquire(run)) return run.waitFor(context.lock);
+    this.ticket = undefined;
+    // While this one waited, it may have left.
+    if (context.hasMarks) {
+      const marks = new Marks();
+      this.ticket = context.takeMarks(ranges, marks);
+      marks.each((vpn, dirty) => {
+        context.owe(vpn, dirty);
+        const frame = context.ownFrame(vpn);
+        if (frame === L.FRAME_NONE) return;
+        const head = this.platform.core.headOf(frame);
+        this.accessed.add(head);
+        if (dirty) this.dirty.add(head);
+      });
+    }
+    context.lock.release(run);
+    this.asked.shift();
+    this.phase = FLUSH;
+    return AGAIN;
+  }
+
+  /** Shows the policy what may still go. */
+  private pick(): Progress {
+    const { memory } = this;
+    const { core } = this.platform;
+    // While devices flushed, some may have gone, or been taken.
+    const there = new Set(memory.candidates(Infinity, this.passed, this.payer));
+    const candidates: VictimCandidate[] = [];
+    for (const frame of this.candidates) {
+      if (!there.has(frame)) continue;
+      const [mapping] = mappingsOf(this.platform, frame, 1);
+      candidates.push({
+        frame,
+        pages: core.pagesOf(frame),
+        accessed: this.accessed.has(frame),
+        dirty: this.dirty.has(frame),
+        space: mapping?.space ?? -1,
+        vpn: mapping?.vpn ?? 0,
+      });
+    }
+    const { victims, renewed } = memory.choose(candidates, this.pages - this.freed, this.rounds === RECLAIM_ROUNDS_MAX);
+    for (const i of renewed) core.exports.frameTouch(candidates[i]!.frame);
+    if (victims.length === 0) {
+      this.phase = CHOOSE;
+      return renewed.length > 0 ? AGAIN : DONE;
+    }
+    return this.go(victims.map((i) => candidates[i]!.frame));
+  }
+
+  private go(victims: readonly number[]): Progress {
+    if (victims.length === 0) return DONE;
+    this.tried = true;
+    this.victims = victims;
+    this.at = 0;
+    this.gone = 0;
+    this.told = [];
+    this.results = [];
+    this.runs = [];
+    this.phase = MOVE;
+    const rest = this.memory.dropReplicas(victims, 'evict', this.flushes);
+    if (rest.length < victims.length) this.dropped(rest);
+    return AGAIN;
+  }
+
+  /** Copies among the victims have been dropped: nothing moves for them. Their frames are free when the flushes have ended. */
+  private dropped(rest: readonly number[]): void {
+    const left = new Set(rest);
+    for (const frame of this.victims) {
+      if (left.has(frame)) continue;
+      this.told.push(frame);
+      this.results.push('success');
+    }
+    this.gone = this.told.length;
+    this.freed += this.gone;
+    this.victims = rest;
+    this.phase = DROP;
+  }
+
+  private drop(run: Run): Progress {
     for (let flush = this.flushes[0]; flush; flush = this.flushes[0]) {
       if (flush.state === 'pending') return run.waitFor(flush);
       this.flushes.shift();
     }
-    if (this.called) {
-      this.freed += this.migration!.moved;
-      if (events.heard) this.runs.push(...this.migration!.runs);
-    }
+    this.phase = MOVE;
+    return AGAIN;
+  }
+
+  private move(run: Run): Progress {
     if (this.at < this.victims.length) {
-      this.called = true;
+      this.phase = MOVED;
       const part = this.victims.slice(this.at, this.at + L.WORDS_MAX);
       this.at += part.length;
       this.migration ??= new Migration(this.platform);
       return run.call(this.migration.framesToHost(part, this.memory, 'evict'));
     }
-    if (this.freed > 0) {
-      events.counters.evictions++;
-      if (events.heard) this.report();
+    this.report();
+    this.phase = CHOOSE;
+    // Without host frames the next ones would stay, too.
+    return this.results.includes('fallback') ? DONE : AGAIN;
+  }
+
+  /** What became of each victim of a part. */
+  private settle(): void {
+    const migration = this.migration!;
+    for (let i = 0; i < migration.pages; i++) {
+      const { frame, result } = migration.fateOf(i);
+      this.told.push(frame);
+      this.results.push(result);
+      if (result !== 'success') this.passed.add(frame);
     }
-    return DONE;
+    this.freed += migration.moved;
+    this.gone += migration.moved;
+    if (this.platform.events.heard) this.runs.push(...migration.runs);
   }
 
   private report(): void {
-    const { space, vpn, cause, victims, runs } = this;
-    this.runs = [];
+    const { events } = this.platform;
+    const { space, vpn, cause, by, told: frames, results, runs } = this;
+    const pages = this.gone;
+    events.countEvicted(pages, results, by);
+    if (!events.heard) return;
     const node = this.memory.node.name;
-    this.platform.events.emit({ type: 'frames.evicted', node, pages: this.freed, frames: [...victims], space, vpn, cause, runs });
+    events.emit({ type: 'frames.evicted', node, pages, frames, results, by, space, vpn, cause, runs });
   }
 }

@@ -37,6 +37,7 @@ export class Harvest implements Step {
     this.ranges.clear().add(this.start, this.end - this.start);
     const marks = new Marks();
     this.ticket = context.takeMarks(this.ranges, marks);
+    context.takeOwed(this.start, this.end, marks);
     this.marks = merged(marks);
     context.lock.release(run);
     if (!this.ticket) return DONE;

@@ -191,7 +191,7 @@ export class Hmm {
     const { device } = this.context;
     return {
       owner: node.owner === 0 ? 'host' : node.owner === device.owner ? 'own' : 'foreign',
-      kind: node.kind,
+      kind: node.kind === 'tier' ? 'host' : node.kind,
       // They stand on a node of their own.
       zero: node === nodes.list[0],
       memory: device.memories.find((memory) => memory.node === node),

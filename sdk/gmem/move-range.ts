@@ -63,6 +63,8 @@ export class MoveRange implements Step {
   private byHost: DeviceMemory | undefined;
   /** Pages that are mostly read are moved as the others are. */
   private readonly whole: boolean;
+  /** Pages of the frames so far. */
+  private taken = 0;
   private full = false;
 
   /** For the pages `[start, end)`; `memory`: to or from this one, else to the first, from all. `whole`: no copies, the pages themselves. */
@@ -277,10 +279,12 @@ export class MoveRange implements Step {
     while (this.picks.length < this.need.length && !this.full) {
       const vpn = this.need[this.picks.length]!;
       const huge = this.huge.has(vpn);
-      const frame = memory.takeFrame(huge ? L.HUGE_ORDER : 0);
+      const isOver = this.context.roomIn(memory, this.taken) < (huge ? HUGE_PAGES : 1);
+      const frame = isOver ? L.FRAME_NONE : memory.takeFrame(huge ? L.HUGE_ORDER : 0);
       if (frame !== L.FRAME_NONE) {
         if (frame >= 0) memory.spared.add(frame);
         this.picks.push(frame);
+        this.taken += huge ? HUGE_PAGES : 1;
         continue;
       }
       if (huge) {
@@ -289,17 +293,15 @@ export class MoveRange implements Step {
         this.need.splice(this.picks.length, 1, ...Array.from({ length: HUGE_PAGES }, (_, page) => vpn + page));
         continue;
       }
-      const victims = memory.victims(this.need.length - this.picks.length);
-      if (victims.length > 0) {
-        this.phase = EVICTED;
-        return run.call(this.evict.frames(victims));
-      }
-      this.full = true;
+      this.phase = EVICTED;
+      return run.call(this.evict.room(this.need.length - this.picks.length, isOver ? this.context.payer : 0));
     }
+    memory.keeper?.wake(run);
     if (this.picks.length === 0) return this.finish(run);
     if (this.copying) {
       const frames = this.picks;
       this.picks = [];
+      this.taken = 0;
       this.phase = COPIED;
       this.duplicate ??= new Duplicate(this.platform, this.context);
       return run.call(this.duplicate.of(this.need.slice(0, frames.length), frames, 0));
@@ -309,6 +311,7 @@ export class MoveRange implements Step {
     const picks = new Array<number>(last - first + (this.huge.has(last) ? HUGE_PAGES : 1)).fill(L.FRAME_NONE);
     this.picks.forEach((frame, i) => (picks[this.need[i]! - first] = frame));
     this.picks = [];
+    this.taken = 0;
     this.phase = MOVED;
     const { space, install } = this.context;
     if (this.peer) return run.call(this.migration.toPeer(space, first, picks, this.peer, memory, 'user', install));

@@ -107,6 +107,8 @@ export class ServeFault implements Step {
   private huge = false;
   private evicted = false;
   private small = false;
+  /** Nothing in the memory may go. */
+  private exhausted = false;
   private ownBatch = false;
   /** The memory of another device that the pages come from, over a link; undefined: they come from the host. */
   private peer: DeviceMemory | undefined;
@@ -177,7 +179,7 @@ export class ServeFault implements Step {
       case TOUCHED:
         return this.touched(run);
       case EVICTED:
-        if (this.evict.freed === 0 && !this.huge) return this.fruitless(run);
+        if (this.evict.freed === 0 && !this.huge) return this.evict.tried ? this.fruitless(run) : this.noVictim(run);
         this.phase = RESERVE;
       // falls through
       case RESERVE:
@@ -276,6 +278,7 @@ export class ServeFault implements Step {
       case L.KIND_MIGRATION:
         return 'moving';
       case L.KIND_EXCLUSIVE:
+      case L.KIND_SWAP:
       case L.KIND_PROTNONE:
         return 'withheld';
       default:
@@ -337,6 +340,7 @@ export class ServeFault implements Step {
     while (this.need.length > 0) this.need.pop();
     this.reserved = 0;
     this.huge = false;
+    this.exhausted = false;
     this.copying = true;
     this.evict.from(memory, space.id, this.vpn, 'fault');
     this.phase = RESERVE;
@@ -551,6 +555,7 @@ export class ServeFault implements Step {
     this.peer = peer;
     while (this.need.length > 0) this.need.pop();
     this.reserved = 0;
+    this.exhausted = false;
     this.evict.from(memory, space.id, this.vpn, 'fault');
     this.phase = RESERVE;
     this.huge = end - start === HUGE_PAGES && !this.small && this.isUniform(start, end) && this.isWhole(vma, start, high);
@@ -591,13 +596,14 @@ export class ServeFault implements Step {
 
   /** A frame for the whole block; where there is room for none, it moves as small pages. */
   private reserveHuge(run: Run, memory: OwnMemory): Progress {
-    const frame = memory.takeFrame(L.HUGE_ORDER);
+    const isOver = this.context.roomIn(memory, 0) < HUGE_PAGES;
+    const frame = isOver ? L.FRAME_NONE : memory.takeFrame(L.HUGE_ORDER);
+    memory.keeper?.wake(run);
     if (frame === L.FRAME_NONE) {
-      const victims = this.evicted || memory.node.free >= HUGE_PAGES ? [] : memory.victims(HUGE_PAGES);
-      if (victims.length > 0) {
+      if (!this.evicted && (isOver || memory.node.free < HUGE_PAGES)) {
         this.evicted = true;
         this.phase = EVICTED;
-        return run.call(this.evict.frames(victims));
+        return run.call(this.evict.room(HUGE_PAGES, isOver ? this.context.payer : 0));
       }
       this.small = true;
       this.huge = false;
@@ -633,12 +639,12 @@ export class ServeFault implements Step {
     const memory = this.context.device.memory!;
     if (this.huge) return this.reserveHuge(run, memory);
     while (this.reserved < this.need.length) {
-      const frame = memory.takeFrame();
+      const isOver = this.context.roomIn(memory, this.reserved) < 1;
+      const frame = isOver ? L.FRAME_NONE : memory.takeFrame();
       if (frame === L.FRAME_NONE) {
-        const victims = memory.victims(this.need.length - this.reserved);
-        if (victims.length > 0) {
+        if (!this.exhausted) {
           this.phase = EVICTED;
-          return run.call(this.evict.frames(victims));
+          return run.call(this.evict.room(this.need.length - this.reserved, isOver ? this.context.payer : 0));
         }
         if (this.reserved === 0) return this.noRoom(run, memory);
         break;
@@ -646,6 +652,7 @@ export class ServeFault implements Step {
       if (frame >= 0) memory.spared.add(frame);
       this.frames[this.reserved++] = frame;
     }
+    memory.keeper?.wake(run);
     this.phase = MIGRATED;
     if (this.need.length === 1 && !this.copying) {
       const picks = this.noPicks(1);
@@ -666,6 +673,13 @@ export class ServeFault implements Step {
     pages.forEach((vpn, i) => (picks[vpn - this.first] = this.frames[i]!));
     this.reserved = 0;
     return run.call(this.moving(picks, memory));
+  }
+
+  /** Nothing may go: what there is has to do. */
+  private noVictim(run: Run): Progress {
+    this.exhausted = true;
+    this.phase = RESERVE;
+    return this.reserve(run);
   }
 
   /** There is not a single frame, and nothing that may go: what this batch has brought may go after its lanes have run. Else the memory is full of what others hold. */
@@ -692,6 +706,7 @@ export class ServeFault implements Step {
     const { node } = this.context.device.memory!;
     const frame = this.platform.pageLocks.anyLocked(node.base, node.frames);
     if (frame === undefined) return undefined;
+    this.exhausted = false;
     this.phase = RESERVE;
     return run.waitFor(this.platform.pageLocks.wait(frame));
   }

@@ -21,6 +21,7 @@ import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
 import { Introduce } from '../gmem/introduce.ts';
 import { JobRun } from '../gmem/job.ts';
 import { Lose } from '../gmem/lose.ts';
+import { Keeper } from '../gmem/keeper.ts';
 import { MoveRange } from '../gmem/move-range.ts';
 import { PeerVaClient } from '../gmem/peer-addresses.ts';
 import { PreemptedJob } from '../gmem/preempted.ts';
@@ -77,10 +78,13 @@ import { TakeDown } from '../mm/take-down.ts';
 import { Reap } from '../mm/reap.ts';
 import { Memcpy } from '../mm/hmemcpy.ts';
 import { Stream, StreamEvent, StreamTask } from '../gmem/stream.ts';
+import { Reclaim } from '../mm/reclaim.ts';
+import { SecondTier } from '../mm/second-tier.ts';
 import { Transitions } from '../mm/transitions.ts';
 import { Truncate } from '../mm/truncate.ts';
 import { VmaSet } from '../mm/vma.ts';
 import { WriteBack } from '../mm/write-back.ts';
+import { Clock, Fifo, Lfu, Lru, RandomVictims } from '../policy/victim.ts';
 import { Lock, RwLock } from '../step/lock.ts';
 import { Scheduler } from '../step/runner.ts';
 import { Run, WaitQueue } from '../step/step.ts';
@@ -96,6 +100,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Context,
   Copies,
   Coupled,
+  Clock,
   CpuAccess,
   CpuFault,
   Detach,
@@ -115,6 +120,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   ExtentTree,
   FaultBatch,
   FlushEnd,
+  Fifo,
   Follower,
   Fork,
   ForkMarks,
@@ -134,10 +140,13 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Invalidation,
   Iommu,
   JobRun,
+  Keeper,
+  Lfu,
   Link,
   Links,
   Lock,
   Lose,
+  Lru,
   MakeExclusive,
   Mappings,
   MappingSet,
@@ -170,11 +179,13 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Platform,
   PreemptedJob,
   Question,
+  RandomVictims,
   RangeFault,
   Ranges,
   ReadBegin,
   Reap,
   RemoveDevice,
+  Reclaim,
   RemoveNotifier,
   Reserve,
   Reset,
@@ -183,6 +194,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Run,
   RwLock,
   Scheduler,
+  SecondTier,
   ServeBatch,
   ServeFault,
   SetAttributes,

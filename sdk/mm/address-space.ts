@@ -441,6 +441,7 @@ export class AddressSpace {
    */
   subscribe(range: AddressRange, ops: NotifierOps): IntervalNotifier {
     const { start, end } = this.pages('subscribe.range', range);
+    this.platform.tier?.distrust();
     return this.notifiers.insert({ start, end }, ops);
   }
 

@@ -21,7 +21,8 @@
  *   device-private, pinned      as the device's policy says: a bus error, or it waits until it is unpinned; access.ts does it remotely
  *   protnone                    the VMA's rights (reuse), then the access looks again
  *   migration                   waits for the page lock, then looks again
- *   special, swap, poison       bus error
+ *   swap                        comes back from the second tier (swap), then the access looks again
+ *   special, poison             bus error
  * ```
  *
  * Pages on coherent device memory are present. Before all that the VMA decides: none, or without the right, is a segmentation fault; past the end of a file is a bus error.
@@ -36,6 +37,7 @@ import { endInvalidation, Migration } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { SharedObject } from './page-cache.ts';
 import type { Platform } from './platform.ts';
+import type { Reclaim } from './reclaim.ts';
 import { reportSplit } from './splits.ts';
 import {
   hugetlbOrder,
@@ -72,6 +74,10 @@ const COPY = 6;
 const REUSE = 7;
 const REVOKE = 8;
 const UPGRADE = 9;
+const ROOM = 10;
+
+/** Times that room is made on the host for one fault. */
+const ROOM_TRIES_MAX = 4;
 
 /** Serves one fault of one page. Reused by its owner. */
 export class CpuFault implements Step {
@@ -93,6 +99,9 @@ export class CpuFault implements Step {
   private readonly clear: Invalidation = new Invalidation();
   /** Made when a page first has to come home: most faults need none. */
   private home: Migration | undefined;
+  /** Made when the host is first full. */
+  private reclaim: Reclaim | undefined;
+  private tries = 0;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -111,6 +120,7 @@ export class CpuFault implements Step {
     this.unsharing = false;
     this.forDevice = forDevice;
     this.owner = owner;
+    this.tries = 0;
     this.phase = forDevice ? LOOK : LOCK;
     return this;
   }
@@ -135,6 +145,12 @@ export class CpuFault implements Step {
         return this.look(run);
       case HOME:
         return this.cameHome(run);
+      case ROOM:
+        if (this.reclaim!.freed === 0) this.tries = ROOM_TRIES_MAX;
+        // Without room it ends as it would have.
+        if (this.reclaim!.freed === 0 && this.platform.host.free === 0) return this.end(run, 'no memory');
+        this.phase = LOOK;
+        return AGAIN;
       default: {
         const { unfinished } = this.clear;
         if (unfinished) return run.waitFor(unfinished);
@@ -153,7 +169,14 @@ export class CpuFault implements Step {
     this.unlock(run);
   }
 
-  private end(run: Run, outcome: FaultOutcome): typeof DONE {
+  private end(run: Run, outcome: FaultOutcome): Progress {
+    if (outcome === 'no memory' && this.platform.tier && this.tries < ROOM_TRIES_MAX) {
+      // The host is full: something of it goes to the second tier, then the page is looked at again.
+      this.tries++;
+      this.outcome = 'served';
+      this.phase = ROOM;
+      return run.call((this.reclaim ??= this.platform.tier.roomStep(1)).room(1));
+    }
     this.outcome = outcome;
     if (this.space.notifiers.followers.length > 0 && outcome === 'served') this.space.installed(this.vpn, 1);
     this.unlock(run);
@@ -190,6 +213,8 @@ export class CpuFault implements Step {
         return this.callHome(run, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
       case L.KIND_EXCLUSIVE:
         return this.revoke(run, core.entryLow, REVOKE);
+      case L.KIND_SWAP:
+        return this.callBack(run);
       case L.KIND_MIGRATION:
         return run.waitFor(this.platform.pageLocks.wait(core.entryLow));
       case L.KIND_PROTNONE: {
@@ -434,6 +459,16 @@ export class CpuFault implements Step {
     return run.waitFor(this.space.devicePins);
   }
 
+  /** The page comes back from the second tier. */
+  private callBack(run: Run): Progress {
+    this.count('swap');
+    this.phase = HOME;
+    this.home ??= new Migration(this.platform);
+    this.home.fromTier(this.space, this.vpn, this.platform.tier!);
+    this.home.wanted = this.vpn;
+    return run.call(this.home);
+  }
+
   private cameHome(run: Run): Progress {
     this.broughtHome = true;
     switch (this.home!.verdict(this.vpn)) {
@@ -472,6 +507,8 @@ export class CpuFault implements Step {
   /** `pages`: of the huge page that it is about, else 1. */
   private count(cause: CpuFaultCause, pages = 1): void {
     const { events } = this.platform;
+    // Once for each fault, however often it looks again.
+    if (this.tries > 0) return;
     if (!this.forDevice) events.countCpuFault(cause);
     if (events.heard) {
       const { vpn, write, forDevice } = this;

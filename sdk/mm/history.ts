@@ -212,6 +212,7 @@ function stateOf(platform: Platform, space: AddressSpace, vpn: number): PageStat
     kind === L.KIND_DEVICE_PRIVATE ||
     kind === L.KIND_EXCLUSIVE ||
     kind === L.KIND_MIGRATION ||
+    kind === L.KIND_SWAP ||
     kind === L.KIND_PROTNONE;
   const words = WORDS[letter] ?? (letter === letter.toUpperCase() ? 'on a device, writable' : 'on a device, read-only');
   return { letter, words, node: hasFrame && !(high & L.ENTRY_ZERO) ? nodes.of(core.entryLow).name : undefined };
@@ -242,6 +243,8 @@ const MIGRATED: Readonly<Record<MigrationCause, string>> = {
   pin: 'it was pinned for long',
   fork: 'its space was to be forked',
   unplug: 'the memory was taken out',
+  'swap out': 'host memory was full',
+  'swap in': 'it was touched, or a page with it',
 };
 
 const FAULTED: Readonly<Record<CpuFaultCause, string>> = {
@@ -255,6 +258,7 @@ const FAULTED: Readonly<Record<CpuFaultCause, string>> = {
   huge: 'touched a hole where a huge page appears',
   exclusive: 'took it back',
   upgrade: 'wrote to a page that devices had copies of',
+  swap: 'touched it',
 };
 
 const COPIED: Readonly<Record<CopyCause, string>> = {

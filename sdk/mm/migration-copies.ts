@@ -87,6 +87,7 @@ export class MigrationCopies implements CopyGround {
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
       const to = words.targetFrame(i);
+      if (this.platform.tier && this.platform.tier.backingOf(words.frame(i)) === to) continue;
       const valid = (words.bits(i) & L.MIGRATE_VALID) !== 0;
       const list = valid ? (nodes.of(to).owner > 0 ? inward : this.toHost) : this.zeros;
       for (let page = 0; page < words.span(i); page++) list.add(valid ? words.frame(i) + page : -1, to + page);

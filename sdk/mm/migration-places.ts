@@ -35,6 +35,13 @@ export function placesOf(platform: Platform, frames: readonly number[]): Map<Add
   return result;
 }
 
+/** The pages that map a frame, at most `most` of them: the space's number and its first page. */
+export function mappingsOf({ core }: Platform, frame: number, most: number): { readonly space: number; readonly vpn: number }[] {
+  const found = core.exports.rmapList(frame, core.area(L.AREA_LIST), Math.min(most, L.LIST_MAX / 3));
+  const words = core.words(L.AREA_LIST, found * 3);
+  return Array.from({ length: found }, (_, i) => ({ space: words[i * 3]!, vpn: words[i * 3 + 2]! * 2 ** 32 + words[i * 3 + 1]! }));
+}
+
 /** The same for events: space by space, ascending. */
 export function runsOf(platform: Platform, frames: readonly number[]): PageRun[] {
   const runs: PageRun[] = [];

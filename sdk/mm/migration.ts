@@ -16,7 +16,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
-import { MIGRATING, type MigrationCause, type PageRun, type Way } from '../events.ts';
+import { type EvictionResult, MIGRATING, type MigrationCause, type PageRun, type Way } from '../events.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
@@ -33,6 +33,7 @@ import { Invalidation } from './notifier.ts';
 import type { PeerBehaviour, PeerCode } from './peer-batch.ts';
 import { PeerMoves, type PeerPlace } from './peer-moves.ts';
 import type { Platform } from './platform.ts';
+import type { RoomStep, SecondTier } from './second-tier.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
 import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
 
@@ -70,6 +71,9 @@ const INSTALL = 7;
 const ENDED = 8;
 const PEER = 9;
 const UNDONE = 10;
+
+/** The node of the second tier. */
+const SWAP = 'swap';
 
 const NOWHERE: readonly PageRun[] = [];
 const NONE: readonly number[] = [];
@@ -119,7 +123,15 @@ export class Migration implements Step {
   /** Made when something first comes home. */
   private hostFrames: HostFrames | undefined;
   /** Who gives targets: `nothing` (they are there), this one itself (host frames), or somebody's plan. */
-  private targets: 'given' | 'host' | 'plan' = 'given';
+  private targets: 'given' | 'host' | 'plan' | 'tier' = 'given';
+  /** What had no target, for want of frames. */
+  private short = false;
+  /** Pages that went to the second tier without a copy. */
+  private clean = 0;
+  /** Host frames are not wanted of pages that the second tier has. */
+  private dropsClean = false;
+  /** Room has been made on the host, as far as it could be. */
+  private hasRoom = false;
   private allocate: ((migration: Migration) => void) | undefined;
   private install: Install | undefined;
   private phase = ANNOUNCE;
@@ -237,6 +249,7 @@ export class Migration implements Step {
     this.listed = frames;
     this.node = memory.node.name;
     this.coupled = memory.device.coupledIn(undefined);
+    this.dropsClean = cause === 'evict' && this.platform.tier !== undefined;
     this.home();
     return this;
   }
@@ -267,6 +280,31 @@ export class Migration implements Step {
     this.plan(frames.length, plan);
     this.listed = [...frames];
     return this;
+  }
+
+  /** These frames of the host go to the second tier, whoever maps them. Requires: none is huge. */
+  framesToTier(frames: readonly number[], tier: SecondTier): this {
+    this.begin(frames.length, tier, 'swap out');
+    this.listed = frames;
+    this.node = this.platform.host.name;
+    this.targets = 'tier';
+    return this;
+  }
+
+  /** A page that is in the second tier comes back. */
+  fromTier(space: AddressSpace, vpn: number, tier: SecondTier): this {
+    this.begin(1, tier, 'swap in');
+    this.space = space;
+    this.vpn = vpn;
+    this.select = L.SELECT_SWAP | L.SELECT_NO_HOLES;
+    this.node = tier.node.name;
+    this.home();
+    return this;
+  }
+
+  /** Whether something stayed for want of a frame to go to. */
+  get isShort(): boolean {
+    return this.short;
   }
 
   private home(): void {
@@ -310,6 +348,10 @@ export class Migration implements Step {
     this.install = undefined;
     this.phase = ANNOUNCE;
     this.failed = false;
+    this.short = false;
+    this.clean = 0;
+    this.dropsClean = false;
+    this.hasRoom = false;
     this.engine = false;
     this.access = 'none';
     this.behaviour = 'none';
@@ -361,6 +403,20 @@ export class Migration implements Step {
     return this.coupled && this.isPeerDone ? this.moves!.code : 'success';
   }
 
+  /** @internal What became of word `i` of a migration by frame, and the frame it was of. Requires: DONE. */
+  fateOf(i: number): { readonly frame: number; readonly result: EvictionResult } {
+    const words = this.words;
+    const frame = this.listed![i]!;
+    const bits = words.bits(i);
+    if (bits & L.MIGRATE_MOVE) return { frame, result: 'success' };
+    if (bits & L.MIGRATE_VALID) return { frame, result: this.failed ? 'device error' : words.hasTarget(i) ? 'held' : 'fallback' };
+    const { core } = this.platform;
+    const record = core.frameRecord(frame);
+    const isMapped = (core.field(record, L.FRAME_MAPS) & L.MAPS_MASK) !== 0;
+    const isUsed = (core.field(record, L.FRAME_FLAGS) & L.FRAME_STATE) === L.STATE_USED;
+    return { frame, result: isUsed && isMapped ? 'held' : 'unmapped' };
+  }
+
   /** What became of one page of the range. Requires: DONE. */
   verdict(vpn: number): 'moved' | 'refused' | 'not collected' {
     const words = this.words;
@@ -395,6 +451,8 @@ export class Migration implements Step {
       case ALLOCATE: {
         const pending = this.nextTicket();
         if (pending) return run.waitFor(pending);
+        const room = this.makeRoom();
+        if (room) return run.call(room);
         this.giveTargets();
         this.split();
         this.collected = this.words.offered;
@@ -640,6 +698,47 @@ export class Migration implements Step {
     // Host frames for what comes home, the first page's before all others.
     if (this.targets === 'host') this.hostFrames!.give(this.words, this.space ? this.vpn : undefined, this.first);
     else if (this.targets === 'plan') this.allocate!(this);
+    else if (this.targets === 'tier') this.giveTier();
+  }
+
+  /** Where there is a second tier, host frames that are missing are made there, once. */
+  private makeRoom(): RoomStep | undefined {
+    const { host, tier } = this.platform;
+    if (!tier || this.targets !== 'host' || this.hasRoom) return undefined;
+    this.hasRoom = true;
+    if (this.dropsClean) this.giveClean(tier);
+    let missing = -host.free;
+    for (let i = 0; i < this.words.count; i++) if (this.words.moves(i) && !this.words.hasTarget(i)) missing += this.words.span(i);
+    if (missing <= 0) return undefined;
+    return tier.roomStep(missing);
+  }
+
+  /** Pages that the second tier has, still true, go there. */
+  private giveClean(tier: SecondTier): void {
+    const words = this.words;
+    for (let i = 0; i < words.count; i++) {
+      if (!words.moves(i) || words.span(i) > 1 || words.hasTarget(i)) continue;
+      const slot = tier.backingOf(words.frame(i));
+      if (slot < 0) continue;
+      this.platform.core.exports.frameGet(slot);
+      words.aim(i, slot, false);
+      this.clean++;
+    }
+  }
+
+  private giveTier(): void {
+    const tier = this.platform.tier!;
+    const words = this.words;
+    this.giveClean(tier);
+    for (let i = 0; i < words.count; i++) {
+      if (!words.moves(i) || words.hasTarget(i)) continue;
+      const slot = tier.take();
+      if (slot === L.FRAME_NONE) {
+        this.short = true;
+        return;
+      }
+      words.aim(i, slot, false);
+    }
   }
 
   /** A huge page that goes to small frames is split now, while nobody can touch it. */
@@ -691,8 +790,9 @@ export class Migration implements Step {
     this.phase = INSTALL;
     endInvalidation(this.second);
     this.copied = words.pages(true);
+    if (this.clean > 0) this.copied -= this.countClean();
     this.cleared = words.pages(false);
-    this.moved = this.copied + this.cleared;
+    this.moved = this.copied + this.cleared + this.clean;
     this.refused = this.collected - this.moved;
     if (this.coupled) this.moves!.undo(this.device, this.coupled, this.tickets);
     else if (space && this.install) this.installMoved(space, this.install);
@@ -709,6 +809,7 @@ export class Migration implements Step {
     if (space && this.cleared > 0) this.withhold(space);
     this.evicted();
     if (this.coupled) this.moves!.end();
+    if (this.platform.tier && (this.isPlanned || !this.platform.tier.isTrusting)) this.forget();
     pageLocks.moving--;
     this.phase = ENDED;
     this.platform.settleFreed();
@@ -748,6 +849,28 @@ export class Migration implements Step {
     return kept;
   }
 
+  /** Whoever has the pages now may write to them without a mark. */
+  private forget(): void {
+    const words = this.words;
+    for (let i = 0; i < words.count; i++) if (words.moves(i)) this.platform.core.exports.backingDrop(words.targetFrame(i));
+  }
+
+  /** What of it really went without a copy. */
+  private countClean(): number {
+    const { core, tier } = this.platform;
+    const words = this.words;
+    this.clean = 0;
+    for (let i = 0; i < words.count; i++)
+      if (
+        words.moves(i) &&
+        words.hasTarget(i) &&
+        tier!.node.holds(words.targetFrame(i)) &&
+        core.exports.backingOf(words.frame(i)) === words.targetFrame(i) + 1
+      )
+        this.clean++;
+    return this.clean;
+  }
+
   /** Counts what moved, by the nodes it moved between. */
   private report(): void {
     this.platform.events.counters.cleared += this.cleared;
@@ -762,7 +885,9 @@ export class Migration implements Step {
       return;
     }
     const host = this.platform.host.name;
-    if (this.targets === 'given') this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
+    if (this.targets === 'tier') this.count(host, SWAP, 'swapOut', this.copied, 0, this.refused);
+    else if (this.cause === 'swap in') this.count(SWAP, host, 'swapIn', this.copied, 0, this.refused);
+    else if (this.targets === 'given') this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
     else this.count(this.node, host, 'toHost', this.copied, this.cleared, this.refused);
   }
 
@@ -783,7 +908,7 @@ export class Migration implements Step {
 
   private count(from: string, to: string, way: Way, copied: number, cleared: number, refused: number, frames?: readonly number[]): void {
     const { events } = this.platform;
-    events.countMigrated(from, to, copied, copied * L.PAGE_BYTES, way, this.cause);
+    events.countMigrated(from, to, copied, copied * L.PAGE_BYTES, way, this.cause, this.clean);
     if (!events.heard) return;
     this.runs = runsOf(this.platform, frames ?? this.targetFrames());
     events.emit({
@@ -797,6 +922,7 @@ export class Migration implements Step {
       bytes: copied * L.PAGE_BYTES,
       cleared,
       refused,
+      clean: this.clean,
       cause: this.cause,
       wanted: this.wanted,
       runs: this.runs,

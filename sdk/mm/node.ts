@@ -5,14 +5,15 @@ import { fail } from '../errors.ts';
 import type { Core } from '../core/abi.ts';
 import * as L from '../../assembly/layout.ts';
 
-/** `host`: DRAM. `private`: a device's, the CPU cannot reach it. `coherent`: a device's, mapped for the CPU like its own. */
-export type NodeKind = 'host' | 'private' | 'coherent';
+/** `host`: DRAM. `tier`: the second tier, which nobody maps. `private`: a device's, the CPU cannot reach it. `coherent`: a device's, mapped for the CPU like its own. */
+export type NodeKind = 'host' | 'private' | 'coherent' | 'tier';
 export type BytesIn = 'backed' | 'metadata' | 'external';
 
 const KINDS: Readonly<Record<NodeKind, number>> = {
   host: L.NODE_IS_HOST,
   private: L.NODE_IS_PRIVATE,
   coherent: L.NODE_IS_COHERENT,
+  tier: L.NODE_IS_TIER,
 };
 const BYTES: Readonly<Record<BytesIn, number>> = { backed: L.BYTES_BACKED, metadata: L.BYTES_METADATA, external: L.BYTES_EXTERNAL };
 /** Who hands frames out: the core's buddy allocator, the driver's own, or a device's operating system. */
@@ -190,7 +191,7 @@ export class Nodes {
   /** Page of a frame within its memory, as devices count: the pages of the host come after the pages of zeros, of which the first is its page 0. */
   pageOf(frame: number): number {
     const node = this.of(frame);
-    return frame - (node.kind === 'host' ? this.list[0]! : node).base;
+    return frame - (node.owner === 0 ? this.list[0]! : node).base;
   }
 
   /** The node that a frame is on. */

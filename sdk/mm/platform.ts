@@ -16,6 +16,7 @@ import { Links } from './links.ts';
 import { Movements } from './movements.ts';
 import { type Node, Nodes } from './node.ts';
 import { PageLocks } from './page-lock.ts';
+import type { SecondTier } from './second-tier.ts';
 import { Transitions } from './transitions.ts';
 
 /** Frames of zeros: a huge page of them. */
@@ -39,6 +40,8 @@ export class Platform {
   /** Errors that had no caller: bugs of steps, failures of operations that were left parked. */
   readonly stray: unknown[] = [];
   readonly host: Node;
+  /** Where pages of the host go when it is full; undefined: nowhere. */
+  tier: SecondTier | undefined = undefined;
   /** Address spaces by the index of their home table. */
   readonly spaces: Map<number, AddressSpace> = new Map();
   /** Who reaches whom without the host. */

@@ -2,17 +2,18 @@
  * Which changes of a page's state are legal, and a checker that looks after every turn of every step: `createMachine({ checked: 'states' })`. For tests: each look is proportional to what is mapped.
  *
  * ```
- *   from \ to     nothing   host   device   moving   alone   lost
- *   nothing       -         yes    yes (1)  (2)      (2)     yes
- *   host          yes       (3)    no       yes      yes     yes
- *   device        yes       no     (3)      yes      yes     yes
- *   moving        yes       yes    yes      yes      no      yes
- *   alone         yes       yes    yes (4)  no       yes     yes
- *   lost          yes       no     no       no       no      yes
+ *   from \ to     nothing   host   device   tier    moving   alone   lost
+ *   nothing       -         yes    yes (1)  (2)     (2)      (2)     yes
+ *   host          yes       (3)    no       no      yes      yes     yes
+ *   device        yes       no     (3)      no      yes      yes     yes
+ *   tier          yes       no     no       (3)     yes      no      yes
+ *   moving        yes       yes    yes      yes     yes      no      yes
+ *   alone         yes       yes    yes (4)  no      no       yes     yes
+ *   lost          yes       no     no       no      no       no      yes
  *
  *   (1) a hole migrates as "clear the target"     (3) the same frame; or, on the host, a copy (COW, collapse)
  *   (2) an entry that another address or space had before: mremap, fork     (4) in coherent memory
- *   alone: a device's for its atomics
+ *   alone: a device's for its atomics                                  tier: in the second tier
  * ```
  *
  * And, whatever the state: who may write is alone with the page. While a device has a copy, the home entry is on the host, says so, and is without write.
@@ -25,14 +26,15 @@ import type { AddressSpace } from './address-space.ts';
 import type { Platform } from './platform.ts';
 
 /** A page's logical state, by its home entry. */
-export type LogicalState = 'nothing' | 'host' | 'device' | 'moving' | 'alone' | 'lost';
+export type LogicalState = 'nothing' | 'host' | 'device' | 'tier' | 'moving' | 'alone' | 'lost';
 
 /** To which states a page may go. A frame that stays in its state keeps its number, but for copies on the host. */
 export const LEGAL: Readonly<Record<LogicalState, readonly LogicalState[]>> = {
   nothing: ['nothing', 'host', 'device', 'lost'],
   host: ['nothing', 'host', 'moving', 'alone', 'lost'],
   device: ['nothing', 'device', 'moving', 'alone', 'lost'],
-  moving: ['nothing', 'host', 'device', 'moving', 'lost'],
+  tier: ['nothing', 'tier', 'moving', 'lost'],
+  moving: ['nothing', 'host', 'device', 'tier', 'moving', 'lost'],
   alone: ['nothing', 'host', 'device', 'alone', 'lost'],
   lost: ['nothing', 'lost'],
 };
@@ -120,8 +122,8 @@ function illegal(space: AddressSpace, vpn: number, rule: string): FarfaultError 
 }
 
 function isLegal(was: Seen, now: Seen, known: ReadonlySet<number>): boolean {
-  if (was.state === 'nothing' && (now.state === 'moving' || now.state === 'alone')) return known.has(now.frame);
-  if (was.state === 'device' && now.state === 'device') return was.frame === now.frame;
+  if (was.state === 'nothing' && (now.state === 'moving' || now.state === 'alone' || now.state === 'tier')) return known.has(now.frame);
+  if (was.state === now.state && (now.state === 'device' || now.state === 'tier')) return was.frame === now.frame;
   return LEGAL[was.state].includes(now.state);
 }
 
@@ -137,6 +139,8 @@ function stateOf(high: number, isOnDevice: () => boolean): LogicalState {
       return 'device';
     case L.KIND_MIGRATION:
       return 'moving';
+    case L.KIND_SWAP:
+      return 'tier';
     case L.KIND_EXCLUSIVE:
       return 'alone';
     default:

@@ -2,9 +2,17 @@
  * What somebody who runs a device chooses for it, beside its driver: `machine.addDevice(driver, policy)`. The choices themselves are pure and live in this folder; the steps of
  * `sdk/gmem` act on them.
  */
+import { PAGE_BYTES } from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { checkResidency, checkThrashing, type ThrashingPolicy } from './thrashing.ts';
 import { checkPlacement, type PlacementPolicy } from './placement.ts';
+import { checkVictims, type VictimPolicy, type VictimPolicyName } from './victim.ts';
+
+/** Free bytes of a memory, multiples of 4096: when fewer than `low` are, pages go until `high` are. Models: the watermarks of a zone. */
+export interface Watermarks {
+  readonly low: number;
+  readonly high: number;
+}
 
 /**
  * What becomes of a CPU access to a page that is pinned to the private memory of a device. `error`: a bus error. `remote`: it is done in the device's memory, over the bus, if the machine has its
@@ -34,6 +42,10 @@ export interface DevicePolicy {
    * somebody must wait for it, and nothing else can go on: operations that run at the same time share one.
    */
   readonly flush?: 'immediate' | 'coalesced' | 'deferred';
+  /** Which pages go when a memory needs room: a name, or an object of one's own. Default 'fifo'. A memory whose driver hands the frames out leaves the choice to its driver. */
+  readonly victims?: VictimPolicyName | VictimPolicy;
+  /** How much of each of its memories is kept free, before it is needed: see `Watermarks`. Default: nothing. */
+  readonly watermarks?: Watermarks;
 }
 
 /** A check for one of these words. */
@@ -53,6 +65,8 @@ const CHOICES: Readonly<Record<keyof DevicePolicy, (argument: string, value: unk
   residency: checkResidency,
   form: oneOf('coupled', 'decoupled'),
   flush: oneOf('immediate', 'coalesced', 'deferred'),
+  victims: checkVictims,
+  watermarks: checkWatermarks,
 };
 
 /** Throws EINVAL unless a slice is a number of rounds. */
@@ -70,4 +84,14 @@ export function checkPolicy(device: string, policy: DevicePolicy): void {
 
 function checkPinnedAccess(argument: string, value: unknown): void {
   if (!PINNED_ACCESS.includes(value as PinnedAccess)) throw fail('EINVAL', argument, value, "is not one of: 'error', 'remote', 'wait'");
+}
+
+/** Throws EINVAL unless they are two multiples of 4096, the lower one first. */
+function checkWatermarks(argument: string, value: unknown): void {
+  const { low, high } = (typeof value === 'object' && value !== null ? value : {}) as Partial<Watermarks>;
+  for (const [name, bytes] of Object.entries({ low, high })) {
+    if (!Number.isSafeInteger(bytes) || bytes! <= 0 || bytes! % PAGE_BYTES !== 0)
+      throw fail('EINVAL', `${argument}.${name}`, bytes, 'is not a positive multiple of 4096');
+  }
+  if (low! > high!) throw fail('EINVAL', `${argument}.low`, low, `is above high, which is ${high!}`);
 }

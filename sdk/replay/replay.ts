@@ -10,7 +10,7 @@
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { fail, FarfaultError } from '../errors.ts';
-import type { Counters, Way } from '../events.ts';
+import type { Counters } from '../events.ts';
 import type { Context } from '../gmem/context.ts';
 import type { Driver } from '../gmem/driver.ts';
 import { JobRun } from '../gmem/job.ts';
@@ -28,7 +28,7 @@ import {
 import { CpuFault } from '../mm/fault.ts';
 import type { Preset } from '../policy/preset.ts';
 import { ByteMap } from './byte-map.ts';
-import { transferNs } from './cost.ts';
+import { type LinkWay, transferNs } from './cost.ts';
 import type { ByteSource } from './gzip.ts';
 import { type OffloadRange, printRange, requireInstructions } from './offload.ts';
 import type { ModelledParts, ReplayReport } from './report.ts';
@@ -251,7 +251,7 @@ export function modelledParts(replay: Replay, preset: Preset): ModelledParts {
 }
 
 /** Every transfer is rounded down by itself. */
-function linkNs(transfers: Counters['transfers'], way: Way, preset: Preset): number {
+function linkNs(transfers: Counters['transfers'], way: LinkWay, preset: Preset): number {
   let total = 0;
   for (const [pages, times] of Object.entries(transfers[way] ?? {})) total += times * transferNs(Number(pages), way, preset);
   return total;

@@ -49,7 +49,7 @@ export interface ReplaySettings {
 }
 
 /** A replay has private anonymous memory of base pages, in one space. */
-type ReplayedCause = Exclude<CpuFaultCause, 'copy' | 'share' | 'huge' | 'exclusive' | 'upgrade'>;
+type ReplayedCause = Exclude<CpuFaultCause, 'copy' | 'share' | 'huge' | 'exclusive' | 'upgrade' | 'swap'>;
 
 /** Counts behind the counts. */
 export interface ReplayDetail {

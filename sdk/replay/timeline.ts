@@ -295,9 +295,12 @@ export class TimelineWriter implements Timeline {
 
   #migrated(event: EventOf<'pages.migrated'>): void {
     const { from, to, way, pages, bytes, cleared, refused, cause } = event;
-    const link = this.#link(way === 'toDevice' ? from : to, way === 'toDevice' ? to : from);
+    const isOut = way === 'toDevice' || way === 'swapOut';
+    const link = this.#link(isOut ? from : to, isOut ? to : from);
     const args = { pages, bytes, cleared, refused, cause, from, to, ...where(event) };
-    if (pages > 0) this.#spend(LINKS, link, `${cause}: ${pages} to ${to}`, way, transferNs(pages, way, this.#preset), args);
+    // What the second tier costs is not modelled.
+    if (way === 'swapOut' || way === 'swapIn') this.#instant(LINKS, link, `${cause}: ${pages} to ${to}`, way, args);
+    else if (pages > 0) this.#spend(LINKS, link, `${cause}: ${pages} to ${to}`, way, transferNs(pages, way, this.#preset), args);
     else this.#instant(LINKS, link, `${cause}: ${cleared} cleared on ${to}`, way, args);
   }
 

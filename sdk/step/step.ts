@@ -76,6 +76,8 @@ export interface RunHost {
   woken(run: Run): void;
   /** All of a group have been woken. */
   settle(): void;
+  /** Runs `step` beside what is running: it gets its turn, and nobody waits for it. A host without it runs none. */
+  spawn?(step: Step): void;
   /** An error that has no caller to be thrown to: a step's bug, or the failure of a run that was left parked. */
   report(error: unknown, step: Step): void;
 }
@@ -124,6 +126,12 @@ export class Run {
   waitFor(what: Waitable): typeof WAIT {
     this.waiting = what;
     return WAIT;
+  }
+
+  /** Lets `step` run beside this one; nobody waits for it. False: its host drives nothing else. */
+  spawn(step: Step): boolean {
+    this.host.spawn?.(step);
+    return this.host.spawn !== undefined;
   }
 
   /** Runs `child` first: return the result from `next()`, having set the phase in which to go on. */

@@ -116,18 +116,23 @@ function runSchedule(race: Race, choose: (runnable: readonly number[]) => number
 
   let reported: { readonly error: unknown } | undefined;
   const waiting = new Set<Run>();
+  const runs: Run[] = [];
+  const unfinished = new Set<number>();
   const host: RunHost = {
     checked: true,
     woken: (run) => void waiting.delete(run),
     settle: () => {},
+    spawn: (step) => spawn(step),
     report: (error) => (reported ??= { error }),
   };
-  const runs = race.steps.map((step, number) => {
+  // What a step spawns gets the next number.
+  const spawn = (step: Step): void => {
     const run = new Run(host);
-    run.start(step, number);
-    return run;
-  });
-  const unfinished = new Set(runs.keys());
+    run.start(step, runs.length);
+    unfinished.add(runs.length);
+    runs.push(run);
+  };
+  for (const step of race.steps) spawn(step);
   let idle = 0;
 
   while (unfinished.size > 0) {

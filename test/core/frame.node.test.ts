@@ -125,10 +125,10 @@ describe.each(flavours)('%s', (flavour) => {
       for (const frame of frames) small.core.frameTouch(frame);
       return { small, frames, table };
     };
-    const victims = (small: SmallCore, max: number, spared: readonly number[] = []): number[] => {
+    const victims = (small: SmallCore, max: number, spared: readonly number[] = [], payer = 0): number[] => {
       const at = small.spare + 4096;
       small.u32.set(spared, at >>> 2);
-      const found = small.core.victims(GPU, small.spare, max, at, spared.length);
+      const found = small.core.victims(GPU, small.spare, max, at, spared.length, payer);
       return small.list(small.spare, found);
     };
 
@@ -153,6 +153,16 @@ describe.each(flavours)('%s', (flavour) => {
       core.frameUnpin(frames[1]!);
       core.framePut(frames[3]!);
       expect(victims(small, 9)).toEqual([frames[0], frames[1], frames[2], frames[4], frames[5]]);
+    });
+
+    test('can be those that one space pays for', () => {
+      const { small, frames, table } = used(2);
+      const other = small.home().table;
+      const theirs = small.core.mapFresh(other, 7, GPU);
+      small.core.frameTouch(theirs);
+      expect(victims(small, 9, [], small.field(table, L.TABLE_INDEX) + 1)).toEqual(frames);
+      expect(victims(small, 9, [], small.field(other, L.TABLE_INDEX) + 1)).toEqual([theirs]);
+      expect(victims(small, 9, [theirs], small.field(other, L.TABLE_INDEX) + 1)).toEqual([]);
     });
   });
 

@@ -61,6 +61,7 @@ export function bareCore(flavour: Flavour, room: Room = {}): Bare {
   const nodes = region(L.NODES_MAX * L.NODE_BYTES);
   const descriptors = region(tables * L.TABLE_BYTES);
   const records = region(frames * L.FRAME_BYTES);
+  const charges = region(tables * L.NODES_MAX * 4);
   const live = region(tablePages * 2);
   const pages = region(tablePages * L.PAGE_BYTES, L.PAGE_BYTES);
   const areas = region(L.AREAS_LENGTH, L.PAGE_BYTES);
@@ -83,6 +84,7 @@ export function bareCore(flavour: Flavour, room: Room = {}): Bare {
     [L.H_TABLES_MAX, tables],
     [L.H_FRAMES, records],
     [L.H_FRAMES_MAX, frames],
+    [L.H_CHARGES, charges],
     [L.H_LIVE, live],
     [L.H_PAGES, pages],
     [L.H_PAGES_MAX, tablePages],

@@ -108,7 +108,7 @@ class Huge extends Mover {
       this.core.snapshotNative(table, 0, 8 * N, this.values);
       return this.list(this.values, 16 * N);
     });
-    const records = this.list(this.bare.nodes, (this.bare.header(L.H_LIVE) - this.bare.nodes) / 4);
+    const records = this.list(this.bare.nodes, (this.bare.header(L.H_CHARGES) - this.bare.nodes) / 4);
     return [this.promises, entries, records];
   }
 

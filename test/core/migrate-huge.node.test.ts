@@ -97,7 +97,7 @@ describe.each(flavours)('%s', (flavour) => {
       0,
       0,
     ]);
-    const victims = (): number[] => mover.list(mover.spare, mover.core.victims(GPU, mover.spare, 9, 0, 0));
+    const victims = (): number[] => mover.list(mover.spare, mover.core.victims(GPU, mover.spare, 9, 0, 0, 0));
     expect(victims()).toEqual([there]);
     mover.core.framePin(there + 8, 0);
     expect(victims()).toEqual([]);

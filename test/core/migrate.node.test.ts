@@ -110,7 +110,7 @@ describe.each(flavours)('%s', (flavour) => {
     test('leaves a block of something that is no page alone: it is no hole, and is not split', () => {
       const mover = new Mover(flavour, { nodes: [{ kind: L.NODE_IS_HOST, frames: 2, backed: false }], tablePages: 9 });
       const { table } = mover.home();
-      const leaf = L.KIND_SWAP;
+      const leaf = L.KIND_POISON;
       mover.core.rangeMapOrder(table, 2 ** 18, 2 ** 18, leaf, 18);
       expect(mover.collect(table, 2 ** 18 + 5, 2)).toEqual([[0, 0], [0, 0]]); // prettier-ignore
       expect(mover.collect(table, 2 ** 18, 600, ALL | L.SELECT_COMPOUND).every(([low, high]) => low === 0 && high === 0)).toBe(true);
@@ -372,13 +372,13 @@ describe.each(flavours)('%s', (flavour) => {
       const mover = new Mover(flavour);
       const { table } = mover.home();
       const frames = [0, 1, 2].map((vpn) => mover.on(GPU, table, vpn));
-      const victims = (): number[] => mover.list(mover.spare, mover.core.victims(GPU, mover.spare, 9, 0, 0));
+      const victims = (): number[] => mover.list(mover.spare, mover.core.victims(GPU, mover.spare, 9, 0, 0, 0));
       expect(victims()).toEqual(frames);
       mover.collect(table, 1, 1);
       mover.aim([mover.take(HOST)]);
       mover.finish(table, 1, 1);
       expect(victims()).toEqual([frames[0], frames[2]]);
-      expect(mover.core.victims(HOST, mover.spare, 9, 0, 0)).toBe(0);
+      expect(mover.core.victims(HOST, mover.spare, 9, 0, 0, 0)).toBe(0);
     });
 
     test('a finalize without a commit puts every page back that has no target', () => {

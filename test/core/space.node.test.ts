@@ -115,22 +115,22 @@ describe.each(flavours)('%s', (flavour) => {
       give(small, table, 3, small.base[NPU]!, L.KIND_DEVICE_PRIVATE | L.ENTRY_WRITE | L.ENTRY_ANON_EXCLUSIVE);
       give(small, table, 4, small.base[NPU]! + 1, L.KIND_MIGRATION | L.ENTRY_WRITE);
       give(small, table, 5, small.base[NPU]! + 2, L.KIND_EXCLUSIVE | L.ENTRY_WRITE);
-      small.core.rangeMap(table, 6, 1, 77, L.KIND_SWAP);
+      small.core.rangeMap(table, 6, 1, 77, L.KIND_POISON);
       const state = (): string[] =>
         [0, 1, 2, 3, 4, 5, 6].map((vpn) => {
           const { high, kind } = small.entry(table, vpn);
           return `${kind}${high & L.ENTRY_WRITE ? 'w' : ''}`;
         });
-      expect(state()).toEqual(['1w', '1', '1', '2w', '4w', '3w', '5']);
+      expect(state()).toEqual(['1w', '1', '1', '2w', '4w', '3w', '8']);
       expect(small.core.reprotect(table, 0, 2 ** 20, READ)).toBe(3);
-      expect(state()).toEqual(['1', '1', '1', '2', '4', '3w', '5']);
+      expect(state()).toEqual(['1', '1', '1', '2', '4', '3w', '8']);
       // What is not present remembers that it may not be touched.
       const closed = (): number[] => [3, 4, 5].filter((vpn) => (small.entry(table, vpn).high & L.ENTRY_NO_ACCESS) !== 0);
       expect([small.core.reprotect(table, 0, 7, NONE), closed()]).toEqual([6, [3, 4, 5]]);
-      expect(state()).toEqual(['6', '6', '6', '2', '4', '3w', '5']);
+      expect(state()).toEqual(['6', '6', '6', '2', '4', '3w', '8']);
       expect(small.core.reprotect(table, 0, 7, NONE)).toBe(0);
       expect([small.core.reprotect(table, 0, 7, READ_WRITE), closed()]).toEqual([6, []]);
-      expect(state()).toEqual(['1w', '1', '1', '2', '4', '3w', '5']);
+      expect(state()).toEqual(['1w', '1', '1', '2', '4', '3w', '8']);
       expect(small.entry(table, 2).low).toBe(shared);
     });
 
@@ -188,7 +188,7 @@ describe.each(flavours)('%s', (flavour) => {
       const { table } = small.home();
       const kinds = [L.KIND_PRESENT, L.KIND_DEVICE_PRIVATE, L.KIND_EXCLUSIVE, L.KIND_MIGRATION, L.KIND_PROTNONE];
       kinds.forEach((kind, i) => give(small, table, i * 600, small.base[NPU]! + i, kind));
-      small.core.rangeMap(table, 5000, 1, 12345, L.KIND_SWAP);
+      small.core.rangeMap(table, 5000, 1, 12345, L.KIND_POISON);
       small.core.rangeMap(table, 5001, 1, 0, L.KIND_POISON);
       small.core.mapZero(table, 2 ** 35);
       small.core.mapFresh(table, 2 ** 35 + 1, HOST);

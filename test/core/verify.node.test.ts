@@ -166,7 +166,7 @@ describe.each(flavours)('%s', (flavour) => {
       machine.core.rangeMap(machine.b.table, 77, 1, machine.frames[0]!, kind);
       expect(machine.broken(false)).toEqual([8, 77, machine.frames[0], machine.b.index]);
       // Neither holds a frame.
-      for (const other of [L.KIND_SWAP, L.KIND_POISON, L.KIND_SPECIAL, PRESENT | L.ENTRY_ZERO]) {
+      for (const other of [L.KIND_POISON, L.KIND_SPECIAL, PRESENT | L.ENTRY_ZERO]) {
         machine.core.rangeMap(machine.b.table, 77, 1, machine.frames[0]!, other);
         expect(machine.core.verify(1)).toBe(0);
       }

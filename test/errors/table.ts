@@ -22,6 +22,7 @@ import {
   permits,
   Ranges,
   VaSpace,
+  victimPolicy,
 } from 'farfault/gmem';
 import { Invalidation } from 'farfault/mm';
 import {
@@ -425,6 +426,10 @@ const contexts: Row[] = [
     { twin: true, step: 'atomicStep' },
   ),
   ...context('residency', (w) => [at(w) / PAGE], [arg(0, 'vpn', 'index', { limit: 2 ** 36 })]),
+  ...context('limit', () => [PAGE, 0], [
+    arg(0, 'bytes', 'index', { optional: true, also: ['limit'] }),
+    arg(1, 'memory', 'index', { optional: true, also: ['limit'] }),
+  ]),
   ...context('harvest', (w) => [w.range], [range()], { twin: true, step: 'harvestStep' }),
   ...context('setAttributes', (w) => [w.range, 1], [range(), arg(1, 'bits', 'index', { limit: 256 })], {
     twin: true,
@@ -813,6 +818,10 @@ const functions: Row[] = [
     () => [48],
     [arg(0, 'iovaBits', 'count')],
   ),
+  plain('victimPolicy', victimPolicy as Loose, () => ['random', 3], [
+    arg(0, 'victims', 'word'),
+    arg(1, 'seed', 'index', { optional: true }),
+  ]),
   plain('parseRange', parseRange as Loose, () => ['0x1000-0x2000'], [arg(0, 'range', 'word')]),
   plain('printRange', printRange as Loose, () => [{ start: 0, end: 1 }], [
     arg(0, 'range', 'object'),
@@ -1208,7 +1217,10 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
     ].map((name) => [name, STEP]),
   ),
   ...Object.fromEntries(
-    ['toDevice', 'toPeer', 'toHost', 'framesToHost', 'vma', 'frames', 'next', 'abort'].map((name) => [`Migration.${name}`, STEP]),
+    ['toDevice', 'toPeer', 'toHost', 'framesToHost', 'framesToTier', 'fromTier', 'vma', 'frames', 'next', 'abort'].map((name) => [
+      `Migration.${name}`,
+      STEP,
+    ]),
   ),
   ...Object.fromEntries(['Copies', 'Mappings', 'Ranges', 'Marks'].map((name) => [name, LENT])),
   DeviceTable: 'the operations of a pmap: the framework calls them with its lists',

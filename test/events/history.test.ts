@@ -247,7 +247,18 @@ describe('the records', () => {
     const log = new EventLog(10, false);
     const plain = (tick: number) => ({ type: 'space.forked' as const, tick, space: 0, child: 1 });
     const wide = (tick: number, width: number) => ({
-      ...{ type: 'frames.evicted' as const, tick, node: 'x', pages: 1, frames: [], space: 0, vpn: 0, cause: 'user' as const },
+      ...{
+        type: 'frames.evicted' as const,
+        tick,
+        node: 'x',
+        pages: 1,
+        frames: [],
+        space: 0,
+        vpn: 0,
+        cause: 'user' as const,
+        results: [],
+        by: 'direct' as const,
+      },
       runs: Array.from({ length: width }, () => ({ space: 0, vpn: 0, pages: 1 })),
     });
     for (let i = 0; i < 25; i++) log.add(plain(i));

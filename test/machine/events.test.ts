@@ -53,7 +53,7 @@ function folded(
         break;
       }
       case 'frames.evicted':
-        sums.evictions++;
+        if (event.pages > 0) sums.evictions++;
         break;
       case 'range.invalidated':
         sums.invalidations++;

@@ -174,11 +174,10 @@ describe('a range fault of what is not plain memory', () => {
     space.vmas.flag(vpn(), vpn() + 2, { clear: VMA_IO | VMA_PFNMAP });
   });
 
-  test('says never of a special entry, and nothing of a lost page or one that is swapped out; asked for, all three fail', () => {
-    const [special, swapped, lost] = [L.KIND_SPECIAL, L.KIND_SWAP, L.KIND_POISON];
+  test('says never of a special entry, and nothing of a lost page; asked for, both fail', () => {
+    const [special, lost] = [L.KIND_SPECIAL, L.KIND_POISON];
     for (const [kind, letter] of [
       [special, 'x'],
-      [swapped, '.'],
       [lost, '.'],
     ] as const) {
       set(2, kind);

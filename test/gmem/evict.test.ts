@@ -1,0 +1,280 @@
+/** Which pages go when a memory needs room, what became of them, and that nothing is lost by it. */
+import { expect, test } from 'vitest';
+import { type EventOf, MiB } from 'farfault';
+import { type VictimCandidate, type VictimPolicy, victimPolicy } from 'farfault/gmem';
+import { expectClean, PAGE, Probe, smallMachine, used } from '../machine/probe.ts';
+import { randomOf, resident, vram, type World, type WorldOptions, worldOf } from './evict-device.ts';
+
+const POLICIES = ['fifo', 'lru', 'clock', 'random', 'lfu'] as const;
+
+function end({ machine, space }: World): void {
+  space.close();
+  for (const node of machine.nodes) expect(`${node.name} ${node.used}`).toBe(`${node.name} 0`);
+  expectClean(machine);
+  machine.close();
+}
+
+function evictionsOf({ machine }: World): EventOf<'frames.evicted'>[] {
+  const events: EventOf<'frames.evicted'>[] = [];
+  machine.onEvent((event) => void (event.type === 'frames.evicted' && events.push(event)));
+  return events;
+}
+
+/** Brings pages 0 to 3 to a memory of four, uses page 0 again and again, then brings page 4. Which are there then. */
+function afterFive(options: WorldOptions): number[] {
+  const world = worldOf(options);
+  const { context, at } = world;
+  for (let i = 0; i < 4; i++) context.write(at(i), Uint8Array.of(i));
+  // All have been used once: the marks of that are taken.
+  context.harvest(world.range);
+  for (let i = 0; i < 3; i++) context.read(at(0), 1);
+  context.read(at(4), 1);
+  const there = resident(world);
+  end(world);
+  return there;
+}
+
+test('the oldest page goes, unless the policy looks at what was used', () => {
+  expect(afterFive({})).toEqual([1, 2, 3, 4]);
+  expect(afterFive({ policy: { victims: 'fifo' } })).toEqual([1, 2, 3, 4]);
+  expect(afterFive({ policy: { victims: 'lru' } })).toEqual([0, 2, 3, 4]);
+  expect(afterFive({ policy: { victims: 'clock' } })).toEqual([0, 2, 3, 4]);
+  expect(afterFive({ policy: { victims: 'lfu' } })).toEqual([0, 2, 3, 4]);
+});
+
+test('lru takes what has been unused for longest, fifo what has been there for longest', () => {
+  const order = (victims: 'lru' | 'fifo'): number[] => {
+    const world = worldOf({ policy: { victims } });
+    const { context, at } = world;
+    for (let i = 0; i < 4; i++) context.write(at(i), Uint8Array.of(i));
+    context.harvest(world.range);
+    const gone: number[] = [];
+    for (let i = 4; i < 8; i++) {
+      const before = resident(world);
+      context.read(at(0), 1);
+      context.read(at(i), 1);
+      gone.push(...before.filter((page) => !resident(world).includes(page)));
+    }
+    end(world);
+    return gone;
+  };
+  expect(order('fifo').slice(0, 4)).toEqual([0, 1, 2, 3]);
+  expect(order('lru')).not.toContain(0);
+});
+
+test('what is used least often goes, even when it was used last', () => {
+  const world = worldOf({ policy: { victims: 'lfu' } });
+  const { context, at } = world;
+  // Three rounds in which 0 to 2 are used and others pass through.
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < 3; i++) context.read(at(i), 1);
+    context.read(at(8 + round), 1);
+  }
+  context.read(at(15), 1);
+  expect(resident(world)).toEqual([0, 1, 2, 15]);
+  end(world);
+});
+
+test('random victims are the same with the same seed, and others with another', () => {
+  const gone = (seed: number): string => {
+    const world = worldOf({ policy: { victims: victimPolicy('random', seed) }, driver: vram({ pages: 8 }), pages: 32 });
+    const events = evictionsOf(world);
+    for (let i = 0; i < 32; i++) world.context.read(world.at(i), 1);
+    const frames = events.map((event) => event.frames.join(' ')).join(', ');
+    end(world);
+    return frames;
+  };
+  expect(gone(7)).toBe(gone(7));
+  expect(gone(7)).not.toBe(gone(8));
+});
+
+test.each(POLICIES)('%s: a memory of 8 pages holds a working set of 64, every byte of it', (victims) => {
+  const world = worldOf({ policy: { victims }, driver: vram({ pages: 8, granulePages: 2 }), pages: 64 });
+  const { context, space, at } = world;
+  const bytes = new Uint8Array(64);
+  const random = randomOf(5);
+  for (let i = 0; i < 600; i++) {
+    const page = random(8) < 6 ? random(8) : random(64);
+    const who = random(5) === 0 ? space : context;
+    if (random(2) === 0) who.write(at(page) + page, Uint8Array.of((bytes[page] = random(256))));
+    else expect(who.read(at(page) + page, 1)[0]).toBe(bytes[page]);
+  }
+  expectClean(world.machine);
+  expect(world.machine.counters.evictions).toBeGreaterThan(50);
+  for (let page = 0; page < 64; page++) expect(space.read(at(page) + page, 1)[0]).toBe(bytes[page]);
+  end(world);
+});
+
+/** The newest goes. Keeps what it was shown. */
+class Newest implements VictimPolicy {
+  readonly name = 'newest';
+  readonly marks = true;
+  readonly shown: VictimCandidate[][] = [];
+
+  looksAt(): number {
+    return Infinity;
+  }
+
+  choose(candidates: readonly VictimCandidate[]): { victims: number[]; renewed: number[] } {
+    this.shown.push([...candidates]);
+    return { victims: [candidates.length - 1], renewed: [] };
+  }
+}
+
+test('an own policy is shown what may go, oldest first, with the marks of the device', () => {
+  const victims = new Newest();
+  const world = worldOf({ policy: { victims } });
+  const { context, space, at } = world;
+  for (let i = 0; i < 4; i++) context.write(at(i), Uint8Array.of(i));
+  context.harvest(world.range);
+  context.read(at(1), 1);
+  context.write(at(2), Uint8Array.of(9));
+  context.read(at(4), 1);
+  expect(resident(world)).toEqual([0, 1, 2, 4]);
+  expect(victims.shown[0]!.map(({ vpn, accessed, dirty }) => [vpn - at(0) / PAGE, accessed, dirty])).toEqual([
+    [0, false, false],
+    [1, true, false],
+    [2, true, true],
+    [3, false, false],
+  ]);
+  expect(victims.shown[0]!.every((each) => each.space === space.id && each.pages === 1)).toBe(true);
+  // The marks that it saw are still told to whoever asks.
+  expect(context.harvest(world.range).map(({ vpn, dirty }) => [vpn - at(0) / PAGE, dirty])).toEqual([
+    [1, false],
+    [2, true],
+    [4, false],
+  ]);
+  end(world);
+});
+
+test('a policy that never chooses is asked ten times, then the memory is full', () => {
+  let asked = 0;
+  const never: VictimPolicy = {
+    name: 'never',
+    marks: false,
+    looksAt: () => Infinity,
+    choose: (_candidates, _pages, last) => {
+      asked++;
+      expect(last).toBe(asked === 10);
+      return { victims: [], renewed: [0] };
+    },
+  };
+  const world = worldOf({ policy: { victims: never } });
+  for (let i = 0; i < 4; i++) world.context.write(world.at(i), Uint8Array.of(i));
+  world.context.write(world.at(4), Uint8Array.of(4));
+  expect([asked, resident(world), world.space.dump(world.range)]).toEqual([10, [0, 1, 2, 3], 'DDDDH...........']);
+  end(world);
+});
+
+test('an answer that is no choice is an error, and nothing has moved', () => {
+  const wrong: VictimPolicy = { name: 'wrong', marks: false, looksAt: () => 2, choose: () => ({ victims: [2], renewed: [] }) };
+  const world = worldOf({ policy: { victims: wrong } });
+  for (let i = 0; i < 4; i++) world.context.write(world.at(i), Uint8Array.of(i));
+  expect(() => world.context.write(world.at(4), Uint8Array.of(4))).toThrow('wrong.choose victims 2 is not one of 2 candidates');
+  expect(resident(world)).toEqual([0, 1, 2, 3]);
+  end(world);
+});
+
+test('a choice that does not exist is refused by name', () => {
+  const machine = smallMachine();
+  const add = (policy: unknown) => (): unknown => machine.addDevice(vram(), policy as never);
+  expect(add({ victims: 'mru' })).toThrow("gpu policy.victims \"mru\" is not one of: 'fifo', 'lru', 'clock', 'lfu', 'random'");
+  expect(add({ victims: {} })).toThrow('is neither the name of a victim policy nor an object');
+  expect(add({ victimes: 'lru' })).toThrow('is no choice that a device has');
+  expect(() => victimPolicy('mru' as never)).toThrow('is not one of');
+  expect(() => victimPolicy('random', -1)).toThrow('is not an integer below 2^32');
+  machine.close();
+});
+
+// ---------------------------------------------------------------------------------------------------------------- results
+
+test('each victim has a result: what went, what nobody copied, what found no host frame, what was gone', async () => {
+  const probe = new Probe({ pages: 2 });
+  const machine = smallMachine({ dram: 8 * PAGE });
+  const space = machine.createAddressSpace();
+  const context = space.attach(machine.addDevice(probe.driver));
+  const range = space.mmap({ bytes: 16 * PAGE });
+  const at = (i: number): number => range.start + i * PAGE;
+  const world: World = { machine, context, space, range, at };
+  const events = evictionsOf(world);
+  const last = (): string => `${events.at(-1)!.pages}: ${events.at(-1)!.results.join(', ')}`;
+
+  context.write(at(0), Uint8Array.of(10));
+  context.write(at(1), Uint8Array.of(11));
+  context.write(at(2), Uint8Array.of(12));
+  expect(last()).toBe('1: success');
+
+  // The engine gives the copy up: the victim stays, with its bytes, and so does every other one.
+  probe.slow.add('toHost');
+  const write = context.writeAsync(at(3), Uint8Array.of(13));
+  while (probe.unfinished > 0) probe.giveUp();
+  await write;
+  probe.slow.clear();
+  expect(last()).toBe('0: device error');
+  expect([machine.counters.evicted, space.dump({ start: at(0), end: at(4) })]).toEqual([{ success: 1, 'device error': 2 }, 'HDDH']);
+
+  // No host frame is left.
+  for (let i = 4; machine.nodes[0]!.used < 8; i++) space.write(at(i), Uint8Array.of(i));
+  expect(() => context.write(at(15), Uint8Array.of(1))).toThrow('host memory is exhausted');
+  expect(last()).toBe('0: fallback');
+
+  // While the device flushes, the victim is unmapped.
+  space.munmap({ start: at(4), end: at(8) });
+  expect([0, 1, 2, 3].map((i) => context.read(at(i), 1)[0])).toEqual([10, 11, 12, 13]);
+  probe.slow.add('invalidate');
+  const late = context.writeAsync(at(15), Uint8Array.of(15));
+  expect(probe.unfinished).toBe(1);
+  probe.slow.clear();
+  const gone = space.munmapAsync({ start: at(1), end: at(2) });
+  probe.finish();
+  await Promise.all([late, gone]);
+  expect(context.read(at(15), 1)).toEqual(Uint8Array.of(15));
+  expectClean(machine);
+  end(world);
+});
+
+test('counters of evictions are the events, folded', () => {
+  const world = worldOf({ dram: 1 * MiB });
+  const events = evictionsOf(world);
+  for (let i = 0; i < 12; i++) world.context.write(world.at(i), Uint8Array.of(i));
+  const { evictions, evicted, reclaimed } = world.machine.counters;
+  expect([events.length, evictions, evicted, reclaimed]).toEqual([8, 8, { success: 8 }, { direct: 8, background: 0 }]);
+  expect(events[0]).toMatchObject({ pages: 1, results: ['success'], by: 'direct', cause: 'fault', vpn: world.at(4) / PAGE });
+  expect(used(world.machine)).toBe('dram 8, gpu.vram 4');
+  end(world);
+});
+
+// ---------------------------------------------------------------------------------------------------------------- sizes
+
+test.each([1, 2, 4, 8, 16])('a working set of %i times the memory of the device: every byte is right, by every policy', (times) => {
+  for (const victims of POLICIES) {
+    const pages = 8 * times;
+    const world = worldOf({ policy: { victims }, driver: vram({ pages: 8, granulePages: 2 }), pages });
+    const { context, machine, at } = world;
+    const bytes = new Uint8Array(pages);
+    const random = randomOf(times);
+    for (let i = 0; i < 3 * pages; i++) {
+      const page = i < pages ? i : random(pages);
+      expect(context.read(at(page) + page, 1)[0]).toBe(bytes[page]);
+      context.write(at(page) + page, Uint8Array.of((bytes[page] = random(256))));
+    }
+    for (let page = 0; page < pages; page++) expect(world.space.read(at(page) + page, 1)[0]).toBe(bytes[page]);
+    expect([machine.verify(), machine.counters.evictions > 0]).toEqual([undefined, times > 1]);
+    end(world);
+  }
+});
+
+test('keeping track of a page costs half of what struct page does, and a record for each further mapping', () => {
+  const world = worldOf();
+  const { machine, space, at } = world;
+  expect(machine.footprint).toMatchObject({ pages: 256 + 4, records: 260 * 32, bytesPerPage: 32, structPageBytes: 64, reverseMaps: 0 });
+  space.write(at(0), Uint8Array.of(1));
+  const child = space.fork();
+  expect(machine.footprint.reverseMaps).toBe(2 * 16);
+  child.close();
+  expect(machine.footprint.reverseMaps).toBe(0);
+  end(world);
+  const tiered = smallMachine({ swap: 16 * PAGE });
+  expect(tiered.footprint).toMatchObject({ pages: 256 + 16, bytesPerPage: 36 });
+  tiered.close();
+});

@@ -18,6 +18,7 @@ import {
   FRAME_NONE,
   FRAME_ORDER,
   FRAME_REFS,
+  FRAME_SPARED,
   FRAME_RMAP,
   FRAME_TICKET,
   HUGE_ORDER,
@@ -147,7 +148,7 @@ export function splitIsolated(frame: u32): void {
     references -= pins >> MAPS_BITS;
     store<u32>(tail, (pins >> MAPS_BITS) + maps + isLocked, FRAME_REFS);
     store<u32>(tail, pins, FRAME_MAPS);
-    store<u32>(tail, (flags & ~(FRAME_ORDER | FRAME_LISTED | FRAME_LONG_TERM)) | marks, FRAME_FLAGS);
+    store<u32>(tail, (flags & ~(FRAME_ORDER | FRAME_LISTED | FRAME_LONG_TERM | FRAME_SPARED)) | marks, FRAME_FLAGS);
     store<u16>(tail, load<u16>(record, FRAME_CHARGE), FRAME_CHARGE);
     store<u16>(tail, 0, FRAME_TICKET);
     store<u64>(tail, 0, FRAME_RMAP);

@@ -153,6 +153,8 @@ export const FRAME_NODE = 0xff << FRAME_NODE_SHIFT;
 export const FRAME_CACHED = 1 << 24;
 /** Of a hugetlb-like mapping: never split, never migrated. */
 export const FRAME_HUGETLB = 1 << 25;
+/** An operation under way has given it away, or needs it where it is: no victim. */
+export const FRAME_SPARED = 1 << 26;
 
 export const RMAP_VPN_HIGH = 0xf;
 export const RMAP_TABLE_SHIFT = 4;

@@ -12,6 +12,7 @@ import {
   FRAME_ORDER,
   FRAME_ORDER_SHIFT,
   FRAME_REFS,
+  FRAME_SPARED,
   FRAME_STATE,
   H_STOP_INDEX,
   KIND_PRESENT,
@@ -30,10 +31,10 @@ import { nodeRecord } from './node';
 
 /**
  * Candidates for eviction: the oldest frames of a node that may move, of huge ones the first, as frame numbers (u32) at `output`, at most `max`, passing over
- * those that are locked (source or target of something in flight), pinned, or listed in `spared` (u32 x `sparedCount`), and, unless `payer` is 0, those that another space pays for (`payer`:
+ * those that are locked (source or target of something in flight), pinned, spared, or listed in `passed` (u32 x `passedCount`), and, unless `payer` is 0, those that another space pays for (`payer`:
  * index of its home table + 1). Returns how many were found. Which of them go is the SDK's decision.
  */
-export function victims(node: u32, output: u32, max: u32, spared: u32, sparedCount: u32, payer: u32): u32 {
+export function victims(node: u32, output: u32, max: u32, passed: u32, passedCount: u32, payer: u32): u32 {
   let found: u32 = 0,
     link = load<u32>(nodeRecord(node), NODE_OLDEST);
   while (link && found < max) {
@@ -41,7 +42,13 @@ export function victims(node: u32, output: u32, max: u32, spared: u32, sparedCou
       entry = frameRecord(frame);
     const flags = load<u32>(entry, FRAME_FLAGS);
     const paid = !payer || load<u16>(entry, FRAME_CHARGE) == payer;
-    if (paid && !(flags & FRAME_LOCKED) && !pinned(entry, flags) && frameMaps(entry) && !listed(frame, spared, sparedCount)) {
+    if (
+      paid &&
+      !(flags & (FRAME_LOCKED | FRAME_SPARED)) &&
+      !pinned(entry, flags) &&
+      frameMaps(entry) &&
+      !listed(frame, passed, passedCount)
+    ) {
       store<u32>(output + (found++ << 2), frame);
     }
     link = load<u32>(entry, FRAME_NEXT);

@@ -777,6 +777,18 @@ export type Listener = (event: MachineEvent) => void;
 
 type Untimed<E> = E extends MachineEvent ? Omit<E, 'tick'> : never;
 
+/** The counters of one way between two nodes for one cause. */
+interface CountedTraffic {
+  readonly from: string;
+  readonly to: string;
+  readonly way: Way;
+  readonly cause: MigrationCause;
+  /** Undefined: of the second tier. */
+  readonly transfers: Record<number, number> | undefined;
+  readonly cell: Traffic;
+  readonly byCause: Traffic;
+}
+
 /** A machine's event stream. */
 export class Events {
   readonly counters: Counters = newCounters();
@@ -785,6 +797,8 @@ export class Events {
   /** The records kept for `space.history`, while the machine records. */
   private kept: EventLog | undefined = undefined;
   private tick = 0;
+  /** Where the last pages that moved were counted: the next ones mostly go the same way. */
+  private lastTraffic: CountedTraffic | undefined = undefined;
   /** @internal Told when listeners are called, and when they have been: they look on, and run no verb meanwhile. */
   gate: { beginCall(callee: string): string; endCall(outer: string): void } | undefined = undefined;
 
@@ -839,7 +853,20 @@ export class Events {
   /** Adds pages that were copied from one node to another. */
   countMigrated(from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause, clean = 0): void {
     this.counters.clean += clean;
-    addMigrated(this.counters, from, to, pages, bytes, way, cause);
+    if (pages === 0) return;
+    let last = this.lastTraffic;
+    if (!last || last.from !== from || last.to !== to || last.way !== way || last.cause !== cause) {
+      addMigrated(this.counters, from, to, pages, bytes, way, cause);
+      const { transfers, migrated, migratedByCause } = this.counters;
+      last = { from, to, way, cause, transfers: transfers[way], cell: migrated[from]![to]!, byCause: migratedByCause[cause]! };
+      this.lastTraffic = last;
+      return;
+    }
+    if (last.transfers) last.transfers[pages] = (last.transfers[pages] ?? 0) + 1;
+    last.cell.pages += pages;
+    last.cell.bytes += bytes;
+    last.byCause.pages += pages;
+    last.byCause.bytes += bytes;
   }
 
   /** Adds a copy that a device got. */

@@ -99,7 +99,7 @@ export interface CoreExports {
   coldFrames(node: number, from: number, look: number, output: number, max: number, payer: number): number;
   backingOf(frame: number): number;
   backingDrop(frame: number): void;
-  victims(node: number, output: number, max: number, spared: number, sparedCount: number, payer: number): number;
+  victims(node: number, output: number, max: number, passed: number, passedCount: number, payer: number): number;
   tlbCreate(table: number, sets: number): number;
   tlbDestroy(tlb: number): void;
   tlbInvalidate(tlb: number, vpn: number, pages: number): void;
@@ -318,6 +318,11 @@ export class Core {
     const count = this.header(L.H_FREED);
     if (count === 0) return;
     this.setHeader(L.H_FREED, 0);
+    if (count === 1) {
+      const frame = this.u32[this.area(L.AREA_FREED) >>> 2]!;
+      each(frame & ~L.FREED_HUGE, frame & L.FREED_HUGE ? 2 ** L.HUGE_ORDER : 1);
+      return;
+    }
     // Copied first: an owner that is told may call the core again.
     for (const frame of this.words(L.AREA_FREED, count).slice()) each(frame & ~L.FREED_HUGE, frame & L.FREED_HUGE ? 2 ** L.HUGE_ORDER : 1);
   }

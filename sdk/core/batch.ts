@@ -131,6 +131,27 @@ export class Mappings {
     for (let i = 0; i < this.used; i++) visit(this.vpns[i]!, this.lengths[i]!, this.frames[i]!, this.writes[i]!, this.bits[i]!);
   }
 
+  /** Item `i` without a call for it: its first virtual page, its pages, the first frame, whether writes are allowed, the opaque bits. For the ready-made table. */
+  vpn(i: number): number {
+    return this.vpns[i]!;
+  }
+
+  length(i: number): number {
+    return this.lengths[i]!;
+  }
+
+  frame(i: number): number {
+    return this.frames[i]!;
+  }
+
+  isWritable(i: number): boolean {
+    return this.writes[i]!;
+  }
+
+  attributes(i: number): number {
+    return this.bits[i]!;
+  }
+
   clear(): this {
     this.used = 0;
     return this;

@@ -50,25 +50,29 @@ export class DeviceTable implements Pmap {
   }
 
   enter(mappings: Mappings): void {
+    for (let i = 0; i < mappings.count; i++) {
+      const high = L.KIND_PRESENT | (mappings.isWritable(i) ? L.ENTRY_WRITE : 0) | (mappings.attributes(i) << L.ENTRY_DEVICE_SHIFT);
+      this.enterRun(mappings.vpn(i), mappings.length(i), mappings.frame(i), high);
+    }
+  }
+
+  private enterRun(vpn: number, pages: number, frame: number, high: number): void {
     const { exports } = this.core;
-    mappings.eachFrame((vpn, pages, frame, write, attributes) => {
-      const high = L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0) | (attributes << L.ENTRY_DEVICE_SHIFT);
-      const kept = this.keepsMarks ? this.marksUnder(vpn, pages) : undefined;
-      let at = 0;
-      while (at < pages) {
-        const order = this.fitting(vpn + at, frame + at, pages - at);
-        const done =
-          order > 0
-            ? exports.rangeMapOrder(this.table, vpn + at, frame + at, high, order)
-            : exports.rangeMap(this.table, vpn + at, this.upToBlock(vpn + at, pages - at), frame + at, high);
-        at += done;
-        if (done > 0) continue;
-        // A block is in the way: it is cut, and the rest of it stays.
-        const cut = this.core.stopReason === L.STOP_SPLIT && exports.rangeSplit(this.table, vpn + at) !== 0;
-        if (!cut) throw fail('ENOMEM', 'table pages', this.core.plan.tablePages, 'are used up: the device table cannot grow');
-      }
-      kept?.each((page, dirty) => exports.tableMark(this.table, page, dirty ? L.ENTRY_ACCESSED | L.ENTRY_DIRTY : L.ENTRY_ACCESSED));
-    });
+    const kept = this.keepsMarks ? this.marksUnder(vpn, pages) : undefined;
+    let at = 0;
+    while (at < pages) {
+      const order = this.fitting(vpn + at, frame + at, pages - at);
+      const done =
+        order > 0
+          ? exports.rangeMapOrder(this.table, vpn + at, frame + at, high, order)
+          : exports.rangeMap(this.table, vpn + at, this.upToBlock(vpn + at, pages - at), frame + at, high);
+      at += done;
+      if (done > 0) continue;
+      // A block is in the way: it is cut, and the rest of it stays.
+      const cut = this.core.stopReason === L.STOP_SPLIT && exports.rangeSplit(this.table, vpn + at) !== 0;
+      if (!cut) throw fail('ENOMEM', 'table pages', this.core.plan.tablePages, 'are used up: the device table cannot grow');
+    }
+    kept?.each((page, dirty) => exports.tableMark(this.table, page, dirty ? L.ENTRY_ACCESSED | L.ENTRY_DIRTY : L.ENTRY_ACCESSED));
   }
 
   /** Order of the largest entry that can begin here; 0: a base page. */
@@ -89,10 +93,11 @@ export class DeviceTable implements Pmap {
 
   release(ranges: Ranges): void {
     this.overshoot.clear();
-    ranges.each((vpn, pages) => {
+    for (let i = 0; i < ranges.count; i++) {
+      const pages = ranges.length(i);
       // A range may be the whole address space; counts cross the boundary as 32 bits.
-      for (let done = 0; done < pages; done += 2 ** 30) this.unmap(vpn + done, Math.min(pages - done, 2 ** 30));
-    });
+      for (let done = 0; done < pages; done += 2 ** 30) this.unmap(ranges.start(i) + done, Math.min(pages - done, 2 ** 30));
+    }
   }
 
   /** Taking away cannot fail: where there is no table page to cut a block at a border of the range, the whole block goes, and the device will fault on the rest. */
@@ -211,10 +216,10 @@ export class DeviceTlb implements Tlb {
 
   invalidate(ranges: Ranges): void {
     const { exports } = this.core;
-    ranges.each((vpn, pages) => {
-      if (pages >= 2 ** 32) exports.tlbFlush(this.slot);
-      else exports.tlbInvalidate(this.slot, vpn, pages);
-    });
+    for (let i = 0; i < ranges.count; i++) {
+      if (ranges.length(i) >= 2 ** 32) exports.tlbFlush(this.slot);
+      else exports.tlbInvalidate(this.slot, ranges.start(i), ranges.length(i));
+    }
   }
 
   /** Looked-up pages. */

@@ -52,6 +52,7 @@ import {
 import { Introduce } from './introduce.ts';
 import { Keeper } from './keeper.ts';
 import { Reset, type ResetOptions, type ResetReport } from './reset.ts';
+import { Spared } from './spared.ts';
 import { SwitchTo } from './switch.ts';
 import { originalOf } from './duplicate.ts';
 import { Unplug } from './unplug.ts';
@@ -506,7 +507,7 @@ export class OwnMemory implements DeviceMemory {
   readonly owner: number;
   readonly granulePages: number;
   /** Frames that a fault batch under way has installed or needs: not to be victims before its lanes have run. */
-  readonly spared: Set<number> = new Set();
+  readonly spared: Spared;
   /** Names it for the driver: its place in `driver.memory`, or the first place that was free when it was added. */
   readonly index: number;
   readonly kind: 'private' | 'coherent';
@@ -531,6 +532,7 @@ export class OwnMemory implements DeviceMemory {
     this.index = index;
     this.kind = description.kind;
     this.owner = device.owner;
+    this.spared = new Spared(platform.core);
     this.granulePages = device.granulePages;
     this.node = platform.nodes.add({
       name: `${device.name}.${description.name}`,
@@ -697,11 +699,8 @@ export class OwnMemory implements DeviceMemory {
   /** @internal The `most` oldest frames that may go, oldest first: neither spared, locked nor pinned, and not in `passed`. Requires: the core is the allocator. */
   candidates(most: number, passed: ReadonlySet<number> = NOBODY, payer = 0): readonly number[] {
     const { core } = this.platform;
-    const count = this.spared.size + passed.size;
-    const spared = core.words(L.AREA_FREED, count);
-    let i = 0;
-    for (const frame of this.spared) spared[i++] = frame;
-    for (const frame of passed) spared[i++] = frame;
+    const count = Math.min(passed.size, L.FREED_MAX);
+    if (count > 0) core.words(L.AREA_FREED, count).set([...passed].slice(-count));
     const list = core.area(L.AREA_LIST);
     const found = core.exports.victims(this.node.index, list, Math.min(most, L.LIST_MAX), core.area(L.AREA_FREED), count, payer);
     return [...core.words(L.AREA_LIST, found)];

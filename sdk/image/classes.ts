@@ -34,6 +34,7 @@ import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
 import { Question, ServeFault } from '../gmem/serve.ts';
 import { SetAttributes } from '../gmem/set-attributes.ts';
+import { Spared } from '../gmem/spared.ts';
 import { SharedTable } from '../gmem/shared-table.ts';
 import { SwitchTo } from '../gmem/switch.ts';
 import { Unlink } from '../gmem/unlink.ts';
@@ -200,6 +201,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   SetAttributes,
   SharedObject,
   SharedTable,
+  Spared,
   SwitchTo,
   Stream,
   StreamEvent,

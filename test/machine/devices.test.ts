@@ -69,6 +69,17 @@ describe('a memory smaller than the working set', () => {
     expectClean(machine);
   });
 
+  test('and larger than any list of frames: all that a move has brought is spared, and nothing else is written', () => {
+    const pages = 20_000;
+    const { space, context } = begin(new Probe({ pages }).driver, { deviceMemory: pages * PAGE, tablePages: 1024 });
+    const range = space.mmap({ bytes: (pages + 8) * PAGE });
+    expect(context.migrate(range, { to: 'device' })).toBe(pages);
+    expect(machine.counters.evictions).toBe(0);
+    // What is read in a hole is the page of zeros.
+    expect(space.read(range.end - PAGE, PAGE)).toEqual(new Uint8Array(PAGE));
+    expectClean(machine);
+  });
+
   test('and with room for one page only, gives every access its turn, also one that touches two', () => {
     const { space, context } = begin(new Probe({ pages: 2 }).driver);
     const range = space.mmap({ bytes: 6 * PAGE });

@@ -506,7 +506,7 @@ export class OwnMemory implements DeviceMemory {
   readonly node: Node;
   readonly owner: number;
   readonly granulePages: number;
-  /** Frames that a fault batch under way has installed or needs: not to be victims before its lanes have run. */
+  /** @internal Frames that a fault batch under way has installed or needs: not to be victims before its lanes have run. */
   readonly spared: Spared;
   /** Names it for the driver: its place in `driver.memory`, or the first place that was free when it was added. */
   readonly index: number;

@@ -16,6 +16,8 @@ export interface DeviceOptions {
   readonly vram: number | undefined;
   /** Bytes that one fault moves or maps. */
   readonly granule: number;
+  /** A policy chooses which of its pages go: a driver that can leaves them to it. */
+  readonly policy?: boolean;
 }
 
 /** Those of a replay, named by `--device`. */
@@ -26,11 +28,11 @@ const REPLAYED: DriverSource = {
 };
 
 /** The driver that `--device` names. Throws UsageError when there is none, or when it refuses the options. */
-export async function makeDriver(device: string, { vram, granule }: DeviceOptions): Promise<Driver> {
+export async function makeDriver(device: string, { vram, granule, policy = false }: DeviceOptions): Promise<Driver> {
   if (device === 'mirror' && vram !== undefined) throw new UsageError('--vram means nothing to mirror, which has no memory of its own');
   const { factory } = await findDriver(device, REPLAYED);
   try {
-    return factory({ granule, ...(vram === undefined ? {} : { vram }) });
+    return factory({ granule, ...(vram === undefined ? {} : { vram }), ...(policy && device === 'nouveau' ? { allocator: 'core' } : {}) });
   } catch (error) {
     if (isFarfaultError(error)) throw new UsageError(`--device ${device}: ${oneLine(error)}`, { cause: error });
     throw new UsageError(`--device ${device}: its driver could not be made: ${oneLine(error)}`, { cause: error });

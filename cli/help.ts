@@ -49,6 +49,10 @@ What the numbers depend on:
                 refused. Frames come from the chunk allocated into last, else from the lowest one with
                 room. When none has room, the chunk that was allocated into least recently and that
                 the batch does not use goes home as a whole: one eviction.
+  --policy      nouveau leaves its memory to the machine: single pages, and the policy chooses which of
+                them go. Marks of what was used are taken when there is need of room.
+  --swap        A page that the host has no room for goes to the second tier: one that the CPU has not
+                used since it was last looked at. What is still true there goes without a copy.
   mirror        No memory of its own: a fault maps what the host has in the granule. Nothing moves.
   Values        A write stores a hash of the seed and the number of the access.
   Modelled time A sum of counts times the constants of the preset; nothing overlaps.

@@ -43,6 +43,22 @@ export function parseCount(option: string, text: string, { least, most }: { leas
   return count;
 }
 
+/** Most that a memory is divided by. */
+const FACTOR_MAX = 1024;
+
+/** A factor, `2x`, or a range of them, `1..16x`: the first one and its doubles, and the last one. */
+export function parseFactors(option: string, text: string): readonly number[] {
+  const [, first, last] = /^([0-9]+(?:\.[0-9]+)?)x?(?:\.\.([0-9]+(?:\.[0-9]+)?)x)?$/.exec(text.endsWith('x') ? text : '') ?? [];
+  if (first === undefined) throw new UsageError(`${option} ${text} is not a factor, such as 2x, or a range of them, such as 1..16x`);
+  const from = Number(first);
+  const to = last === undefined ? from : Number(last);
+  if (from < 1 || to > FACTOR_MAX) throw new UsageError(`${option} ${text} is not between 1x and ${FACTOR_MAX}x`);
+  if (last !== undefined && to <= from) throw new UsageError(`${option} ${text} does not go up`);
+  const factors: number[] = [];
+  for (let factor = from; factor < to; factor *= 2) factors.push(factor);
+  return [...factors, to];
+}
+
 /** Bytes in the largest unit that leaves a whole number. */
 export function printBytes(bytes: number): string {
   for (const [name, scale] of [

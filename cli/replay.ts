@@ -3,9 +3,10 @@ import { createReadStream, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { isFarfaultError } from 'farfault';
-import type { Driver } from 'farfault/gmem';
+import { type Driver, VICTIM_POLICIES, type VictimPolicyName } from 'farfault/gmem';
 import {
-  formatReport,
+  formatReports,
+  measureTrace,
   type OffloadRange,
   parseRange,
   parseSidecar,
@@ -16,13 +17,14 @@ import {
   type ReplayLink,
   type ReplayReport,
   replayTrace,
+  type WorkingSet,
 } from 'farfault/replay';
 import { type Arguments, type OptionDescription, parseArguments } from './arguments.ts';
 import { makeDriver } from './device.ts';
 import { DataError, fileError, oneLine, UsageError } from './fail.ts';
 import { openTarget, print, type Target } from './output.ts';
 import { showProgress } from './progress.ts';
-import { parseBytes, parseCount, parseGranule, printBytes } from './quantity.ts';
+import { parseBytes, parseCount, parseFactors, parseGranule, printBytes } from './quantity.ts';
 
 const LANES_MAX = 4096;
 const SEED_MAX = 2 ** 32 - 1;
@@ -71,6 +73,21 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
       "or may also be used in the other one's memory (coherent). Default: by way of the host.",
     ],
   },
+  {
+    name: 'swap',
+    takes: 'one',
+    value: '64MiB',
+    help: ['A second tier behind the host: pages that host memory has no room for go there. Default: none.'],
+  },
+  {
+    name: 'policy',
+    takes: 'one',
+    value: VICTIM_POLICIES.join('|'),
+    help: [
+      "What chooses the pages that go when the device's memory is full. Default: the device does,",
+      'nouveau by chunks. A module that hands out its memory itself leaves no choice.',
+    ],
+  },
   { name: 'seed', takes: 'one', value: DEFAULTS.seed, help: [`Seed of the written values, 0 to 2^32 - 1. Default: ${DEFAULTS.seed}.`] },
 ];
 
@@ -89,6 +106,15 @@ export const REPLAY_OPTIONS: readonly OptionDescription[] = [
     ],
   },
   ...MACHINE_OPTIONS,
+  {
+    name: 'oversubscribe',
+    takes: 'one',
+    value: '2x|1..16x',
+    help: [
+      'Give the device so much less memory than what it touches, instead of --vram: the trace is read',
+      'once more before. A range replays the first factor, its doubles and the last one, side by side.',
+    ],
+  },
   {
     name: 'json',
     takes: 'optional',
@@ -113,12 +139,16 @@ export async function replay(words: readonly string[]): Promise<void> {
   const [trace, ...more] = parsed.positionals;
   if (trace === undefined) throw new UsageError('replay needs a trace: farfault replay <trace>, or - for standard input');
   if (more.length > 0) throw new UsageError(`replay takes one trace, and was given ${more.join(', ')} as well`);
+  const factors = parsed.options.get('oversubscribe')?.[0];
+  const times = factors === undefined ? undefined : requireFactors(factors, trace, parsed);
   const setup = await setUp(parsed);
   const offload = (parsed.options.get('offload') ?? []).map((word) => offloadRange(word, setup.drivers));
 
   const json = parsed.options.get('json');
   const source = await openTrace(trace);
   try {
+    // Read again for each replay: what has been opened is closed with the first.
+    const again = (): Promise<OpenTrace> => openTrace(trace);
     const ranges = dealt(offload.length > 0 || trace === '-' ? offload : readSidecar(`${trace}.json`), setup.drivers);
     const line = parsed.options.get('timeline')?.[0];
     for (const [option, file] of [['json', json?.[0]] as const, ['timeline', line] as const])
@@ -130,17 +160,83 @@ export async function replay(words: readonly string[]): Promise<void> {
     try {
       drawn = line === undefined ? undefined : openTarget(line);
       const timeline = drawn && { timeline: (text: string) => drawn!.write(text) };
-      const report = await runReplay(source, { ...setup, offload: ranges, ...timeline });
-      const text = JSON.stringify(report, undefined, 2);
+      const reports = times
+        ? await runOversubscribed(source, again, parsed, { times, ranges, setup, ...timeline })
+        : [await runReplay(source, { ...setup, offload: ranges, ...timeline })];
+      const text = JSON.stringify(reports.length === 1 ? reports[0] : reports, undefined, 2);
       drawn?.commit('');
       target?.commit(`${text}\n`);
-      await print(json && !target ? text : formatReport(report));
+      await print(json && !target ? text : formatReports(reports));
     } finally {
       drawn?.abandon();
       target?.abandon();
     }
   } finally {
     source.close();
+  }
+}
+
+/** The factors of `--oversubscribe`. Throws UsageError for one that is none, or that something else forbids. */
+function requireFactors(factors: string, trace: string, { options }: Arguments): readonly number[] {
+  const times = parseFactors('--oversubscribe', factors);
+  if (options.has('vram')) throw new UsageError('--vram and --oversubscribe both say how much memory the device has: give one of them');
+  if (trace === '-') throw new UsageError('--oversubscribe reads the trace twice, which standard input cannot be');
+  if (times.length > 1 && options.has('timeline'))
+    throw new UsageError('--timeline draws one replay: give --oversubscribe one factor, such as 2x');
+  return times;
+}
+
+/** What `runOversubscribed` is told beside the trace. */
+interface Oversubscribed {
+  readonly times: readonly number[];
+  readonly ranges: readonly (readonly OffloadRange[])[];
+  readonly setup: Setup;
+  readonly timeline?: (text: string) => void;
+}
+
+/** Measures a trace, and replays it once for each factor, with as much less memory. Throws UsageError when a device cannot do with so little, or has none at all. */
+async function runOversubscribed(
+  source: OpenTrace,
+  again: () => Promise<OpenTrace>,
+  parsed: Arguments,
+  { times, ranges, setup, timeline }: Oversubscribed,
+): Promise<ReplayReport[]> {
+  const granule = setup.granule;
+  const isWithout = ({ memory = [] }: Driver): boolean => memory.length === 0;
+  if (setup.drivers.every(isWithout))
+    throw new UsageError(`--oversubscribe means nothing to ${setup.drivers[0]!.name}, which has no memory of its own`);
+  const workingSet = await measure(source, ranges, granule);
+  const reports: ReplayReport[] = [];
+  for (const factor of times) {
+    // Whole granules: less would leave a part of one unused.
+    const vram = workingSet.devices.map((bytes, i) =>
+      isWithout(setup.drivers[i]!) ? undefined : Math.max(granule, Math.ceil(bytes / factor / granule) * granule),
+    );
+    const trace = await again();
+    try {
+      // A driver serves one machine: it keeps the state of its memory.
+      const own = await setUp(parsed, vram);
+      reports.push(await runReplay(trace, { ...own, offload: ranges, workingSet, ...(timeline && { timeline }) }));
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      const left = vram.flatMap((bytes, i) => (bytes === undefined ? [] : [`${setup.drivers[i]!.name} ${printBytes(bytes)}`]));
+      throw new UsageError(`--oversubscribe ${factor}x leaves ${left.join(' and ')}: ${error.message}`, { cause: error });
+    } finally {
+      trace.close();
+    }
+  }
+  return reports;
+}
+
+async function measure(trace: OpenTrace, ranges: readonly (readonly OffloadRange[])[], granule: number): Promise<WorkingSet> {
+  const progress = showProgress(`${trace.name}, measured`, trace.totalBytes);
+  try {
+    const onProgress = (bytes: number): void => progress.update(bytes);
+    return await measureTrace(trace.bytes, { name: trace.name, offload: ranges[0]!, further: ranges.slice(1), granule, onProgress });
+  } catch (error) {
+    throw fileError(error, trace.name);
+  } finally {
+    progress.stop();
   }
 }
 
@@ -152,10 +248,13 @@ export interface Setup {
   readonly preset: Preset;
   readonly seed: number;
   readonly link?: ReplayLink;
+  readonly granule: number;
+  readonly swap?: number;
+  readonly victims?: VictimPolicyName;
 }
 
-/** What MACHINE_OPTIONS ask for. Throws UsageError for the first that is wrong. */
-export async function setUp({ options }: Arguments): Promise<Setup> {
+/** What MACHINE_OPTIONS ask for. `vrams`: bytes of each device's memory, instead of `--vram`. Throws UsageError for the first that is wrong. */
+export async function setUp({ options }: Arguments, vrams?: readonly (number | undefined)[]): Promise<Setup> {
   const value = (name: keyof typeof DEFAULTS): string => options.get(name)?.[0] ?? DEFAULTS[name];
   const vram = options.get('vram')?.[0];
   const dram = parseBytes('--dram', value('dram'));
@@ -169,10 +268,16 @@ export async function setUp({ options }: Arguments): Promise<Setup> {
   const link = options.get('link')?.[0];
   const known = REPLAY_LINKS.find((each) => each === link);
   if (link !== undefined && known === undefined) throw new UsageError(`--link ${link} is not one of: ${REPLAY_LINKS.join(', ')}`);
+  const swapText = options.get('swap')?.[0];
+  const swap = swapText === undefined ? undefined : parseBytes('--swap', swapText);
+  const policy = options.get('policy')?.[0];
+  const victims = VICTIM_POLICIES.find((each) => each === policy);
+  if (policy !== undefined && victims === undefined)
+    throw new UsageError(`--policy ${policy} is not one of: ${VICTIM_POLICIES.join(', ')}`);
   const drivers: Driver[] = [];
-  for (const device of options.get('device') ?? [DEFAULTS.device]) {
+  for (const [i, device] of (options.get('device') ?? [DEFAULTS.device]).entries()) {
     const [, called, source] = /^(?:([^=./\\]*)=)?(.*)$/s.exec(device)!;
-    const driver = await makeDriver(source!, { vram: vramBytes, granule });
+    const driver = await makeDriver(source!, { vram: vrams ? vrams[i] : vramBytes, granule, policy: victims !== undefined });
     drivers.push(called === undefined ? driver : renamed(driver, called));
   }
   if (drivers.length > DEVICES_MAX) throw new UsageError(`${drivers.length} devices are more than ${DEVICES_MAX}`);
@@ -180,7 +285,22 @@ export async function setUp({ options }: Arguments): Promise<Setup> {
     if (drivers.findIndex((each) => each.name === name) < i)
       throw new UsageError(`two devices are called ${name}: name them, --device ${name}0=${name} --device ${name}1=${name}`);
   }
-  return { drivers, dram, lanes, preset, seed, ...(known === undefined ? {} : { link: known }) };
+  if (policy !== undefined) requireChoice(policy, drivers);
+  return {
+    ...{ drivers, dram, lanes, preset, seed, granule },
+    ...(known === undefined ? {} : { link: known }),
+    ...(swap === undefined ? {} : { swap }),
+    ...(victims === undefined ? {} : { victims }),
+  };
+}
+
+/** Throws UsageError unless there is a memory of which a policy may choose what goes, and none of which it may not. */
+function requireChoice(policy: string, drivers: readonly Driver[]): void {
+  for (const { name, memory = [] } of drivers)
+    if (memory.some(({ allocator = 'core' }) => allocator !== 'core'))
+      throw new UsageError(`--policy ${policy} has no say in the memory of ${name}, which hands it out itself`);
+  if (drivers.every(({ memory = [] }) => memory.length === 0))
+    throw new UsageError(`--policy means nothing to ${drivers[0]!.name}, which has no memory of its own`);
 }
 
 /** The same driver by another name. */
@@ -265,10 +385,14 @@ const READ_BYTES = 256 * 1024;
 /** Replays one trace, with a bar where somebody sees it. Throws UsageError when the machine does not fit. */
 export async function runReplay(
   trace: OpenTrace,
-  setup: Setup & { readonly offload: readonly (readonly OffloadRange[])[]; readonly timeline?: (text: string) => void },
+  setup: Setup & {
+    readonly offload: readonly (readonly OffloadRange[])[];
+    readonly workingSet?: WorkingSet;
+    readonly timeline?: (text: string) => void;
+  },
 ): Promise<ReplayReport> {
   const progress = showProgress(trace.name, trace.totalBytes);
-  const { drivers, offload, ...machine } = setup;
+  const { drivers, offload, granule: _, ...machine } = setup;
   try {
     return await replayTrace(trace.bytes, {
       ...machine,
@@ -283,8 +407,10 @@ export async function runReplay(
     if (isFarfaultError(error) && error.code === 'EOVERFLOW') {
       const device = drivers.flatMap(({ memory = [] }) => memory).reduce((bytes, memory) => bytes + memory.bytes, 0);
       const names = drivers.map(({ name }) => name).join(' and ');
-      const sum = `${printBytes(setup.dram)} of host memory and ${printBytes(device)} of ${names}'s`;
-      throw new UsageError(`${sum} do not fit one machine, which has less than 4 GiB: lower --dram or --vram`, { cause: error });
+      const host = `${printBytes(setup.dram)} of host memory${setup.swap === undefined ? '' : `, ${printBytes(setup.swap)} behind it`}`;
+      const options = setup.swap === undefined ? '--dram or --vram' : '--dram, --swap or --vram';
+      const sum = `${host} and ${printBytes(device)} of ${names}'s`;
+      throw new UsageError(`${sum} do not fit one machine, which has less than 4 GiB: lower ${options}`, { cause: error });
     }
     if (isFarfaultError(error) && error.code === 'EINVAL') throw new UsageError(oneLine(error), { cause: error });
     throw fileError(error, trace.name);

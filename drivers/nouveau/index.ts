@@ -32,6 +32,11 @@ export interface NouveauOptions {
   readonly granule?: number;
   /** Records of the fault buffer. Default 256. */
   readonly faultEntries?: number;
+  /**
+   * Who hands VRAM out. `driver` (default): it does, in chunks, and gives whole chunks back. `core`: the machine's allocator, page by page, and the device's policy chooses what goes
+   * (`machine.addDevice(nouveau({ allocator: 'core' }), { victims: 'lru' })`); then VRAM need not hold four chunks.
+   */
+  readonly allocator?: 'driver' | 'core';
 }
 
 /** Pascal's five levels, leaves first: 4 KiB pages, 2 MiB, 512 MiB, 256 GiB, and what is left of a 48-bit address. */
@@ -66,32 +71,34 @@ class CopyEngine {
 
 /** A discrete GPU with `vram` bytes of memory. */
 const nouveau: DriverFactory<NouveauOptions> = defineDriver(
-  ({ vram = 64 * MiB, granule = 4096, faultEntries = 256 }: NouveauOptions): Driver => {
+  ({ vram = 64 * MiB, granule = 4096, faultEntries = 256, allocator = 'driver' }: NouveauOptions): Driver => {
     if (!Number.isSafeInteger(vram) || vram <= 0 || vram > VRAM_MAX || vram % 4096 !== 0)
       throw fail('EINVAL', 'nouveau.vram', vram, 'is not a positive multiple of 4096, up to 4 GiB');
     if (!Number.isInteger(granule) || granule < 4096 || granule > 2 * MiB || (granule & (granule - 1)) !== 0)
       throw fail('EINVAL', 'nouveau.granule', granule, 'is not a power of two between 4096 and 2 MiB');
     if (!Number.isSafeInteger(faultEntries) || faultEntries < 1)
       throw fail('EINVAL', 'nouveau.faultEntries', faultEntries, 'is not a positive count');
-    let memory = new Vram(Math.floor(vram / 4096), granule / 4096);
+    if (allocator !== 'driver' && allocator !== 'core')
+      throw fail('EINVAL', 'nouveau.allocator', allocator, "is not one of: 'driver', 'core'");
+    let memory = allocator === 'driver' ? new Vram(Math.floor(vram / 4096), granule / 4096) : undefined;
     let engine = new CopyEngine();
     return {
       name: 'nouveau',
       pageBytes: [4096, 2 * MiB],
-      memory: [{ name: 'vram', kind: 'private', bytes: vram, allocator: 'driver' }],
+      memory: [{ name: 'vram', kind: 'private', bytes: vram, allocator }],
       granuleBytes: granule,
       faultEntries,
       classes: [CopyEngine, Vram],
       save: () => ({ memory, engine }),
       restore(saved) {
-        ({ memory, engine } = saved as { memory: Vram; engine: CopyEngine });
+        ({ memory, engine } = saved as { memory: Vram | undefined; engine: CopyEngine });
       },
       attach(context: Context): GmMmu {
         const serve = context.batchStep();
         return {
           pmap: deviceTable(context, PASCAL),
           tlb: deviceTlb(context),
-          phys: memory,
+          ...(memory && { phys: memory }),
           copy: engine,
           fault: {
             service(batch) {

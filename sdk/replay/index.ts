@@ -4,6 +4,7 @@ export type { ByteSource } from './gzip.ts';
 export { mergeRanges, type OffloadRange, parseRange, parseSidecar, printRange, type Sidecar } from './offload.ts';
 export { REPLAY_LINKS, type ReplayDevice, type ReplayLink, type ReplayOptions, replayTrace } from './replay.ts';
 export { type Timeline, timeline, type TimelineOptions } from './timeline.ts';
+export { measureTrace, type MeasureOptions, type WorkingSet } from './working-set.ts';
 export {
   formatReport,
   formatReports,

@@ -27,13 +27,16 @@ import {
 } from '../mm/arguments.ts';
 import { CpuFault } from '../mm/fault.ts';
 import type { Preset } from '../policy/preset.ts';
+import { VICTIM_POLICIES, type VictimPolicyName } from '../policy/victim.ts';
 import { ByteMap } from './byte-map.ts';
 import { type LinkWay, transferNs } from './cost.ts';
 import type { ByteSource } from './gzip.ts';
 import { type OffloadRange, printRange, requireInstructions } from './offload.ts';
 import type { ModelledParts, ReplayReport } from './report.ts';
+import { requireSource } from './source.ts';
 import { type Progress, TimelineWriter } from './timeline.ts';
 import { TraceReader } from './trace.ts';
+import type { WorkingSet } from './working-set.ts';
 
 /** Addresses reserved at the first touch of any page in them. */
 export const RESERVATION_BYTES: number = L.PAGE_BYTES << L.HUGE_ORDER;
@@ -58,8 +61,10 @@ export interface ReplaySetup {
   readonly driver: Driver;
   readonly further?: readonly ReplayDevice[] | undefined;
   readonly link?: ReplayLink | undefined;
-  /** Host memory in bytes. */
+  /** Host memory in bytes, and the second tier below it. */
   readonly dram: number;
+  readonly swap?: number | undefined;
+  readonly victims?: VictimPolicyName | undefined;
   readonly lanes: number;
   readonly seed: number;
 }
@@ -95,8 +100,8 @@ export class Replay {
     this.core = machine.platform.core;
     this.space = machine.createAddressSpace();
     const drivers = [setup.driver, ...(setup.further ?? []).map(({ driver }) => driver)];
-    const devices = drivers.map((driver) => machine.addDevice(driver));
-    const { link } = setup;
+    const { link, victims } = setup;
+    const devices = drivers.map((driver) => machine.addDevice(driver, victims === undefined ? {} : { victims }));
     if (link !== undefined)
       devices.forEach((a, i) => devices.slice(i + 1).forEach((b) => machine.link(a, b, { coherent: link === 'coherent' })));
     this.contexts = devices.map((device) => this.space.attach(device));
@@ -229,7 +234,7 @@ export async function createReplay(setup: ReplaySetup): Promise<Replay> {
   const drivers = [setup.driver, ...(setup.further ?? []).map(({ driver }) => driver)];
   const memories = drivers.flatMap(({ memory = [] }) => memory);
   const deviceMemory = memories.reduce((bytes, { bytes: own, bytesIn = 'backed' }) => bytes + (bytesIn === 'backed' ? own : 0), 0);
-  return new Replay(await createMachine({ dram: setup.dram, deviceMemory }), await ByteMap.create(), setup);
+  return new Replay(await createMachine({ dram: setup.dram, swap: setup.swap ?? 0, deviceMemory }), await ByteMap.create(), setup);
 }
 
 /** What the counted things of a replay would have taken, by a preset's constants. */
@@ -258,13 +263,15 @@ function linkNs(transfers: Counters['transfers'], way: LinkWay, preset: Preset):
 }
 
 function exhausted(machine: Machine): FarfaultError {
-  const bytes = machine.nodes[0]!.frames * L.PAGE_BYTES;
+  const { host, tier } = machine.platform;
+  const bytes = (host.frames + (tier?.node.frames ?? 0)) * L.PAGE_BYTES;
+  const options = tier ? '--dram, --swap' : '--dram';
   return new FarfaultError(
     'ENOMEM',
     'dram',
     bytes,
     'is exhausted',
-    `host memory is exhausted: the program needs more than ${bytes / 2 ** 20} MiB at one time (--dram)`,
+    `host memory is exhausted: the program needs more than ${bytes / 2 ** 20} MiB at one time (${options})`,
   );
 }
 
@@ -284,6 +291,12 @@ export interface ReplayOptions {
   readonly further?: readonly ReplayDevice[];
   /** Whether the devices are linked, each with each. Default: they are not, and pages go between them by way of the host. */
   readonly link?: ReplayLink;
+  /** Bytes of the second tier, to which pages go that host memory has no room for; a multiple of 4096. Default: there is none. */
+  readonly swap?: number;
+  /** What chooses which pages of the devices' memories go when there is no room: see `DevicePolicy`. Default: each device's own choice. */
+  readonly victims?: VictimPolicyName;
+  /** What `measureTrace` said: the report tells how much larger than its memory the working set of a device is. */
+  readonly workingSet?: WorkingSet;
   /** Seed of the written values: 32 bits. */
   readonly seed?: number;
   /** Told after every chunk how many bytes of the source have been read. */
@@ -296,11 +309,23 @@ export interface ReplayOptions {
   readonly signal?: { readonly aborted: boolean };
 }
 
-/** Throws unless it gives chunks of bytes. */
-function requireSource(source: ByteSource): void {
-  const given = source as Partial<AsyncIterable<Uint8Array> & Iterable<Uint8Array>> | null | undefined;
-  const gives = typeof source === 'object' && (given?.[Symbol.asyncIterator] ?? given?.[Symbol.iterator]);
-  if (typeof gives !== 'function') throw fail('EINVAL', 'replayTrace.source', source, 'is not an iterable of Uint8Array');
+/** Throws unless all devices that have memory leave the choice of what goes to a policy, and one has. */
+function requireChoice(victims: unknown, drivers: readonly Driver[]): void {
+  requireWord('replayTrace.victims', victims, VICTIM_POLICIES);
+  const memories = drivers.flatMap(({ name, memory = [] }) => memory.map(({ allocator = 'core' }) => ({ name, allocator })));
+  const own = memories.find(({ allocator }) => allocator !== 'core');
+  if (own) throw fail('EINVAL', 'replayTrace.victims', victims, `have no say in the memory of ${own.name}, which hands it out itself`);
+  if (memories.length === 0)
+    throw fail('EINVAL', 'replayTrace.victims', victims, `mean nothing to ${drivers[0]!.name}, which has no memory of its own`);
+}
+
+/** Throws unless it has a count of bytes for each of so many devices. */
+function requireWorkingSet(workingSet: WorkingSet, devices: number): void {
+  requireObject('replayTrace.workingSet', workingSet, 'what measureTrace gives');
+  requireArray('replayTrace.workingSet.devices', workingSet.devices);
+  if (workingSet.devices.length !== devices)
+    throw fail('EINVAL', 'replayTrace.workingSet.devices', workingSet.devices.length, `is not one for each of ${devices} devices`);
+  for (const bytes of workingSet.devices) requireCount('replayTrace.workingSet.devices', bytes, 0, Number.MAX_SAFE_INTEGER);
 }
 
 /** Throws unless they are devices with ranges of their own, few enough. */
@@ -332,7 +357,7 @@ function requireFurther(further: readonly ReplayDevice[], offload: readonly Offl
  * EAGAIN when `signal` was aborted.
  */
 export async function replayTrace(source: ByteSource, options: ReplayOptions): Promise<ReplayReport> {
-  requireSource(source);
+  requireSource('replayTrace.source', source);
   requireOptions('replayTrace', options);
   const {
     name,
@@ -342,6 +367,9 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
     offload,
     further = [],
     link,
+    swap,
+    victims,
+    workingSet,
     seed = 0,
     onProgress,
     signal,
@@ -370,8 +398,11 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
     throw fail('EINVAL', 'lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
   if (link !== undefined) requireWord('replayTrace.link', link, REPLAY_LINKS);
+  if (swap !== undefined) requireCount('replayTrace.swap', swap, L.PAGE_BYTES, 2 ** 32);
+  if (victims !== undefined) requireChoice(victims, [driver, ...further.map((each) => each.driver)]);
+  if (workingSet !== undefined) requireWorkingSet(workingSet, 1 + further.length);
   const began = now();
-  const replay = await createReplay({ driver, further, link, dram, lanes, seed });
+  const replay = await createReplay({ driver, further, link, dram, swap, victims, lanes, seed });
   const { timeline, preset } = options;
   const writer = timeline && new TimelineWriter(replay.machine, { write: timeline, preset, name }, () => replay.progress);
   try {
@@ -405,7 +436,7 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
     (migrated[cpu] ??= {})[node.name] = counters.migrated[cpu]?.[node.name] ?? none;
     migrated[node.name] = { [cpu]: none, ...counters.migrated[node.name] };
   }
-  const { fault, home, evict } = counters.migratedByCause;
+  const { fault, home, evict, 'swap out': out = none, 'swap in': back = none } = counters.migratedByCause;
   return {
     schema: 1,
     trace: options.name,
@@ -436,6 +467,8 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
       overflow: counters.overflow,
       cleared: counters.cleared,
       migratedByCause: { fault, home, evict },
+      ...(options.victims === undefined ? {} : { victims: { ...counters.evicted } }),
+      ...(options.swap ? { secondTier: { out, in: back, clean: counters.clean } } : {}),
       modelledParts: parts,
       presetSource: options.preset.source,
       options: {
@@ -446,6 +479,9 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
         lanes: options.lanes,
         offload: options.offload.map(printRange),
         seed: options.seed ?? 0,
+        ...(options.swap ? { swap: options.swap } : {}),
+        ...(options.victims === undefined ? {} : { victims: options.victims }),
+        ...(options.workingSet ? { workingSet: ofEach((_, i) => options.workingSet!.devices[i]!) } : {}),
         ...(options.link === undefined ? {} : { link: options.link }),
         ...(contexts.length > 1
           ? {

@@ -5,7 +5,7 @@
  */
 import { fail } from '../errors.ts';
 import { requireArray, requireObject } from '../mm/arguments.ts';
-import type { CpuFaultCause, Traffic } from '../events.ts';
+import type { CpuFaultCause, EvictionResult, Traffic } from '../events.ts';
 
 /** Look-ups in one TLB, by page touched. */
 export interface TlbCounts {
@@ -44,17 +44,23 @@ export interface ReplaySettings {
   /** Instruction ranges as `0x401200-0x401300`; none: every access is the device's. */
   readonly offload: readonly string[];
   readonly seed: number;
+  /** Bytes of the second tier; absent: there is none. */
+  readonly swap?: number;
+  /** Name of the policy that chooses what goes from the devices' memories; absent: each device chooses. */
+  readonly victims?: string;
+  /** Bytes that each device touches, in whole granules; absent: nobody has measured. */
+  readonly workingSet?: Readonly<Record<string, number>>;
   /** How the devices are linked; absent: they are not. */
   readonly link?: 'copies' | 'coherent';
 }
 
 /** A replay has private anonymous memory of base pages, in one space. */
-type ReplayedCause = Exclude<CpuFaultCause, 'copy' | 'share' | 'huge' | 'exclusive' | 'upgrade' | 'swap'>;
+type ReplayedCause = Exclude<CpuFaultCause, 'copy' | 'share' | 'huge' | 'exclusive' | 'upgrade'>;
 
 /** Counts behind the counts. */
 export interface ReplayDetail {
   /** CPU faults by cause; they add up to `faults.cpu`. */
-  readonly cpuFaults: Readonly<Record<ReplayedCause, number>>;
+  readonly cpuFaults: Readonly<Record<Exclude<ReplayedCause, 'swap'>, number>> & { readonly swap?: number };
   /** Fault batches served. */
   readonly batches: number;
   /** Element i counts batches of 2^i to 2^(i+1) - 1 records. */
@@ -73,6 +79,10 @@ export interface ReplayDetail {
   readonly cleared: number;
   /** Pages copied because of a device fault, a touch of the CPU, or lack of room. */
   readonly migratedByCause: Readonly<Record<'fault' | 'home' | 'evict', Readonly<Traffic>>>;
+  /** Frames that a policy chose to go, by what became of them; absent: each device chooses. */
+  readonly victims?: Readonly<{ [result in EvictionResult]?: number }>;
+  /** Pages that went to the second tier and came back, copied; and those that went without a copy, because it had them, still true. Absent: there is none. */
+  readonly secondTier?: { readonly out: Readonly<Traffic>; readonly in: Readonly<Traffic>; readonly clean: number };
   readonly modelledParts: ModelledParts;
   /** Where the preset's constants come from. */
   readonly presetSource: string;
@@ -152,9 +162,25 @@ function settings(reports: Reports): Row[] {
     ...(reports.some(({ detail }) => detail.options.link)
       ? [row('links between devices', reports, ({ detail }) => detail.options.link ?? NOTHING)]
       : []),
+    ...optionalRow('second tier', reports, ({ detail }) => optional(detail.options.swap, bytes)),
+    ...union(reports, (report) => report.detail.options.workingSet ?? {}).map((device) =>
+      row(`working set of ${device}`, reports, ({ detail: { options } }) => optional(options.workingSet?.[device], bytes)),
+    ),
+    ...optionalRow('oversubscribed', reports, ({ detail }) => oversubscribed(detail.options)),
+    ...optionalRow('victims chosen by', reports, ({ detail }) => detail.options.victims),
     row('lanes', reports, ({ detail }) => count(detail.options.lanes)),
     row('offloaded', reports, ({ detail }) => plural(offloaded(detail.options), 'range') ?? 'everything'),
   ];
+}
+
+/** How many times larger the working sets of the devices that have memory are than it. */
+function oversubscribed({ workingSet, deviceMemory }: ReplaySettings): string | undefined {
+  if (!workingSet) return undefined;
+  let touched = 0;
+  for (const [device, length] of Object.entries(workingSet))
+    if (Object.keys(deviceMemory).some((node) => node.startsWith(`${device}.`))) touched += length;
+  const memory = Object.values(deviceMemory).reduce((total, each) => total + each, 0);
+  return memory === 0 ? undefined : `${(touched / memory).toFixed(1)}x`;
 }
 
 /** Ranges of all devices. */
@@ -195,6 +221,7 @@ const CPU_CAUSES: Readonly<Record<ReplayedCause, string>> = {
   cow: 'write after a read',
   reuse: 'write, was read-only',
   home: 'page on the device',
+  swap: 'page in the second tier',
 };
 
 function faults(reports: Reports): Row[] {
@@ -202,9 +229,9 @@ function faults(reports: Reports): Row[] {
   return [
     { heading: 'Faults' },
     row('CPU', reports, (report) => count(report.faults.cpu)),
-    ...(Object.keys(CPU_CAUSES) as ReplayedCause[]).map((cause) =>
-      row(`  ${cause}: ${CPU_CAUSES[cause]}`, reports, ({ detail }) => count(detail.cpuFaults[cause])),
-    ),
+    ...(Object.keys(CPU_CAUSES) as ReplayedCause[])
+      .filter((cause) => cause !== 'swap' || reports.some(({ detail }) => detail.secondTier))
+      .map((cause) => row(`  ${cause}: ${CPU_CAUSES[cause]}`, reports, ({ detail }) => count(detail.cpuFaults[cause] ?? 0))),
     ...devices.map((device) => row(`${device}, records`, reports, (report) => optional(report.faults.devices[device], count))),
     row('  merged or brought along', reports, ({ detail }) => count(detail.coalesced)),
     row('  put off to a later batch', reports, ({ detail }) => count(detail.deferred)),
@@ -246,6 +273,16 @@ function migration(reports: Reports): Row[] {
     row('  by eviction', reports, ({ detail }) => traffic(detail.migratedByCause.evict)),
     row('cleared, nothing to copy', reports, ({ detail }) => traffic({ pages: detail.cleared, bytes: detail.cleared * PAGE_BYTES })),
     row('evictions', reports, (report) => count(report.evictions)),
+    ...union(reports, ({ detail }) => detail.victims ?? {}).map((result) =>
+      row(`  victims: ${result}`, reports, ({ detail }) =>
+        optional(detail.victims, (victims) => count(victims[result as EvictionResult] ?? 0)),
+      ),
+    ),
+    ...optionalRow('to the second tier', reports, ({ detail }) => optional(detail.secondTier, ({ out }) => traffic(out))),
+    ...optionalRow('  without a copy: clean', reports, ({ detail }) =>
+      optional(detail.secondTier, ({ clean }) => traffic({ pages: clean, bytes: clean * PAGE_BYTES })),
+    ),
+    ...optionalRow('back from it', reports, ({ detail }) => optional(detail.secondTier, (tier) => traffic(tier.in))),
     row('invalidations', reports, (report) => count(report.invalidations)),
   ];
 }
@@ -305,6 +342,12 @@ const NOTHING = '-';
 
 function row(label: string, reports: Reports, cell: (report: ReplayReport) => string): Row {
   return { label, cells: reports.map(cell) };
+}
+
+/** A row of what only some replays have; none where no report has it. */
+function optionalRow(label: string, reports: Reports, cell: (report: ReplayReport) => string | undefined): Row[] {
+  const isThere = (text: string | undefined): boolean => text !== undefined && text !== NOTHING;
+  return reports.some((report) => isThere(cell(report))) ? [row(label, reports, (report) => cell(report) ?? NOTHING)] : [];
 }
 
 /** The keys of a record in every report, in the order of their first coming. */

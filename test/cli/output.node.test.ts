@@ -53,6 +53,20 @@ test('bare --json prints the numbers instead of the table', async () => {
   expect(parsed(out).host.wallMs).toBeGreaterThan(0);
 });
 
+test('--oversubscribe replays a trace with less and less memory, side by side, and --json writes all of them', async () => {
+  const cwd = folder();
+  const line = (i: number): string => ` ${i % 3 === 0 ? 'S' : 'L'} ${(0x10000 + (i % 32) * 4096).toString(16)},8\n`;
+  writeFileSync(join(cwd, 'x.trace'), `I  00001000,4\n${Array.from({ length: 200 }, (_, i) => line(i)).join('')}`);
+  const words = ['replay', 'x.trace', '--oversubscribe', '1..16x', '--policy', 'lru', '--dram', '40K', '--swap', '256K'];
+  const { code, out, err } = await farfault(words, { cwd });
+  expect([code, err]).toEqual([0, '']);
+  expect(out).toMatch(/oversubscribed +1\.0x +2\.0x +4\.0x +8\.0x +16\.0x\n/);
+  expect(out).toMatch(/nouveau\.vram +128 KiB +64 KiB +32 KiB +16 KiB +8 KiB\n/);
+  expect(out).toMatch(/victims chosen by( +lru){5}\n/);
+  const json = JSON.parse((await farfault([...words, '--json'], { cwd })).out) as (Report & { evictions: number })[];
+  expect(json.map(({ evictions }) => evictions > 0)).toEqual([false, true, true, true, true]);
+});
+
 test('--json with a file writes the same numbers beside the table', async () => {
   const cwd = withTrace();
   const bare = await farfault(['replay', '--json', 'x.trace'], { cwd });

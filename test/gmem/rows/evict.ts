@@ -79,7 +79,10 @@ export const rows: readonly Row[] = [
     id: 'H10',
     title: 'oversubscription 1x..16x sweep',
     here: '`farfault replay --oversubscribe 2x --policy lru`; every policy holds 16 times the memory of its device, every byte checked',
-    tests: ['test/gmem/evict.test.ts > a working set of %i times the memory of the device: every byte is right, by every policy'],
+    tests: [
+      'test/gmem/evict.test.ts > a working set of %i times the memory of the device: every byte is right, by every policy',
+      'test/replay/oversubscribe.test.ts > a device with less memory than what it touches > replays to the end at every factor, every load as it was stored: %s',
+    ],
     canary: {
       file: 'sdk/gmem/evict.ts',
       find: "if (result !== 'success') this.passed.add(frame);",

@@ -72,6 +72,9 @@ export interface MemcpyResult {
 /** Looks at the pages of one piece before it is given up. */
 const LOOKS_MAX = 64;
 
+/** Those among them after which the page is brought home, and written there, whatever device it should be on. */
+const DEVICE_LOOKS_MAX = 8;
+
 const PLACE = 0;
 const PLACED = 1;
 const LOOK = 2;
@@ -263,7 +266,9 @@ export class Memcpy implements Step, CopyGround {
     const isThere = kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE;
     if (isThere && high & L.ENTRY_WRITE && !(high & L.ENTRY_CPU_READS)) return undefined;
     const owner = kind === L.KIND_DEVICE_PRIVATE ? this.space.mirrorOf(this.platform.nodes.of(this.to).owner) : undefined;
-    const device = this.isPresent ? undefined : (owner ?? (this.target === 'host' ? undefined : this.target));
+    // Others may take the page from the device as often as it is brought; from a fault of the CPU, in which the lock is kept, nobody does.
+    const device =
+      this.isPresent || this.looks > DEVICE_LOOKS_MAX ? undefined : (owner ?? (this.target === 'host' ? undefined : this.target));
     this.phase = FAULTED;
     if (!device) {
       this.deviceFault = undefined;

@@ -1,6 +1,6 @@
 /** What `npm run coherence` has found. */
 import { afterEach, expect, test } from 'vitest';
-import type { Machine } from 'farfault';
+import type { Context, Machine } from 'farfault';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import type { Copies, Driver } from 'farfault/gmem';
@@ -151,5 +151,30 @@ test('and where only an engine reaches the page, nobody has it while it is chang
   const gone = space.closeAsync();
   await finish();
   await gone;
+  expectClean(machine);
+});
+
+test('a copy comes to an end while another device reads the page that it writes, again and again', async () => {
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  const probes = [new Probe({ name: 'one', pages: 0 }), new Probe({ name: 'two' })];
+  const [one, two] = probes.map(({ driver }) => space.attach(machine.addDevice(driver, { placement: { duplicate: 'reads' } }))) as [
+    Context,
+    Context,
+  ];
+  const range = space.mmap({ bytes: 2 * PAGE });
+  space.write(range.start, new Uint8Array(2 * PAGE).fill(1));
+  two.write(range.start, Uint8Array.of(2));
+  for (const probe of probes) probe.slow.add('invalidate').add('toHost').add('toDevice');
+  const read = one.readAsync(range.start, 1);
+  const copy = space.hmemcpyAsync(range.start + 1, range.start + PAGE, 50, { to: two.device });
+  for (let turns = 0; turns < 1000 && probes.some(({ unfinished }) => unfinished > 0); turns++) {
+    for (const probe of probes) if (probe.unfinished > 0) probe.finishOne();
+    await Promise.resolve();
+  }
+  expect(await copy).toMatchObject({ status: 'done', bytes: 50 });
+  expect((await read)[0]).toBe(2);
+  for (const probe of probes) probe.slow.clear();
+  space.close();
   expectClean(machine);
 });

@@ -14,6 +14,7 @@ import type { Install } from '../mm/migration.ts';
 import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
 import type { SecondTier } from '../mm/second-tier.ts';
+import { nextEntry } from '../mm/splits.ts';
 import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
 import { Lock } from '../step/lock.ts';
 import { method } from '../step/method.ts';
@@ -924,6 +925,8 @@ export class Context implements SpaceMirror, Locator {
     try {
       const ticket = this.coupled ? this.dropped(this.coupled, ranges) : this.released(ranges);
       if (ticket) this.flushes.push(ticket);
+      // Until the flush has ended it may write, and no mark of that is looked at.
+      if (ticket?.state === 'pending' && this.platform.tier?.isTrusting) this.mayWrite(ranges);
       if (this.replicas.size > 0) this.replicas.drop(ranges, ticket, cause);
       return ticket;
     } catch (error) {
@@ -1027,6 +1030,18 @@ export class Context implements SpaceMirror, Locator {
     else this.table!.harvest(ranges, marks);
     marks.each((vpn, dirty) => {
       if (dirty) this.wasWritten(vpn);
+    });
+  }
+
+  /** What the second tier has of these pages is not kept. */
+  private mayWrite(ranges: Ranges): void {
+    ranges.each((start, pages) => {
+      for (let vpn = start; vpn < start + pages; vpn++) {
+        const next = nextEntry(this.platform, this.space.table, vpn, start + pages);
+        if (next === undefined) return;
+        vpn = next;
+        this.wasWritten(vpn);
+      }
     });
   }
 

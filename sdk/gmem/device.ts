@@ -364,7 +364,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
 
   /** @internal The accesses of the batch have run: what it needed may be evicted again. */
   endBatch(): void {
-    for (const { spared } of this.plugged) if (spared.size > 0) spared.clear();
+    for (const memory of this.plugged) memory.unspare();
   }
 
   /** The memory that a frame is in, if it is one of this device. */
@@ -508,6 +508,8 @@ export class OwnMemory implements DeviceMemory {
   readonly granulePages: number;
   /** @internal Frames that a fault batch under way has installed or needs: not to be victims before its lanes have run. */
   readonly spared: Spared;
+  /** @internal How many of them the batch has brought: they may go when its lanes have run. The others were there. */
+  brought = 0;
   /** Names it for the driver: its place in `driver.memory`, or the first place that was free when it was added. */
   readonly index: number;
   readonly kind: 'private' | 'coherent';
@@ -578,6 +580,18 @@ export class OwnMemory implements DeviceMemory {
       throw fail('EINVAL', 'limit.bytes', bytes, `is, in granules of ${unit}, less than the ${this.node.used * L.PAGE_BYTES} bytes in use`);
     if (bytes > 0 && frames === 0) throw fail('EINVAL', 'limit.bytes', bytes, `is less than a granule of ${unit}`);
     this.framesMax = frames;
+  }
+
+  /** @internal A frame that the batch under way brings something to. */
+  bring(frame: number): void {
+    this.spared.add(frame);
+    this.brought++;
+  }
+
+  /** @internal The batch has ended. */
+  unspare(): void {
+    this.brought = 0;
+    if (this.spared.size > 0) this.spared.clear();
   }
 
   needs(frame: number): boolean {

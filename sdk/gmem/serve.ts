@@ -508,7 +508,7 @@ export class ServeFault implements Step {
     const first = this.huge ? this.first : this.vpn;
     for (const vpn of this.huge ? [first] : this.need) {
       const frame = this.context.ownFrame(vpn);
-      if (frame >= 0) device.memory!.spared.add(frame);
+      if (frame >= 0) device.memory!.bring(frame);
     }
   }
 
@@ -610,7 +610,7 @@ export class ServeFault implements Step {
       this.phase = LOOK;
       return AGAIN;
     }
-    if (frame >= 0) memory.spared.add(frame);
+    if (frame >= 0) memory.bring(frame);
     const picks = this.noPicks(HUGE_PAGES);
     picks[0] = frame;
     this.phase = MIGRATED;
@@ -649,7 +649,7 @@ export class ServeFault implements Step {
         if (this.reserved === 0) return this.noRoom(run, memory);
         break;
       }
-      if (frame >= 0) memory.spared.add(frame);
+      if (frame >= 0) memory.bring(frame);
       this.frames[this.reserved++] = frame;
     }
     memory.keeper?.wake(run);
@@ -686,9 +686,16 @@ export class ServeFault implements Step {
   private noRoom(run: Run, memory: OwnMemory): Progress {
     const waits = this.waitForRoom(run);
     if (waits !== undefined) return waits;
-    if (memory.spared.size > 0) return this.stop(run, 'deferred');
+    if (memory.brought > 0 && this.willHaveRoom(memory)) return this.stop(run, 'deferred');
     this.remote = 'out of memory';
     return this.mapHost(run, 1);
+  }
+
+  /** Whether what this batch needs makes room when its lanes have run: it is there still, and where the space has too much already, it is the space that pays for it. */
+  private willHaveRoom(memory: OwnMemory): boolean {
+    const { core } = this.platform;
+    const isOver = this.context.roomIn(memory, 0) < 1;
+    return memory.spared.some((frame) => !isOver || (core.field(core.frameRecord(frame), L.FRAME_CHARGE) & 0xffff) === this.context.payer);
   }
 
   /** No victim moved: they are on their way already, host memory is exhausted, or they are pinned. */

@@ -23,6 +23,11 @@ export class Spared {
     return (core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_SPARED) !== 0;
   }
 
+  /** Whether one of those that still have it passes. */
+  some(passes: (frame: number) => boolean): boolean {
+    return this.frames.some((frame) => this.has(frame) && passes(frame));
+  }
+
   /** Marks a frame in use, of a huge one the first. */
   add(frame: number): void {
     const { core, frames } = this;

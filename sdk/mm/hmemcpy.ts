@@ -113,6 +113,8 @@ export class Memcpy implements Step, CopyGround {
   private looks = 0;
   /** The device may write the page, and has it for its atomics: only a fault of the CPU takes that from it. */
   private isPresent = false;
+  /** Room has been made on the host for this piece. */
+  private isPressed = false;
   private readonly buffer: Uint8Array = new Uint8Array(L.PAGE_BYTES);
   /** Frames of its two pages; FRAME_NONE: zeros. The locked ones among them, and the frame of the host through which the bytes go. */
   private from = L.FRAME_NONE;
@@ -214,6 +216,7 @@ export class Memcpy implements Step, CopyGround {
     const left = this.bytes - this.done;
     this.looks = 0;
     this.isPresent = false;
+    this.isPressed = false;
     this.phase = LOOK;
     if (this.backwards) {
       this.length = Math.min(left, ((this.dest + left - 1) % L.PAGE_BYTES) + 1, ((this.src + left - 1) % L.PAGE_BYTES) + 1);
@@ -405,7 +408,13 @@ export class Memcpy implements Step, CopyGround {
         const { unfinished } = this.clear;
         if (unfinished) return run.waitFor(unfinished);
         this.bounce = host.take();
-        if (this.bounce === L.FRAME_NONE) return this.broken('no memory');
+        if (this.bounce === L.FRAME_NONE) {
+          const { tier } = this.platform;
+          if (!tier || this.isPressed) return this.broken('no memory');
+          // The host is full: something of it goes to the second tier.
+          this.isPressed = true;
+          return run.call(tier.roomStep(1));
+        }
         this.phase = FETCHED;
         if (this.engineOf(this.from)) return this.transfer('to-host', this.engineOf(this.from)!, this.from, this.bounce);
       }

@@ -809,7 +809,7 @@ export class Migration implements Step {
     if (space && this.cleared > 0) this.withhold(space);
     this.evicted();
     if (this.coupled) this.moves!.end();
-    if (this.platform.tier && (this.isPlanned || !this.platform.tier.isTrusting)) this.forget();
+    if (this.platform.tier && (this.isPlanned || this.coupled || !this.platform.tier.isTrusting)) this.forget();
     pageLocks.moving--;
     this.phase = ENDED;
     this.platform.settleFreed();
@@ -849,7 +849,7 @@ export class Migration implements Step {
     return kept;
   }
 
-  /** Whoever has the pages now may write to them without a mark. */
+  /** Whoever has the pages now, or had them, may write to them without a mark that is seen: a driver's plan, a device that brings and takes them by itself. */
   private forget(): void {
     const words = this.words;
     for (let i = 0; i < words.count; i++) if (words.moves(i)) this.platform.core.exports.backingDrop(words.targetFrame(i));

@@ -1,11 +1,13 @@
 /** What `npm run coherence` has found. */
-import { afterEach, expect, test } from 'vitest';
-import type { Context, Machine } from 'farfault';
+import { afterEach, describe, expect, test } from 'vitest';
+import type { AddressSpace, Context, Machine } from 'farfault';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
-import type { Copies, Driver } from 'farfault/gmem';
+import { type Copies, type Driver, permits } from 'farfault/gmem';
 import { exploreAll, printFinding } from 'farfault/testing';
+import { Migration } from '../../sdk/mm/migration.ts';
 import { expectClean, PAGE, Probe, smallMachine } from '../machine/probe.ts';
+import { PeerDevice } from './peer-device.ts';
 
 let machine: Machine;
 
@@ -175,6 +177,115 @@ test('a copy comes to an end while another device reads the page that it writes,
   expect(await copy).toMatchObject({ status: 'done', bytes: 50 });
   expect((await read)[0]).toBe(2);
   for (const probe of probes) probe.slow.clear();
+  space.close();
+  expectClean(machine);
+});
+
+describe('what a device has written goes to the second tier with its bytes', () => {
+  /** A host of four pages, and four more that fill it. */
+  function pressed(driver: Driver): { space: AddressSpace; context: Context; at: (page: number) => number; press: () => void } {
+    machine = smallMachine({ dram: 4 * PAGE, swap: 32 * PAGE });
+    const space = machine.createAddressSpace();
+    const context = space.attach(machine.addDevice(driver));
+    const { start } = space.mmap({ bytes: 9 * PAGE });
+    const at = (page: number): number => start + page * PAGE;
+    const press = (): void => {
+      for (let round = 0; round < 2; round++) for (let page = 1; page < 9; page++) space.write(at(page), Uint8Array.of(page));
+    };
+    space.write(at(0), Uint8Array.of(1));
+    press();
+    // It has come back, and has its page in the second tier still.
+    expect(space.read(at(0), 1)[0]).toBe(1);
+    return { space, context, at, press };
+  }
+
+  test('when it takes its pages by itself', () => {
+    const { space, context, at, press } = pressed(new PeerDevice({ pages: 2 }).driver);
+    context.read(at(0), 1);
+    context.write(at(0), Uint8Array.of(2));
+    expect(space.read(at(0), 1)[0]).toBe(2);
+    press();
+    expect(space.read(at(0), 1)[0]).toBe(2);
+    space.close();
+    expectClean(machine);
+  });
+
+  test('when it writes while its translation is being flushed', async () => {
+    const marks = new Map<number, boolean>();
+    const probe = new Probe({ pages: 0, cached: true });
+    // Its driver says what it has written, when it is asked.
+    const driver: Driver = {
+      ...probe.driver,
+      attach(context) {
+        const mmu = probe.driver.attach(context);
+        const { walk } = mmu;
+        return {
+          ...mmu,
+          walk: {
+            translate(vpn, access) {
+              const found = walk!.translate(vpn, access);
+              if (permits(found, access)) marks.set(vpn, access === 'write');
+              return found;
+            },
+            harvest(ranges, taken) {
+              ranges.each((vpn, pages) => {
+                for (const [each, dirty] of marks) if (each >= vpn && each < vpn + pages && marks.delete(each)) taken.add(each, dirty);
+              });
+            },
+          },
+        };
+      },
+    };
+    const { space, context, at } = pressed(driver);
+    // It may write, and has not yet.
+    expect(context.fault(at(0), 'write')).toBe('served');
+    context.read(at(0), 1);
+    probe.slow.add('invalidate');
+    const { platform } = machine;
+    platform.core.entry(space.table, at(0) / PAGE);
+    const gone = platform.scheduler.runAsync(new Migration(platform).framesToTier([platform.core.entryLow], platform.tier!));
+    expect(probe.unfinished).toBe(1);
+    context.write(at(0), Uint8Array.of(2));
+    probe.slow.clear();
+    probe.finish();
+    await gone;
+    expect(space.dump({ start: at(0), end: at(1) })).toBe('s');
+    expect(space.read(at(0), 1)[0]).toBe(2);
+    space.close();
+    expectClean(machine);
+  });
+});
+
+test('a job goes on where its memory is full of what another space has kept of its page', () => {
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  const driver: Driver = { name: 'apu', memory: [{ name: 'ram', kind: 'coherent', bytes: PAGE }], attach: () => ({}) };
+  const context = space.attach(machine.addDevice(driver));
+  const range = space.mmap({ bytes: PAGE });
+  space.write(range.start, Uint8Array.of(1));
+  expect(context.migrate(range, { to: 'device' })).toBe(1);
+  const child = space.fork();
+  // The write copies the page; the old one stays, for the child, and was needed when the batch began.
+  expect(context.submit({ accesses: [{ op: 'write', addr: range.start, bytes: 1, value: 2 }] }).cancelled).toEqual([]);
+  expect([space.read(range.start, 1)[0], child.read(range.start, 1)[0]]).toEqual([2, 1]);
+  child.close();
+  space.close();
+  expectClean(machine);
+});
+
+test('an engine that copies by way of a full host has room made there', () => {
+  machine = smallMachine({ dram: 2 * PAGE, swap: 8 * PAGE });
+  const space = machine.createAddressSpace();
+  const device = machine.addDevice(new Probe().driver);
+  space.attach(device);
+  const { start } = space.mmap({ bytes: 4 * PAGE });
+  const two = { start, end: start + 2 * PAGE };
+  space.write(start, new Uint8Array(2 * PAGE).fill(1));
+  space.hmadvise(two, 'prefetch', { device });
+  space.write(start + 2 * PAGE, new Uint8Array(2 * PAGE).fill(2));
+  expect(machine.nodes[0]).toMatchObject({ name: 'dram', used: 2 });
+  expect(space.hmemcpy(start, start + PAGE, PAGE)).toMatchObject({ status: 'done', ways: { D2D: PAGE } });
+  expect([0, 1, 2, 3].map((page) => space.read(start + page * PAGE, 1)[0])).toEqual([1, 1, 2, 2]);
   space.close();
   expectClean(machine);
 });

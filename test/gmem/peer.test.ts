@@ -206,6 +206,8 @@ describe('every result code of every operation', () => {
     peer.plans.push({ operation: 'map', code: 'migrating', times: 3 });
     context.write(range.start, Uint8Array.of(1));
     expect(peer.log.filter((line) => line === 'map 1')).toHaveLength(4);
+    // All of them for one fault.
+    expect(machine.counters.deviceFaults).toEqual({ peer: 1 });
     expect(context.read(range.start, 1)[0]).toBe(1);
     end();
   });

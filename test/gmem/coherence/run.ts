@@ -2,7 +2,7 @@
 import type { Machine } from 'farfault';
 import { randomOf } from '../../../sdk/testing/random.ts';
 import { type Below, type Verb, VERBS } from './verbs.ts';
-import { machineForWorlds, World } from './world.ts';
+import { machinesForWorlds, World } from './world.ts';
 
 /** Operations of one program. */
 const PROGRAM = 250;
@@ -28,17 +28,17 @@ export interface CoherenceOptions {
 
 /** Runs programs until so many operations have been begun. Throws at the first load that does not see the last write, with the program's seed and what it had done. */
 export async function coherence({ seed, operations, verbs = VERBS, arrange, progress }: CoherenceOptions): Promise<Coherence> {
-  const machine = machineForWorlds();
+  const machines = machinesForWorlds();
   const counts = new Map<string, number>();
   let hash = 0x811c9dc5;
   let done = 0;
   for (let program = 0; done < operations; program++) {
     const count = Math.min(PROGRAM, operations - done);
-    hash = await runProgram(machine, { seed: seed * 100_003 + program, count, verbs, arrange, counts, hash });
+    hash = await runProgram(machines, { seed: seed * 100_003 + program, count, verbs, arrange, counts, hash });
     done += count;
     progress?.(done);
   }
-  machine.close();
+  for (const machine of machines) machine.close();
   return { operations: done, hash: (hash >>> 0).toString(16).padStart(8, '0'), verbs: counts };
 }
 
@@ -53,8 +53,12 @@ export interface Program {
 }
 
 /** Runs one program, by the seed that a finding names. */
-export async function runProgram(machine: Machine, { seed, count, verbs, arrange, counts, hash: before }: Program): Promise<number> {
+export async function runProgram(
+  machines: readonly Machine[],
+  { seed, count, verbs, arrange, counts, hash: before }: Program,
+): Promise<number> {
   const below = randomOf(seed);
+  const machine = machines[seed % machines.length]!;
   const world = new World(machine, seed, arrange);
   const total = verbs.reduce((sum, { weight }) => sum + weight, 0);
   const names: string[] = [];

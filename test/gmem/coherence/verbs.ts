@@ -613,6 +613,23 @@ export const VERBS: readonly Verb[] = [
     start: (world, _, below) => void world.devices[below(world.devices.length)]!.reset(),
   },
   {
+    name: 'limit',
+    weight: 1,
+    start(_, slot, below) {
+      const context = contextOf(slot, below);
+      context?.limit(below(3) === 0 ? undefined : (1 + below(4)) * PAGE);
+    },
+  },
+  {
+    name: 'marks of accesses',
+    weight: 1,
+    start(world, slot, below) {
+      const context = contextOf(slot, below);
+      const { range } = pagesIn(below);
+      if (context) quietly(world, slot, () => context.harvestAsync(range), ['EOPNOTSUPP']);
+    },
+  },
+  {
     name: 'a device gives up',
     weight: 1,
     start(world, slot, below) {

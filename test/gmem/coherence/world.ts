@@ -16,6 +16,7 @@ import {
   deviceTable,
   type Driver,
   type GmMmu,
+  type Marks,
   permits,
   type Ranges,
   type Stream,
@@ -63,7 +64,7 @@ const DEVICES = [
 
 /** What is chosen for the devices, a world after the other. */
 const CHOICES: readonly (readonly DevicePolicy[])[] = [
-  [{}, { flush: 'deferred' }, { placement: { duplicate: 'reads' } }, { flush: 'immediate' }],
+  [{}, { flush: 'deferred' }, { placement: { duplicate: 'reads' } }, { flush: 'immediate', victims: 'lru' }],
   [
     {},
     { thrashing: { moves: 2, response: 'pin' } },
@@ -71,7 +72,7 @@ const CHOICES: readonly (readonly DevicePolicy[])[] = [
     { thrashing: { moves: 2, response: 'throttle' } },
     { placement: { duplicate: 'reads' } },
   ],
-  [{}, { flush: 'deferred' }],
+  [{}, { flush: 'deferred' }, { victims: 'clock' }, { watermarks: { low: 4096, high: 8192 } }],
   [{}, { form: 'decoupled' }, { flush: 'deferred' }],
 ];
 
@@ -106,7 +107,8 @@ export class World {
     this.machine = machine;
     const handsOf = HANDS[kind % 3]!;
     const peer = new PeerDevice({ name: 'npu', pages: 4, hands: handsOf, ends: () => (this.slow ? this.isLate : undefined) });
-    const drivers = [...DEVICES.map((each) => slowDevice({ world: this, ...each })), peer.driver];
+    const hasMarks = (kind >>> 1) % 3 > 0;
+    const drivers = [...DEVICES.map((each) => slowDevice({ world: this, hasMarks, ...each })), peer.driver];
     this.devices = drivers.map((driver, i) => {
       const choices = CHOICES[i]!;
       const policy = choices[(kind + (kind >>> 3) * i) % choices.length]!;
@@ -305,11 +307,12 @@ interface SlowOptions {
   readonly bytes?: number;
   readonly granuleBytes?: number;
   readonly hasPeerEngine?: boolean;
+  readonly hasMarks?: boolean;
 }
 
 /** A device with a cache of its own, whose flushes and copies end when the world says so. */
 const slowDevice = defineDriver((options: SlowOptions): Driver => {
-  const { world, name = '', kind = 'private', bytes = 0, granuleBytes = PAGE, hasPeerEngine = false } = options;
+  const { world, name = '', kind = 'private', bytes = 0, granuleBytes = PAGE, hasPeerEngine = false, hasMarks = false } = options;
   const later = (context: Context, what: string, work: () => void): Ticket | void => {
     if (!world!.slow) return work();
     const ticket = context.ticket(what);
@@ -325,6 +328,8 @@ const slowDevice = defineDriver((options: SlowOptions): Driver => {
     attach(context): GmMmu {
       const table = deviceTable(context);
       const cache = new Map<number, Translation>();
+      /** Pages that were accessed, and whether they were written. */
+      const marks = new Map<number, boolean>();
       const forget = (start: number, pages: number): void => {
         for (const vpn of [...cache.keys()]) if (vpn >= start && vpn < start + pages) cache.delete(vpn);
       };
@@ -350,11 +355,22 @@ const slowDevice = defineDriver((options: SlowOptions): Driver => {
         walk: {
           translate(vpn, access) {
             const known = cache.get(vpn);
-            if (permits(known, access)) return known;
-            const found = table.walk(vpn, access);
+            const found = permits(known, access) ? known : table.walk(vpn, access);
             if (found) cache.set(vpn, found);
+            if (permits(found, access)) marks.set(vpn, access === 'write' || marks.get(vpn) === true);
             return found;
           },
+          ...(hasMarks && {
+            harvest(ranges: Ranges, taken: Marks) {
+              ranges.each((start, pages) => {
+                for (const [vpn, dirty] of [...marks]) {
+                  if (vpn < start || vpn >= start + pages) continue;
+                  taken.add(vpn, dirty);
+                  marks.delete(vpn);
+                }
+              });
+            },
+          }),
         },
         copy: {
           toDevice: copy('to the device'),
@@ -367,7 +383,8 @@ const slowDevice = defineDriver((options: SlowOptions): Driver => {
   };
 });
 
-/** A machine that a world fits into. */
-export function machineForWorlds(): Machine {
-  return createMachineSync({ dram: 1024 * KiB, deviceMemory: 256 * KiB, tablePages: 256, tables: 32 });
+/** Machines that a world fits into: one with plenty of memory, and one whose host has room for half of it, before a second tier. */
+export function machinesForWorlds(): readonly Machine[] {
+  const sizes = { deviceMemory: 256 * KiB, tablePages: 256, tables: 32 };
+  return [createMachineSync({ dram: 1024 * KiB, ...sizes }), createMachineSync({ dram: 80 * KiB, swap: 512 * KiB, ...sizes })];
 }

@@ -82,7 +82,7 @@ export const rows: readonly Row[] = [
   {
     id: 'K1',
     title: 'Coherence oracle: every load sees the last write, any interleaving',
-    here: '`npm run coherence -- [seed] [operations]`: random programs over three address spaces and four devices (two GPUs, one that shares its memory with the CPU, an NPU with the family `peer`) whose flushes, copies and batches end late: accesses, jobs, atomics, streams, migrations, hints, copies, links, copies of pages, fork, exec, reaping, resets. A load must return what was written last at some moment between its beginning and its end, and nothing older than what another has seen before; rights are checked alike (`Register`, test/gmem/coherence/register.ts)',
+    here: '`npm run coherence -- [seed] [operations]`: random programs over three address spaces and four devices (two GPUs, one that shares its memory with the CPU, an NPU with the family `peer`) whose flushes, copies and batches end late: accesses, jobs, atomics, streams, migrations, hints, copies, links, copies of pages, a second tier, limits, fork, exec, reaping, resets. A load must return what was written last at some moment between its beginning and its end, and nothing older than what another has seen before; rights are checked alike (`Register`, test/gmem/coherence/register.ts)',
     tests: [
       'test/gmem/coherence.node.test.ts > three spaces and four devices that answer late: every load sees the last write, whatever is under way',
       'test/gmem/coherence.node.test.ts > the oracle knows what a read may return',
@@ -103,8 +103,8 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/gmem/context.ts',
-      find: 'const ticket = this.flush(this.withOvershoot(ranges));',
-      replace: 'const ticket = undefined as Ticket | undefined;',
+      find: 'return this.flush(this.withOvershoot(ranges));',
+      replace: 'return undefined;',
     },
   },
   {

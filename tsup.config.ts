@@ -19,6 +19,7 @@ export default defineConfig([
       'drivers/iommu': 'drivers/iommu/index.ts',
       'drivers/mirror': 'drivers/mirror/index.ts',
       'drivers/nouveau': 'drivers/nouveau/index.ts',
+      'drivers/npu': 'drivers/npu/index.ts',
       'drivers/rdma': 'drivers/rdma/index.ts',
     },
     format: ['esm', 'cjs'],

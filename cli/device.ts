@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { isFarfaultError } from 'farfault';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
+import npu from 'farfault/drivers/npu';
 import { type Driver, type DriverFactory, isDriverFactory } from 'farfault/gmem';
 import type { Expectations } from 'farfault/testing';
 import { unknown } from './arguments.ts';
@@ -24,7 +25,7 @@ export interface DeviceOptions {
 const REPLAYED: DriverSource = {
   prefix: '--device ',
   command: 'farfault replay',
-  builtIn: { nouveau: { factory: nouveau }, mirror: { factory: mirror } },
+  builtIn: { nouveau: { factory: nouveau }, mirror: { factory: mirror }, npu: { factory: npu } },
 };
 
 /** The driver that `--device` names. Throws UsageError when there is none, or when it refuses the options. */

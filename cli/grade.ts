@@ -3,9 +3,11 @@ import { resolve } from 'node:path';
 import { isFarfaultError, MiB } from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
 import integrated from 'farfault/drivers/integrated';
+import iommu from 'farfault/drivers/iommu';
 import kvm from 'farfault/drivers/kvm';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
+import npu from 'farfault/drivers/npu';
 import rdma from 'farfault/drivers/rdma';
 import type { DriverFactory } from 'farfault/gmem';
 import { ATTACH, CONTRACT, type Expectations, gradeDriver, GROUPS, type GradeReport, printReport, type Verdict } from 'farfault/testing';
@@ -95,8 +97,10 @@ const GRADED: DriverSource = {
     nouveau: { factory: nouveau, expectations: { options: { vram: 1 * MiB } } },
     mirror: { factory: mirror },
     integrated: { factory: integrated },
+    npu: { factory: npu, expectations: { options: { vram: 2 * MiB, granule: 4096 } } },
     kvm: { factory: kvm },
     rdma: { factory: rdma },
+    iommu: { factory: iommu },
     dmirror: { factory: dmirror, expectations: { options: { chunkBytes: 2 * MiB } } },
   },
 };

@@ -54,6 +54,8 @@ What the numbers depend on:
   --swap        A page that the host has no room for goes to the second tier: one that the CPU has not
                 used since it was last looked at. What is still true there goes without a copy.
   mirror        No memory of its own: a fault maps what the host has in the granule. Nothing moves.
+  npu           A fault brings the granule with one message; so is the way home. It hands out the
+                lowest page that is free, and says when none is: the oldest go home then.
   Values        A write stores a hash of the seed and the number of the access.
   Modelled time A sum of counts times the constants of the preset; nothing overlaps.
 
@@ -76,8 +78,8 @@ the state before and after (a letter a page), the calls of the driver around it,
 replays it.
 
 The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of nouveau, mirror,
-integrated, kvm, rdma, dmirror. What its author says about it is an export of the same module, called
-expectations, all optional:
+integrated, npu, kvm, rdma, iommu, dmirror. What its author says about it is an export of the same module,
+called expectations, all optional:
   export const expectations = {
     options: { vram: 262144 },                     made with these in each case: small memories, short tests
     machine: { dram: 67108864 },                   sizes of the machine

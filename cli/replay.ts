@@ -37,14 +37,14 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
   {
     name: 'device',
     takes: 'many',
-    value: '[name=]nouveau|mirror|./module.js',
+    value: '[name=]nouveau|mirror|npu|./module.js',
     help: [
       'The device. A module exports a driver made with defineDriver by default;',
       `it is called with { vram, granule } in bytes. Default: ${DEFAULTS.device}. Given again, another one`,
       `beside it, up to ${DEVICES_MAX}: name= tells two of a kind apart.`,
     ],
   },
-  { name: 'vram', takes: 'one', value: '64MiB', help: ['Memory of the device. Default: what its driver says, 64MiB for nouveau.'] },
+  { name: 'vram', takes: 'one', value: '64MiB', help: ['Memory of the device. Default: what its driver says, 64MiB for nouveau and npu.'] },
   {
     name: 'dram',
     takes: 'one',

@@ -837,6 +837,7 @@ function checkDriver(driver: Driver): void {
   if (driver.replayable !== undefined) requireBoolean(`${name}.replayable`, driver.replayable);
   if (driver.activeContexts !== undefined) requireWord(`${name}.activeContexts`, driver.activeContexts, ['one', 'all']);
   if (driver.reset !== undefined) requireFunction(`${name}.reset`, driver.reset);
+  if (driver.counts !== undefined) requireFunction(`${name}.counts`, driver.counts);
   if (save !== undefined) requireFunction(`${name}.save`, save);
   if (restore !== undefined) requireFunction(`${name}.restore`, restore);
 }

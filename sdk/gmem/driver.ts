@@ -264,6 +264,8 @@ export interface Driver {
   attach(context: Context, saved?: unknown): GmMmu;
   /** The device is reset: its engines, rings and caches are as at power-on. Its unfinished tickets have failed; they are not its own any more. What `phys` has handed out stays handed out. */
   reset?(): void;
+  /** What the device has counted by itself, whole numbers by name, for whoever reports: messages that it was sent, say. The names are the same at any time. */
+  counts?(): Readonly<Record<string, number>>;
   /** Classes of this driver whose instances are in saved machines, its own steps among them. Their state is in fields that can be seen, without `#`. */
   readonly classes?: readonly StateClass[];
   /** What its address spaces share beside the machine's state, as `GmMmu.save`. */

@@ -82,14 +82,14 @@ export class PeerBatch implements CopyGround {
   private readonly items: PeerItem[] = [];
   private readonly spans: Ranges = new Ranges();
   private readonly entries: Mappings = new Mappings(this);
-  private readonly list: Copies;
+  private readonly lent: Copies;
   private used = 0;
   private toDevice = true;
 
   constructor(platform: Platform, device: MigrationDevice) {
     this.platform = platform;
     this.device = device;
-    this.list = new Copies(this);
+    this.lent = new Copies(this);
   }
 
   /** How many items. */
@@ -101,6 +101,11 @@ export class PeerBatch implements CopyGround {
   item(i: number): PeerItem {
     if (!Number.isInteger(i) || i < 0 || i >= this.used) throw fail('EINVAL', 'batch.item', i, `is not one of the ${this.used} items`);
     return this.items[i]!;
+  }
+
+  /** All items, in the order of the batch. */
+  list(): readonly PeerItem[] {
+    return this.items.slice(0, this.used);
   }
 
   /** Calls `visit` once for every item, in the order of the batch. */
@@ -125,7 +130,7 @@ export class PeerBatch implements CopyGround {
 
   /** What is to be copied, or cleared, for an item: empty for one without bytes. Requires: the item has its page. Borrowed until the next call; `keep` it for later. */
   copies(item: PeerItem): Copies {
-    const list = this.list.clear();
+    const list = this.lent.clear();
     if (item.bytes !== 'copy' && item.bytes !== 'zero') return list;
     if (item.frame < 0) throw fail('EINVAL', 'batch.copies item', item.vpn, 'has no page of the device yet (batch.place)');
     for (let page = 0; page < item.pages; page++) {

@@ -32,7 +32,7 @@ import { ByteMap } from './byte-map.ts';
 import { type LinkWay, transferNs } from './cost.ts';
 import type { ByteSource } from './gzip.ts';
 import { type OffloadRange, printRange, requireInstructions } from './offload.ts';
-import type { ModelledParts, ReplayReport } from './report.ts';
+import type { ModelledParts, ReplayDetail, ReplayReport } from './report.ts';
 import { requireSource } from './source.ts';
 import { type Progress, TimelineWriter } from './timeline.ts';
 import { TraceReader } from './trace.ts';
@@ -255,6 +255,46 @@ export function modelledParts(replay: Replay, preset: Preset): ModelledParts {
   };
 }
 
+/** What devices said to each other, and what was asked of them: only of those that there are. */
+function conversations({ machine, contexts }: Replay): Pick<ReplayDetail, 'betweenDevices' | 'replicas' | 'coupled' | 'counted'> {
+  const { counters } = machine;
+  const between = { pages: 0, bytes: 0 };
+  const names = contexts.flatMap(({ device }) => device.memories.map(({ node }) => node.name));
+  for (const from of names) {
+    for (const to of names) {
+      const { pages = 0, bytes = 0 } = counters.migrated[from]?.[to] ?? {};
+      between.pages += pages;
+      between.bytes += bytes;
+    }
+  }
+  const coupled: [string, NonNullable<ReplayDetail['coupled']>[string]][] = [];
+  const counted: [string, Readonly<Record<string, number>>][] = [];
+  for (const { name, device, peerCounts } of contexts) {
+    if (peerCounts) {
+      const { maps, unmaps, items, codes } = peerCounts;
+      const refused = Object.values(codes).reduce((sum, each) => sum + each, 0) - codes.success - codes['page exists'];
+      coupled.push([name, { maps, unmaps, items, refused }]);
+    }
+    const own = device.driver.counts?.();
+    if (own !== undefined) counted.push([name, requireCounts(name, own)]);
+  }
+  const { made, dropped } = counters.replicas;
+  return {
+    ...(machine.links.length > 0 ? { betweenDevices: between } : {}),
+    ...(made > 0 ? { replicas: { made, dropped } } : {}),
+    ...(coupled.length > 0 ? { coupled: Object.fromEntries(coupled) } : {}),
+    ...(counted.length > 0 ? { counted: Object.fromEntries(counted) } : {}),
+  };
+}
+
+/** Throws EINVAL for what is no counts. */
+function requireCounts(device: string, counts: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
+  requireObject(`${device}.counts result`, counts, 'an object of whole numbers');
+  for (const [name, each] of Object.entries(counts))
+    if (!Number.isSafeInteger(each) || each < 0) throw fail('EINVAL', `${device}.counts result, ${name}`, each, 'is not a whole number');
+  return { ...counts };
+}
+
 /** Every transfer is rounded down by itself. */
 function linkNs(transfers: Counters['transfers'], way: LinkWay, preset: Preset): number {
   let total = 0;
@@ -469,6 +509,7 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
       migratedByCause: { fault, home, evict },
       ...(options.victims === undefined ? {} : { victims: { ...counters.evicted } }),
       ...(options.swap ? { secondTier: { out, in: back, clean: counters.clean } } : {}),
+      ...conversations(replay),
       modelledParts: parts,
       presetSource: options.preset.source,
       options: {

@@ -83,6 +83,16 @@ export interface ReplayDetail {
   readonly victims?: Readonly<{ [result in EvictionResult]?: number }>;
   /** Pages that went to the second tier and came back, copied; and those that went without a copy, because it had them, still true. Absent: there is none. */
   readonly secondTier?: { readonly out: Readonly<Traffic>; readonly in: Readonly<Traffic>; readonly clean: number };
+  /** Pages copied from one device to another without the host; only where they are linked. */
+  readonly betweenDevices?: Readonly<Traffic>;
+  /** Copies of pages that several may read: made, and dropped; only where there were some. */
+  readonly replicas?: { readonly made: number; readonly dropped: number };
+  /** What devices were asked for that bring and take pages by themselves, by name: calls each way, the pages or ranges in them, and those of them that were refused. */
+  readonly coupled?: Readonly<
+    Record<string, { readonly maps: number; readonly unmaps: number; readonly items: number; readonly refused: number }>
+  >;
+  /** What devices have counted by themselves, by name: `counts` of their drivers. */
+  readonly counted?: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly modelledParts: ModelledParts;
   /** Where the preset's constants come from. */
   readonly presetSource: string;
@@ -134,7 +144,7 @@ export function formatReports(reports: readonly ReplayReport[]): string {
   requireArray('formatReports.reports', reports);
   for (const report of reports) requireReport('formatReports.report', report);
   return layOut(
-    [settings, accesses, tlb, faults, batches, migration, frames, modelledTime, host].flatMap((section) => section(reports)),
+    [settings, accesses, tlb, faults, batches, migration, conversations, frames, modelledTime, host].flatMap((section) => section(reports)),
     reports.map((report) => shortened(report.trace)),
     sources(reports),
   );
@@ -271,6 +281,9 @@ function migration(reports: Reports): Row[] {
     row('  by a device fault', reports, ({ detail }) => traffic(detail.migratedByCause.fault)),
     row('  by a touch of the CPU', reports, ({ detail }) => traffic(detail.migratedByCause.home)),
     row('  by eviction', reports, ({ detail }) => traffic(detail.migratedByCause.evict)),
+    ...(reports.some(({ detail }) => detail.betweenDevices)
+      ? [row('  between devices', reports, ({ detail }) => optional(detail.betweenDevices, traffic))]
+      : []),
     row('cleared, nothing to copy', reports, ({ detail }) => traffic({ pages: detail.cleared, bytes: detail.cleared * PAGE_BYTES })),
     row('evictions', reports, (report) => count(report.evictions)),
     ...union(reports, ({ detail }) => detail.victims ?? {}).map((result) =>
@@ -284,7 +297,41 @@ function migration(reports: Reports): Row[] {
     ),
     ...optionalRow('back from it', reports, ({ detail }) => optional(detail.secondTier, (tier) => traffic(tier.in))),
     row('invalidations', reports, (report) => count(report.invalidations)),
+    ...(reports.some(({ detail }) => detail.replicas)
+      ? [
+          row('copies for readers, made', reports, ({ detail }) => optional(detail.replicas, ({ made }) => count(made))),
+          row('copies for readers, dropped', reports, ({ detail }) => optional(detail.replicas, ({ dropped }) => count(dropped))),
+        ]
+      : []),
   ];
+}
+
+/** What went to devices that bring and take pages by themselves, and what devices have counted. */
+function conversations(reports: Reports): Row[] {
+  const coupled = union(reports, ({ detail }) => detail.coupled ?? {});
+  const counted = union(reports, ({ detail }) => detail.counted ?? {});
+  if (coupled.length + counted.length === 0) return [];
+  const asked = (device: string, label: string, of: 'maps' | 'unmaps' | 'items' | 'refused'): Row =>
+    row(`${device}, ${label}`, reports, ({ detail }) => optional(detail.coupled?.[device]?.[of], count));
+  return [
+    { heading: 'Asked of devices' },
+    ...coupled.flatMap((device) => [
+      asked(device, 'calls to bring pages', 'maps'),
+      asked(device, 'calls to take pages', 'unmaps'),
+      asked(device, 'pages and ranges in them', 'items'),
+      asked(device, 'refused', 'refused'),
+    ]),
+    ...counted.flatMap((device) =>
+      union(reports, ({ detail }) => detail.counted?.[device] ?? {}).map((name) =>
+        row(`${device}, ${wordsOf(name)}`, reports, ({ detail }) => optional(detail.counted?.[device]?.[name], count)),
+      ),
+    ),
+  ];
+}
+
+/** roundTrips as round trips. */
+function wordsOf(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
 function frames(reports: Reports): Row[] {

@@ -77,12 +77,12 @@ test.concurrent.each<readonly [words: readonly string[], code: 1 | 2, sentence: 
   [
     ['nouveu'],
     2,
-    'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, integrated, kvm, rdma, dmirror, or a path such as ./my-driver.js)',
+    'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, integrated, npu, kvm, rdma, iommu, dmirror, or a path such as ./my-driver.js)',
   ],
   [
     ['gpu'],
     2,
-    'unknown driver gpu: farfault grade --help lists what there is (nouveau, mirror, integrated, kvm, rdma, dmirror, or a path such as ./my-driver.js)',
+    'unknown driver gpu: farfault grade --help lists what there is (nouveau, mirror, integrated, npu, kvm, rdma, iommu, dmirror, or a path such as ./my-driver.js)',
   ],
   [['./missing.js'], 2, './missing.js does not exist'],
   [['./node_modules'], 2, './node_modules is a directory: name the module in it'],
@@ -257,8 +257,8 @@ test('--help is the whole truth', async () => {
     replays it.
 
     The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of nouveau, mirror,
-    integrated, kvm, rdma, dmirror. What its author says about it is an export of the same module, called
-    expectations, all optional:
+    integrated, npu, kvm, rdma, iommu, dmirror. What its author says about it is an export of the same module,
+    called expectations, all optional:
       export const expectations = {
         options: { vram: 262144 },                     made with these in each case: small memories, short tests
         machine: { dram: 67108864 },                   sizes of the machine

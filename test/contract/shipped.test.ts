@@ -8,6 +8,7 @@ import iommu from 'farfault/drivers/iommu';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import rdma from 'farfault/drivers/rdma';
+import npu from 'farfault/drivers/npu';
 import { type AnyFactory, type Expectations, gradeDriver, printReport } from 'farfault/testing';
 
 const SHIPPED: readonly (readonly [string, AnyFactory, Expectations])[] = [
@@ -21,6 +22,8 @@ const SHIPPED: readonly (readonly [string, AnyFactory, Expectations])[] = [
   ['iommu, with the addresses of the process', iommu as AnyFactory, {}],
   ['nouveau', nouveau as AnyFactory, { options: { vram: 1 * MiB } }],
   ['nouveau with a granule of 64 KiB', nouveau as AnyFactory, { options: { vram: 2 * MiB, granule: 65536, faultEntries: 8 } }],
+  ['npu', npu as AnyFactory, { options: { vram: 2 * MiB, granule: 4096 } }],
+  ['npu with a granule of 64 KiB', npu as AnyFactory, { options: { vram: 2 * MiB, granule: 65536 } }],
   ['dmirror, private', dmirror as AnyFactory, { options: { chunkBytes: 2 * MiB } }],
   ['dmirror, coherent', dmirror as AnyFactory, { options: { chunkBytes: 2 * MiB, kind: 'coherent' } }],
 ];

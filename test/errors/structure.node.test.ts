@@ -11,6 +11,7 @@ import kvm from 'farfault/drivers/kvm';
 import iommu from 'farfault/drivers/iommu';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
+import npu from 'farfault/drivers/npu';
 import rdma from 'farfault/drivers/rdma';
 import * as gmem from 'farfault/gmem';
 import * as mm from 'farfault/mm';
@@ -58,7 +59,7 @@ afterAll(() => world.machine.close());
 function publicFunctions(): Map<string, string> {
   const functions = new Map<string, string>();
   const classes = new Map<Class, string>();
-  const drivers = { dmirror, integrated, iommu, kvm, mirror, nouveau, rdma };
+  const drivers = { dmirror, integrated, iommu, kvm, mirror, nouveau, npu, rdma };
   for (const [entry, names] of Object.entries({
     farfault: root,
     'farfault/mm': mm,

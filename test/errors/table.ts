@@ -6,6 +6,7 @@ import kvm from 'farfault/drivers/kvm';
 import iommu from 'farfault/drivers/iommu';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
+import npu from 'farfault/drivers/npu';
 import rdma from 'farfault/drivers/rdma';
 import {
   gmemFreeEager,
@@ -1068,6 +1069,20 @@ const functions: Row[] = [
     ({ machine }, [options]) => machine.addDevice(rdma(options)),
     () => [{}],
     [arg(0, 'options', 'options', { optional: true })],
+    { closed: 'nothing' },
+  ),
+  row(
+    'npu',
+    ({ machine }, [options]) => machine.addDevice(npu(options)),
+    () => [{}],
+    [
+      arg(0, 'options', 'options', { optional: true }),
+      field(0, 'vram', 'count'),
+      field(0, 'granule', 'count'),
+      field(0, 'timeout', 'count'),
+      field(0, 'latency', 'count'),
+      field(0, 'kept', 'object', { except: ['an empty array'] }),
+    ],
     { closed: 'nothing' },
   ),
   row(

@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
 interface Measured {
@@ -36,4 +37,14 @@ test('every driver is in the report, and the simplest ones are short', () => {
   expect(of('integrated').lines).toBeLessThan(70);
   for (const { lines } of rows) expect(lines).toBeLessThan(1000);
   expect(print(rows)).toContain('nouveau');
+});
+
+test('the NPU calls the framework in few statements, and implements its operations in few', async () => {
+  const counted = (await import(new URL('../../scripts/count-driver.mjs', import.meta.url).href)) as {
+    countDriver(folder: string): { readonly framework: number; readonly operations: number };
+  };
+  const { framework, operations } = counted.countDriver(fileURLToPath(new URL('../../drivers/npu', import.meta.url)));
+  expect(framework).toBeGreaterThan(0);
+  expect(framework).toBeLessThanOrEqual(30);
+  expect(operations).toBeLessThanOrEqual(150);
 });

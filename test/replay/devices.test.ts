@@ -3,6 +3,7 @@ import { formatReport, presets, type ReplayOptions, type ReplayReport, replayTra
 import type { Driver } from 'farfault/gmem';
 import mirror from '../../drivers/mirror/index.ts';
 import nouveau from '../../drivers/nouveau/index.ts';
+import npu from '../../drivers/npu/index.ts';
 
 const named = (driver: Driver, name: string): Driver => Object.create(driver, { name: { value: name, enumerable: true } }) as Driver;
 const gpu = (name: string): Driver => named(nouveau({ vram: 64 * 4096 }), name);
@@ -67,6 +68,31 @@ describe('a replay with several devices', () => {
     expect(migrated['gpu0.vram']!['dram']!.pages + (migrated['gpu0.vram']!['gpu1.vram']?.pages ?? 0)).toBe(rounds);
   });
 
+  test('tells what went to a device that brings pages by itself, and what it has counted', async () => {
+    const text = traceOf([
+      [0x5000, 'S', 0],
+      [A.start, 'S', 0],
+      [A.start, 'S', 1],
+      [0x5000, 'L', 0],
+      [A.start, 'L', 2],
+    ]);
+    const report = await replay(text, { driver: npu({ vram: 2 * 2 ** 20, granule: 4096 }) });
+    // Three faults bring a page each, one touch takes one; each is a message, and so is the pairing.
+    expect(report.detail.coupled).toEqual({ npu: { maps: 3, unmaps: 1, items: 4, refused: 0 } });
+    expect(report.detail.counted).toEqual({ npu: { roundTrips: 5, timeouts: 0, resent: 0, ticks: 5 } });
+    expect(report.detail.betweenDevices).toBe(undefined);
+    const table = formatReport(report);
+    expect(table).toMatch(/npu, calls to bring pages +3\n/);
+    expect(table).toMatch(/npu, round trips +5\n/);
+  });
+
+  test('refuses what a driver calls its counts and what are none', async () => {
+    for (const counts of [() => ({ trips: 1.5 }), () => 3, () => ({ trips: -1 })]) {
+      const driver = { ...gpu('gpu0'), ...nouveau({ vram: 64 * 4096 }), name: 'gpu0', counts } as unknown as Driver;
+      await expect(replay(traceOf([[A.start, 'S', 0]]), { driver })).rejects.toThrow('gpu0.counts result');
+    }
+  });
+
   test('goes directly between two that are linked, and the report says so', async () => {
     const rounds = 8;
     const text = traceOf(Array.from({ length: rounds }, () => [[A.start, 'S', 0] as const, [B.start, 'S', 0] as const]).flat());
@@ -76,6 +102,8 @@ describe('a replay with several devices', () => {
     expect(migrated['gpu1.vram']!['gpu0.vram']!.pages).toBe(rounds - 1);
     expect(detail.modelledParts.peer).toBe((2 * rounds - 1) * (1443 + Math.floor((4 * 79130) / 1000)));
     expect(Object.values(detail.modelledParts).reduce((sum, part) => sum + part, 0)).toBe(modelledNs);
+    expect(detail.betweenDevices).toEqual({ pages: 2 * rounds - 1, bytes: (2 * rounds - 1) * 4096 });
+    expect(formatReport(report)).toMatch(/ {4}between devices +15 +60 KiB/);
     expect(formatReport(report)).toMatch(/links between devices +copies/);
     expect(formatReport(report)).toMatch(/gpu0\.vram -> gpu1\.vram +8 +32 KiB/);
     expect(formatReport(report)).toMatch(/copies between devices/);

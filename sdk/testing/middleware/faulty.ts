@@ -488,6 +488,7 @@ function some(batch: PeerBatch, items: readonly PeerItem[]): PeerBatch {
   return Object.create(batch, {
     count: { value: items.length },
     item: { value: at },
+    list: { value: () => items },
     each: { value: (visit: (item: PeerItem) => void) => items.forEach(visit) },
     ranges: {
       value(item?: PeerItem): Ranges {

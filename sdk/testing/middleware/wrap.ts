@@ -45,12 +45,13 @@ export function wrapDriver<D extends Driver>(driver: D, layer: Layer): D {
   requireFunction('driver.attach', driver.attach);
   requireObject('wrapDriver.layer', layer, 'a layer');
   const allocators = new WeakMap<Phys, Phys>();
-  const { save, restore } = driver;
+  const { save, restore, counts } = driver;
   return {
     ...driver,
     // A driver may be an instance of a class, and its fields be getters.
     ...described(driver),
     ...(save ? { save: () => save.call(driver) } : {}),
+    ...(counts ? { counts: () => counts.call(driver) } : {}),
     ...(restore ? { restore: (saved: unknown) => restore.call(driver, saved) } : {}),
     attach(context: Context, saved?: unknown): GmMmu {
       const attach = (): GmMmu => driver.attach(context, saved);

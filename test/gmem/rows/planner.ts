@@ -1,6 +1,7 @@
 import type { Row } from './row.ts';
 
 const OPS = 'test/gmem/ops.test.ts';
+const NPU = 'test/gmem/npu.test.ts';
 const PEER = 'test/gmem/peer.test.ts';
 
 export const rows: readonly Row[] = [
@@ -150,5 +151,19 @@ export const rows: readonly Row[] = [
       `${PEER} > every result code of every operation > migrating without end: the access ends, and nothing has been mapped`,
     ],
     canary: { file: 'sdk/mm/peer-moves.ts', find: "else if (code === 'migrating') {", replace: "else if (code === 'failure') {" },
+  },
+  {
+    id: 'J5',
+    title: 'NPU peer with message protocol',
+    here: '`drivers/npu`: an operating system of its own behind a bounded channel. Round trips are counted, times are ticks; what comes too late is taken back, what gets lost is sent again. It hands its pages and its addresses out itself, says no, and sends pages away while the host asks for them: one of both wins. 14 statements call the framework, 150 implement its operations (`node scripts/count-driver.mjs drivers/npu`)',
+    tests: [
+      `${NPU} > eviction that the NPU begins > meets a fault in between: the fault sets WILLNEED, the eviction sees it and keeps the page`,
+      `${NPU} > messages > a fault is one round trip, whatever its granule; so is the way home`,
+      `${NPU} > messages > whose answer gets lost are sent again, and what was done then is not done twice`,
+      `${NPU} > addresses > that the NPU keeps are refused, and the next ones are asked for: the host and all its devices agree`,
+      'test/contract/shipped.test.ts > every shipped driver keeps the contract > npu',
+      'test/gmem/loc.node.test.ts > the NPU calls the framework in few statements, and implements its operations in few',
+    ],
+    canary: { file: 'drivers/npu/os.ts', find: "if (task.leaving.has(vpn)) return { code: 'migrating', page: -1 };", replace: '' },
   },
 ];

@@ -7,12 +7,13 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Effort, Measured } from './measure.ts';
 import { compileNative, measureNative, type NativePrograms } from './native.ts';
+import { growthOf } from './growth.ts';
 import { format, isQuiet, pairUp, type Result } from './pairs.ts';
 import { rows as calibrations } from './calibration.bench.ts';
 import type { Peer, Row } from './row.ts';
 import { packageRoot } from './workload.ts';
 
-const EFFORT: Effort = { warmUpMs: 400, runMs: 300 };
+const EFFORT: Effort = { warmUpMs: 800, runMs: 300 };
 
 const [pairs, json, pattern, ...benches] = process.argv.slice(2) as [string, string, string, ...string[]];
 const wanted = new RegExp(pattern);
@@ -26,6 +27,10 @@ report(first);
 for (const bench of benches) {
   const { rows } = (await import(new URL(`${bench}.bench.js`, import.meta.url).href)) as { rows: () => readonly Row[] };
   for (const row of rows().filter(({ name }) => wanted.test(name))) {
+    if (row.growth) {
+      report(await growthOf(row, Number(pairs), (size) => contenderOf(bench, row, size.label)));
+      continue;
+    }
     if (row.goal || row.peers.length === 0) report(await measured(bench, row, undefined));
     for (const peer of row.peers) if (isHere(peer, native)) report(await measured(bench, row, peer));
   }
@@ -46,7 +51,9 @@ if (json !== '-') writeFileSync(json, `${JSON.stringify({ machine, calibration: 
 function report(result: Result): void {
   results.push(result);
   // What comes later may take minutes.
-  process.stderr.write(`${result.name}${result.peer === '-' ? '' : `, ${result.peer}`}: ${(result.ratio ?? result.ours).toPrecision(3)}\n`);
+  process.stderr.write(
+    `${result.name}${result.peer === '-' ? '' : `, ${result.peer}`}: ${(result.exponent ?? result.ratio ?? result.ours).toPrecision(3)}\n`,
+  );
 }
 
 /** Each turn in a fresh process. */
@@ -54,11 +61,16 @@ async function measured(bench: string, row: Row, peer: Peer | undefined): Promis
   return pairUp(row, peer, Number(pairs), async (side) => {
     const contender = side === 'ours' ? row.ours : side.contender;
     if (typeof contender !== 'function') return measureNative(native, contender, EFFORT);
-    const args = [bench, row.name, side === 'ours' ? 'ours' : side.name, String(EFFORT.warmUpMs), String(EFFORT.runMs)];
-    const script = fileURLToPath(new URL('contender.js', import.meta.url));
-    const { stdout } = await promisify(execFile)(process.execPath, [script, ...args], { maxBuffer: 2 ** 26 });
-    return JSON.parse(stdout) as Measured;
+    return contenderOf(bench, row, side === 'ours' ? 'ours' : side.name);
   });
+}
+
+/** One side of a row, in a fresh process. */
+async function contenderOf(bench: string, { name }: Row, side: string): Promise<Measured> {
+  const args = [bench, name, side, String(EFFORT.warmUpMs), String(EFFORT.runMs)];
+  const script = fileURLToPath(new URL('contender.js', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [script, ...args], { maxBuffer: 2 ** 26 });
+  return JSON.parse(stdout) as Measured;
 }
 
 function isHere({ contender }: Peer, { paths }: NativePrograms): boolean {

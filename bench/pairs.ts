@@ -21,7 +21,10 @@ export interface Result {
   readonly unit: Unit;
   /** Our time by theirs: below 1 ours is faster, whatever the unit. */
   readonly ratio?: number;
-  /** The middle half of the ratios; without a peer, of our values. */
+  /** Of a cost that grows: see `growth.ts`. `ours` is at the largest size then, `theirs` at the smallest. */
+  readonly exponent?: number;
+  readonly points?: readonly { readonly label: string; readonly amount: number; readonly ours: number }[];
+  /** The middle half of the ratios, or of the exponents; without a peer, of our values. */
   readonly spread: readonly [number, number];
   readonly goal?: string;
   readonly met?: boolean;
@@ -73,12 +76,14 @@ export function isQuiet({ spread }: Result): boolean {
 
 /** The table that a person reads. */
 export function format(results: readonly Result[]): string {
-  const cells = results.map(({ name, ours, theirs, unit, ratio, spread, peer, goal, met }) => [
+  const cells = results.map(({ name, ours, theirs, unit, ratio, exponent, spread, peer, goal, met }) => [
     name,
     digits(ours),
     theirs === undefined ? '' : digits(theirs),
     unit,
-    ratio === undefined ? '' : `${ratio.toFixed(2)} (${spread[0].toFixed(2)} to ${spread[1].toFixed(2)})`,
+    ratio === undefined && exponent === undefined
+      ? ''
+      : `${exponent === undefined ? '' : 'n^'}${(ratio ?? exponent!).toFixed(2)} (${spread[0].toFixed(2)} to ${spread[1].toFixed(2)})`,
     peer,
     goal === undefined ? '' : `${goal}: ${met ? 'met' : 'NOT met'}`,
   ]);
@@ -95,7 +100,7 @@ function digits(value: number): string {
 }
 
 /** Quantile of a few numbers; the median when it is not said. */
-function quantile(values: readonly number[], part = 0.5): number {
+export function quantile(values: readonly number[], part = 0.5): number {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (sorted.length - 1) * part;
   const below = sorted[Math.floor(at)]!;

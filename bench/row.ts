@@ -54,6 +54,23 @@ export interface Peer {
   readonly goal?: Goal;
 }
 
+/** The same work at one of several sizes of something. */
+export interface GrowthSize {
+  readonly label: string;
+  /** How much of it: what the time is fitted to. */
+  readonly amount: number;
+  readonly make: Make;
+}
+
+/** How a cost grows with something: at least four sizes of it. */
+export interface Growth {
+  /** What there is more and more of. */
+  readonly of: string;
+  readonly sizes: readonly GrowthSize[];
+  /** The exponent that is hoped for, at most: 0 is a cost that does not grow, 1 one that grows in step. */
+  readonly most: number;
+}
+
 /** One line of the table, or one for each of its peers. */
 export interface Row {
   readonly name: string;
@@ -65,6 +82,8 @@ export interface Row {
   readonly peers: readonly Peer[];
   /** Of ours alone. */
   readonly goal?: Goal;
+  /** Ours is measured at all of these sizes, and nobody is beside it. */
+  readonly growth?: Growth;
 }
 
 /** Whether ours, beside theirs, is what was hoped for. Both in the row's unit; `ratio`: our time by theirs. */

@@ -8,8 +8,10 @@ import { measure, type Effort, type Measured } from '../../bench/measure.ts';
 import * as memory from '../../bench/memory.bench.ts';
 import { compileNative, measureNative, type NativePrograms } from '../../bench/native.ts';
 import { format, isQuiet, pairUp, type Result } from '../../bench/pairs.ts';
+import { exponentOf, growthOf } from '../../bench/growth.ts';
 import * as replay from '../../bench/replay.bench.ts';
 import { isMet, type Make, type Native, printGoal, type Row } from '../../bench/row.ts';
+import * as scale from '../../bench/scale.bench.ts';
 import * as table from '../../bench/table.bench.ts';
 import * as trace from '../../bench/trace.bench.ts';
 
@@ -30,6 +32,19 @@ const BENCHES: readonly (readonly [string, () => readonly Row[]])[] = [
   ['fault', () => fault.rows({ hot: 4, cold: 300 })],
   ['memory', () => memory.rows({ dense: 2048, sparse: 8, huge: 4096 })],
   ['replay', () => replay.rows({ textBytes: 400_000, accesses: 70_000 })],
+  [
+    'scale',
+    () =>
+      scale.rows({
+        pages: [8, 512, 2048, 16_384],
+        vmas: [1, 2, 4, 600],
+        notifiers: [1, 2, 4, 64],
+        tables: [1, 2, 4, 8],
+        spreads: [1, 2, 64, 1024],
+        chunks: [8, 9, 10, 11],
+        times: 4,
+      }),
+  ],
   ['table', () => table.rows(TABLE)],
   ['trace', () => trace.rows({ textBytes: 400_000 })],
 ];
@@ -57,6 +72,10 @@ test.each(BENCHES)(
         const result = await pairUp(row, peer, 1, (side) => (side === 'ours' ? ours : once(side.contender)));
         expect(result.ours, row.name).toBeGreaterThan(0);
         if (peer) expect(result.ratio, `${row.name}, ${peer.name}`).toBeGreaterThan(0);
+      }
+      for (const { label, make } of row.growth?.sizes ?? []) {
+        const [found, again] = [await once(make), await once(make)];
+        expect(found.checksum, `${row.name}, ${label}`).toBe(again.checksum);
       }
     }
   },
@@ -118,6 +137,37 @@ describe('pairs', () => {
     expect(isQuiet(result)).toBe(true);
     expect(isQuiet({ ...result, spread: [0.9, 1] })).toBe(false);
     expect(isQuiet({ ...result, spread: [1, 1.1] })).toBe(false);
+  });
+});
+
+describe('growth', () => {
+  const sizes = [1, 10, 100, 1000].map((amount) => ({ label: String(amount), amount, make: () => expect.unreachable() }));
+  const row: Row = { name: 'sum', unit: 'ns', items: 1000, ours: sizes[0]!.make, peers: [], growth: { of: 'things', sizes, most: 0.5 } };
+
+  test('is the slope of the logarithms', () => {
+    const of = (time: (amount: number) => number): number =>
+      exponentOf(
+        sizes,
+        sizes.map(({ amount }) => time(amount)),
+      );
+    expect(of(() => 7)).toBeCloseTo(0);
+    expect(of((n) => 3 * n)).toBeCloseTo(1);
+    expect(of((n) => 5 * n ** 2)).toBeCloseTo(2);
+    expect(of((n) => 1 + Math.log2(n))).toBeCloseTo(0.32, 1);
+  });
+
+  test('is measured up and down the sizes, and judged by the median', async () => {
+    const order: number[] = [];
+    const exponents = [0, 1, 0.4];
+    const result = await growthOf(row, 3, ({ amount }) => {
+      const ms = amount ** exponents[Math.floor(order.length / 4)]!;
+      order.push(amount);
+      return Promise.resolve({ ms, checksum: 0 });
+    });
+    expect(order).toEqual([1, 10, 100, 1000, 1000, 100, 10, 1, 1, 10, 100, 1000]);
+    expect([result.exponent!.toFixed(3), result.goal, result.met]).toEqual(['0.400', 'exponent <= 0.5', true]);
+    expect([result.peer, result.theirs, result.points!.length]).toEqual(['1 to 1000 things', 1000, 4]);
+    expect(format([result])).toContain('n^0.40 (0.20 to 0.70)');
   });
 });
 

@@ -31,7 +31,7 @@ export const ENTRIES = [
 ] as const;
 
 /** Verbs that do not meet an entry: what they act on is a file, a pin or a device. */
-const ENTRYLESS: readonly Verb[] = ['file write', 'file read', 'truncate', 'sync', 'unpin', 'pin write', 'plug', 'unplug'];
+export const ENTRYLESS: readonly Verb[] = ['file write', 'file read', 'truncate', 'sync', 'unpin', 'pin write', 'plug', 'unplug'];
 
 /** Cells that no program reaches, and why. */
 export const IMPOSSIBLE: ReadonlyMap<string, string> = new Map();

@@ -31,7 +31,7 @@ import {
 } from './values.ts';
 
 /** First page of the universe in every space; a multiple of 2 MiB. */
-const BASE = 2 ** 18;
+export const BASE = 2 ** 18;
 const SPACES = 5;
 const FILES = 2;
 const FILE_PAGES = 40;
@@ -57,7 +57,7 @@ const both = defineDriver((): Driver => ({
   attach: () => ({}),
 }));
 
-interface World {
+export interface World {
   readonly machine: Machine;
   readonly devices: Device[];
   readonly spaces: (Slot | undefined)[];
@@ -66,24 +66,29 @@ interface World {
   plugged: ReturnType<Device['addMemory']> | undefined;
 }
 
-interface Slot {
+export interface Slot {
   readonly space: AddressSpace;
   readonly contexts: readonly Context[];
   readonly model: ValueSpace;
   readonly hugetlb: Set<number>;
 }
 
+/** The drivers of a world; and what is around each operation. */
+export interface Around {
+  readonly drivers: () => Driver[];
+  /** Called instead of each operation, which it carries out by `carryOut`. */
+  readonly operation?: (world: World, slot: Slot | undefined, operation: Operation, carryOut: () => void) => void;
+}
+
+const USUAL: Around = { drivers: () => [nouveau({ vram: 3 * MiB, granule: 16 * 1024 }), coherent(), both()] };
+
 let used: Machine | undefined;
 
-function begin(): World {
+function begin({ drivers }: Around): World {
   if (used) used.reset();
   else used = createMachineSync({ dram: 40 * MiB, deviceMemory: 20 * MiB, tables: 40 });
   const machine = used;
-  const devices = [
-    machine.addDevice(nouveau({ vram: 3 * MiB, granule: 16 * 1024 })),
-    machine.addDevice(coherent()),
-    machine.addDevice(both()),
-  ];
+  const devices = drivers().map((driver) => machine.addDevice(driver));
   const files = Array.from({ length: FILES }, () => {
     const content = new Uint8Array(FILE_PAGES * PAGE);
     const model = newShared('file', content.length);
@@ -110,11 +115,11 @@ export function closeMachine(): void {
 }
 
 /** Runs one program. Throws at the first difference, naming the operation. */
-export function runProgram(operations: readonly Operation[], seen: Seen): void {
-  const world = begin();
+export function runProgram(operations: readonly Operation[], seen: Seen, around: Around = USUAL): void {
+  const world = begin(around);
   operations.forEach((operation, i) => {
     try {
-      carryOut(world, operation, seen);
+      carryOut(world, operation, seen, around);
       if (i % 64 === 63) sound(world);
       if (i % 512 === 511) compareAll(world, seen);
     } catch (error) {
@@ -166,8 +171,8 @@ function ends(operation: () => void): string {
   }
 }
 
-/** The kind of an entry, for the coverage table. */
-function kindOf({ machine }: World, space: AddressSpace, vpn: number): string {
+/** The kind of an entry, for the coverage tables. */
+export function kindOf({ machine }: World, space: AddressSpace, vpn: number): string {
   const { core, nodes } = machine.platform;
   const high = core.entry(space.table, vpn);
   const size = high & L.ENTRY_ORDER ? 'huge ' : '';
@@ -189,6 +194,8 @@ function kindOf({ machine }: World, space: AddressSpace, vpn: number): string {
       return 'exclusive';
     case L.KIND_PROTNONE:
       return `${size}protnone`;
+    case L.KIND_MIGRATION:
+      return `${size}moving`;
     default:
       return 'other';
   }
@@ -196,11 +203,13 @@ function kindOf({ machine }: World, space: AddressSpace, vpn: number): string {
 
 const SPACELESS: readonly Verb[] = ['file write', 'file read', 'truncate', 'sync', 'unpin', 'pin write', 'plug', 'unplug'];
 
-function carryOut(world: World, operation: Operation, seen: Seen): void {
+function carryOut(world: World, operation: Operation, seen: Seen, around: Around): void {
   const slot = world.spaces[operation.space % world.spaces.length];
   if (!slot && !SPACELESS.includes(operation.verb)) return;
   if (slot) seen.see(kindOf(world, slot.space, BASE + operation.page), operation.verb);
-  seen.fold(run(world, slot!, operation, seen));
+  const once = (): void => seen.fold(run(world, slot!, operation, seen));
+  if (around.operation) around.operation(world, slot, operation, once);
+  else once();
 }
 
 function run(world: World, slot: Slot, operation: Operation, seen: Seen): number {

@@ -10,22 +10,11 @@ import {
   type Machine,
   type Ticket,
 } from 'farfault';
-import {
-  type Copies,
-  defineDriver,
-  deviceTable,
-  type Driver,
-  type GmMmu,
-  type Marks,
-  permits,
-  type Ranges,
-  type Stream,
-  type StreamEvent,
-  type Translation,
-} from 'farfault/gmem';
+import type { Stream, StreamEvent } from 'farfault/gmem';
 import type { Pin } from 'farfault/mm';
 import { PeerDevice } from '../peer-device.ts';
 import { Register, type Write } from './register.ts';
+import { finishLate, type Late, type Pace, slowDevice } from './slow.ts';
 
 export const PAGE = 4096;
 /** Pages of a space; the last ones are shared memory, which a fork shares. */
@@ -78,12 +67,7 @@ const CHOICES: readonly (readonly DevicePolicy[])[] = [
 
 const HANDS = ['core', 'imports', 'places'] as const;
 
-interface Late {
-  readonly ticket: Ticket;
-  readonly work: () => void;
-}
-
-export class World {
+export class World implements Pace {
   readonly machine: Machine;
   readonly devices: readonly Device[];
   readonly slots: (Slot | undefined)[] = new Array<undefined>(SPACES).fill(undefined);
@@ -108,7 +92,11 @@ export class World {
     const handsOf = HANDS[kind % 3]!;
     const peer = new PeerDevice({ name: 'npu', pages: 4, hands: handsOf, ends: () => (this.slow ? this.isLate : undefined) });
     const hasMarks = (kind >>> 1) % 3 > 0;
-    const drivers = [...DEVICES.map((each) => slowDevice({ world: this, hasMarks, ...each })), peer.driver];
+    const slow = DEVICES.map(({ kind: reach, bytes, ...each }) => {
+      const atomics = reach === 'coherent' ? (['native'] as const) : (['migrate', 'exclusive'] as const);
+      return slowDevice({ pace: this, hasMarks, ...each, atomics, memory: [{ name: 'ram', kind: reach, bytes }] });
+    });
+    const drivers = [...slow, peer.driver];
     this.devices = drivers.map((driver, i) => {
       const choices = CHOICES[i]!;
       const policy = choices[(kind + (kind >>> 3) * i) % choices.length]!;
@@ -184,9 +172,7 @@ export class World {
   }
 
   finish(i: number): void {
-    const [{ ticket, work }] = this.late.splice(i, 1) as [Late];
-    work();
-    ticket.complete();
+    finishLate(this, i);
   }
 
   /** Everything that is under way ends; each word is read, and is known afterwards. */
@@ -299,89 +285,6 @@ export function endWrite<T>(register: Register<T>, write: Write<T>, code: string
   if (code === 'done') write.done = Math.min(write.done, now);
   else register.withdraw(write);
 }
-
-interface SlowOptions {
-  readonly world?: World;
-  readonly name?: string;
-  readonly kind?: 'private' | 'coherent';
-  readonly bytes?: number;
-  readonly granuleBytes?: number;
-  readonly hasPeerEngine?: boolean;
-  readonly hasMarks?: boolean;
-}
-
-/** A device with a cache of its own, whose flushes and copies end when the world says so. */
-const slowDevice = defineDriver((options: SlowOptions): Driver => {
-  const { world, name = '', kind = 'private', bytes = 0, granuleBytes = PAGE, hasPeerEngine = false, hasMarks = false } = options;
-  const later = (context: Context, what: string, work: () => void): Ticket | void => {
-    if (!world!.slow) return work();
-    const ticket = context.ticket(what);
-    world!.late.push({ ticket, work });
-    return ticket;
-  };
-  return {
-    name,
-    granuleBytes,
-    faultEntries: 8,
-    atomics: kind === 'coherent' ? ['native'] : ['migrate', 'exclusive'],
-    memory: [{ name: 'ram', kind, bytes }],
-    attach(context): GmMmu {
-      const table = deviceTable(context);
-      const cache = new Map<number, Translation>();
-      /** Pages that were accessed, and whether they were written. */
-      const marks = new Map<number, boolean>();
-      const forget = (start: number, pages: number): void => {
-        for (const vpn of [...cache.keys()]) if (vpn >= start && vpn < start + pages) cache.delete(vpn);
-      };
-      const copy = (what: string) => (copies: Copies) => {
-        const kept = copies.keep();
-        return later(context, what, () => kept.perform());
-      };
-      return {
-        pmap: {
-          enter(mappings) {
-            mappings.each((vpn, pages) => forget(vpn, pages));
-            table.enter(mappings);
-          },
-          release: (ranges) => table.release(ranges),
-        },
-        tlb: {
-          invalidate(ranges: Ranges) {
-            const list: (readonly [number, number])[] = [];
-            ranges.each((vpn, pages) => list.push([vpn, pages]));
-            return later(context, 'flush', () => list.forEach(([vpn, pages]) => forget(vpn, pages)));
-          },
-        },
-        walk: {
-          translate(vpn, access) {
-            const known = cache.get(vpn);
-            const found = permits(known, access) ? known : table.walk(vpn, access);
-            if (found) cache.set(vpn, found);
-            if (permits(found, access)) marks.set(vpn, access === 'write' || marks.get(vpn) === true);
-            return found;
-          },
-          ...(hasMarks && {
-            harvest(ranges: Ranges, taken: Marks) {
-              ranges.each((start, pages) => {
-                for (const [vpn, dirty] of [...marks]) {
-                  if (vpn < start || vpn >= start + pages) continue;
-                  taken.add(vpn, dirty);
-                  marks.delete(vpn);
-                }
-              });
-            },
-          }),
-        },
-        copy: {
-          toDevice: copy('to the device'),
-          toHost: copy('to the host'),
-          zero: copy('zero'),
-          ...(hasPeerEngine ? { peer: copy('over the link') } : {}),
-        },
-      };
-    },
-  };
-});
 
 /** Machines that a world fits into: one with plenty of memory, and one whose host has room for half of it, before a second tier. */
 export function machinesForWorlds(): readonly Machine[] {

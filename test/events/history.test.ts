@@ -12,7 +12,7 @@ import {
 } from 'farfault';
 import { defineDriver } from 'farfault/gmem';
 import { EventLog } from '../../sdk/events.ts';
-import { PAGE, smallMachine } from '../machine/probe.ts';
+import { PAGE, Probe, smallMachine } from '../machine/probe.ts';
 
 const gpuDriver = defineDriver(({ pages = 16, granulePages = 1 }: { pages?: number; granulePages?: number }) => ({
   name: 'gpu',
@@ -74,6 +74,33 @@ describe('a page is where it is', () => {
       ...['fault.cpu', 'range.invalidated', 'pages.migrated'],
     ]);
     expect(history.events.map(({ tick }) => tick)).toEqual(history.events.map(({ tick }) => tick).sort((a, b) => a - b));
+  });
+
+  test('also where nobody may look: the page is there all the same', () => {
+    space.write(at(0), Uint8Array.of(1));
+    space.mprotect({ start: at(0), end: at(1) }, 'none');
+    expect(space.history(at(0)).state).toEqual({ letter: 'n', words: 'there, but no rights', node: 'dram' });
+    expect(answer(space, at(0))[1]).toMatch(/^because /);
+  });
+
+  test('on its way, because somebody has announced that he moves it', async () => {
+    machine.close();
+    machine = smallMachine({ dram: 8 * MiB });
+    machine.record({ records: 100 });
+    space = machine.createAddressSpace();
+    const probe = new Probe();
+    const slow = space.attach(machine.addDevice(probe.driver));
+    range = space.mmap({ bytes: PAGE });
+    space.write(at(0), Uint8Array.of(1));
+    probe.slow.add('toDevice');
+    const moved = slow.migrateAsync(range, { to: 'device' });
+    const history = space.history(at(0));
+    expect(history.state).toMatchObject({ letter: 'm', words: 'on its way' });
+    expect(history.because).toMatchObject({ type: 'range.invalidated', reason: 'MIGRATE' });
+    probe.slow.clear();
+    probe.finish();
+    await moved;
+    expect(space.history(at(0)).because).toMatchObject({ type: 'pages.migrated' });
   });
 
   test('because a memory was full: the eviction says for whom', () => {
@@ -299,4 +326,8 @@ test('a record in one line says what its fields do', () => {
   const event = { type: 'fault.device', tick: 7, space: 2, device: 'gpu', vpn: 0x10, write: true, lane: 3 } as const;
   expect(printEvent(event)).toBe('#7 fault.device  space 2, device gpu, at 0x10000, write, lane 3');
   expect(printEvent({ ...event, write: false })).toBe('#7 fault.device  space 2, device gpu, at 0x10000, lane 3');
+  // What is not there is not said.
+  const advised = { type: 'range.advised', tick: 1, space: 2, vpn: 0x10, pages: 3, advice: 'dontneed', followed: 3, failed: 0 } as const;
+  expect(printEvent({ ...advised, device: undefined })).toBe(printEvent(advised as never));
+  expect(printEvent({ ...advised, device: undefined })).not.toContain('device');
 });

@@ -130,6 +130,15 @@ describe('prefetch to a device', () => {
     expect(dump(0, 3)).toBe('DDD');
   });
 
+  it('tells of a hole that there is no room for that there is none', () => {
+    begin();
+    const { device } = gpu({ pages: 2 });
+    filled(0, 2);
+    space.hmadvise(at(0, 2), 'pinned', { device });
+    space.mmap({ bytes: 2 * PAGE, at: at(2, 2).start, fixed: true });
+    expect(space.hmadvise(at(2, 4), 'prefetch', { device })).toMatchObject({ status: 'failed', failed: 2, reason: 'no memory' });
+  });
+
   it('comes in parts, so that others get their turn, over several mappings', () => {
     begin({ dram: 8 * MiB, deviceMemory: 8 * MiB, tablePages: 1024 });
     const { device } = gpu({ pages: 1200 });
@@ -251,6 +260,20 @@ describe('dontneed', () => {
     expect(device.memory!.node.used).toBe(0);
     expect([bytesAt(0), bytesAt(4)]).toEqual([0, 0]);
   });
+
+  it('leaves the mappings behind its range alone, and does not count them', () => {
+    begin();
+    gpu();
+    filled(0, 2);
+    filled(2, 4);
+    space.mprotect(at(2, 4), 'r');
+    filled(5, 6);
+    expect(space.vmas.size).toBe(3);
+    expect(space.hmadvise(at(0, 2), 'dontneed')).toMatchObject({ status: 'done', pages: 2 });
+    expect(dump(0, 6)).toBe('..hh-W');
+    expect([2, 3, 5].map(bytesAt)).toEqual([3, 4, 6]);
+    expect(events.filter(({ type }) => type === 'range.invalidated').at(-1)).toMatchObject({ vpn: BASE / PAGE, pages: 2 });
+  });
 });
 
 describe('pages pinned to a device', () => {
@@ -367,6 +390,45 @@ describe('willneed', () => {
     expect(dump(0, 4)).toBe('DWDD');
   });
 
+  it('makes those the newest that are on the device that it names, or on any device', () => {
+    begin();
+    const near = gpu({ pages: 2 });
+    const far = gpu({ name: 'far', pages: 2 });
+    filled(0, 6);
+    const fill = ({ context }: Gpu, first: number): void => {
+      for (let page = first; page < first + 2; page++) context.read(at(page, page).start, 1);
+    };
+    fill(near, 0);
+    fill(far, 2);
+    // What is on the other device keeps its place in the queue.
+    expect(space.hmadvise(at(0, 4), 'willneed', { device: near.device })).toMatchObject({ status: 'done', pages: 4, failed: 0 });
+    space.hmadvise(at(1, 2), 'willneed', { device: far.device });
+    near.context.read(at(4, 4).start, 1);
+    far.context.read(at(5, 5).start, 1);
+    expect(dump(0, 6)).toBe('WDWDDD');
+    // For nobody in particular: both.
+    expect(space.hmadvise(at(1, 2), 'willneed')).toMatchObject({ pages: 1 });
+    expect(space.hmadvise(at(3, 4), 'willneed')).toMatchObject({ pages: 1 });
+    near.context.read(at(0, 0).start, 1);
+    far.context.read(at(2, 2).start, 1);
+    expect(dump(0, 6)).toBe('DDDDWW');
+  });
+
+  it('says what of its range is not mapped', () => {
+    begin();
+    const { device } = gpu();
+    filled(0, 2);
+    filled(3, 4);
+    expect(space.hmadvise(at(0, 4), 'willneed', { device })).toEqual({
+      status: 'partial',
+      pages: 3,
+      failed: 1,
+      reason: 'no mapping',
+      at: at(2, 2).start,
+    });
+    expect(space.hmadvise(at(0, 2), 'unpinned')).toEqual({ status: 'done', pages: 2, failed: 0, reason: undefined, at: undefined });
+  });
+
   it('lets a page stay that an eviction is taking away', async () => {
     begin();
     const { device, context, probe } = gpu({ pages: 2 });
@@ -447,6 +509,7 @@ describe('advice that is none', () => {
     space.attach(cpu);
     expect(refused(at(0, 1), 'prefetch', { device: cpu }, 'EOPNOTSUPP')).toBe(undefined);
     expect(refused(at(0, 1), 'soon', { device })).toBe(undefined);
+    for (const advice of ['accessedby', 'notaccessedby']) expect(refused(at(0, 1), advice)).toBe(undefined);
     const other = smallMachine();
     const stranger = other.addDevice(new Probe().driver);
     expect(refused(at(0, 1), 'prefetch', { device: stranger })).toBe(undefined);

@@ -109,6 +109,21 @@ describe('a copy', () => {
     expect(copied(4 * PAGE, 0, 10)).toMatchObject({ status: 'failed', bytes: 0 });
   });
 
+  it('names what it could not copy in ascending order, also where it copies from the end', () => {
+    world.fill(0, 5);
+    space.munmap(at(2, 3));
+    space.mprotect(at(4, 5), 'r');
+    expect(copied(PAGE, 0, 4 * PAGE)).toMatchObject({
+      status: 'partial',
+      bytes: PAGE,
+      errors: [
+        { dest: BASE + 2 * PAGE, src: BASE + PAGE, bytes: 2 * PAGE, reason: 'no mapping' },
+        { dest: BASE + 4 * PAGE, src: BASE + 3 * PAGE, bytes: PAGE, reason: 'permission' },
+      ],
+    });
+    expect([1, 3, 4].map((page) => space.read(BASE + page * PAGE, 1)[0])).toEqual([1, 4, 5]);
+  });
+
   it('says when the engine fails, and the page is as it was', async () => {
     world.fill(0, 2);
     space.hmadvise(at(0, 2), 'prefetch', { device: gpu.device });

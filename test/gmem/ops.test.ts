@@ -283,6 +283,27 @@ describe('opaque bits of a page', () => {
     expectClean(machine);
   });
 
+  test('are each device’s own: what one of them keeps leaves the others as they are', () => {
+    const { counted, space, context, range } = world();
+    const more = new Counted({});
+    const other = space.attach(machine.addDevice(Object.create(more.driver, { name: { value: 'other', enumerable: true } }) as Driver));
+    const vpn = range.start / PAGE;
+    const seen = (): (number | undefined)[] => {
+      context.read(range.start, 1);
+      const mine = counted.bits.get(vpn);
+      other.read(range.start, 1);
+      return [mine, more.bits.get(vpn)];
+    };
+    context.setAttributes(range, 5);
+    other.setAttributes(range, 6);
+    expect(seen()).toEqual([5, 6]);
+    context.setAttributes(range, 7);
+    expect(seen()).toEqual([7, 6]);
+    other.setAttributes(range, 0);
+    expect(seen()).toEqual([7, 0]);
+    expectClean(machine);
+  });
+
   test('change what the device has: its translations go, the next ones have the new bits; munmap ends them', () => {
     const { counted, space, context, range } = world();
     const vpn = range.start / PAGE;

@@ -52,6 +52,8 @@ export class PeerDevice {
   slow = false;
   /** What a map that is done says. */
   afterwards: PeerCode = 'success';
+  /** Looks at each batch before anything is done. */
+  look: ((batch: PeerBatch, operation: 'map' | 'unmap') => void) | undefined = undefined;
   /** It does not let go. */
   refusesDrops = false;
   /** Pages that the device has, for `places` and `imports`. */
@@ -74,6 +76,7 @@ export class PeerDevice {
         const table = deviceTable(context);
         const tlb = deviceTlb(context);
         const work = (batch: PeerBatch, operation: 'map' | 'unmap'): void => {
+          this.look?.(batch, operation);
           batch.each((item) => {
             const plan = this.plans.find((each) => each.operation === operation && (each.times ?? 1) > 0);
             if (this.refusesDrops && item.bytes === 'none') return batch.answer(item, 'failure');

@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, type Device, type Machine } from 'farfault';
 import { PEER_CODES } from 'farfault/gmem';
+import { Evict } from '../../sdk/gmem/evict.ts';
 import { expectClean, PAGE, smallMachine, used } from '../machine/probe.ts';
 import { PeerDevice, type PeerOptions } from './peer-device.ts';
 
@@ -64,6 +65,69 @@ describe('a device with the family peer', () => {
     expect(peer.seen).toMatchObject([
       { bytes: 'copy', write: false, access: 'read' },
       { bytes: 'zero', write: false, access: 'none' },
+    ]);
+    end();
+  });
+
+  test('is told which of its pages the device wanted, also where that is not the first', () => {
+    const { peer, space, context, range } = world({ granulePages: 4 });
+    space.write(range.start + PAGE, Uint8Array.of(1));
+    context.write(range.start + 2 * PAGE, Uint8Array.of(2));
+    expect(peer.seen.map(({ access, behaviour }) => `${access}, ${behaviour}`)).toEqual([
+      'none, will need',
+      'none, will need',
+      'write, none',
+      'none, will need',
+    ]);
+    end();
+  });
+
+  test('is asked to take what it has, and nothing beside it', () => {
+    const { peer, space, context, range } = world();
+    for (let page = 0; page < 4; page++) space.write(range.start + page * PAGE, Uint8Array.of(page + 1));
+    context.read(range.start + 2 * PAGE, 1);
+    expect(context.migrate({ start: range.start, end: range.start + 4 * PAGE }, { to: 'host' })).toBe(1);
+    expect(peer.log).toEqual(['map 1', 'unmap 1']);
+    expect([0, 1, 2, 3].map((page) => space.read(range.start + page * PAGE, 1)[0])).toEqual([1, 2, 3, 4]);
+    end();
+  });
+
+  test('lets go of the pages of two spaces by the hand of each', () => {
+    const { peer, device, space, context, range } = world();
+    const other = machine.createAddressSpace();
+    const second = other.attach(device);
+    const there = other.mmap({ at: range.start + 16 * PAGE, bytes: PAGE, fixed: true });
+    context.write(range.start, Uint8Array.of(3));
+    second.write(there.start, Uint8Array.of(4));
+    const { base } = device.memory!.node;
+    machine.platform.scheduler.runSync(new Evict(machine.platform).from(device.memory!).frames([base, base + 1]));
+    expect(peer.log).toEqual(['map 1', 'map 1', 'unmap 1', 'unmap 1']);
+    expect([space.dump(range).slice(0, 1), other.dump(there)]).toEqual(['H', 'H']);
+    expect([space.read(range.start, 1)[0], other.read(there.start, 1)[0]]).toEqual([3, 4]);
+    end();
+  });
+
+  test('gets no item that there is not, and no copies or translations of one that has no page', () => {
+    const { peer, space, context, range } = world({ hands: 'places' });
+    space.write(range.start, Uint8Array.of(1));
+    const said: string[] = [];
+    const refused = (action: () => unknown): void => {
+      try {
+        action();
+        said.push('nothing');
+      } catch (error) {
+        said.push((error as Error).message);
+      }
+    };
+    peer.look = (batch) => {
+      for (const i of [-1, 0.5, 1]) refused(() => batch.item(i));
+      refused(() => batch.copies(batch.item(0)));
+      refused(() => batch.mappings(batch.item(0)));
+    };
+    context.read(range.start, 1);
+    expect(said).toEqual([
+      ...[-1, 0.5, 1].map((i) => expect.stringContaining(`batch.item ${i} is`) as string),
+      ...['copies', 'mappings'].map((of) => expect.stringMatching(`batch.${of} item .* has no page of the device yet`) as string),
     ]);
     end();
   });
@@ -209,6 +273,24 @@ describe('every result code of every operation', () => {
     // All of them for one fault.
     expect(machine.counters.deviceFaults).toEqual({ peer: 1 });
     expect(context.read(range.start, 1)[0]).toBe(1);
+    end();
+  });
+
+  test('migrating: who touches the page waits until the device has let go, and only what it kept is asked for again', () => {
+    const { peer, space, context, range } = world();
+    for (let page = 0; page < 3; page++) context.write(range.start + page * PAGE, Uint8Array.of(page + 1));
+    peer.log.length = 0;
+    peer.plans.push({ operation: 'unmap', code: 'migrating', times: 2 });
+    expect(context.migrate({ start: range.start, end: range.start + 3 * PAGE }, { to: 'host' })).toBe(3);
+    expect(peer.log).toEqual(['unmap 3', 'unmap 2']);
+    context.write(range.start, Uint8Array.of(7));
+    peer.plans.push({ operation: 'unmap', code: 'migrating', times: 5 });
+    expect(space.read(range.start, 1)[0]).toBe(7);
+    expect(space.read(range.start + PAGE, 1)[0]).toBe(2);
+    peer.log.length = 0;
+    peer.plans.push({ operation: 'map', code: 'migrating', times: 1 });
+    expect(context.migrate({ start: range.start, end: range.start + 3 * PAGE }, { to: 'device' })).toBe(3);
+    expect(peer.log).toEqual(['map 3', 'map 1']);
     end();
   });
 

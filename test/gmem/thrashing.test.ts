@@ -3,7 +3,7 @@ import nouveau from 'farfault/drivers/nouveau';
 import type { Device, Driver } from 'farfault/gmem';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Context, type DevicePolicy, type Machine, type MachineEvent, restoreMachine } from 'farfault';
-import { MovedBlock, Movements } from '../../sdk/mm/movements.ts';
+import { BLOCK_PAGES, BLOCKS_KEPT, MovedBlock, Movements } from '../../sdk/mm/movements.ts';
 import { resides, restraintOf, thrashes } from '../../sdk/policy/thrashing.ts';
 import { exploreSeeded } from '../../sdk/testing/simulator.ts';
 import { thrownBy } from '../errors/refusal.ts';
@@ -57,6 +57,15 @@ describe('the detector', () => {
     expect(movements.blockOf(3, 511)!.moves).toEqual([5]);
     expect(resides(movements.blockOf(3, 511)!, 8, 4)).toBe(true);
     expect(resides(movements.blockOf(3, 511)!, 9, 4)).toBe(false);
+  });
+
+  test('knows as many blocks as it keeps, and forgets the one that it has known longest', () => {
+    const movements = new Movements();
+    const known = (block: number): boolean => movements.blockOf(1, block * BLOCK_PAGES) !== undefined;
+    for (let block = 0; block < BLOCKS_KEPT; block++) movements.moved(1, block * BLOCK_PAGES, 1, 1);
+    expect([known(0), known(1), known(BLOCKS_KEPT - 1)]).toEqual([true, true, true]);
+    movements.moved(1, BLOCKS_KEPT * BLOCK_PAGES, 1, 1);
+    expect([known(0), known(1), known(BLOCKS_KEPT)]).toEqual([false, true, true]);
   });
 
   test('refuses what is no policy', () => {
@@ -221,6 +230,20 @@ test('an access alone is put off so many times, and then served', () => {
   expect([...report.order]).toEqual([0]);
   expect([...it.a.space.read(it.at, 1)]).toEqual([3]);
   end(it);
+});
+
+test('of a granule every block has moved, and nothing else', () => {
+  const machine = smallMachine();
+  open.push(machine);
+  const device = machine.addDevice(probeDriver({ granulePages: 2 * BLOCK_PAGES, pages: 4 * BLOCK_PAGES }), { thrashing: {} });
+  const space = machine.createAddressSpace();
+  const context = space.attach(device);
+  const first = 64 * BLOCK_PAGES;
+  space.mmap({ at: (first - 4 * BLOCK_PAGES) * PAGE, bytes: 8 * BLOCK_PAGES * PAGE, fixed: true });
+  for (const block of [0, 1]) space.write((first + block * BLOCK_PAGES) * PAGE, Uint8Array.of(1));
+  context.write(first * PAGE, Uint8Array.of(2));
+  const known = [-3, -2, -1, 0, 1, 2].filter((block) => machine.platform.movements!.blockOf(space.id, first + block * BLOCK_PAGES));
+  expect(known).toEqual([0, 1]);
 });
 
 test('what has moved is in a saved machine', async () => {

@@ -112,6 +112,10 @@ describe('a map of addresses', () => {
   test('refuses words that are not VALID and indices that it does not have, in a sentence', () => {
     const words = fault(read);
     expect(thrown(() => map.map(words, 4))).toBe('EINVAL: dma.map index 4 is not one of the 4 words');
+    // Not a word of the map, and words that end before.
+    for (const i of [-1, 0.5]) expect(thrown(() => map.map(words, i))).toMatch(`EINVAL: dma.map index ${i} is not`);
+    expect(thrown(() => map.map(words.slice(0, 6), 3))).toMatch('EINVAL: dma.map index 3 is not one of');
+    expect(thrown(() => map.map(words.slice(0, 7), 3))).toMatch('EINVAL: dma.map index 3 is not one of');
     words[1] = 0;
     expect(thrown(() => map.map(words, 0))).toBe('EINVAL: dma.map word 0 is not VALID');
     expect(thrown(() => nic.hmm.dmaMap(0))).toBe('EINVAL: dma.entries 0 is not a count between 1 and 8192');

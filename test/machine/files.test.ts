@@ -145,6 +145,9 @@ describe('write-back', () => {
     expect(file.dirty).toBe(2);
     space.msync({ start: at(2), end: at(4) });
     expect([file.dirty, file.stored(0, 1)[0], file.stored(2 * PAGE, 1)[0]]).toEqual([1, 1, 52]);
+    space.write(at(2), Uint8Array.of(62));
+    space.msync({ start: at(0), end: at(2) });
+    expect([file.dirty, file.stored(0, 1)[0], file.stored(2 * PAGE, 1)[0]]).toEqual([1, 50, 52]);
   });
 
   test('does not disturb who maps a page privately', () => {

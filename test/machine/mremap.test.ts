@@ -113,6 +113,12 @@ const bad: [string, () => AddressRange, MremapOptions | (() => MremapOptions), R
   ['no options', () => range, 5 as never, /^EINVAL: mremap options 5 are not an object/],
   ['no range', () => ({ start: 1, end: 2 }), {}, /^EINVAL: mremap.range.start 1 is not page-aligned/],
   ['no length', () => range, { bytes: 0 }, /^EINVAL: mremap.bytes 0 is not a length/],
+  [
+    'a length beyond all addresses',
+    () => range,
+    { bytes: 2 ** 48 + PAGE, mayMove: true },
+    /^EINVAL: mremap.bytes 0x1000000001000 is not a length/,
+  ],
   ['half a place', () => range, { mayMove: true, to: 5 }, /^EINVAL: mremap.to 5 is not page-aligned/],
   ['a place without leave to move', () => range, { to: FAR }, /^EINVAL: mremap.to .* needs mayMove/],
   ['a place in the range', () => range, () => ({ mayMove: true, to: range.start + PAGE }), /^EINVAL: mremap.to .* overlaps the range/],
@@ -233,6 +239,13 @@ describe('a huge page', () => {
     space.write(fixed.start, Uint8Array.of(1));
     for (const options of [{ bytes: 3 * HUGE, mayMove: true }, { bytes: PAGE }, { mayMove: true, to: FAR + PAGE }] as MremapOptions[])
       expect(refused(() => space.mremap(fixed, options))).toMatch(/^EINVAL: mremap.range .* is of huge pages, and can only move/);
+    for (const cut of [
+      { start: fixed.start, end: fixed.end - PAGE },
+      { start: fixed.start + PAGE, end: fixed.end },
+    ])
+      expect(refused(() => space.mremap(cut, { bytes: HUGE, mayMove: true, to: FAR }))).toMatch(
+        /^EINVAL: mremap.range .* is of huge pages, and can only move/,
+      );
     const moved = space.mremap(fixed, { bytes: HUGE, mayMove: true, to: FAR });
     expect([order(moved.start), moved.end - moved.start]).toEqual([9, HUGE]);
     expect(refused(() => space.mremap(range, { mayMove: true, to: FAR + 8 * PAGE }))).toMatch(

@@ -172,6 +172,9 @@ async function run(mutants, tests) {
       reporters: ['lines'],
       plugins: [...config.plugins, fileURLToPath(new URL('./mutate-mm-lines.mjs', import.meta.url))],
       concurrency: 1,
+      // What runs while tests are being set up runs in some of them as well: those say enough.
+      ignoreStatic: true,
+      timeoutMS: 5000,
       logLevel: 'error',
     }).runMutationTest();
     return results.flatMap(({ fileName, location, mutatorName, replacement, status, killedBy }) => {

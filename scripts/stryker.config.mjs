@@ -17,7 +17,7 @@ export default {
   reporters: ['clear-text', 'progress-append-only', 'json'],
   jsonReporter: { fileName: 'build/stryker.json' },
   clearTextReporter: { allowColor: false, logTests: false, reportTests: false },
-  concurrency: 2,
+  concurrency: 1,
   timeoutMS: 10_000,
   // Loops without an end are common among mutants of steps.
   timeoutFactor: 3,

@@ -39,6 +39,8 @@ function write(): void {
   const programs = fewest(reached);
   const seen = new Seen();
   meet(programs, new StepTable(), seen);
-  const rows = programs.map((meeting) => `    ${JSON.stringify(meeting)}`).join(',\n');
+  const rows = programs
+    .map((meeting) => `    { ${JSON.stringify(meeting).slice(1, -1).replaceAll('":', '": ').replaceAll(',"', ', "')} }`)
+    .join(',\n');
   writeFileSync(committed, `{\n  "hash": "${seen.hash.toString(16)}",\n  "programs": [\n${rows}\n  ]\n}\n`);
 }

@@ -76,7 +76,7 @@ export default {
     exclude: asked === QUICK || process.env['MUTATE_TESTS'] === QUICK.join() ? NEVER : ['**/zz-*'],
     environment: 'node',
     setupFiles: ['./test/setup.ts'],
-    testTimeout: 120_000,
+    testTimeout: 600_000,
     // Modules are loaded once for all files of a mutant: loading takes longer than most tests.
     isolate: false,
     sequence: { sequencer: QuickFirst },

@@ -88,6 +88,11 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
       'nouveau by chunks. A module that hands out its memory itself leaves no choice.',
     ],
   },
+  {
+    name: 'duplicate',
+    takes: 'none',
+    help: ['A device that reads a page gets a copy of it, until somebody writes. Default: the page moves.'],
+  },
   { name: 'seed', takes: 'one', value: DEFAULTS.seed, help: [`Seed of the written values, 0 to 2^32 - 1. Default: ${DEFAULTS.seed}.`] },
 ];
 
@@ -251,6 +256,7 @@ export interface Setup {
   readonly granule: number;
   readonly swap?: number;
   readonly victims?: VictimPolicyName;
+  readonly duplicate?: boolean;
 }
 
 /** What MACHINE_OPTIONS ask for. `vrams`: bytes of each device's memory, instead of `--vram`. Throws UsageError for the first that is wrong. */
@@ -291,6 +297,7 @@ export async function setUp({ options }: Arguments, vrams?: readonly (number | u
     ...(known === undefined ? {} : { link: known }),
     ...(swap === undefined ? {} : { swap }),
     ...(victims === undefined ? {} : { victims }),
+    ...(options.has('duplicate') ? { duplicate: true } : {}),
   };
 }
 

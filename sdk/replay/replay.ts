@@ -26,6 +26,7 @@ import {
   requireWord,
 } from '../mm/arguments.ts';
 import { CpuFault } from '../mm/fault.ts';
+import type { DevicePolicy } from '../policy/policy.ts';
 import type { Preset } from '../policy/preset.ts';
 import { VICTIM_POLICIES, type VictimPolicyName } from '../policy/victim.ts';
 import { ByteMap } from './byte-map.ts';
@@ -65,6 +66,7 @@ export interface ReplaySetup {
   readonly dram: number;
   readonly swap?: number | undefined;
   readonly victims?: VictimPolicyName | undefined;
+  readonly duplicate?: boolean | undefined;
   readonly lanes: number;
   readonly seed: number;
 }
@@ -100,8 +102,12 @@ export class Replay {
     this.core = machine.platform.core;
     this.space = machine.createAddressSpace();
     const drivers = [setup.driver, ...(setup.further ?? []).map(({ driver }) => driver)];
-    const { link, victims } = setup;
-    const devices = drivers.map((driver) => machine.addDevice(driver, victims === undefined ? {} : { victims }));
+    const { link, victims, duplicate } = setup;
+    const policy: DevicePolicy = {
+      ...(victims === undefined ? {} : { victims }),
+      ...(duplicate ? { placement: { duplicate: 'reads' } } : {}),
+    };
+    const devices = drivers.map((driver) => machine.addDevice(driver, policy));
     if (link !== undefined)
       devices.forEach((a, i) => devices.slice(i + 1).forEach((b) => machine.link(a, b, { coherent: link === 'coherent' })));
     this.contexts = devices.map((device) => this.space.attach(device));
@@ -249,7 +255,9 @@ export function modelledParts(replay: Replay, preset: Preset): ModelledParts {
     cpuFault: sum(counters.cpuFaults) * preset.cpuFaultNs,
     batch: counters.batches * preset.batchNs + sum(counters.deviceFaults) * preset.recordNs,
     invalidation: counters.invalidations * preset.invalidationNs,
-    toDevice: linkNs(counters.transfers, 'toDevice', preset),
+    toDevice:
+      linkNs(counters.transfers, 'toDevice', preset) +
+      (counters.replicas.made - counters.replicas.kept) * transferNs(1, 'toDevice', preset),
     toHost: linkNs(counters.transfers, 'toHost', preset),
     ...(replay.machine.links.length > 0 ? { peer: linkNs(counters.transfers, 'peer', preset) } : {}),
   };
@@ -278,10 +286,10 @@ function conversations({ machine, contexts }: Replay): Pick<ReplayDetail, 'betwe
     const own = device.driver.counts?.();
     if (own !== undefined) counted.push([name, requireCounts(name, own)]);
   }
-  const { made, dropped } = counters.replicas;
+  const { made, kept, dropped } = counters.replicas;
   return {
     ...(machine.links.length > 0 ? { betweenDevices: between } : {}),
-    ...(made > 0 ? { replicas: { made, dropped } } : {}),
+    ...(made > 0 ? { replicas: { made, kept, dropped } } : {}),
     ...(coupled.length > 0 ? { coupled: Object.fromEntries(coupled) } : {}),
     ...(counted.length > 0 ? { counted: Object.fromEntries(counted) } : {}),
   };
@@ -335,6 +343,8 @@ export interface ReplayOptions {
   readonly swap?: number;
   /** What chooses which pages of the devices' memories go when there is no room: see `DevicePolicy`. Default: each device's own choice. */
   readonly victims?: VictimPolicyName;
+  /** A device that reads a page gets a copy of it, which the others may go on reading; a write drops all copies. Default false: the page moves. */
+  readonly duplicate?: boolean;
   /** What `measureTrace` said: the report tells how much larger than its memory the working set of a device is. */
   readonly workingSet?: WorkingSet;
   /** Seed of the written values: 32 bits. */
@@ -409,6 +419,7 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
     link,
     swap,
     victims,
+    duplicate,
     workingSet,
     seed = 0,
     onProgress,
@@ -439,10 +450,11 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
   if (link !== undefined) requireWord('replayTrace.link', link, REPLAY_LINKS);
   if (swap !== undefined) requireCount('replayTrace.swap', swap, L.PAGE_BYTES, 2 ** 32);
+  if (duplicate !== undefined) requireBoolean('replayTrace.duplicate', duplicate);
   if (victims !== undefined) requireChoice(victims, [driver, ...further.map((each) => each.driver)]);
   if (workingSet !== undefined) requireWorkingSet(workingSet, 1 + further.length);
   const began = now();
-  const replay = await createReplay({ driver, further, link, dram, swap, victims, lanes, seed });
+  const replay = await createReplay({ driver, further, link, dram, swap, victims, duplicate, lanes, seed });
   const { timeline, preset } = options;
   const writer = timeline && new TimelineWriter(replay.machine, { write: timeline, preset, name }, () => replay.progress);
   try {
@@ -522,6 +534,7 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
         seed: options.seed ?? 0,
         ...(options.swap ? { swap: options.swap } : {}),
         ...(options.victims === undefined ? {} : { victims: options.victims }),
+        ...(options.duplicate ? { duplicate: true } : {}),
         ...(options.workingSet ? { workingSet: ofEach((_, i) => options.workingSet!.devices[i]!) } : {}),
         ...(options.link === undefined ? {} : { link: options.link }),
         ...(contexts.length > 1

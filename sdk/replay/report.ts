@@ -48,6 +48,8 @@ export interface ReplaySettings {
   readonly swap?: number;
   /** Name of the policy that chooses what goes from the devices' memories; absent: each device chooses. */
   readonly victims?: string;
+  /** Devices get copies of what they read; absent: the pages themselves. */
+  readonly duplicate?: boolean;
   /** Bytes that each device touches, in whole granules; absent: nobody has measured. */
   readonly workingSet?: Readonly<Record<string, number>>;
   /** How the devices are linked; absent: they are not. */
@@ -85,8 +87,8 @@ export interface ReplayDetail {
   readonly secondTier?: { readonly out: Readonly<Traffic>; readonly in: Readonly<Traffic>; readonly clean: number };
   /** Pages copied from one device to another without the host; only where they are linked. */
   readonly betweenDevices?: Readonly<Traffic>;
-  /** Copies of pages that several may read: made, and dropped; only where there were some. */
-  readonly replicas?: { readonly made: number; readonly dropped: number };
+  /** Copies of pages that several may read: made; those of them that were what a page left behind, for which nothing was copied; and dropped. Only where there were some. */
+  readonly replicas?: { readonly made: number; readonly kept: number; readonly dropped: number };
   /** What devices were asked for that bring and take pages by themselves, by name: calls each way, the pages or ranges in them, and those of them that were refused. */
   readonly coupled?: Readonly<
     Record<string, { readonly maps: number; readonly unmaps: number; readonly items: number; readonly refused: number }>
@@ -178,6 +180,7 @@ function settings(reports: Reports): Row[] {
     ),
     ...optionalRow('oversubscribed', reports, ({ detail }) => oversubscribed(detail.options)),
     ...optionalRow('victims chosen by', reports, ({ detail }) => detail.options.victims),
+    ...optionalRow('what devices read', reports, ({ detail }) => (detail.options.duplicate ? 'duplicated' : undefined)),
     row('lanes', reports, ({ detail }) => count(detail.options.lanes)),
     row('offloaded', reports, ({ detail }) => plural(offloaded(detail.options), 'range') ?? 'everything'),
   ];
@@ -300,7 +303,8 @@ function migration(reports: Reports): Row[] {
     ...(reports.some(({ detail }) => detail.replicas)
       ? [
           row('copies for readers, made', reports, ({ detail }) => optional(detail.replicas, ({ made }) => count(made))),
-          row('copies for readers, dropped', reports, ({ detail }) => optional(detail.replicas, ({ dropped }) => count(dropped))),
+          row('  left behind, not copied', reports, ({ detail }) => optional(detail.replicas, ({ kept }) => count(kept))),
+          row('  dropped', reports, ({ detail }) => optional(detail.replicas, ({ dropped }) => count(dropped))),
         ]
       : []),
   ];

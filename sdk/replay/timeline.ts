@@ -216,6 +216,16 @@ export class TimelineWriter implements Timeline {
       case 'pages.migrated':
         this.#migrated(event);
         break;
+      case 'page.replicated': {
+        const { node, isKept, type, tick: _, ...args } = event;
+        // What a page has left behind is a copy without copying.
+        if (isKept) this.#instant(this.#device(event.device).pid, 0, type, 'page', { node, ...args });
+        else {
+          const link = this.#link(this.#platform.host.name, node);
+          this.#spend(LINKS, link, `for a reader: 1 to ${node}`, 'toDevice', transferNs(1, 'toDevice', this.#preset), args);
+        }
+        break;
+      }
       case 'range.invalidated': {
         const { reason, cause, pages, ignored, device } = event;
         const args = { cause, ...where(event), pages, ignored };

@@ -80,9 +80,9 @@ test.concurrent.each<readonly [words: readonly string[], code: 1 | 2, sentence: 
     'unknown driver nouveu: did you mean nouveau? (nouveau, mirror, integrated, npu, kvm, rdma, iommu, dmirror, or a path such as ./my-driver.js)',
   ],
   [
-    ['gpu'],
+    ['accelerator'],
     2,
-    'unknown driver gpu: farfault grade --help lists what there is (nouveau, mirror, integrated, npu, kvm, rdma, iommu, dmirror, or a path such as ./my-driver.js)',
+    'unknown driver accelerator: farfault grade --help lists what there is (nouveau, mirror, integrated, npu, kvm, rdma, iommu, dmirror, or a path such as ./my-driver.js)',
   ],
   [['./missing.js'], 2, './missing.js does not exist'],
   [['./node_modules'], 2, './node_modules is a directory: name the module in it'],

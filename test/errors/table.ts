@@ -867,6 +867,7 @@ const functions: Row[] = [
       field(1, 'seed', 'seed'),
       field(1, 'swap', 'count'),
       field(1, 'victims', 'word'),
+      field(1, 'duplicate', 'boolean'),
       field(1, 'workingSet', 'object'),
       field(1, 'onProgress', 'function'),
       field(1, 'now', 'function'),

@@ -68,6 +68,43 @@ describe('a replay with several devices', () => {
     expect(migrated['gpu0.vram']!['dram']!.pages + (migrated['gpu0.vram']!['gpu1.vram']?.pages ?? 0)).toBe(rounds);
   });
 
+  test('copies a page for those who read it, until somebody writes, and counts what was copied', async () => {
+    const text = traceOf([
+      [0x5000, 'S', 0],
+      [A.start, 'L', 0],
+      [B.start, 'L', 0],
+      [A.start, 'L', 0],
+      [0x5000, 'L', 0],
+      [B.start, 'L', 0],
+      [0x5000, 'S', 0],
+      [A.start, 'L', 0],
+    ]);
+    let timeline = '';
+    const further = [{ driver: gpu('gpu1'), offload: [B] }];
+    const report = await replay(text, { further, duplicate: true, timeline: (piece) => (timeline += piece) });
+    const { detail, faults, migrated, modelledNs } = report;
+    expect(detail.replicas).toEqual({ made: 3, kept: 0, dropped: 2 });
+    expect(faults.devices).toEqual({ gpu0: 2, gpu1: 1 });
+    expect(migrated['gpu0.vram']!['dram']!.pages + migrated['gpu1.vram']!['dram']!.pages).toBe(0);
+    const copy = 1443 + Math.floor((4 * 79130) / 1000);
+    expect(detail.modelledParts.toDevice).toBe(3 * copy);
+    expect(Object.values(detail.modelledParts).reduce((sum, part) => sum + part, 0)).toBe(modelledNs);
+    const { traceEvents } = JSON.parse(timeline) as { traceEvents: { ph: string; name: string; ts: number; dur?: number }[] };
+    const slices = traceEvents.filter(({ ph }) => ph === 'X');
+    expect(slices.filter(({ name }) => name.startsWith('for a reader')).map(({ dur }) => dur)).toEqual([
+      copy / 1000,
+      copy / 1000,
+      copy / 1000,
+    ]);
+    expect(Math.max(...slices.map(({ ts, dur = 0 }) => ts + dur))).toBeCloseTo(modelledNs / 1000, 6);
+    const table = formatReport(report);
+    expect(table).toMatch(/what devices read +duplicated/);
+    expect(table).toMatch(/copies for readers, made +3\n +left behind, not copied +0\n +dropped +2\n/);
+    const moved = await replay(text, { further });
+    expect(moved.detail.replicas).toBe(undefined);
+    expect(moved.migrated['gpu0.vram']!['dram']!.pages).toBeGreaterThan(0);
+  });
+
   test('tells what went to a device that brings pages by itself, and what it has counted', async () => {
     const text = traceOf([
       [0x5000, 'S', 0],

@@ -33,7 +33,7 @@ import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AT_HOST } from '../policy/placement.ts';
 import { checkPolicy, type DevicePolicy, type PinnedAccess } from '../policy/policy.ts';
-import { type VictimCandidate, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
+import { Fifo, type VictimCandidate, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
 import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { choosePlacement } from './choose-placement.ts';
@@ -65,6 +65,7 @@ const IMPORT_PAGES = 16;
 /** A block of the largest granule. */
 const ADDRESS_BITS_MIN = 21;
 const NOBODY: ReadonlySet<number> = new Set();
+const OLDEST: VictimPolicy = new Fifo();
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
 /** Who does which copy. */
@@ -720,15 +721,47 @@ export class OwnMemory implements DeviceMemory {
     return [...core.words(L.AREA_LIST, found)];
   }
 
+  /**
+   * @internal Aligned blocks of 2^order frames of which all that is in use may go, so that it is one free block afterwards: their frames in use, by the number of the block, those first to which nothing has come for
+   * longest. Requires: the core is the allocator.
+   */
+  blocks(order: number, passed: ReadonlySet<number>): ReadonlyMap<number, readonly number[]> {
+    const { core } = this.platform;
+    const { base, frames, index } = this.node;
+    const pages = 2 ** order;
+    const may = new Set([...this.copies(Infinity), ...this.candidates(Infinity, passed)]);
+    // Where a block stands in the order is where the last one of its frames does.
+    const ages = new Set<number>();
+    for (const frame of may) {
+      const block = Math.floor((frame - base) / pages);
+      ages.delete(block);
+      ages.add(block);
+    }
+    const blocks = new Map<number, readonly number[]>();
+    for (const block of ages) {
+      const end = (block + 1) * pages;
+      if (end > frames) continue;
+      const found = core.exports.usedFrames(index, block * pages, core.area(L.AREA_LIST), pages);
+      const used = [...core.words(L.AREA_LIST, found)].filter((frame) => frame < base + end);
+      if (used.every((frame) => may.has(frame))) blocks.set(block, used);
+    }
+    return blocks;
+  }
+
   /** @internal What chooses its victims; undefined: the oldest go, or what its driver says. */
   get victimPolicy(): VictimPolicy | undefined {
     return this.node.allocator === 'core' ? this.policy : undefined;
   }
 
+  /** @internal What chooses among blocks; undefined: there are none, its frames are handed out by somebody else. */
+  get blockPolicy(): VictimPolicy | undefined {
+    return this.node.allocator === 'core' ? (this.policy ?? OLDEST) : undefined;
+  }
+
   /** @internal Asks its policy. Errors: EINVAL for an answer that is none. */
   choose(candidates: readonly VictimCandidate[], pages: number, last: boolean): VictimChoice {
     const { scheduler } = this.platform;
-    const policy = this.policy!;
+    const policy = this.policy ?? OLDEST;
     const outer = scheduler.beginCall(`the victim policy ${policy.name}`);
     try {
       const choice = policy.choose(candidates, pages, last);

@@ -17,7 +17,7 @@ import type { EvictionCause, EvictionResult, Evictor, PageRun } from '../events.
 import { Migration } from '../mm/migration.ts';
 import { mappingsOf, placesOf } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
-import type { VictimCandidate } from '../policy/victim.ts';
+import type { VictimCandidate, VictimPolicy } from '../policy/victim.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
@@ -35,6 +35,7 @@ const MOVE = 5;
 const MOVED = 6;
 
 const NONE: readonly number[] = [];
+const NO_BLOCKS: ReadonlyMap<number, readonly number[]> = new Map();
 
 /** A context whose marks are to be taken, and where. */
 interface Asked {
@@ -60,6 +61,9 @@ export class Evict implements Step {
   /** Frames that did not go: not tried again. */
   private readonly passed: Set<number> = new Set();
   private candidates: readonly number[] = NONE;
+  /** The room is to be one block of 2^order frames: those that could become it. 0: any frames will do. */
+  private order = 0;
+  private blocks: ReadonlyMap<number, readonly number[]> = NO_BLOCKS;
   private asked: Asked[] = [];
   private ticket: Ticket | undefined;
   private readonly accessed: Set<number> = new Set();
@@ -94,9 +98,14 @@ export class Evict implements Step {
     return this;
   }
 
-  /** For this many pages; less, if less may go. `payer`: only pages that the space of this number + 1 pays for; 0: whosever. */
-  room(pages: number, payer = 0): this {
+  /**
+   * For this many pages; less, if less may go. `payer`: only pages that the space of this number + 1 pays for; 0: whosever. `order`: for one block of 2^order frames, so that all of a block goes or nothing;
+   * that is for memories whose frames the core hands out.
+   */
+  room(pages: number, payer = 0, order = 0): this {
     this.payer = payer;
+    this.order = order;
+    this.blocks = NO_BLOCKS;
     this.freed = 0;
     this.tried = false;
     this.phase = CHOOSE;
@@ -145,12 +154,24 @@ export class Evict implements Step {
     const { memory } = this;
     const wanted = this.pages - this.freed;
     this.rounds++;
+    const block = this.order > 0 ? memory.blockPolicy : undefined;
+    if (block) return this.chooseBlock(block, wanted);
     const policy = memory.victimPolicy;
     if (!policy) return this.go(memory.victims(wanted, this.passed, this.payer));
     // Copies go before anything that would have to move.
     const copies = memory.copies(wanted, this.payer);
     if (copies.length > 0) return this.go(copies);
     this.candidates = memory.candidates(policy.looksAt(wanted), this.passed, this.payer);
+    return this.show(policy);
+  }
+
+  private chooseBlock(policy: VictimPolicy, wanted: number): Progress {
+    this.blocks = new Map([...this.memory.blocks(this.order, this.passed)].slice(0, policy.looksAt(wanted)));
+    this.candidates = [...this.blocks.values()].flat();
+    return this.show(policy);
+  }
+
+  private show(policy: VictimPolicy): Progress {
     if (this.candidates.length === 0) return DONE;
     this.accessed.clear();
     this.dirty.clear();
@@ -197,32 +218,45 @@ export class Evict implements Step {
     return AGAIN;
   }
 
-  /** Shows the policy what may still go. */
+  /** Shows the policy what may still go: each by its frames. */
   private pick(): Progress {
     const { memory } = this;
     const { core } = this.platform;
-    // While devices flushed, some may have gone, or been taken.
-    const there = new Set(memory.candidates(Infinity, this.passed, this.payer));
-    const candidates: VictimCandidate[] = [];
-    for (const frame of this.candidates) {
-      if (!there.has(frame)) continue;
-      const [mapping] = mappingsOf(this.platform, frame, 1);
-      candidates.push({
-        frame,
-        pages: core.pagesOf(frame),
-        accessed: this.accessed.has(frame),
-        dirty: this.dirty.has(frame),
-        space: mapping?.space ?? -1,
-        vpn: mapping?.vpn ?? 0,
-      });
-    }
+    const groups = this.blocks.size > 0 ? this.blocksLeft() : this.framesLeft();
+    const candidates = groups.map((frames) => this.candidateOf(frames));
     const { victims, renewed } = memory.choose(candidates, this.pages - this.freed, this.rounds === RECLAIM_ROUNDS_MAX);
-    for (const i of renewed) core.exports.frameTouch(candidates[i]!.frame);
+    for (const i of renewed)
+      for (const frame of groups[i]!) if (core.field(core.frameRecord(frame), L.FRAME_MAPS) & L.MAPS_MASK) core.exports.frameTouch(frame);
     if (victims.length === 0) {
       this.phase = CHOOSE;
       return renewed.length > 0 ? AGAIN : DONE;
     }
-    return this.go(victims.map((i) => candidates[i]!.frame));
+    return this.go(victims.flatMap((i) => groups[i]!));
+  }
+
+  /** While devices flushed, some may have gone, or been taken. */
+  private framesLeft(): (readonly number[])[] {
+    const there = new Set(this.memory.candidates(Infinity, this.passed, this.payer));
+    return this.candidates.filter((frame) => there.has(frame)).map((frame) => [frame]);
+  }
+
+  private blocksLeft(): (readonly number[])[] {
+    const there = this.memory.blocks(this.order, this.passed);
+    return [...this.blocks.keys()].flatMap((block) => (there.has(block) ? [there.get(block)!] : []));
+  }
+
+  private candidateOf(frames: readonly number[]): VictimCandidate {
+    const { core } = this.platform;
+    const [first] = frames as [number];
+    const [mapping] = mappingsOf(this.platform, first, 1);
+    return {
+      frame: first,
+      pages: this.blocks.size > 0 ? 2 ** this.order : core.pagesOf(first),
+      accessed: frames.some((frame) => this.accessed.has(frame)),
+      dirty: frames.some((frame) => this.dirty.has(frame)),
+      space: mapping?.space ?? -1,
+      vpn: mapping?.vpn ?? 0,
+    };
   }
 
   private go(victims: readonly number[]): Progress {
@@ -273,6 +307,8 @@ export class Evict implements Step {
     }
     this.report();
     this.phase = CHOOSE;
+    // What was used of a block has gone: it is free as a whole, however few that were.
+    if (this.order > 0 && this.results.every((result) => result === 'success')) return DONE;
     // Without host frames the next ones would stay, too.
     return this.results.includes('fallback') ? DONE : AGAIN;
   }

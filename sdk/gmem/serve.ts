@@ -603,7 +603,7 @@ export class ServeFault implements Step {
       if (!this.evicted && (isOver || memory.node.free < HUGE_PAGES)) {
         this.evicted = true;
         this.phase = EVICTED;
-        return run.call(this.evict.room(HUGE_PAGES, isOver ? this.context.payer : 0));
+        return run.call(isOver ? this.evict.room(HUGE_PAGES, this.context.payer) : this.evict.room(HUGE_PAGES, 0, L.HUGE_ORDER));
       }
       this.small = true;
       this.huge = false;

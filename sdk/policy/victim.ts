@@ -16,9 +16,9 @@ import { fail } from '../errors.ts';
 
 /** A page, or huge page, that may go. */
 export interface VictimCandidate {
-  /** First frame. */
+  /** First frame in use. */
   readonly frame: number;
-  /** 1, or 512. */
+  /** 1, or 512: a huge page, or, where room for one is needed, a whole block, with what is in use of it. */
   readonly pages: number;
   /** Used, and written, by a device since marks were last taken; false of one whose marks were not. */
   readonly accessed: boolean;

@@ -1,6 +1,6 @@
 /**
- * What published code of GMEM got wrong, one test each: the defect by its number in the list of the survey, and what is so here instead. Numbers 19 (a negotiation of addresses that fails half way) and 23 (an
- * evictor that never wakes) come with what they are about.
+ * What published code of GMEM got wrong, one test each: the defect by its number in the list of the survey, and what is so here instead. Number 19 (a negotiation of addresses that fails
+ * half way) comes with what it is about.
  */
 import { afterEach, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, isFarfaultError, type Machine, MiB } from 'farfault';
@@ -11,6 +11,7 @@ import { HMM_VALID } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
 import { Evict } from '../../sdk/gmem/evict.ts';
 import { expectClean, PAGE, Probe, smallMachine, used } from '../machine/probe.ts';
+import { vram } from './evict-device.ts';
 
 let machine: Machine;
 
@@ -309,4 +310,22 @@ test('defect 24, prefetch over memory that cannot move: what can move does, and 
   expect(space.dump({ start: range.start, end: at(range, 4) })).toBe('DDDD');
   space.munmap({ start: at(range, 6), end: at(range, 8) });
   file.close();
+});
+
+test('defect 23, an evictor that never wakes: it does when less is free than is to be, each time, and stops when enough is', () => {
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  const gpu = space.attach(machine.addDevice(vram({ pages: 8 }), { watermarks: { low: 2 * PAGE, high: 4 * PAGE } }));
+  const range = space.mmap({ bytes: 32 * PAGE });
+  const free = (): number => 8 - machine.nodes.find(({ name }) => name === 'gpu.vram')!.used;
+  let rounds = 0;
+  for (let i = 0; i < 32; i++) {
+    const before = free();
+    gpu.write(at(range, i), Uint8Array.of(i + 1));
+    expect(free()).toBe(before > 2 ? before - 1 : 4);
+    if (before <= 2) rounds++;
+  }
+  expect(rounds).toBeGreaterThan(8);
+  expect(machine.counters.reclaimed).toEqual({ direct: 0, background: 32 - (8 - free()) });
+  for (let i = 0; i < 32; i++) expect(byte(space, at(range, i))).toBe(i + 1);
 });

@@ -36,6 +36,7 @@ export interface WorldOptions {
   readonly pages?: number;
   readonly dram?: number;
   readonly swap?: number;
+  readonly deviceMemory?: number;
 }
 
 export function worldOf({ driver = vram(), policy = {}, pages = 16, dram = 1 * MiB, ...more }: WorldOptions = {}): World {

@@ -2,12 +2,15 @@
 import { expect, test } from 'vitest';
 import { type EventOf, MiB } from 'farfault';
 import { type VictimCandidate, type VictimPolicy, victimPolicy } from 'farfault/gmem';
+import * as L from '../../assembly/layout.ts';
 import { expectClean, PAGE, Probe, smallMachine, used } from '../machine/probe.ts';
 import { randomOf, resident, vram, type World, type WorldOptions, worldOf } from './evict-device.ts';
 
 const POLICIES = ['fifo', 'lru', 'clock', 'random', 'lfu'] as const;
 
-function end({ machine, space }: World): void {
+/** `pinned`: frames that are still to be let go. */
+function end({ machine, space }: World, ...pinned: readonly (number | undefined)[]): void {
+  for (const frame of pinned) machine.platform.core.exports.frameUnpin(frame!);
   space.close();
   for (const node of machine.nodes) expect(`${node.name} ${node.used}`).toBe(`${node.name} 0`);
   expectClean(machine);
@@ -246,8 +249,8 @@ test('counters of evictions are the events, folded', () => {
 
 // ---------------------------------------------------------------------------------------------------------------- sizes
 
-test.each([1, 2, 4, 8, 16])('a working set of %i times the memory of the device: every byte is right, by every policy', (times) => {
-  for (const victims of POLICIES) {
+test('a working set of 1, 2, 4, 8 and 16 times the memory of the device: every byte is right, by every policy', () => {
+  for (const [victims, times] of POLICIES.flatMap((name) => [1, 2, 4, 8, 16].map((n) => [name, n] as const))) {
     const pages = 8 * times;
     const world = worldOf({ policy: { victims }, driver: vram({ pages: 8, granulePages: 2 }), pages });
     const { context, machine, at } = world;
@@ -262,6 +265,88 @@ test.each([1, 2, 4, 8, 16])('a working set of %i times the memory of the device:
     expect([machine.verify(), machine.counters.evictions > 0]).toEqual([undefined, times > 1]);
     end(world);
   }
+});
+
+/** Two blocks of a device that brings 2 MiB at a time, full of small pages, every other one of which has just been used; and advised memory for a huge one. */
+function twoBlocks(victims: (typeof POLICIES)[number]): { readonly world: World; readonly huge: number; order(): number } {
+  const world = worldOf({ dram: 16 * MiB, deviceMemory: 4 * MiB, policy: { victims }, driver: vram({ pages: 1024, granulePages: 512 }) });
+  const { space, context, machine } = world;
+  const base = 0x4000_0000;
+  for (const at of [base, base + 2 * MiB]) {
+    // A page short of a block: nothing huge there.
+    space.mmap({ at, bytes: 511 * PAGE, fixed: true });
+    for (let i = 0; i < 511; i++) context.write(at + i * PAGE, Uint8Array.of(i));
+  }
+  const small = { start: base, end: base + 4 * MiB };
+  for (const at of [base, base + 2 * MiB]) context.harvest({ start: at, end: at + 511 * PAGE });
+  for (let at = small.start; at < small.end; at += 2 * PAGE) if ((at - base) % (2 * MiB) < 511 * PAGE) context.read(at, 1);
+  const huge = base + 4 * MiB;
+  space.mmap({ at: huge, bytes: 2 * MiB, fixed: true });
+  space.madvise({ start: huge, end: huge + 2 * MiB }, 'hugepage');
+  const order = (): number => machine.platform.core.entry(space.table, huge / PAGE) & L.ENTRY_ORDER;
+  return { world, huge, order };
+}
+
+test('where a huge frame is needed a whole block goes, not as many pages here and there, by every policy', () => {
+  for (const victims of POLICIES) wholeBlock(victims);
+});
+
+function wholeBlock(victims: (typeof POLICIES)[number]): void {
+  const { world, huge, order } = twoBlocks(victims);
+  world.context.write(huge, Uint8Array.of(9));
+  expect(order()).not.toBe(0);
+  expect(world.machine.counters.evictions).toBe(1);
+  expect(world.machine.verify()).toBeUndefined();
+  for (let i = 0; i < 511; i++) expect(world.space.read(0x4000_0000 + i * PAGE, 1)[0]).toBe(i % 256);
+  end(world);
+}
+
+test('of two blocks that goes to which nothing has come for longest', () => {
+  const { world, huge } = twoBlocks('fifo');
+  const gone = evictionsOf(world);
+  world.context.write(huge, Uint8Array.of(9));
+  expect([gone.length, gone[0]!.pages, new Set(gone[0]!.results)]).toEqual([1, 512, new Set(['success'])]);
+  expect(gone[0]!.runs[0]!.vpn).toBe(0x4000_0000 / PAGE);
+  end(world);
+});
+
+test('a block with a page that somebody holds stays, and where all have one the page comes in small ones', () => {
+  const { world, huge, order } = twoBlocks('fifo');
+  const { exports } = world.machine.platform.core;
+  const pinned = [3, 600].map((page) => world.context.ownFrame(0x4000_0000 / PAGE + page));
+  exports.framePin(pinned[0]!, 0);
+  world.context.write(huge, Uint8Array.of(9));
+  expect(order()).not.toBe(0);
+  expect(world.context.ownFrame(0x4000_0000 / PAGE + 4)).toBe(pinned[0]! + 1);
+  end(world, pinned[0]);
+  const second = twoBlocks('fifo');
+  const frames = [3, 600].map((page) => second.world.context.ownFrame(0x4000_0000 / PAGE + page));
+  for (const frame of frames) second.world.machine.platform.core.exports.framePin(frame, 0);
+  second.world.context.write(second.huge, Uint8Array.of(9));
+  expect([second.order(), second.world.context.read(second.huge, 1)[0]]).toEqual([0, 9]);
+  end(second.world, ...frames);
+});
+
+test('a memory whose pages have come back one by one has its huge frames again', () => {
+  const world = worldOf({ dram: 16 * MiB, deviceMemory: 4 * MiB, driver: vram({ pages: 1024, granulePages: 512 }) });
+  const { space, context } = world;
+  const base = 0x4000_0000;
+  for (let round = 0; round < 3; round++) {
+    const small = space.mmap({ at: base, bytes: 2 * MiB, fixed: true });
+    for (let i = 0; i < 512; i += 1 + round) context.write(base + i * PAGE, Uint8Array.of(i));
+    space.munmap(small);
+    const huge = space.mmap({ at: base, bytes: 4 * MiB, fixed: true });
+    space.madvise(huge, 'hugepage');
+    for (const at of [base, base + 2 * MiB]) context.write(at, Uint8Array.of(1));
+    expect([0, 512].map((page) => (world.machine.platform.core.entry(space.table, base / PAGE + page) & L.ENTRY_ORDER) !== 0)).toEqual([
+      true,
+      true,
+    ]);
+    expect(world.machine.verify()).toBeUndefined();
+    space.munmap(huge);
+  }
+  expect(world.machine.counters.evictions).toBe(0);
+  end(world);
 });
 
 test('keeping track of a page costs half of what struct page does, and a record for each further mapping', () => {

@@ -4,11 +4,44 @@ export const rows: readonly Row[] = [
   {
     id: 'H1',
     title: 'isolated buddy per hnode, orders, split/merge, contiguity',
-    here: 'every node has its own buddy allocator (`assembly/buddy.ts`), orders 0 to 18; frames for a sorted batch lie together where they can (`ServeFault`)',
+    here: 'every node has its own buddy allocator (`assembly/buddy.ts`), orders 0 to 18; frames for a sorted batch lie together where they can (`ServeFault`); where a huge one is needed a whole block is evicted (`OwnMemory.blocks`)',
     tests: [
+      'test/gmem/evict.test.ts > a memory whose pages have come back one by one has its huge frames again',
       'test/core/buddy.node.test.ts > blocks never overlap, are aligned within their node, are refused only when there is none, and merge again',
     ],
     canary: { file: 'assembly/buddy.ts', find: 'index &= ~(1 << order);', replace: 'index |= 0;' },
+  },
+  {
+    id: 'H5',
+    title: 'LRU policy plug-in, at least two policies',
+    here: '`machine.addDevice(driver, { victims })`: `fifo`, `lru`, `clock`, `lfu`, `random`, or an object of one’s own (`VictimPolicy`, `sdk/policy/victim.ts`), shown what may go with the marks of the device',
+    tests: [
+      'test/gmem/evict.test.ts > lru takes what has been unused for longest, fifo what has been there for longest',
+      'test/gmem/evict.test.ts > what is used least often goes, even when it was used last',
+      'test/gmem/evict.test.ts > an own policy is shown what may go, oldest first, with the marks of the device',
+    ],
+    canary: {
+      file: 'sdk/policy/victim.ts',
+      find: '(each.accessed ? renewed : unused).push(i)',
+      replace: 'unused.push(i)',
+    },
+  },
+  {
+    id: 'H7',
+    title: 'direct reclaim with bounded retry',
+    here: 'a fault or a program that finds no frame makes room itself (`Evict.room`): at most `RECLAIM_ROUNDS_MAX` choices, each without what has been tried; then the page is used where it is',
+    tests: [
+      'test/gmem/evict.test.ts > a policy that never chooses is asked ten times, then the memory is full',
+      'test/gmem/evict.test.ts > where a huge frame is needed a whole block goes, not as many pages here and there, by every policy',
+    ],
+    canary: { file: 'sdk/gmem/evict.ts', find: 'RECLAIM_ROUNDS_MAX = 10', replace: 'RECLAIM_ROUNDS_MAX = 11' },
+  },
+  {
+    id: 'H8',
+    title: 'evict result classes SUCCESS/UNMAP/FALLBACK/DEVERR',
+    here: '`EvictionResult`: `success`, `unmapped`, `fallback`, `device error`, `held`, one for each victim in `frames.evicted` and in `machine.counters.evicted`',
+    tests: ['test/gmem/evict.test.ts > each victim has a result: what went, what nobody copied, what found no host frame, what was gone'],
+    canary: { file: 'sdk/mm/migration.ts', find: "this.failed ? 'device error' : words.hasTarget(i)", replace: 'words.hasTarget(i)' },
   },
   {
     id: 'H6',
@@ -66,8 +99,8 @@ export const rows: readonly Row[] = [
     title: 'reverse map, many mappings per page',
     here: 'the first mapping is in the frame record, more are in a chain (`assembly/rmap.ts`): an eviction, a swap out and a migration by frame follow them all',
     tests: [
-      'test/core/rmap.node.test.ts > any sequence of mappings coming and going, records running out included, leaves the sets that a map of sets has',
       'test/gmem/second-tier.test.ts > what is in the second tier > is inherited by a child: shared, brought back for both, and copied by who writes',
+      'test/core/rmap.node.test.ts > any sequence of mappings coming and going, records running out included, leaves the sets that a map of sets has',
     ],
     canary: {
       file: 'assembly/migrate.ts',
@@ -80,13 +113,13 @@ export const rows: readonly Row[] = [
     title: 'oversubscription 1x..16x sweep',
     here: '`farfault replay --oversubscribe 2x --policy lru`; every policy holds 16 times the memory of its device, every byte checked',
     tests: [
-      'test/gmem/evict.test.ts > a working set of %i times the memory of the device: every byte is right, by every policy',
+      'test/gmem/evict.test.ts > a working set of 1, 2, 4, 8 and 16 times the memory of the device: every byte is right, by every policy',
       'test/replay/oversubscribe.test.ts > a device with less memory than what it touches > replays to the end at every factor, every load as it was stored: %s',
     ],
     canary: {
       file: 'sdk/gmem/evict.ts',
-      find: "if (result !== 'success') this.passed.add(frame);",
-      replace: 'this.phase = MOVED + 9; this.freed = 0; return;',
+      find: 'if (this.freed >= this.pages || this.rounds === RECLAIM_ROUNDS_MAX) return DONE;',
+      replace: 'if (this.rounds >= 0) return DONE;',
     },
   },
   {

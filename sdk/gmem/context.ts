@@ -921,8 +921,8 @@ export class Context implements SpaceMirror, Locator {
   withdraw(ranges: Ranges, cause: ReplicaCause = 'migration: user'): Ticket | undefined {
     // A page that is taken away takes its marks along.
     if (this.owed.size > 0) for (const vpn of this.owed.keys()) if (covers(ranges, vpn)) this.owed.delete(vpn);
-    if (this.platform.tier) this.tellWritten(this.platform.tier, ranges);
     try {
+      if (this.platform.tier) this.tellWritten(this.platform.tier, ranges);
       const ticket = this.coupled ? this.dropped(this.coupled, ranges) : this.released(ranges);
       if (ticket) this.flushes.push(ticket);
       // Until the flush has ended it may write, and no mark of that is looked at.
@@ -1019,8 +1019,9 @@ export class Context implements SpaceMirror, Locator {
   }
 
   /** What the device has written in these pages is no longer what the second tier has of them. */
-  private tellWritten(tier: SecondTier, ranges: Ranges): void {
+  private tellWritten(tier: SecondTier, asked: Ranges): void {
     if (!tier.isTrusting) return;
+    const ranges = asked.pages > WRITTEN_MAX ? this.mappedIn(asked) : asked;
     if (ranges.pages > WRITTEN_MAX) {
       tier.forget();
       return;
@@ -1031,6 +1032,27 @@ export class Context implements SpaceMirror, Locator {
     marks.each((vpn, dirty) => {
       if (dirty) this.wasWritten(vpn);
     });
+  }
+
+  /** @internal The device is about to be reset: the marks that it has are the last ones. */
+  tellAllWritten(): void {
+    const { tier } = this.platform;
+    if (!tier) return;
+    const everything = new Ranges();
+    everything.add(0, VPN_LIMIT);
+    try {
+      if (this.works) this.tellWritten(tier, everything);
+      else tier.forget();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** What of these ranges is mapped. */
+  private mappedIn(ranges: Ranges): Ranges {
+    const mapped = new Ranges();
+    ranges.each((start, pages) => this.space.vmas.each(start, start + pages, (_, from, to) => mapped.add(from, to - from)));
+    return mapped;
   }
 
   /** What the second tier has of these pages is not kept. */

@@ -3,6 +3,7 @@
  *
  * ```
  *   list       the frames in use; a locked one is waited for
+ *   clean      what the second tier has, still true, is there; copies that devices had of pages have gone with their translations: neither is lost
  *   announce   CLEAR to everybody who may have a translation; wait for the flushes
  *   poison     entries, the CPU's translations, reverse maps; the frame is free, unless somebody has pinned it
  * ```
@@ -15,6 +16,7 @@ import { fail } from '../errors.ts';
 import type { PageRun } from '../events.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
+import { Migration } from '../mm/migration.ts';
 import { placesOf } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -32,6 +34,8 @@ export class Lose implements Step {
   /** Frame of the node to go on from. */
   private from = 0;
   private frames: readonly number[] = [];
+  /** Made where there is a second tier. */
+  private migration: Migration | undefined;
 
   constructor(platform: Platform, device: Device) {
     this.platform = platform;
@@ -61,6 +65,11 @@ export class Lose implements Step {
       this.from = core.stopIndex;
       this.frames = [...core.words(L.AREA_LIST, found)];
       if (found === 0) return DONE;
+      const { tier } = this.platform;
+      if (tier?.isTrusting) {
+        this.migration ??= new Migration(this.platform);
+        return run.call(this.migration.cleanToTier(this.frames, this.memory, tier));
+      }
     }
     const { unfinished } = this.announced;
     if (unfinished) return run.waitFor(unfinished);

@@ -3,7 +3,7 @@
  *
  * ```
  *   break off    its unfinished operations fail: copies leave their pages where they were, flushes are over; its jobs end with ENODEV
- *   batch lock   the batch that is being served ends
+ *   batch lock   the batch that is being served ends; what it has written is told to the second tier
  *   power-on     the driver's `reset`
  *   withdraw     all its translations, in every address space; a context that had failed serves again
  *   lose         with memory that is lost: every page whose only bytes were there becomes poison, whoever maps it, and is reported
@@ -71,6 +71,7 @@ export class Reset implements Step {
         if (!device.batch.tryAcquire(run)) return run.waitFor(device.batch);
         // What was begun while the batch ended.
         device.breakOff();
+        for (const context of device.contexts) context.tellAllWritten();
         device.powerOn();
         this.withdraw();
         this.phase = FLUSHED;

@@ -73,6 +73,8 @@ export class Fork implements Step {
   private tried = 0;
   private triedNode = 0;
   private isAbandoned = false;
+  /** Page for whose copy room has been made on the host. */
+  private pressed = -1;
   /** For events: what is special in the VMA under way. */
   private marks: ForkMarks | undefined;
   private readonly copies: PageRun[] = [];
@@ -241,6 +243,12 @@ export class Fork implements Step {
       this.vpn += done;
       if (done === pages) continue;
       if (core.stopReason === L.STOP_LOCKED) return run.waitFor(pageLocks.wait(core.stopFrame));
+      const { tier } = this.platform;
+      if (core.stopReason === L.STOP_FRAMES && tier && this.pressed < this.vpn) {
+        // A pinned page is copied at once, and the host is full: something of it goes to the second tier.
+        this.pressed = this.vpn;
+        return run.call(tier.roomStep(1));
+      }
       endInvalidation(this.event);
       return this.end(run, 'no memory');
     }

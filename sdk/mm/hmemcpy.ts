@@ -359,6 +359,8 @@ export class Memcpy implements Step, CopyGround {
     core.exports.tableMark(this.space.table, vpn, L.ENTRY_ACCESSED | L.ENTRY_DIRTY);
     const { owner } = nodes.of(this.to);
     if (owner > 0) this.space.mirrorOf(owner)?.markAtomic(vpn);
+    // No entry of the CPU says so, and perhaps none of the device.
+    if (owner > 0 && this.platform.tier) core.exports.backingDrop(this.to);
     const wasOn = this.from !== L.FRAME_NONE && nodes.of(this.from).owner > 0;
     this.ways[wasOn ? (owner > 0 ? 'D2D' : 'D2H') : owner > 0 ? 'H2D' : 'H2H'] += this.length;
   }

@@ -126,6 +126,8 @@ export class Migration implements Step {
   private targets: 'given' | 'host' | 'plan' | 'tier' = 'given';
   /** What had no target, for want of frames. */
   private short = false;
+  /** Only what the second tier has goes there. */
+  private onlyClean = false;
   /** Pages that went to the second tier without a copy. */
   private clean = 0;
   /** Host frames are not wanted of pages that the second tier has. */
@@ -291,6 +293,14 @@ export class Migration implements Step {
     return this;
   }
 
+  /** @internal Of these frames of a device's memory, those that the second tier has, still true, go there: nothing is copied. The others stay. */
+  cleanToTier(frames: readonly number[], memory: DeviceMemory, tier: SecondTier): this {
+    this.framesToTier(frames, tier);
+    this.node = memory.node.name;
+    this.onlyClean = true;
+    return this;
+  }
+
   /** A page that is in the second tier comes back. */
   fromTier(space: AddressSpace, vpn: number, tier: SecondTier): this {
     this.begin(1, tier, 'swap in');
@@ -349,6 +359,7 @@ export class Migration implements Step {
     this.phase = ANNOUNCE;
     this.failed = false;
     this.short = false;
+    this.onlyClean = false;
     this.clean = 0;
     this.dropsClean = false;
     this.hasRoom = false;
@@ -730,6 +741,7 @@ export class Migration implements Step {
     const tier = this.platform.tier!;
     const words = this.words;
     this.giveClean(tier);
+    if (this.onlyClean) return;
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || words.hasTarget(i)) continue;
       const slot = tier.take();
@@ -885,7 +897,7 @@ export class Migration implements Step {
       return;
     }
     const host = this.platform.host.name;
-    if (this.targets === 'tier') this.count(host, SWAP, 'swapOut', this.copied, 0, this.refused);
+    if (this.targets === 'tier') this.count(this.node, SWAP, 'swapOut', this.copied, 0, this.refused);
     else if (this.cause === 'swap in') this.count(SWAP, host, 'swapIn', this.copied, 0, this.refused);
     else if (this.targets === 'given') this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
     else this.count(this.node, host, 'toHost', this.copied, this.cleared, this.refused);

@@ -5,6 +5,7 @@ import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import { type Copies, type Driver, permits } from 'farfault/gmem';
 import { exploreAll, printFinding } from 'farfault/testing';
+import { Evict } from '../../sdk/gmem/evict.ts';
 import { Migration } from '../../sdk/mm/migration.ts';
 import { expectClean, PAGE, Probe, smallMachine } from '../machine/probe.ts';
 import { PeerDevice } from './peer-device.ts';
@@ -199,22 +200,10 @@ describe('what a device has written goes to the second tier with its bytes', () 
     return { space, context, at, press };
   }
 
-  test('when it takes its pages by itself', () => {
-    const { space, context, at, press } = pressed(new PeerDevice({ pages: 2 }).driver);
-    context.read(at(0), 1);
-    context.write(at(0), Uint8Array.of(2));
-    expect(space.read(at(0), 1)[0]).toBe(2);
-    press();
-    expect(space.read(at(0), 1)[0]).toBe(2);
-    space.close();
-    expectClean(machine);
-  });
-
-  test('when it writes while its translation is being flushed', async () => {
+  /** Its driver says what it has written, when it is asked. */
+  function marking(probe: Probe): Driver {
     const marks = new Map<number, boolean>();
-    const probe = new Probe({ pages: 0, cached: true });
-    // Its driver says what it has written, when it is asked.
-    const driver: Driver = {
+    return {
       ...probe.driver,
       attach(context) {
         const mmu = probe.driver.attach(context);
@@ -236,7 +225,35 @@ describe('what a device has written goes to the second tier with its bytes', () 
         };
       },
     };
-    const { space, context, at } = pressed(driver);
+  }
+
+  test('when it takes its pages by itself', () => {
+    const { space, context, at, press } = pressed(new PeerDevice({ pages: 2 }).driver);
+    context.read(at(0), 1);
+    context.write(at(0), Uint8Array.of(2));
+    expect(space.read(at(0), 1)[0]).toBe(2);
+    press();
+    expect(space.read(at(0), 1)[0]).toBe(2);
+    space.close();
+    expectClean(machine);
+  });
+
+  test('when bytes are copied to its memory', () => {
+    const { space, context, at, press } = pressed(marking(new Probe({ pages: 2 })));
+    const { device } = context;
+    space.hmadvise({ start: at(0), end: at(1) }, 'prefetch', { device });
+    expect(space.hmemcpy(at(0), at(8), 1)).toMatchObject({ status: 'done', bytes: 1 });
+    const { platform } = machine;
+    platform.scheduler.runSync(new Evict(platform).from(device.memory!).frames([...device.memory!.victims(1)]));
+    press();
+    expect(space.read(at(0), 1)[0]).toBe(8);
+    space.close();
+    expectClean(machine);
+  });
+
+  test('when it writes while its translation is being flushed', async () => {
+    const probe = new Probe({ pages: 0, cached: true });
+    const { space, context, at } = pressed(marking(probe));
     // It may write, and has not yet.
     expect(context.fault(at(0), 'write')).toBe('served');
     context.read(at(0), 1);
@@ -286,6 +303,20 @@ test('an engine that copies by way of a full host has room made there', () => {
   expect(machine.nodes[0]).toMatchObject({ name: 'dram', used: 2 });
   expect(space.hmemcpy(start, start + PAGE, PAGE)).toMatchObject({ status: 'done', ways: { D2D: PAGE } });
   expect([0, 1, 2, 3].map((page) => space.read(start + page * PAGE, 1)[0])).toEqual([1, 1, 2, 2]);
+  space.close();
+  expectClean(machine);
+});
+
+test('a fork that must copy a pinned page has room made on a full host', () => {
+  machine = smallMachine({ dram: 2 * PAGE, swap: 8 * PAGE });
+  const space = machine.createAddressSpace();
+  const { start } = space.mmap({ bytes: 2 * PAGE });
+  for (const page of [0, 1]) space.write(start + page * PAGE, Uint8Array.of(page + 1));
+  const pin = space.pin({ start, end: start + PAGE }, { write: true });
+  const child = space.fork();
+  for (const each of [space, child]) expect([0, 1].map((page) => each.read(start + page * PAGE, 1)[0])).toEqual([1, 2]);
+  pin.unpin();
+  child.close();
   space.close();
   expectClean(machine);
 });

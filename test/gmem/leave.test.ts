@@ -185,6 +185,31 @@ describe('a device that is reset', () => {
     expectClean(machine);
   });
 
+  test('with its memory lost, loses no page that is still true in the second tier', () => {
+    machine = smallMachine({ dram: 4 * PAGE, swap: 32 * PAGE });
+    const space = machine.createAddressSpace();
+    const driver: Driver = { name: 'card', memory: [{ name: 'ram', kind: 'private', bytes: 4 * PAGE }], attach: () => ({}) };
+    const context = space.attach(machine.addDevice(driver));
+    const range = space.mmap({ bytes: 10 * PAGE });
+    for (let page = 0; page < 10; page++) space.write(range.start + page * PAGE, Uint8Array.of(page + 1));
+    // Three come back by the device, which writes one of them.
+    for (const page of [0, 1, 2]) expect(first(context, range, page)).toBe(page + 1);
+    context.write(range.start + PAGE, Uint8Array.of(77));
+    expect(space.dump({ start: range.start, end: range.start + 3 * PAGE })).toBe('DDD');
+    const events: MachineEvent[] = [];
+    machine.onEvent((event) => void events.push(event));
+    const { lost } = context.device.reset({ memory: 'lost' });
+    expect(lost).toEqual([{ space: space.id, vpn: range.start / PAGE + 1, pages: 1 }]);
+    expect(space.dump({ start: range.start, end: range.start + 3 * PAGE })).toBe('s!s');
+    expect(events.find(({ type }) => type === 'pages.migrated')).toMatchObject({ from: 'card.ram', to: 'swap', pages: 0, clean: 2 });
+    expect(machine.verify()).toBe(undefined);
+    for (const page of [0, 2, 3, 9]) expect(first(page < 3 ? context : space, range, page)).toBe(page + 1);
+    expect(() => first(space, range, 1)).toThrow('lost');
+    space.close();
+    expectClean(machine);
+    expect(machine.nodes.map(({ used }) => used)).toEqual([0, 0, 0]);
+  });
+
   test('poison survives mprotect, mremap and fork, and goes with munmap or madvise', () => {
     const { space, context, range } = world();
     context.device.reset({ memory: 'lost' });

@@ -77,6 +77,7 @@ export const rows: readonly Row[] = [
     tests: [
       'test/gmem/leave.test.ts > a device that is reset > with its memory lost, turns what only it had into poison, and reports each page',
       'test/gmem/leave.test.ts > a device that is reset > with its memory lost, loses no page of which it had a copy: the page is at home, or where its owner is',
+      'test/gmem/leave.test.ts > a device that is reset > with its memory lost, loses no page that is still true in the second tier',
       'test/gmem/leave.test.ts > a device that is reset > breaks its jobs off, and what its driver never finishes: pages stay where they were',
     ],
     canary: {

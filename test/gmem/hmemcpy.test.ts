@@ -124,6 +124,62 @@ describe('a copy', () => {
     expect([1, 3, 4].map((page) => space.read(BASE + page * PAGE, 1)[0])).toEqual([1, 4, 5]);
   });
 
+  it('needs no frame between pages of the host, and says when there is none to go through', () => {
+    world.fill(0, 3);
+    space.hmadvise(at(2, 3), 'prefetch', { device: gpu.device });
+    const { free } = world.machine.platform.host;
+    const rest = space.mmap({ bytes: free * PAGE });
+    for (let page = 0; page < free; page++) space.write(rest.start + page * PAGE, Uint8Array.of(1));
+    expect(copied(PAGE, 0, 100)).toMatchObject({ status: 'done', ways: { H2H: 100 } });
+    expect(space.read(BASE + PAGE + 99, 2)).toEqual(Uint8Array.of(1, 2));
+    expect(copied(2 * PAGE, 0, PAGE)).toMatchObject({ status: 'failed', errors: [{ bytes: PAGE, reason: 'no memory' }] });
+    expect(gpu.context.read(BASE + 2 * PAGE, 1)[0]).toBe(3);
+    space.munmap(rest);
+    expect(copied(2 * PAGE, 0, PAGE, gpu)).toMatchObject({ status: 'done' });
+    expect(gpu.context.read(BASE + 2 * PAGE, 1)[0]).toBe(1);
+  });
+
+  it('of nothing is zeros, whatever has been in the frame that it goes through', () => {
+    world.fill(0, 2);
+    space.hmadvise(at(1, 2), 'prefetch', { device: gpu.device });
+    space.mmap({ bytes: PAGE, at: at(2, 3).start, fixed: true });
+    // Every free frame has been somebody's.
+    const rest = space.mmap({ bytes: 64 * PAGE });
+    for (let page = 0; page < 64; page++) space.write(rest.start + page * PAGE, new Uint8Array(PAGE).fill(0xee));
+    space.munmap(rest);
+    expect(copied(PAGE, 2 * PAGE, PAGE, gpu)).toMatchObject({ status: 'done', bytes: PAGE });
+    expect(gpu.context.read(BASE + PAGE, PAGE).every((byte) => byte === 0)).toBe(true);
+    expect(world.dump(1, 2)).toBe('D');
+  });
+
+  it('writes to what a device has, in a space that the device is not in', () => {
+    const driver = { ...gpu.probe.driver, name: 'apu', memory: [{ name: 'window', kind: 'coherent' as const, bytes: 4 * PAGE }] };
+    const context = space.attach(world.machine.addDevice(driver));
+    space.mmap({ bytes: 2 * PAGE, at: BASE, fixed: true });
+    space.write(BASE, Uint8Array.of(5));
+    expect(context.migrate(at(0, 2), { to: 'device' })).toBe(2);
+    space.write(BASE + PAGE, Uint8Array.of(6));
+    const child = space.fork({ device: 'share' });
+    space.munmap(at(0, 2));
+    expect(child.hmemcpy(BASE + PAGE, BASE, 1)).toMatchObject({ status: 'done', bytes: 1 });
+    expect([child.read(BASE + PAGE, 1)[0], child.snapshotHmm(at(1, 2)).length]).toEqual([5, 2]);
+  });
+
+  it('waits for a page that is on its way', async () => {
+    world.fill(0, 4);
+    gpu.probe.slow.add('toDevice');
+    const moved = gpu.context.migrateAsync(at(0, 1), { to: 'device' });
+    expect(world.dump(0, 1)).toBe('m');
+    const from = space.hmemcpyAsync(BASE + PAGE, BASE, 10);
+    const into = space.hmemcpyAsync(BASE, BASE + 2 * PAGE, 10);
+    expect(world.machine.pending).toHaveLength(3);
+    gpu.probe.slow.clear();
+    gpu.probe.finish();
+    await moved;
+    expect([(await from).status, (await into).status]).toEqual(['done', 'done']);
+    expect([space.read(BASE, 1)[0], space.read(BASE + PAGE + 10, 1)[0]]).toEqual([3, 2]);
+  });
+
   it('says when the engine fails, and the page is as it was', async () => {
     world.fill(0, 2);
     space.hmadvise(at(0, 2), 'prefetch', { device: gpu.device });

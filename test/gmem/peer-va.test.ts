@@ -520,6 +520,13 @@ describe('a device with fewer address bits', () => {
     expect(w.space.mmap(shared(HUGE)).start).toBe(top + HUGE);
   });
 
+  test('keeps a range below when it grows', () => {
+    const w = world({ addressBits: 29 });
+    const last = w.space.mmap(shared(HUGE, { at: 2 ** 29 - HUGE, fixed: true }));
+    expect(codeOf(() => w.space.mremap(last, { bytes: 2 * HUGE }))).toBe('ENOMEM');
+    expectAgreed(w);
+  });
+
   test('faults above, and says why; what is below works', () => {
     const w = world({ addressBits: 32 });
     const low = w.space.mmap({ bytes: PAGE });

@@ -107,6 +107,22 @@ describe('a device with the family peer', () => {
     end();
   });
 
+  test('takes every page of every space away that shares them, when they are evicted', () => {
+    const { peer, device, space, context, range } = world({ pages: 4 });
+    for (const page of [0, 1]) context.write(range.start + page * PAGE, Uint8Array.of(page + 1));
+    const child = space.fork({ device: 'share' });
+    const its = child.attach(device);
+    for (const page of [0, 1]) expect(its.read(range.start + page * PAGE, 1)[0]).toBe(page + 1);
+    const { base } = device.memory!.node;
+    machine.platform.scheduler.runSync(new Evict(machine.platform).from(device.memory!).frames([base, base + 1]));
+    expect(child.dump(range).slice(0, 2)).toBe('hh');
+    // Others get the frames.
+    for (let page = 2; page < 6; page++) context.write(range.start + page * PAGE, Uint8Array.of(9));
+    expect([0, 1].map((page) => its.read(range.start + page * PAGE, 1)[0])).toEqual([1, 2]);
+    expect(peer.log).toContain('unmap 2');
+    end();
+  });
+
   test('gets no item that there is not, and no copies or translations of one that has no page', () => {
     const { peer, space, context, range } = world({ hands: 'places' });
     space.write(range.start, Uint8Array.of(1));

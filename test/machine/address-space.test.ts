@@ -240,6 +240,18 @@ describe('madvise dontneed', () => {
   });
 });
 
+describe('a snapshot of extents', () => {
+  test('goes on where the core has no room for more at once', () => {
+    const space = fresh({ tablePages: 128 }).createAddressSpace();
+    const PAGES = 17_000;
+    const { start, end } = space.mmap({ bytes: PAGES * PAGE });
+    for (let page = 0; page < PAGES; page += 2) space.read(start + page * PAGE, 1);
+    const extents = space.snapshotExtents({ start, end });
+    expect(extents).toHaveLength(PAGES / 2);
+    expect(extents.findIndex((extent, i) => extent.start !== start + 2 * i * PAGE || extent.pages !== 1)).toBe(-1);
+  });
+});
+
 describe('closing', () => {
   test('a space tells every subscriber RELEASE, once, before its pages go, and takes no new one', () => {
     fresh();

@@ -40,6 +40,30 @@ afterEach(() => {
   machine.close();
 });
 
+describe('a page that two want at once', () => {
+  test('is brought by the first; the second finds it, and takes nothing more', async () => {
+    const probe = new Probe();
+    const context = space.attach(machine.addDevice(probe.driver));
+    const other = space.mmap({ bytes: PAGE });
+    const { start } = space.mmap({ bytes: 2 * PAGE });
+    context.write(other.start, Uint8Array.of(1));
+    probe.slow.add('invalidate');
+    // Has the lock until the device has flushed.
+    const gone = space.munmapAsync(other);
+    const both = [space.readAsync(start, 1), space.readAsync(start, 1)];
+    const writes = [1, 2].map((value) => space.writeAsync(start + PAGE + value, Uint8Array.of(value)));
+    expect(machine.pending.map(({ waitsFor }) => waitsFor).filter((label) => label.startsWith('mmap lock'))).toHaveLength(4);
+    probe.slow.clear();
+    probe.finish();
+    await Promise.all([gone, ...writes]);
+    expect((await Promise.all(both)).map((bytes) => bytes[0])).toEqual([0, 0]);
+    const { zero, demand, cow, copy } = machine.counters.cpuFaults;
+    expect({ zero, demand, cow, copy }).toMatchObject({ zero: 1, demand: 1, cow: 0 });
+    expect(used(machine)).toContain('dram 1,');
+    expect([...space.read(start + PAGE, 3)]).toEqual([0, 1, 2]);
+  });
+});
+
 describe('shared anonymous memory', () => {
   let range: AddressRange;
 

@@ -1,5 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type AddressRange, type AddressSpace, type Context, isFarfaultError, type Machine, type MemoryFile } from 'farfault';
+import {
+  type AddressRange,
+  type AddressSpace,
+  type Context,
+  isFarfaultError,
+  type Machine,
+  type MachineEvent,
+  type MemoryFile,
+} from 'farfault';
 import { expectClean, PAGE, Probe, smallMachine, used } from './probe.ts';
 
 let machine: Machine;
@@ -92,6 +100,21 @@ describe('a file that is mapped', () => {
     }
     file.write(5 * PAGE, Uint8Array.of(6));
     expect([space.read(at(4), 1)[0], context.read(at(5), 1)[0]]).toEqual([0, 6]);
+  });
+
+  test('that gets the length that it has, or one behind a mapping, takes nothing away and announces nothing', () => {
+    const first = space.mmap({ bytes: PAGE, file, shared: true });
+    context.read(first.start, 1);
+    const events: MachineEvent[] = [];
+    machine.onEvent((event) => events.push(event));
+    file.truncate(file.bytes);
+    expect(events).toEqual([]);
+    other.munmap(there);
+    space.munmap(range);
+    events.length = 0;
+    file.truncate(PAGE);
+    expect(events.filter(({ type }) => type === 'space.unmapped' || type === 'range.invalidated')).toEqual([]);
+    expect(context.read(first.start, 1)[0]).toBe(1);
   });
 
   test('reads short at its end, and its holes are zeros', () => {

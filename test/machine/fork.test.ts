@@ -105,6 +105,16 @@ describe('a child', () => {
     expect(used(machine)).toBe('dram 6');
   });
 
+  test('that there is no room for is an error, and not nothing', () => {
+    machine.close();
+    machine = smallMachine({ tables: 1 });
+    space = machine.createAddressSpace();
+    range = space.mmap({ bytes: PAGE });
+    space.write(range.start, Uint8Array.of(1));
+    expect(() => space.fork()).toThrow('needs frames, tables or records');
+    expect(space.read(range.start, 1)[0]).toBe(1);
+  });
+
   test('does not get what is marked dontfork', () => {
     space.vmas.flag(range.start / PAGE, range.start / PAGE + 1, { set: 16 });
     const child = forked();

@@ -20,6 +20,7 @@ import {
   type Step,
   type Ticket,
 } from 'farfault/gmem';
+import { Evict } from '../../sdk/gmem/evict.ts';
 import { expectClean, PAGE, smallMachine, used } from './probe.ts';
 
 const HUGE = 2 * MiB;
@@ -218,6 +219,62 @@ describe('a CPU touch of a huge page on the device', () => {
     expect(wrong(context, 300)).toEqual([]);
     space.munmap(rest);
     expect(wrong(space)).toEqual([]);
+  });
+});
+
+describe('many huge pages on the device', () => {
+  test('come home by one migration, each as one', () => {
+    begin({ hbm: 8 }, { huge: 3 });
+    fill(3 * PAGES);
+    expect(context.migrate(range, { to: 'device' })).toBe(3 * PAGES);
+    let moves = 0;
+    machine.onEvent(({ type }) => (moves += type === 'pages.migrated' ? 1 : 0));
+    expect(context.migrate(range, { to: 'host' })).toBe(3 * PAGES);
+    expect(moves).toBe(1);
+    expect([0, 1, 2].map((window) => order(window * PAGES))).toEqual([9, 9, 9]);
+    expect(wrong(space, 3 * PAGES)).toEqual([]);
+  });
+
+  test('are evicted together, each as one, and where one has to be split nothing beside it goes', () => {
+    begin({ hbm: 8 }, { huge: 2 });
+    fill(2 * PAGES);
+    const small = space.mmap({ bytes: PAGE });
+    context.migrate(range, { to: 'device' });
+    space.write(small.start, Uint8Array.of(7));
+    expect(context.migrate(small, { to: 'device' })).toBe(1);
+    const { base } = context.device.memory!.node;
+    const heads = [base, base + PAGES, base + 2 * PAGES];
+    expect(space.dump(small)).toBe('D');
+    const evict = (frames: readonly number[]): void =>
+      machine.platform.scheduler.runSync(new Evict(machine.platform).from(context.device.memory!).frames([...frames]));
+    evict([heads[0]!, heads[1]!]);
+    expect([order(0), order(PAGES), used(machine)]).toEqual([9, 9, 'dram 1024, gpu.hbm 1']);
+    context.migrate(range, { to: 'device' });
+    const rest = exhaust(0);
+    for (let page = 0; page < 2 * PAGES + 8; page += 2)
+      space.munmap({ start: rest.start + page * PAGE, end: rest.start + (page + 1) * PAGE });
+    evict([heads[1]!]);
+    expect(space.dump(small)).toBe('D');
+    space.munmap(rest);
+    expect(wrong(space, 2 * PAGES)).toEqual([]);
+    expect(space.read(small.start, 1)[0]).toBe(7);
+  });
+
+  test('are all named when a migration splits them', () => {
+    begin({ hbm: 8 }, { huge: 3 });
+    const cut: number[] = [];
+    machine.onEvent((event) => {
+      if (event.type === 'page.split') cut.push(event.vpn - range.start / PAGE);
+    });
+    const plain = space.attach(
+      machine.addDevice(
+        defineDriver((): Driver => ({ name: 'plain', memory: [{ name: 'ram', kind: 'private', bytes: 8 * MiB }], attach: () => ({}) }))(),
+      ),
+    );
+    fill(3 * PAGES);
+    expect(plain.migrate(range, { to: 'device' })).toBe(3 * PAGES);
+    expect(cut).toEqual([0, PAGES, 2 * PAGES]);
+    expect(wrong(space, 3 * PAGES)).toEqual([]);
   });
 });
 

@@ -251,6 +251,8 @@ describe('free room', () => {
     const set = new VmaSet();
     expect(MMAP_BASE * 4096).toBe(0x1000_0000);
     expect(set.gap({ pages: 4 })).toBe(MMAP_BASE);
+    // A wish at the very end is granted, and one beyond it is none.
+    expect([set.gap({ pages: 4, hint: 2 ** 36 - 4 }), set.gap({ pages: 4, hint: 2 ** 36 - 3 })]).toEqual([2 ** 36 - 4, MMAP_BASE]);
     set.insert({ start: MMAP_BASE, end: MMAP_BASE + 4, ...promise('a') });
     set.insert({ start: MMAP_BASE + 6, end: MMAP_BASE + 8, ...promise('a') });
     expect([1, 2, 3].map((pages) => set.gap({ pages }))).toEqual([MMAP_BASE + 4, MMAP_BASE + 4, MMAP_BASE + 8]);

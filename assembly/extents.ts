@@ -17,6 +17,8 @@ import { afterBlock, afterHole, afterLeafPage, pagesBelow, seek } from './table'
 
 const ORDER: u64 = (<u64>ENTRY_ORDER) << 32;
 
+const HIGH: u64 = (<u64>0xffffffff) << 32;
+
 /**
  * Writes at most `max` extents of the range to `output`; returns how many. H_STOP_INDEX is the number of pages they cover. When
  * `max` is reached before the end of the range, H_STOP_REASON is STOP_FULL: act on them, go on at `vpn + H_STOP_INDEX`.
@@ -78,6 +80,26 @@ export function snapshotExtents(table: u32, vpn: f64, pages: u32, output: u32, m
       if (slot >= last) break;
       entry = load<u64>(slot);
       n = 1;
+      if (!step || !entry || !((entry ^ next) & ~ORDER)) continue;
+      // One run ends where another begins, which mostly ends at once as well: each of these takes two stores, its length of one page among them.
+      let here = offset + ((slot - from) >> 3);
+      store<u32>(at, here - start, 8);
+      do {
+        at += EXTENT_BYTES;
+        if (at == limit) {
+          store<u32>(H_STOP_REASON, STOP_FULL);
+          store<u32>(H_STOP_INDEX, here);
+          return max;
+        }
+        store<u64>(at, (entry & HIGH & ~ORDER) | here);
+        store<u64>(at, (entry << 32) | 1, 8);
+        start = here++;
+        next = entry + 1;
+        slot += ENTRY_BYTES;
+        if (slot >= last) break;
+        entry = load<u64>(slot);
+      } while (entry && (entry ^ next) & ~ORDER);
+      if (slot >= last) break;
     }
     page = after;
   }

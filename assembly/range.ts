@@ -10,6 +10,7 @@ import {
   STOP_NONE,
   STOP_SPLIT,
   STOP_TABLES,
+  TABLE_BITS,
   TABLE_LEVELS,
   TABLE_PAGES,
   TABLE_ROOT,
@@ -18,6 +19,8 @@ import {
 import { cut, loosen, orderOf, splitBlock, ungroup, withOrder } from './cut';
 import { clearRun, countSet, fillRun, firstSet, runEnd } from './run';
 import {
+  FOUR_NINES,
+  OFFSET,
   afterBlock,
   afterHole,
   afterLeafPage,
@@ -107,8 +110,20 @@ export function rangeMap(table: u32, vpn: f64, pages: u32, frame: u32, high: u32
  * `rangeMap` of one page whose table page is there, and which is not one of a group: what most calls of one page are. False, with nothing changed, where there is more to it.
  */
 export function mapPage(table: u32, page: u64, entry: u64): bool {
-  const slot = leafSlot(table, page);
-  if (!slot) return false;
+  // `leafSlot`, written out: a call takes as long as the walk.
+  let slot: u32;
+  if (load<u64>(table, TABLE_BITS) == FOUR_NINES) {
+    let above = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(page >> 24)) & OFFSET));
+    if (<i64>above >= 0) return false;
+    above = load<u64>(<u32>above + ((<u32>(page >> 15)) & OFFSET));
+    if (<i64>above >= 0) return false;
+    above = load<u64>(<u32>above + ((<u32>(page >> 6)) & OFFSET));
+    if (<i64>above >= 0) return false;
+    slot = <u32>above + ((<u32>(page << 3)) & OFFSET);
+  } else {
+    slot = leafSlot(table, page);
+    if (!slot) return false;
+  }
   const old = load<u64>(slot);
   if (old & ORDER) return false;
   store<u64>(slot, entry);
@@ -246,8 +261,20 @@ export function rangeUnmap(table: u32, vpn: f64, pages: u32): u32 {
 
 /** `rangeUnmap` of one page that is not one of a group, and whose table page has others, or of a hole in one: as `mapPage`. */
 export function unmapPage(table: u32, page: u64): bool {
-  const slot = leafSlot(table, page);
-  if (!slot) return false;
+  // `leafSlot`, written out: a call takes as long as the walk.
+  let slot: u32;
+  if (load<u64>(table, TABLE_BITS) == FOUR_NINES) {
+    let above = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(page >> 24)) & OFFSET));
+    if (<i64>above >= 0) return false;
+    above = load<u64>(<u32>above + ((<u32>(page >> 15)) & OFFSET));
+    if (<i64>above >= 0) return false;
+    above = load<u64>(<u32>above + ((<u32>(page >> 6)) & OFFSET));
+    if (<i64>above >= 0) return false;
+    slot = <u32>above + ((<u32>(page << 3)) & OFFSET);
+  } else {
+    slot = leafSlot(table, page);
+    if (!slot) return false;
+  }
   const old = load<u64>(slot);
   if (!old) return true;
   if (old & ORDER || live(pageOf(slot)) == 1) return false;

@@ -52,7 +52,7 @@ import { live, liveAdd, pageAlloc, pageFree, pageOf } from './table-page';
 /** TABLE_BITS of a table of four levels of nine bits, the shape that has unrolled code. */
 export const FOUR_NINES: u64 = 0x09090909;
 /** Byte offset of an entry in a page of 512. */
-const OFFSET: u32 = 511 << 3;
+export const OFFSET: u32 = 511 << 3;
 const CHILD: u64 = (<u64>1) << 63;
 
 // ----------------------------------------------------------------------------------------------------------------- life

@@ -263,8 +263,9 @@ class Tables extends Table {
     const pages = somePages(this.pages, this.#n);
     let total = 0;
     const run = (): void => {
-      total = 0;
-      for (let i = 0; i < pages.length; i++) if (core.entry(table, pages[i]!) !== 0) total += core.entryLow;
+      let sum = 0;
+      for (let i = 0; i < pages.length; i++) if (core.entry(table, pages[i]!) !== 0) sum += core.entryLow;
+      total = sum;
     };
     return { run, checksum: () => total };
   }
@@ -399,8 +400,9 @@ function mapSingle(pages: number, lookups: number): Contender {
   const asked = somePages(pages, lookups);
   let total = 0;
   const run = (): void => {
-    total = 0;
-    for (let i = 0; i < asked.length; i++) total += map.get(asked[i]!)! & (2 ** 26 - 1);
+    let sum = 0;
+    for (let i = 0; i < asked.length; i++) sum += map.get(asked[i]!)! & (2 ** 26 - 1);
+    total = sum;
   };
   return { run, checksum: () => total };
 }

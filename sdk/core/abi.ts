@@ -134,6 +134,10 @@ export class Core {
   readonly plan: MemoryPlan;
   u8: Uint8Array;
   u32: Uint32Array;
+  /** The same words with a sign: that of a high word tells child entries, and an entry is read without turning it into a fraction. */
+  private i32: Int32Array;
+  /** Descriptor address of the table that was looked at last and has four levels of nine bits; 0: none yet. */
+  private fourNines = 0;
   /** Low word of the entry that the last `entry` call found. */
   entryLow = 0;
 
@@ -142,12 +146,15 @@ export class Core {
     this.plan = plan;
     this.u8 = new Uint8Array(buffer);
     this.u32 = new Uint32Array(buffer);
+    this.i32 = new Int32Array(buffer);
   }
 
   /** Drops every view, so that the memory can be collected. Any later use fails. */
   close(): void {
     this.u8 = new Uint8Array(0);
     this.u32 = new Uint32Array(0);
+    this.i32 = new Int32Array(0);
+    this.fourNines = 0;
   }
 
   /** Byte address of a batch area (AREA_*). */
@@ -201,6 +208,8 @@ export class Core {
   /** A new table's descriptor address, or 0. `bits`: width of each level, leaves first. */
   tableCreate(bits: readonly number[], isHome: boolean): number {
     let packed = 0;
+    // It may take the place of one of another shape.
+    this.fourNines = 0;
     bits.forEach((width, level) => {
       packed |= width << (level * 4);
     });
@@ -268,20 +277,22 @@ export class Core {
    * the boundary. A block leaf answers with the frame of the very page.
    */
   entry(table: number, vpn: number): number {
-    const { u32 } = this;
-    const at = table >>> 2;
-    // Every home table and most device tables: four levels of nine bits.
-    if (u32[at + (L.TABLE_BITS >>> 2)] !== FOUR_NINES || u32[at + (L.TABLE_LEVELS >>> 2)] !== 4) return this.entryByLevel(table, vpn);
-    const low = vpn >>> 0;
-    let slot = (u32[at]! >>> 2) + ((((vpn / 2 ** 27) | 0) & 511) << 1);
-    if (u32[slot + 1]! < CHILD) return this.block(slot, low & 0x7ffffff);
-    slot = (u32[slot]! >>> 2) + (((low >>> 18) & 511) << 1);
-    if (u32[slot + 1]! < CHILD) return this.block(slot, low & 0x3ffff);
-    slot = (u32[slot]! >>> 2) + (((low >>> 9) & 511) << 1);
-    if (u32[slot + 1]! < CHILD) return this.block(slot, low & 511);
-    slot = (u32[slot]! >>> 2) + ((low & 511) << 1);
-    this.entryLow = u32[slot]!;
-    return u32[slot + 1]!;
+    if (table !== this.fourNines) {
+      // Every home table and most device tables: four levels of nine bits. A table does not change its shape.
+      if (this.field(table, L.TABLE_BITS) !== FOUR_NINES || this.field(table, L.TABLE_LEVELS) !== 4) return this.entryByLevel(table, vpn);
+      this.fourNines = table;
+    }
+    const { i32 } = this;
+    const low = vpn | 0;
+    let slot = (i32[table >>> 2]! >>> 2) + ((((vpn / 2 ** 27) | 0) & 511) << 1);
+    if (i32[slot + 1]! >= 0) return this.block(slot, low & 0x7ffffff);
+    slot = (i32[slot]! >>> 2) + (((low >>> 18) & 511) << 1);
+    if (i32[slot + 1]! >= 0) return this.block(slot, low & 0x3ffff);
+    slot = (i32[slot]! >>> 2) + (((low >>> 9) & 511) << 1);
+    if (i32[slot + 1]! >= 0) return this.block(slot, low & 511);
+    slot = (i32[slot]! >>> 2) + ((low & 511) << 1);
+    this.entryLow = i32[slot]! >>> 0;
+    return i32[slot + 1]!;
   }
 
   /** What a slot above the leaves says of page `page` of its block. */

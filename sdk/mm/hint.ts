@@ -211,7 +211,7 @@ export class Hint implements Step {
     for (let vpn = this.nextEntry(this.from); vpn < this.vpn; vpn = this.nextEntry(vpn + 1)) {
       if (vpn > this.from) this.attempts = 0;
       // It comes home first, and somebody may take it meanwhile.
-      if (!this.isShared(vpn) || ++this.attempts > UNSHARE_ATTEMPTS_MAX) continue;
+      if (!this.isShared(vpn) || !(this.space.vmas.find(vpn)!.prot & PROT_READ) || ++this.attempts > UNSHARE_ATTEMPTS_MAX) continue;
       this.from = vpn;
       return run.call((this.fault ??= new CpuFault(this.platform)).unshare(this.space, vpn));
     }
@@ -231,7 +231,7 @@ export class Hint implements Step {
     const record = core.frameRecord(core.headOf(core.entryLow));
     if ((core.field(record, L.FRAME_MAPS) & L.MAPS_MASK) < 2 || core.field(record, L.FRAME_FLAGS) & L.FRAME_FILE) return false;
     const vma = this.space.vmas.find(vpn);
-    return vma !== undefined && (vma.flags & VMA_PRIVATE) !== 0 && (vma.prot & PROT_READ) !== 0;
+    return vma !== undefined && (vma.flags & VMA_PRIVATE) !== 0;
   }
 
   /** Private memories of other devices that pages of the part are on, and that no link reaches: what one reaches comes directly. */

@@ -55,6 +55,14 @@ test('a page that a program pins to a device becomes its own: who shares it sinc
     expect(child.read(at, 1)[0]).toBe(2);
   }
   child.close();
+  // Without the right to read it there is no copy of it either.
+  const other = space.mmap({ bytes: PAGE });
+  context.write(other.start, Uint8Array.of(3));
+  const second = space.fork();
+  space.mprotect(other, 'none');
+  expect(space.hmadvise(other, 'pinned', { device })).toMatchObject({ status: 'failed', reason: 'held' });
+  expect(second.read(other.start, 1)[0]).toBe(3);
+  second.close();
   space.close();
   expectClean(machine);
 });

@@ -506,23 +506,14 @@ export class Context implements SpaceMirror, Locator {
 
   /** Bytes of every node that this space pays for, by the node's name. */
   get charged(): Readonly<Record<string, number>> {
-    this.platform.requireOpen('charged');
-    const { nodes } = this.platform;
-    const charged: Record<string, number> = {};
-    for (const node of nodes.list.slice(1)) charged[node.name] = this.chargedOn(node.index) * L.PAGE_BYTES;
-    return charged;
-  }
-
-  private chargedOn(node: number): number {
-    const { core } = this.platform;
-    return core.u32[(core.plan.chargesAt >>> 2) + this.space.id * L.NODES_MAX + node]!;
+    return this.space.charged;
   }
 
   /** @internal Pages that this space may still have of a memory, when it has `taken` that nobody pays for yet. */
   roomIn(memory: OwnMemory, taken: number): number {
     if (this.limits.size === 0) return Infinity;
     const limit = this.limits.get(memory.index);
-    return limit === undefined ? Infinity : limit - this.chargedOn(memory.node.index) - taken;
+    return limit === undefined ? Infinity : limit - this.space.chargedOn(memory.node.index) - taken;
   }
 
   /** @internal Who pays, for `Evict.room`. */
@@ -1290,7 +1281,7 @@ export class Context implements SpaceMirror, Locator {
 
   private checked(step: DeviceAccess, addr: number): Uint8Array {
     if (step.outcome === 'done') return step.bytes;
-    throw accessError(step.name, addr + step.done, step.outcome);
+    throw accessError(step.name, addr + step.done, step.outcome, this.space.hostRoom === 0);
   }
 }
 

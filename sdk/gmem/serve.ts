@@ -698,11 +698,10 @@ export class ServeFault implements Step {
     return memory.spared.some((frame) => !isOver || (core.field(core.frameRecord(frame), L.FRAME_CHARGE) & 0xffff) === this.context.payer);
   }
 
-  /** No victim moved: they are on their way already, host memory is exhausted, or they are pinned. */
+  /** No victim moved: they are on their way already, host memory is exhausted, or they are pinned. What needs no frame of the host is used where it is. */
   private fruitless(run: Run): Progress {
     const waits = this.waitForRoom(run);
     if (waits !== undefined) return waits;
-    if (this.platform.host.free === 0) return this.stop(run, 'no memory');
     this.release();
     this.remote = 'eviction';
     return this.mapHost(run, 1);

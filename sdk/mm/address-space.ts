@@ -111,6 +111,8 @@ export class AddressSpace {
   private exiting = false;
   /** Its memory has been taken: nothing comes back. */
   private dying = false;
+  /** Pages of the host that it may have; 0: no limit. */
+  private hostFramesMax = 0;
 
   constructor(platform: Platform, { cpu = true, range }: SpaceOptions = {}) {
     this.platform = platform;
@@ -131,6 +133,45 @@ export class AddressSpace {
     this.devicePins = new DevicePins(platform, this.id);
     this.notifiers = new NotifierSet({ label: `space ${this.id}`, warn: method(platform, 'warn') });
     platform.spaces.set(this.id, this);
+  }
+
+  // -------------------------------------------------------------------------------------------------------------- limits
+
+  /**
+   * Most bytes of host memory that this space may pay for. A fault that would take it over the limit sends pages of its own to the second tier first; without one, or when nothing of it may go, there is no memory for the access,
+   * as when the host is full. Not limited is what has to go somewhere: what devices evict or give back, what fork and a huge page at a time bring; and pages of files and hugetlb pages, which no space pays for by
+   * itself. What is there already stays. Undefined: no limit. Errors: EINVAL for bytes that are not a positive multiple of 4096. Models: `memory.max` of a cgroup.
+   */
+  limit(bytes: number | undefined): void {
+    this.requireOpen('limit');
+    this.platform.requireIdle('limit');
+    if (bytes !== undefined && (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes % L.PAGE_BYTES !== 0))
+      throw fail('EINVAL', 'limit.bytes', bytes, 'is not a positive multiple of 4096');
+    this.hostFramesMax = (bytes ?? 0) / L.PAGE_BYTES;
+  }
+
+  /** Bytes of every node that this space pays for, by the node's name. */
+  get charged(): Readonly<Record<string, number>> {
+    this.platform.requireOpen('charged');
+    const charged: Record<string, number> = {};
+    for (const { name, index } of this.platform.nodes.list.slice(1)) charged[name] = this.chargedOn(index) * L.PAGE_BYTES;
+    return charged;
+  }
+
+  /** @internal Pages of a node that it pays for. */
+  chargedOn(node: number): number {
+    const { core } = this.platform;
+    return core.u32[(core.plan.chargesAt >>> 2) + this.id * L.NODES_MAX + node]!;
+  }
+
+  /** @internal Whether it has a limit. */
+  get isLimited(): boolean {
+    return this.hostFramesMax > 0;
+  }
+
+  /** @internal Pages of the host that it may still have; Infinity: as many as there are. */
+  get hostRoom(): number {
+    return this.hostFramesMax === 0 ? Infinity : Math.max(0, this.hostFramesMax - this.chargedOn(this.platform.host.index));
   }
 
   // -------------------------------------------------------------------------------------------------------------- mapping
@@ -750,7 +791,7 @@ export class AddressSpace {
 
   private checked(step: CpuAccess, addr: number): Uint8Array {
     if (step.outcome === 'done') return step.bytes;
-    throw accessError(step.name, addr + step.done, step.outcome);
+    throw accessError(step.name, addr + step.done, step.outcome, this.hostRoom === 0);
   }
 }
 
@@ -771,14 +812,14 @@ export class Exited implements Step {
 }
 
 /** The error that an access throws at the address where it could not go on. */
-export function accessError(verb: string, addr: number, outcome: Exclude<AccessOutcome, 'done'>): FarfaultError {
+export function accessError(verb: string, addr: number, outcome: Exclude<AccessOutcome, 'done'>, isOver = false): FarfaultError {
   switch (outcome) {
     case 'no mapping':
       return fail('EFAULT', `${verb}.addr`, addr, 'is not mapped');
     case 'permission':
       return fail('EFAULT', `${verb}.addr`, addr, `is mapped without the right to ${verb}`);
     case 'no memory':
-      return fail('ENOMEM', `${verb}.addr`, addr, 'needs a page, and host memory is exhausted');
+      return fail('ENOMEM', `${verb}.addr`, addr, `needs a page, and ${isOver ? 'its space is at its limit' : 'host memory is exhausted'}`);
     case 'no progress':
       return fail('ETIME', `${verb}.addr`, addr, 'makes no progress: its page is served again and again, and taken away each time');
     case 'out of reach':

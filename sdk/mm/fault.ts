@@ -148,7 +148,7 @@ export class CpuFault implements Step {
       case ROOM:
         if (this.reclaim!.freed === 0) this.tries = ROOM_TRIES_MAX;
         // Without room it ends as it would have.
-        if (this.reclaim!.freed === 0 && this.platform.host.free === 0) return this.end(run, 'no memory');
+        if (this.reclaim!.freed === 0 && (this.platform.host.free === 0 || this.space.hostRoom === 0)) return this.end(run, 'no memory');
         this.phase = LOOK;
         return AGAIN;
       default: {
@@ -175,7 +175,8 @@ export class CpuFault implements Step {
       this.tries++;
       this.outcome = 'served';
       this.phase = ROOM;
-      return run.call((this.reclaim ??= this.platform.tier.roomStep(1)).room(1));
+      // Of a space that is at its limit, its own pages.
+      return run.call((this.reclaim ??= this.platform.tier.roomStep(1)).room(1, this.space.hostRoom === 0 ? this.space.id + 1 : 0));
     }
     this.outcome = outcome;
     if (this.space.notifiers.followers.length > 0 && outcome === 'served') this.space.installed(this.vpn, 1);
@@ -201,6 +202,7 @@ export class CpuFault implements Step {
     if (space.isReaped) return this.end(run, 'bus error');
     if (!(vma.prot & PROT_READ) || (this.write && !(vma.prot & PROT_WRITE))) return this.end(run, 'permission');
     const high = core.entry(space.table, this.vpn);
+    if (space.isLimited && space.hostRoom === 0 && this.isTaking(vma, high, core.entryLow)) return this.end(run, 'no memory');
     switch (high & L.ENTRY_KIND) {
       case L.KIND_NONE:
         return this.end(run, this.hole(vma));
@@ -227,6 +229,23 @@ export class CpuFault implements Step {
     }
   }
 
+  /** Whether this fault takes a frame of the host for which the space pays. */
+  private isTaking(vma: Vma, high: number, frame: number): boolean {
+    if (isHugetlb(vma) || isSpecial(vma)) return false;
+    const isOwn = !vma.object || (vma.flags & VMA_PRIVATE) !== 0;
+    switch (high & L.ENTRY_KIND) {
+      case L.KIND_NONE:
+        return isOwn && (this.write || (vma.flags & VMA_PEER_SHARED) !== 0);
+      case L.KIND_PRESENT:
+        if (!isOwn || !(this.write || this.unsharing) || high & (this.unsharing ? L.ENTRY_ANON_EXCLUSIVE : L.ENTRY_WRITE)) return false;
+        return (high & L.ENTRY_ZERO) !== 0 || !this.platform.core.exports.canReuse(this.space.table, this.vpn);
+      case L.KIND_DEVICE_PRIVATE:
+        return !this.reaches(frame, high) && !(vma.flags & VMA_DEVICE) && !this.space.devicePins.has(this.vpn);
+      default:
+        return (high & L.ENTRY_KIND) === L.KIND_SWAP;
+    }
+  }
+
   // -------------------------------------------------------------------------------------------------------------- holes
 
   private hole(vma: Vma): FaultOutcome {
@@ -246,9 +265,14 @@ export class CpuFault implements Step {
     }
     const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.vpn) : -1;
     const { core, host } = this.platform;
-    if (start < 0 || !core.exports.mapHuge(this.space.table, start, host.index, rightsOf(vma), this.write ? 0 : 1)) return undefined;
+    if (start < 0 || !this.hasHugeRoom || !core.exports.mapHuge(this.space.table, start, host.index, rightsOf(vma), this.write ? 0 : 1))
+      return undefined;
     this.count('huge', HUGE_PAGES);
     return 'served';
+  }
+
+  private get hasHugeRoom(): boolean {
+    return !this.space.isLimited || this.space.hostRoom >= HUGE_PAGES;
   }
 
   /** Never the page of zeros, for reads either: what a peer is told of a page stays true. */
@@ -256,7 +280,7 @@ export class CpuFault implements Step {
     const { core, host } = this.platform;
     const { table } = this.space;
     const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.vpn) : -1;
-    if (start >= 0 && core.exports.mapHuge(table, start, host.index, rightsOf(vma), 0)) {
+    if (start >= 0 && this.hasHugeRoom && core.exports.mapHuge(table, start, host.index, rightsOf(vma), 0)) {
       this.count('huge', HUGE_PAGES);
       return 'served';
     }
@@ -389,7 +413,8 @@ export class CpuFault implements Step {
         return;
       case HUGE:
         if (!isZero) return;
-        if (isHuge && exports.mapHuge(table, windowStart(this.vpn, high), host.index, L.RIGHT_READ | L.RIGHT_WRITE, 0)) return;
+        if (isHuge && this.hasHugeRoom && exports.mapHuge(table, windowStart(this.vpn, high), host.index, L.RIGHT_READ | L.RIGHT_WRITE, 0))
+          return;
         if (exports.splitHuge(table, this.vpn)) {
           if (isHuge) this.split(high);
           this.fresh();
@@ -475,7 +500,7 @@ export class CpuFault implements Step {
       case 'moved':
         return this.end(run, 'served');
       case 'refused':
-        return this.end(run, this.platform.host.free === 0 ? 'no memory' : 'bus error');
+        return this.end(run, this.platform.host.free === 0 || this.space.hostRoom === 0 ? 'no memory' : 'bus error');
       case 'not collected':
         // Somebody else had it: look again. Unless somebody holds it.
         return this.end(run, this.isHeld() ? 'bus error' : 'served');

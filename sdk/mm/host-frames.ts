@@ -17,6 +17,8 @@ export class HostFrames {
   /** First page of the range; undefined: by frame. */
   private vpn: number | undefined;
   private first = 0;
+  /** Frames that may still be taken, one by one. */
+  private most = Infinity;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -46,9 +48,10 @@ export class HostFrames {
     return list;
   }
 
-  /** Gives targets to the words of a range from page `vpn` on, word `first` before all others, or to those of frames. */
-  give(words: MigrationWords, vpn: number | undefined, first: number): void {
+  /** Gives targets to the words of a range from page `vpn` on, word `first` before all others, or to those of frames: `most` pages. */
+  give(words: MigrationWords, vpn: number | undefined, first: number, most: number = Infinity): void {
     this.words = words;
+    this.most = most;
     this.vpn = vpn;
     this.first = first;
     if (this.want(first)) for (let i = 0; i < words.count; i++) if (!this.want(i)) break;
@@ -87,8 +90,9 @@ export class HostFrames {
       this.huge.delete(words.frame(i));
       return true;
     }
-    const frame = this.platform.host.take(L.HUGE_ORDER);
+    const frame = this.most < HUGE_PAGES ? L.FRAME_NONE : this.platform.host.take(L.HUGE_ORDER);
     if (frame !== L.FRAME_NONE) {
+      this.most -= HUGE_PAGES;
       words.aim(i, frame, true);
       return true;
     }
@@ -99,8 +103,9 @@ export class HostFrames {
   }
 
   private wantSmall(i: number): boolean {
-    const frame = this.platform.host.take();
+    const frame = this.most > 0 ? this.platform.host.take() : L.FRAME_NONE;
     if (frame === L.FRAME_NONE) return false;
+    this.most--;
     this.words.aim(i, frame, false);
     return true;
   }

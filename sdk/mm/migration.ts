@@ -707,8 +707,11 @@ export class Migration implements Step {
 
   private giveTargets(): void {
     // Host frames for what comes home, the first page's before all others.
-    if (this.targets === 'host') this.hostFrames!.give(this.words, this.space ? this.vpn : undefined, this.first);
-    else if (this.targets === 'plan') this.allocate!(this);
+    if (this.targets === 'host') {
+      // What somebody touches comes as far as the space may have it; everything else has to go somewhere.
+      const most = this.space && (this.cause === 'home' || this.cause === 'swap in') ? this.space.hostRoom : Infinity;
+      this.hostFrames!.give(this.words, this.space ? this.vpn : undefined, this.first, most);
+    } else if (this.targets === 'plan') this.allocate!(this);
     else if (this.targets === 'tier') this.giveTier();
   }
 

@@ -181,6 +181,7 @@ const spaces: Row[] = [
     arg(1, 'bytes', 'bytes', { optional: true }),
   ]),
   ...space('insertPfn', ({ special }) => [special.start, 5], [arg(0, 'addr', 'aligned address'), arg(1, 'pfn', 'index')]),
+  ...space('limit', () => [PAGE], [arg(0, 'bytes', 'index', { optional: true, also: ['limit'] })]),
   ...space('munmap', (w) => [w.range], [range()], { twin: true }),
   row(
     'AddressSpace.unmapStep',

@@ -76,9 +76,12 @@ export const rows: readonly Row[] = [
   {
     id: 'H12',
     title: 'accounting/limits per space',
-    here: '`context.charged`: bytes of every node that the space pays for; `context.limit(bytes, memory)`: over it, a fault evicts the own pages of the space first',
-    tests: ['test/gmem/watermarks.test.ts > a space with a limit > evicts its own pages first, and another space keeps its'],
-    canary: { file: 'sdk/gmem/context.ts', find: 'limit - this.chargedOn(memory.node.index) - taken', replace: 'limit' },
+    here: '`space.charged`: bytes of every node that the space pays for; `context.limit(bytes, memory)`: over it, a fault evicts the own pages of the space first; `space.limit(bytes)`: likewise of host memory, to the second tier',
+    tests: [
+      'test/gmem/watermarks.test.ts > a space with a limit > evicts its own pages first, and another space keeps its',
+      'test/gmem/host-limit.test.ts > a space with a limit of host memory > sends its own pages to the second tier, and another space keeps its',
+    ],
+    canary: { file: 'sdk/gmem/context.ts', find: 'limit - this.space.chargedOn(memory.node.index) - taken', replace: 'limit' },
   },
   {
     id: 'H13',
@@ -129,8 +132,8 @@ export const rows: readonly Row[] = [
     tests: ['test/machine/huge.test.ts > advised memory > gets small pages when no huge frame is left'],
     canary: {
       file: 'sdk/mm/fault.ts',
-      find: 'this.write ? 0 : 1)) return undefined;',
-      replace: "this.write ? 0 : 1)) return 'bus error';",
+      find: 'this.write ? 0 : 1))\n      return undefined;',
+      replace: "this.write ? 0 : 1))\n      return 'bus error';",
     },
   },
 ];

@@ -1,5 +1,5 @@
 import {
-  ALLOC_CORE,
+  ALLOC_DRIVER,
   ENTRY_ACCESSED,
   ENTRY_ANON_EXCLUSIVE,
   ENTRY_CPU_READS,
@@ -495,8 +495,8 @@ function succeed(frame: u32, to: u32): void {
   if (payer && maps) frameCharge(next, payer - 1);
 }
 
-/** Puts a frame of a device on its node's list of used frames, from which victims are chosen. The host's have no use for one. */
+/** Puts a frame of a device on its node's list of used frames, from which victims are chosen: the framework chooses them, whoever hands the frames out, but for a driver's allocator. The host's have no use for one. */
 function enlist(frame: u32): void {
   const node = nodeOf(frame);
-  if (load<u32>(node, NODE_OWNER) && load<u32>(node, NODE_ALLOC) == ALLOC_CORE && frameMaps(frameRecord(frame))) frameTouch(frame);
+  if (load<u32>(node, NODE_OWNER) && load<u32>(node, NODE_ALLOC) != ALLOC_DRIVER && frameMaps(frameRecord(frame))) frameTouch(frame);
 }

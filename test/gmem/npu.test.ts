@@ -102,6 +102,9 @@ describe('its memory', () => {
     for (let i = 0; i < 1024; i += 3) context.write(range.start + i * PAGE, Uint8Array.of(i & 255));
     for (let i = 0; i < 1024; i++) expect(context.read(range.start + i * PAGE, 1)[0]).toBe(i % 3 === 0 ? i & 255 : 0);
     expect(context.peerCounts!.codes.nomem).toBeGreaterThan(0);
+    // The last ones that were read are there, and the memory is full.
+    expect(context.residency(range.start / PAGE + 1023)).toBeDefined();
+    expect(machine.counters.evictions).toBeGreaterThan(0);
     for (let i = 0; i < 1024; i += 3) expect(space.read(range.start + i * PAGE, 1)[0]).toBe(i & 255);
     end();
   });

@@ -27,6 +27,8 @@ interface World {
   readonly start: number;
   /** Table pages of the device's table, the root included. */
   tablePages(): number;
+  /** Whether the device's entry of a page is part of a larger one. */
+  isLarge(addr: number): boolean;
 }
 
 async function world(pageBytes: readonly number[]): Promise<World> {
@@ -37,7 +39,8 @@ async function world(pageBytes: readonly number[]): Promise<World> {
   const { start } = space.mmap({ at: 512 * MiB, bytes: 2 * HUGE, fixed: true });
   for (let page = 0; page < 512; page++) space.write(start + page * 4096, Uint8Array.of(page & 255));
   const { core } = machine.platform;
-  return { machine, space, context, start, tablePages: () => core.field(tables[0]!.table, L.TABLE_TABLES) };
+  const isLarge = (addr: number): boolean => (core.entry(tables[0]!.table, addr / 4096) & L.ENTRY_ORDER) !== 0;
+  return { machine, space, context, start, isLarge, tablePages: () => core.field(tables[0]!.table, L.TABLE_TABLES) };
 }
 
 describe('a 2 MiB fault', () => {
@@ -57,9 +60,27 @@ describe('a 2 MiB fault', () => {
   });
 
   test('with 64 KiB pages takes groups of neighbouring entries', async () => {
-    const { machine, context, start } = await world([4096, 65536]);
+    const { machine, context, start, isLarge } = await world([4096, 65536]);
     context.write(start, Uint8Array.of(9));
     expect(context.read(start + 17 * 4096, 1)[0]).toBe(17);
+    expect([isLarge(start), isLarge(start + 511 * 4096)]).toEqual([true, true]);
+    expect(machine.verify()).toBe(undefined);
+    machine.close();
+  });
+
+  test('takes a larger size only where the page and its frame are both aligned to it', async () => {
+    const { machine, space, context, start, isLarge } = await world([4096, 65536]);
+    const other = space.mmap({ at: 256 * MiB, bytes: 4096, fixed: true });
+    // Frame 0 is taken: what comes now is aligned to 16 pages on one side only.
+    expect(context.migrate(other, { to: 'device' })).toBe(1);
+    expect(context.migrate({ start, end: start + 40 * 4096 }, { to: 'device' })).toBe(40);
+    expect(context.residency(start / 4096)! % 16).not.toBe(0);
+    for (let page = 0; page < 40; page++)
+      expect([context.read(start + page * 4096, 1)[0], isLarge(start + page * 4096)]).toEqual([page, false]);
+    context.write(start + 15 * 4096, Uint8Array.of(99));
+    expect([...space.read(start + 14 * 4096, 1), ...space.read(start + 15 * 4096, 1), ...space.read(start + 16 * 4096, 1)]).toEqual([
+      14, 99, 16,
+    ]);
     expect(machine.verify()).toBe(undefined);
     machine.close();
   });

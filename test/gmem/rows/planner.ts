@@ -138,7 +138,10 @@ export const rows: readonly Row[] = [
     id: 'O10',
     title: 'Page-size bitmap',
     here: '`driver.pageBytes`: any powers of two from 4 KiB to 1 GiB; a size between two levels is a group of neighbouring entries, as 64 KiB.',
-    tests: ['test/machine/block-entries.test.ts > a 2 MiB fault > with 64 KiB pages takes groups of neighbouring entries'],
+    tests: [
+      'test/machine/block-entries.test.ts > a 2 MiB fault > takes a larger size only where the page and its frame are both aligned to it',
+      'test/machine/block-entries.test.ts > a 2 MiB fault > with 64 KiB pages takes groups of neighbouring entries',
+    ],
     canary: { file: 'sdk/gmem/device-table.ts', find: 'pages >= size && vpn % size === 0 && frame % size === 0', replace: 'pages >= size' },
   },
   {

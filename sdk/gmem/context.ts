@@ -122,6 +122,8 @@ export class Context implements SpaceMirror, Locator {
   private open = true;
   /** The step of the last job that `submit` ran, for the next one. */
   private spareJob: JobRun | undefined = undefined;
+  /** The step of the last fault that came by itself, for the next one. */
+  private spareServe: ServeFault | undefined = undefined;
   /** `attach` is being called for a context that was saved: its table and TLB are there. */
   private restoring = false;
 
@@ -366,8 +368,9 @@ export class Context implements SpaceMirror, Locator {
    * Models: `gm_dev_fault`.
    */
   fault(addr: number, access: Access): ServeOutcome {
-    const step = this.faultStep(addr, access);
+    const step = this.prepared(this.takeServe(), addr, access);
     this.platform.scheduler.runSync(step);
+    this.giveServe(step);
     return step.outcome;
   }
 
@@ -563,9 +566,25 @@ export class Context implements SpaceMirror, Locator {
   }
 
   faultStep(addr: number, access: Access): ServeFault {
+    return this.prepared(new ServeFault(this.platform, this), addr, access);
+  }
+
+  private prepared(step: ServeFault, addr: number, access: Access): ServeFault {
     this.requireWorking('fault');
     if (access !== 'read' && access !== 'write') throw fail('EINVAL', 'fault.access', access, "is not one of: 'read', 'write'");
-    return this.serveStep().alone(Math.floor(this.address('fault.addr', addr, 1) / L.PAGE_BYTES), access === 'write');
+    return step.alone(Math.floor(this.address('fault.addr', addr, 1) / L.PAGE_BYTES), access === 'write');
+  }
+
+  /** @internal A step for faults of one access, to be given back when the access has ended. */
+  takeServe(): ServeFault {
+    const serve = this.spareServe ?? new ServeFault(this.platform, this);
+    this.spareServe = undefined;
+    return serve;
+  }
+
+  /** @internal Requires: the step has ended. */
+  giveServe(serve: ServeFault): void {
+    this.spareServe = serve;
   }
 
   atomicStep(addr: number, request: AtomicRequest): DeviceAtomic {

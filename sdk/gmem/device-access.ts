@@ -8,7 +8,7 @@ import type { Context } from './context.ts';
 import { reportFatal, settle } from './serve-batch.ts';
 import { FaultBatch } from './fault-batch.ts';
 import { reportBatch } from './job.ts';
-import { ServeFault } from './serve.ts';
+import type { ServeFault } from './serve.ts';
 import { translated } from './walk-lanes.ts';
 import { Window } from './window.ts';
 
@@ -24,7 +24,8 @@ export class DeviceAccess implements Step {
   private readonly context: Context;
   private readonly addr: number;
   private readonly write: boolean;
-  private readonly serve: ServeFault;
+  /** Lent by the context from the first fault on that its driver does not serve itself. */
+  private serve: ServeFault | undefined = undefined;
   private batch: FaultBatch | undefined;
   private vpn = 0;
   /** At a page that does not translate: a fault is to be served. */
@@ -40,7 +41,6 @@ export class DeviceAccess implements Step {
     this.addr = addr;
     this.write = write;
     this.bytes = bytes;
-    this.serve = new ServeFault(platform, context);
   }
 
   next(run: Run): Progress {
@@ -52,6 +52,8 @@ export class DeviceAccess implements Step {
     }
     const progress = this.go(run);
     if (progress !== DONE) return progress;
+    if (this.serve) this.context.giveServe(this.serve);
+    this.serve = undefined;
     this.window?.release();
     if (turn) turn.release(run);
     return DONE;
@@ -175,7 +177,7 @@ export class DeviceAccess implements Step {
         lane: 0,
       });
     reportBatch(this.platform.events, context, 1, 0);
-    return context.service(this.batch) ?? this.serve.of(this.vpn, this.write);
+    return context.service(this.batch) ?? (this.serve ??= context.takeServe()).of(this.vpn, this.write);
   }
 
   /** Takes note of how the fault ended; false when the access ends with it. */
@@ -186,7 +188,7 @@ export class DeviceAccess implements Step {
     this.batch = undefined;
     context.device.endBatch();
     if (!context.mmu.fault) {
-      const { outcome } = this.serve;
+      const { outcome } = this.serve!;
       if (outcome === 'no memory' || outcome === 'bus error' || outcome === 'out of reach') {
         this.fatal(outcome);
         return false;

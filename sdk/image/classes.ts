@@ -227,5 +227,6 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
 export const WITHOUT: Readonly<Record<string, Readonly<Record<string, () => unknown>>>> = {
   Events: { listeners: () => [] },
   Scheduler: { callers: () => new Map() },
-  Context: { mmu: () => undefined, pmap: () => undefined, tlb: () => undefined, spareJob: () => undefined },
+  AddressSpace: { spareFault: () => undefined },
+  Context: { mmu: () => undefined, pmap: () => undefined, tlb: () => undefined, spareJob: () => undefined, spareServe: () => undefined },
 };

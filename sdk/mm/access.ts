@@ -5,7 +5,7 @@
 import * as L from '../../assembly/layout.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
-import { CpuFault, type FaultOutcome } from './fault.ts';
+import type { CpuFault, FaultOutcome } from './fault.ts';
 import type { Platform } from './platform.ts';
 
 /** How an access ended: `done`, or why the page at `done` bytes could not be reached. `out of reach`: a policy lets the page stay where the device that accesses it cannot use it. */
@@ -28,7 +28,8 @@ export class CpuAccess implements Step {
   private readonly space: AddressSpace;
   private readonly addr: number;
   private readonly write: boolean;
-  private readonly fault: CpuFault;
+  /** Lent by the space from the first fault on. */
+  private fault: CpuFault | undefined = undefined;
   private attempts = 0;
   private faulted = false;
 
@@ -39,13 +40,12 @@ export class CpuAccess implements Step {
     this.addr = addr;
     this.write = write;
     this.bytes = bytes;
-    this.fault = new CpuFault(platform);
   }
 
   next(run: Run): Progress {
     if (this.faulted) {
       this.faulted = false;
-      const { outcome } = this.fault;
+      const { outcome } = this.fault!;
       if (outcome !== 'served') return this.end(outcome);
     }
     const { core } = this.platform;
@@ -64,7 +64,7 @@ export class CpuAccess implements Step {
       if (this.space.devicePins.size > 0 && this.remotely(core.stopVpn)) continue;
       if (++this.attempts > FAULT_ATTEMPTS_MAX) return this.end('no progress');
       this.faulted = true;
-      return run.call(this.fault.of(this.space, core.stopVpn, this.write));
+      return run.call((this.fault ??= this.space.takeFault()).of(this.space, core.stopVpn, this.write));
     }
     return this.end('done');
   }
@@ -100,6 +100,8 @@ export class CpuAccess implements Step {
 
   private end(outcome: AccessOutcome): typeof DONE {
     this.outcome = outcome;
+    if (this.fault) this.space.giveFault(this.fault);
+    this.fault = undefined;
     const { events } = this.platform;
     if (outcome !== 'done' && events.heard) {
       const vpn = Math.floor((this.addr + this.done) / L.PAGE_BYTES);

@@ -28,6 +28,7 @@ import { type Attachable, type AttachOptions, HOME_TABLE_FORMAT, type SpaceMirro
 import { type AdvisedDevice, Attributes } from './attributes.ts';
 import { DevicePins } from './device-pins.ts';
 import { dumpRange } from './dump.ts';
+import { CpuFault } from './fault.ts';
 import { Fork, type ForkOptions } from './fork.ts';
 import {
   type Hint,
@@ -113,6 +114,8 @@ export class AddressSpace {
   private dying = false;
   /** Pages of the host that it may have; 0: no limit. */
   private hostFramesMax = 0;
+  /** The step of the last CPU fault that an access needed, for the next one. */
+  private spareFault: CpuFault | undefined = undefined;
 
   constructor(platform: Platform, { cpu = true, range }: SpaceOptions = {}) {
     this.platform = platform;
@@ -629,6 +632,18 @@ export class AddressSpace {
   /** @internal Its memory is being taken because the machine has none left: whatever is under way ends, and nothing begins. */
   beginReaping(): void {
     this.dying = true;
+  }
+
+  /** @internal A step for the faults of one access, to be given back when the access has ended. */
+  takeFault(): CpuFault {
+    const fault = this.spareFault ?? new CpuFault(this.platform);
+    this.spareFault = undefined;
+    return fault;
+  }
+
+  /** @internal Requires: the step has ended. */
+  giveFault(fault: CpuFault): void {
+    this.spareFault = fault;
   }
 
   /** Whether its memory has been taken because the machine had none left. */

@@ -4,7 +4,7 @@
  * Models: `gm_context`; the mirroring half is an interval notifier over the whole space.
  */
 import * as L from '../../assembly/layout.ts';
-import { type Locator, Mappings, type Mark, Marks, Ranges } from '../core/batch.ts';
+import { type Locator, Mappings, type Mark, Ranges } from '../core/batch.ts';
 import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
 import type { Events, ReplicaCause } from '../events.ts';
 import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
@@ -13,16 +13,14 @@ import { requireAligned, requireArray, requireBytes, requireOptions, requirePage
 import type { Install } from '../mm/migration.ts';
 import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
-import type { SecondTier } from '../mm/second-tier.ts';
-import { nextEntry } from '../mm/splits.ts';
 import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
 import { Lock } from '../step/lock.ts';
 import { method } from '../step/method.ts';
 import type { Step } from '../step/step.ts';
-import { isTicket, type Ticket } from '../step/ticket.ts';
+import type { Ticket } from '../step/ticket.ts';
 import { type AtomicRequest, DeviceAtomic } from './atomic.ts';
 import { Detach } from './detach.ts';
-import { type FlushCounts, FlushEnd } from './flush.ts';
+import { type FlushCounts, Flushes } from './flush.ts';
 import { GiveUp, type GivenUp } from './give-up.ts';
 import { SetAttributes } from './set-attributes.ts';
 import { type Device, type OwnMemory, requireEngine } from './device.ts';
@@ -46,6 +44,7 @@ import {
 import { Harvest } from './harvest.ts';
 import { Hmm } from './hmm.ts';
 import { type Job, type JobReport, JobRun } from './job.ts';
+import { AccessMarks } from './marks.ts';
 import { MoveRange } from './move-range.ts';
 import { PeerVaClient } from './peer-addresses.ts';
 import { FreeRange, type PrivateRange, Reserve, type ReserveOptions } from './private-range.ts';
@@ -56,13 +55,7 @@ import { ServeBatch } from './serve-batch.ts';
 import { Stream } from './stream.ts';
 import { SharedTable } from './shared-table.ts';
 
-/** Pages whose marks are taken one by one when they are withdrawn. */
-const WRITTEN_MAX = 2 ** 20;
-
 const VPN_LIMIT = 2 ** L.VPN_BITS;
-
-/** Ranges that are put off to a common flush. */
-const DEFERRED_RANGES_MAX = 256;
 
 /** Which way a range goes. */
 export interface MigrateOptions {
@@ -98,17 +91,17 @@ export class Context implements SpaceMirror, Locator {
   private readonly platform: Platform;
   private readonly ranges: Ranges = new Ranges();
   private readonly changed: Ranges = new Ranges();
-  private readonly flushes: Ticket[] = [];
+  /** @internal Its caches being emptied. */
+  readonly flushes: Flushes;
+  /** @internal Which pages it has accessed and written. */
+  readonly marks: AccessMarks;
   /** Its copies of pages. */
   readonly replicas: Replicas;
   private readonly mappings: Mappings = new Mappings(this);
-  /** Flushes so far. */
-  readonly flushCounts: FlushCounts = { flushes: 0, ranges: 0, pages: 0 };
-  /** What is to be flushed when somebody must wait for it. */
-  private deferred: { readonly ranges: Ranges; readonly ticket: Ticket } | undefined;
   /** Its operations go to the driver's family `peer`; undefined: they are done in steps. */
   readonly coupled: Coupled | undefined = undefined;
-  private table: DeviceTable | undefined;
+  /** @internal The ready-made table, if it has one. */
+  table: DeviceTable | undefined;
   private dialect: Hmm | undefined;
   /** In replicate mode, until the device leaves. */
   private follower: Follower | undefined;
@@ -117,8 +110,6 @@ export class Context implements SpaceMirror, Locator {
   private full = false;
   /** Pages of its memories that the space may have, by index. */
   private readonly limits: Map<number, number> = new Map();
-  /** Marks that are gone from its table and that nobody was told of: by page, whether it was written. */
-  private readonly owed: Map<number, boolean> = new Map();
   private open = true;
   /** The step of the last job that `submit` ran, for the next one. */
   private spareJob: JobRun | undefined = undefined;
@@ -133,6 +124,8 @@ export class Context implements SpaceMirror, Locator {
     this.name = device.name;
     this.device = device;
     this.space = space;
+    this.flushes = new Flushes(platform, this);
+    this.marks = new AccessMarks(platform, this);
     this.replicas = new Replicas(platform, this);
     this.pageLimit = device.pageLimit;
     this.lock = new Lock('driver', device.owner * 2 ** 16 + space.id);
@@ -805,7 +798,7 @@ export class Context implements SpaceMirror, Locator {
     this.installRun(vpn, 1, frame, true);
     const changed = this.changed.clear();
     changed.add(vpn, 1);
-    if (this.works) this.guard(() => this.flush(changed));
+    if (this.works) this.guard(() => this.flushes.make(changed));
   }
 
   /** Frame behind a page in the ready-made table. Requires: it has one, and the driver does not translate by itself. */
@@ -833,7 +826,7 @@ export class Context implements SpaceMirror, Locator {
       } else changed.add(vpn + i, 1);
     }
     this.enter(mappings);
-    if (changed.count > 0) this.guard(() => this.flush(changed));
+    if (changed.count > 0) this.guard(() => this.flushes.make(changed));
   }
 
   /** Whether what is true now may be entered: it works, and nobody has told it of a change that is still to come. */
@@ -859,7 +852,7 @@ export class Context implements SpaceMirror, Locator {
       if ((old & L.ENTRY_KIND) === L.KIND_PRESENT) changed.add(vpn, 1);
     }
     this.enter(mappings);
-    if (changed.count > 0) this.guard(() => this.flush(changed));
+    if (changed.count > 0) this.guard(() => this.flushes.make(changed));
     if (!this.full) return;
     changed.clear();
     for (const vpn of vpns) changed.add(vpn, 1);
@@ -884,44 +877,6 @@ export class Context implements SpaceMirror, Locator {
     return high & L.ENTRY_WRITE ? 'write' : 'read';
   }
 
-  /** Takes the marks of these pages, and makes the caches forget the pages that had some; a ticket: they have not yet. Fails the context when the driver names a page that it was not asked for. */
-  takeMarks(ranges: Ranges, marks: Marks): Ticket | undefined {
-    const { walk } = this.mmu;
-    return this.guard(() => {
-      if (walk) walk.harvest!(ranges, marks);
-      else this.table!.harvest(ranges, marks);
-      if (marks.count === 0) return undefined;
-      const changed = new Ranges();
-      marks.each((vpn, dirty) => {
-        if (dirty && this.platform.tier) this.wasWritten(vpn);
-        if (!covers(ranges, vpn)) throw fail('EINVAL', `${this.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
-        changed.add(vpn, 1);
-      });
-      const ticket = this.flush(changed);
-      if (ticket) this.flushes.push(ticket);
-      return ticket;
-    });
-  }
-
-  /** @internal Whether marks can be taken of it. */
-  get hasMarks(): boolean {
-    return this.works && this.mode !== 'share' && (!this.mmu.walk || this.mmu.walk.harvest !== undefined);
-  }
-
-  /** @internal Marks that were taken for somebody else than `harvest`, which will tell them. */
-  owe(vpn: number, dirty: boolean): void {
-    this.owed.set(vpn, dirty || this.owed.get(vpn) === true);
-  }
-
-  /** @internal Takes what is owed of these pages. */
-  takeOwed(start: number, end: number, marks: Marks): void {
-    for (const [vpn, dirty] of this.owed) {
-      if (vpn < start || vpn >= end) continue;
-      marks.add(vpn, dirty);
-      this.owed.delete(vpn);
-    }
-  }
-
   /** An atomic of the device has used its translation of a page. */
   markAtomic(vpn: number): void {
     if (this.table && !this.mmu.walk) this.platform.core.exports.tableMark(this.table.table, vpn, L.ENTRY_ACCESSED | L.ENTRY_DIRTY);
@@ -929,14 +884,12 @@ export class Context implements SpaceMirror, Locator {
 
   /** Removes this device's translations of these pages, table first, then caches, and its copies of them. A ticket: the flush is unfinished. `cause`: why copies go. */
   withdraw(ranges: Ranges, cause: ReplicaCause = 'migration: user'): Ticket | undefined {
-    // A page that is taken away takes its marks along.
-    if (this.owed.size > 0) for (const vpn of this.owed.keys()) if (covers(ranges, vpn)) this.owed.delete(vpn);
     try {
-      if (this.platform.tier) this.tellWritten(this.platform.tier, ranges);
+      this.marks.withdrawn(ranges);
       const ticket = this.coupled ? this.dropped(this.coupled, ranges) : this.released(ranges);
-      if (ticket) this.flushes.push(ticket);
+      this.flushes.add(ticket);
       // Until the flush has ended it may write, and no mark of that is looked at.
-      if (ticket?.state === 'pending' && this.platform.tier?.isTrusting) this.mayWrite(ranges);
+      if (ticket?.state === 'pending') this.marks.mayWrite(ranges);
       if (this.replicas.size > 0) this.replicas.drop(ranges, ticket, cause);
       return ticket;
     } catch (error) {
@@ -959,8 +912,8 @@ export class Context implements SpaceMirror, Locator {
     if (this.coupled || !this.pmap.protect) return this.withdraw(ranges);
     try {
       this.pmap.protect(ranges, false);
-      const ticket = this.flush(this.withOvershoot(ranges));
-      if (ticket) this.flushes.push(ticket);
+      const ticket = this.flushes.make(this.withOvershoot(ranges));
+      this.flushes.add(ticket);
       return ticket;
     } catch (error) {
       this.fail(error);
@@ -970,32 +923,8 @@ export class Context implements SpaceMirror, Locator {
 
   private released(ranges: Ranges): Ticket | undefined {
     this.pmap.release(ranges);
-    if (this.device.policy.flush === 'deferred' && this.tlb) return this.defer(this.withOvershoot(ranges));
-    return this.flush(this.withOvershoot(ranges));
-  }
-
-  /** Flushes later, together with what else is taken away until somebody must wait. */
-  private defer(ranges: Ranges): Ticket {
-    const deferred = (this.deferred ??= { ranges: new Ranges(), ticket: this.platform.tickets.open(`${this.name}: deferred flush`) });
-    ranges.each((vpn, pages) => deferred.ranges.add(vpn, pages));
-    if (deferred.ranges.count >= DEFERRED_RANGES_MAX) this.flushDeferred();
-    else this.platform.deferFlush(this);
-    return deferred.ticket;
-  }
-
-  /** @internal Empties the caches of everything that was deferred. */
-  flushDeferred(): void {
-    const { deferred } = this;
-    if (!deferred) return;
-    this.deferred = undefined;
-    let flushed: Ticket | undefined;
-    try {
-      flushed = this.failed ? undefined : this.flush(deferred.ranges);
-    } catch (error) {
-      this.fail(error);
-    }
-    if (flushed) void this.platform.scheduler.runAsync(new FlushEnd(flushed, deferred.ticket));
-    else if (deferred.ticket.state === 'pending') deferred.ticket.complete();
+    if (this.device.policy.flush === 'deferred' && this.tlb) return this.flushes.putOff(this.withOvershoot(ranges));
+    return this.flushes.make(this.withOvershoot(ranges));
   }
 
   /** In one go; the ready-made table may have had to let go of more than its driver knows. */
@@ -1003,9 +932,9 @@ export class Context implements SpaceMirror, Locator {
     const ticket = coupled.dropRanges(ranges);
     const overshoot = this.table?.overshoot;
     if (overshoot && overshoot.count > 0) {
-      const flushed = this.flush(overshoot);
+      const flushed = this.flushes.make(overshoot);
       overshoot.clear();
-      if (flushed) this.flushes.push(flushed);
+      this.flushes.add(flushed);
     }
     return ticket;
   }
@@ -1028,62 +957,6 @@ export class Context implements SpaceMirror, Locator {
     return this.space.attributes.bitsAt(vpn, this.device.owner);
   }
 
-  /** What the device has written in these pages is no longer what the second tier has of them. */
-  private tellWritten(tier: SecondTier, asked: Ranges): void {
-    if (!tier.isTrusting) return;
-    const ranges = asked.pages > WRITTEN_MAX ? this.mappedIn(asked) : asked;
-    if (ranges.pages > WRITTEN_MAX) {
-      tier.forget();
-      return;
-    }
-    const marks = new Marks();
-    if (this.mmu.walk) this.mmu.walk.harvest!(ranges, marks);
-    else this.table!.harvest(ranges, marks);
-    marks.each((vpn, dirty) => {
-      if (dirty) this.wasWritten(vpn);
-    });
-  }
-
-  /** @internal The device is about to be reset: the marks that it has are the last ones. */
-  tellAllWritten(): void {
-    const { tier } = this.platform;
-    if (!tier) return;
-    const everything = new Ranges();
-    everything.add(0, VPN_LIMIT);
-    try {
-      if (this.works) this.tellWritten(tier, everything);
-      else tier.forget();
-    } catch (error) {
-      this.fail(error);
-    }
-  }
-
-  /** What of these ranges is mapped. */
-  private mappedIn(ranges: Ranges): Ranges {
-    const mapped = new Ranges();
-    ranges.each((start, pages) => this.space.vmas.each(start, start + pages, (_, from, to) => mapped.add(from, to - from)));
-    return mapped;
-  }
-
-  /** What the second tier has of these pages is not kept. */
-  private mayWrite(ranges: Ranges): void {
-    ranges.each((start, pages) => {
-      for (let vpn = start; vpn < start + pages; vpn++) {
-        const next = nextEntry(this.platform, this.space.table, vpn, start + pages);
-        if (next === undefined) return;
-        vpn = next;
-        this.wasWritten(vpn);
-      }
-    });
-  }
-
-  private wasWritten(vpn: number): void {
-    const { core } = this.platform;
-    const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
-    if (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_MIGRATION || kind === L.KIND_EXCLUSIVE)
-      core.exports.backingDrop(core.entryLow);
-  }
-
   /** The ranges, and what the ready-made table had to let go around them. */
   private withOvershoot(ranges: Ranges): Ranges {
     const overshoot = this.table?.overshoot;
@@ -1094,13 +967,12 @@ export class Context implements SpaceMirror, Locator {
 
   /** Whether a flush of this device is unfinished: until then it may use what it knew, since nothing has been copied or freed. */
   get flushing(): boolean {
-    while (this.flushes.length > 0 && this.flushes[0]!.state !== 'pending') this.flushes.shift();
-    return this.flushes.length > 0;
+    return this.flushes.unfinished !== undefined;
   }
 
-  /** One of those flushes. */
-  get unfinishedFlush(): Ticket | undefined {
-    return this.flushing ? this.flushes[0] : undefined;
+  /** Flushes so far. */
+  get flushCounts(): FlushCounts {
+    return this.flushes.counts;
   }
 
   /** @internal The device runs this address space now, or another one. */
@@ -1142,7 +1014,8 @@ export class Context implements SpaceMirror, Locator {
     return fault && this.guard(() => fault.service(batch));
   }
 
-  private get works(): boolean {
+  /** @internal Whether it serves: neither left nor failed. */
+  get works(): boolean {
     return this.open && !this.failed;
   }
 
@@ -1249,17 +1122,6 @@ export class Context implements SpaceMirror, Locator {
     return addr;
   }
 
-  private flush(ranges: Ranges): Ticket | undefined {
-    const { tlb } = this;
-    if (!tlb) return undefined;
-    const { flushCounts } = this;
-    flushCounts.flushes++;
-    flushCounts.ranges += ranges.count;
-    flushCounts.pages += ranges.pages;
-    const answer = ranges.count > 1 && tlb.invalidateCoalesced ? tlb.invalidateCoalesced(ranges) : tlb.invalidate(ranges);
-    return isTicket(answer) ? answer : undefined;
-  }
-
   /**
    * The notifier callback. Own migrations release nothing here: they withdraw exactly what they move, when it has been collected. Nor do own exclusive pages, whose translation is about to be replaced. But
    * the sequence is stored for them, too: a range fault of this device that has looked at the pages before looks again.
@@ -1313,11 +1175,4 @@ function requireAddress(argument: string, addr: number, bytes: number): void {
 function remove<T>(list: T[], item: T): void {
   const at = list.indexOf(item);
   if (at >= 0) list.splice(at, 1);
-}
-
-/** Whether a page is in one of the ranges. */
-function covers(ranges: Ranges, vpn: number): boolean {
-  for (let i = 0; i < ranges.count; i++)
-    if (vpn >= ranges.start(i) && vpn < ranges.start(i) + ranges.length(i)) return Number.isInteger(vpn);
-  return false;
 }

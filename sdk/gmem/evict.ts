@@ -186,7 +186,7 @@ export class Evict implements Step {
     this.phase = MARKS;
     for (const [space, ranges] of placesOf(this.platform, this.candidates)) {
       const context = this.memory.device.contextOf(space);
-      if (context?.hasMarks) this.asked.push({ context, ranges });
+      if (context?.marks.areThere) this.asked.push({ context, ranges });
     }
   }
 
@@ -200,11 +200,11 @@ export class Evict implements Step {
     if (!context.lock.tryAcquire(run)) return run.waitFor(context.lock);
     this.ticket = undefined;
     // While this one waited, it may have left.
-    if (context.hasMarks) {
+    if (context.marks.areThere) {
       const marks = new Marks();
-      this.ticket = context.takeMarks(ranges, marks);
+      this.ticket = context.marks.take(ranges, marks);
       marks.each((vpn, dirty) => {
-        context.owe(vpn, dirty);
+        context.marks.owe(vpn, dirty);
         const frame = context.ownFrame(vpn);
         if (frame === L.FRAME_NONE) return;
         const head = this.platform.core.headOf(frame);

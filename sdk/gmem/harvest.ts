@@ -36,8 +36,8 @@ export class Harvest implements Step {
     context.requireWorking('harvest');
     this.ranges.clear().add(this.start, this.end - this.start);
     const marks = new Marks();
-    this.ticket = context.takeMarks(this.ranges, marks);
-    context.takeOwed(this.start, this.end, marks);
+    this.ticket = context.marks.take(this.ranges, marks);
+    context.marks.takeOwed(this.start, this.end, marks);
     this.marks = merged(marks);
     context.lock.release(run);
     if (!this.ticket) return DONE;

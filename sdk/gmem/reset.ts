@@ -71,13 +71,16 @@ export class Reset implements Step {
         if (!device.batch.tryAcquire(run)) return run.waitFor(device.batch);
         // What was begun while the batch ended.
         device.breakOff();
-        for (const context of device.contexts) context.tellAllWritten();
+        for (const context of device.contexts) context.marks.end();
         device.powerOn();
         this.withdraw();
         this.phase = FLUSHED;
       // falls through
       case FLUSHED:
-        for (const context of device.contexts) if (context.flushing) return run.waitFor(context.unfinishedFlush!);
+        for (const context of device.contexts) {
+          const { unfinished } = context.flushes;
+          if (unfinished) return run.waitFor(unfinished);
+        }
         this.phase = LOST;
       // falls through
       default: {

@@ -13,7 +13,7 @@ import { Duplicate } from '../gmem/duplicate.ts';
 import { Evacuate } from '../gmem/evacuate.ts';
 import { Evict } from '../gmem/evict.ts';
 import { FaultBatch } from '../gmem/fault-batch.ts';
-import { FlushEnd } from '../gmem/flush.ts';
+import { FlushEnd, Flushes } from '../gmem/flush.ts';
 import { Follower } from '../gmem/follower.ts';
 import { GiveUp } from '../gmem/give-up.ts';
 import { Harvest } from '../gmem/harvest.ts';
@@ -29,6 +29,7 @@ import { FreeRange, Reserve } from '../gmem/private-range.ts';
 import { RemoveDevice } from '../gmem/remove-device.ts';
 import { Reset } from '../gmem/reset.ts';
 import { Coupled, Touch } from '../gmem/planner.ts';
+import { AccessMarks } from '../gmem/marks.ts';
 import { FreeReplicas, Replicas } from '../gmem/replica.ts';
 import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
@@ -94,6 +95,7 @@ import type { StateClass } from '../step/method.ts';
 
 /** All of them, by name. */
 export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
+  AccessMarks,
   AddressSpace,
   Announced,
   Attributes,
@@ -121,6 +123,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   ExtentTree,
   FaultBatch,
   FlushEnd,
+  Flushes,
   Fifo,
   Follower,
   Fork,

@@ -1319,7 +1319,6 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
       'installAlone',
       'frameBehind',
       'installAnswer',
-      'takeMarks',
       'markAtomic',
       'withdraw',
       'withdrawOne',

@@ -103,7 +103,7 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/gmem/context.ts',
-      find: 'return this.flush(this.withOvershoot(ranges));',
+      find: 'return this.flushes.make(this.withOvershoot(ranges));',
       replace: 'return undefined;',
     },
   },

@@ -90,8 +90,8 @@ export const rows: readonly Row[] = [
     tests: ['test/machine/migration.test.ts > the order of taking away > is release, invalidate, wait, free'],
     canary: {
       file: 'sdk/gmem/context.ts',
-      find: 'return this.flush(this.withOvershoot(ranges));\n  }\n\n  /** Flushes later',
-      replace: 'return undefined;\n  }\n\n  /** Flushes later',
+      find: 'return this.flushes.make(this.withOvershoot(ranges));',
+      replace: 'return undefined;',
     },
   },
   {

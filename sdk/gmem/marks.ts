@@ -1,0 +1,148 @@
+/**
+ * Which pages a device has accessed, and which it has written: the marks that its walker leaves, taken and told on.
+ *
+ * ```
+ *   taken for      harvest                the program hears of them
+ *                  a choice of victims    and owes them to the next harvest
+ *                  a withdrawal           the second tier hears what has been written: what it has of these pages is true no more
+ * ```
+ *
+ * Models: `iommu_read_and_clear_dirty`, `mmu_notifier_clear_young`; `folio_mark_dirty` for what a device has written.
+ */
+import * as L from '../../assembly/layout.ts';
+import { Marks, Ranges } from '../core/batch.ts';
+import { fail } from '../errors.ts';
+import { VPN_LIMIT } from '../mm/arguments.ts';
+import type { Platform } from '../mm/platform.ts';
+import { nextEntry } from '../mm/splits.ts';
+import type { Ticket } from '../step/ticket.ts';
+import type { Context } from './context.ts';
+
+/** Pages whose marks are taken one by one when they are withdrawn. */
+const WRITTEN_MAX = 2 ** 20;
+
+/** The marks of one context. */
+export class AccessMarks {
+  private readonly platform: Platform;
+  private readonly context: Context;
+  /** Marks that are gone from its table and that nobody was told of: by page, whether it was written. */
+  private readonly owed: Map<number, boolean> = new Map();
+
+  constructor(platform: Platform, context: Context) {
+    this.platform = platform;
+    this.context = context;
+  }
+
+  /** @internal Whether they can be taken. */
+  get areThere(): boolean {
+    const { walk } = this.context.mmu;
+    return this.context.works && this.context.mode !== 'share' && (!walk || walk.harvest !== undefined);
+  }
+
+  /** @internal Takes those of these pages, and makes the caches forget the pages that had some; a ticket: they have not yet. Fails the context when the driver names a page that it was not asked for. */
+  take(ranges: Ranges, marks: Marks): Ticket | undefined {
+    const { context } = this;
+    try {
+      this.read(ranges, marks);
+      if (marks.count === 0) return undefined;
+      const changed = new Ranges();
+      marks.each((vpn, dirty) => {
+        if (dirty && this.platform.tier) this.written(vpn);
+        if (!covers(ranges, vpn)) throw fail('EINVAL', `${context.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
+        changed.add(vpn, 1);
+      });
+      const ticket = context.flushes.make(changed);
+      context.flushes.add(ticket);
+      return ticket;
+    } catch (error) {
+      throw context.failWith(error);
+    }
+  }
+
+  /** @internal Marks that were taken for somebody else than `harvest`, which will tell them. */
+  owe(vpn: number, dirty: boolean): void {
+    this.owed.set(vpn, dirty || this.owed.get(vpn) === true);
+  }
+
+  /** @internal Takes what is owed of these pages. */
+  takeOwed(start: number, end: number, marks: Marks): void {
+    for (const [vpn, dirty] of this.owed) {
+      if (vpn < start || vpn >= end) continue;
+      marks.add(vpn, dirty);
+      this.owed.delete(vpn);
+    }
+  }
+
+  /** @internal Pages are taken away: they take their marks along. What the device has written of them is no longer what the second tier has. */
+  withdrawn(asked: Ranges): void {
+    if (this.owed.size > 0) for (const vpn of this.owed.keys()) if (covers(asked, vpn)) this.owed.delete(vpn);
+    const { tier } = this.platform;
+    if (!tier?.isTrusting) return;
+    const ranges = asked.pages > WRITTEN_MAX ? this.mappedIn(asked) : asked;
+    if (ranges.pages > WRITTEN_MAX) {
+      tier.forget();
+      return;
+    }
+    const marks = new Marks();
+    this.read(ranges, marks);
+    marks.each((vpn, dirty) => {
+      if (dirty) this.written(vpn);
+    });
+  }
+
+  /** @internal The device is about to be reset: the marks that it has are the last ones. */
+  end(): void {
+    const { tier } = this.platform;
+    if (!tier) return;
+    const everything = new Ranges();
+    everything.add(0, VPN_LIMIT);
+    try {
+      if (this.context.works) this.withdrawn(everything);
+      else tier.forget();
+    } catch (error) {
+      this.context.failWith(error);
+    }
+  }
+
+  /** @internal It may write to these pages without a mark that is looked at: what the second tier has of them is not kept. */
+  mayWrite(ranges: Ranges): void {
+    if (!this.platform.tier?.isTrusting) return;
+    const { table } = this.context.space;
+    ranges.each((start, pages) => {
+      for (let vpn = start; vpn < start + pages; vpn++) {
+        const next = nextEntry(this.platform, table, vpn, start + pages);
+        if (next === undefined) return;
+        vpn = next;
+        this.written(vpn);
+      }
+    });
+  }
+
+  private read(ranges: Ranges, marks: Marks): void {
+    const { walk } = this.context.mmu;
+    if (walk) walk.harvest!(ranges, marks);
+    else this.context.table!.harvest(ranges, marks);
+  }
+
+  /** What of these ranges is mapped. */
+  private mappedIn(ranges: Ranges): Ranges {
+    const mapped = new Ranges();
+    const { vmas } = this.context.space;
+    ranges.each((start, pages) => vmas.each(start, start + pages, (_, from, to) => mapped.add(from, to - from)));
+    return mapped;
+  }
+
+  private written(vpn: number): void {
+    const { core } = this.platform;
+    const kind = core.entry(this.context.space.table, vpn) & L.ENTRY_KIND;
+    if (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_MIGRATION || kind === L.KIND_EXCLUSIVE)
+      core.exports.backingDrop(core.entryLow);
+  }
+}
+
+/** Whether a page is in one of the ranges. */
+function covers(ranges: Ranges, vpn: number): boolean {
+  for (let i = 0; i < ranges.count; i++)
+    if (vpn >= ranges.start(i) && vpn < ranges.start(i) + ranges.length(i)) return Number.isInteger(vpn);
+  return false;
+}

@@ -32,7 +32,6 @@ export {
   createMachine,
   createMachineSync,
   Machine,
-  type Footprint,
   type MachineOptions,
   type NodeReport,
   type RestoredMachine,

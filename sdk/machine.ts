@@ -68,24 +68,6 @@ export interface NodeReport {
   readonly peak: number;
 }
 
-/** What it costs to keep track of pages, in bytes. */
-export interface Footprint {
-  /** Frames of all nodes. */
-  readonly pages: number;
-  /** Frame records. */
-  readonly records: number;
-  /** What is known of the second tier, where there is one. */
-  readonly backings: number;
-  /** Reverse-map records in use: none for a page that is mapped once. */
-  readonly reverseMaps: number;
-  /** All of that for one page. */
-  readonly bytesPerPage: number;
-  /** The same in the kernel. */
-  readonly structPageBytes: number;
-}
-
-/** `sizeof(struct page)` of a 64-bit kernel. */
-const STRUCT_PAGE_BYTES = 64;
 const MIB = 2 ** 20;
 const DRAM_DEFAULT = 64 * MIB;
 /** Records that are kept for `space.history`. */
@@ -338,22 +320,10 @@ export class Machine {
     }));
   }
 
-  /** What bookkeeping costs now: each page table, the records of frames, the reverse map. For reports: it adds up over all spaces and contexts. */
+  /** What bookkeeping costs now: each page table, the records of frames, what is known of the second tier, the reverse map, and all but the tables for one page. For reports: it adds up over all spaces and contexts. */
   cost(): MemoryCost {
     this.ground.requireOpen('cost');
     return costOf(this.ground, this.deviceList);
-  }
-
-  /** What it costs to keep track of its pages, beside their bytes and the page tables. A frame's record is the same whatever its size; the kernel has 64 bytes of `struct page` for each 4 KiB. */
-  get footprint(): Footprint {
-    this.ground.requireOpen('footprint');
-    const { core } = this;
-    const pages = this.ground.nodes.list.slice(1).reduce((sum, { frames }) => sum + frames, 0);
-    const records = pages * L.FRAME_BYTES;
-    const backings = core.plan.tiered ? pages * 4 : 0;
-    const reverseMaps = core.header(L.H_CHAIN_USED) * L.CHAIN_BYTES;
-    const bytesPerPage = pages === 0 ? 0 : (records + backings + reverseMaps) / pages;
-    return { pages, records, backings, reverseMaps, bytesPerPage, structPageBytes: STRUCT_PAGE_BYTES };
   }
 
   /** Counters since the machine was made: its events, folded. */

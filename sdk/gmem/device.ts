@@ -110,6 +110,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   constructor(platform: Platform, owner: number, driver: Driver, policy: DevicePolicy) {
     checkDriver(driver);
     checkPolicy(driver.name, policy);
+    requireVictims(driver, policy);
     if (policy.thrashing !== undefined || policy.residency !== undefined) platform.rememberMovements();
     this.platform = platform;
     this.name = driver.name;
@@ -816,6 +817,17 @@ export class OwnMemory implements DeviceMemory {
     if (!Number.isInteger(page) || page < 0 || page >= this.node.frames)
       throw fail('EINVAL', `${this.device.name}.${family}.${what}`, page, `is not a page below ${this.node.frames}`);
   }
+}
+
+/** Throws EINVAL when a policy is to choose what goes, and there is no memory of which it could. */
+function requireVictims({ name, memory = [] }: Driver, { victims }: DevicePolicy): void {
+  if (victims === undefined || memory.length === 0 || memory.some(({ allocator = 'core' }) => allocator === 'core')) return;
+  throw fail(
+    'EINVAL',
+    `${name} policy.victims`,
+    typeof victims === 'string' ? victims : victims.name,
+    'have no say: its driver hands its memory out',
+  );
 }
 
 /** Throws EINVAL when a driver description breaks a rule. */

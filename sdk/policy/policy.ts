@@ -42,7 +42,7 @@ export interface DevicePolicy {
    * somebody must wait for it, and nothing else can go on: operations that run at the same time share one.
    */
   readonly flush?: 'immediate' | 'coalesced' | 'deferred';
-  /** Which pages go when a memory needs room: a name, or an object of one's own. Default 'fifo'. A memory whose driver hands the frames out leaves the choice to its driver. */
+  /** Which pages go when a memory needs room: a name, or an object of one's own. Default 'fifo'. A memory whose driver hands the frames out leaves the choice to its driver; a device that has only such memory is refused one. */
   readonly victims?: VictimPolicyName | VictimPolicy;
   /** How much of each of its memories is kept free, before it is needed: see `Watermarks`. Default: nothing. */
   readonly watermarks?: Watermarks;

@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { type EventOf, MiB } from 'farfault';
 import { type VictimCandidate, type VictimPolicy, victimPolicy } from 'farfault/gmem';
+import nouveau from 'farfault/drivers/nouveau';
 import * as L from '../../assembly/layout.ts';
 import { expectClean, PAGE, Probe, smallMachine, used } from '../machine/probe.ts';
 import { randomOf, resident, vram, type World, type WorldOptions, worldOf } from './evict-device.ts';
@@ -184,6 +185,10 @@ test('a choice that does not exist is refused by name', () => {
   expect(add({ victims: 'mru' })).toThrow("gpu policy.victims \"mru\" is not one of: 'fifo', 'lru', 'clock', 'lfu', 'random'");
   expect(add({ victims: {} })).toThrow('is neither the name of a victim policy nor an object');
   expect(add({ victimes: 'lru' })).toThrow('is no choice that a device has');
+  const own = nouveau({ vram: 16 * PAGE });
+  expect(() => machine.addDevice(own, { victims: 'lru' })).toThrow(
+    'nouveau policy.victims "lru" have no say: its driver hands its memory out',
+  );
   expect(() => victimPolicy('mru' as never)).toThrow('is not one of');
   expect(() => victimPolicy('random', -1)).toThrow('is not an integer below 2^32');
   machine.close();
@@ -352,14 +357,16 @@ test('a memory whose pages have come back one by one has its huge frames again',
 test('keeping track of a page costs half of what struct page does, and a record for each further mapping', () => {
   const world = worldOf();
   const { machine, space, at } = world;
-  expect(machine.footprint).toMatchObject({ pages: 256 + 4, records: 260 * 32, bytesPerPage: 32, structPageBytes: 64, reverseMaps: 0 });
+  const { frames, ...rest } = machine.cost();
+  expect(rest).toMatchObject({ bytesPerPage: 32, structPageBytes: 64, secondTier: 0, reverseMap: { records: 0 } });
   space.write(at(0), Uint8Array.of(1));
   const child = space.fork();
-  expect(machine.footprint.reverseMaps).toBe(2 * 16);
+  expect(machine.cost().bytesPerPage).toBe(32 + (2 * 16) / frames.frames);
   child.close();
-  expect(machine.footprint.reverseMaps).toBe(0);
+  expect(machine.cost().bytesPerPage).toBe(32);
   end(world);
   const tiered = smallMachine({ swap: 16 * PAGE });
-  expect(tiered.footprint).toMatchObject({ pages: 256 + 16, bytesPerPage: 36 });
+  expect(tiered.cost().bytesPerPage).toBe(36);
+  expect(tiered.cost().secondTier).toBe(4 * tiered.cost().frames.frames);
   tiered.close();
 });

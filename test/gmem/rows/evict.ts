@@ -93,9 +93,13 @@ export const rows: readonly Row[] = [
   {
     id: 'H2',
     title: 'compact page descriptor, bytes-per-page report vs struct page',
-    here: '`machine.footprint`: 32 bytes of record for a page, 36 with a second tier, against the 64 of `struct page`',
+    here: '`machine.cost().bytesPerPage`: 32 bytes of record for a page, 36 with a second tier, against the 64 of `struct page`',
     tests: ['test/gmem/evict.test.ts > keeping track of a page costs half of what struct page does, and a record for each further mapping'],
-    canary: { file: 'sdk/machine.ts', find: 'core.header(L.H_CHAIN_USED) * L.CHAIN_BYTES', replace: '0' },
+    canary: {
+      file: 'sdk/gmem/cost.ts',
+      find: 'frames * L.FRAME_BYTES + records * L.CHAIN_BYTES + secondTier',
+      replace: 'frames * L.FRAME_BYTES',
+    },
   },
   {
     id: 'H4',

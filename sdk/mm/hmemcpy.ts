@@ -443,11 +443,11 @@ export class Memcpy implements Step, CopyGround {
     }
   }
 
-  /** Locks the pages that are on devices, or says what to wait for: with nothing locked, and looking again then. */
+  /** Locks the pages that somebody could take away meanwhile, or says what to wait for: with nothing locked, and looking again then. */
   private lockPages(run: Run): Progress | undefined {
-    const { core, pageLocks, nodes } = this.platform;
+    const { core, pageLocks } = this.platform;
     for (const frame of [this.from, this.to]) {
-      if (frame === L.FRAME_NONE || nodes.of(frame).owner === 0 || this.locked.includes(core.headOf(frame))) continue;
+      if (frame === L.FRAME_NONE || !this.mayGo(frame) || this.locked.includes(core.headOf(frame))) continue;
       if (!pageLocks.tryLock(frame)) {
         this.release();
         this.phase = LOOK;
@@ -456,6 +456,12 @@ export class Memcpy implements Step, CopyGround {
       this.locked.push(core.headOf(frame));
     }
     return undefined;
+  }
+
+  /** On a device; or on a host with a second tier, whose pages go there whoever holds the space. */
+  private mayGo(frame: number): boolean {
+    const { nodes, host, tier } = this.platform;
+    return nodes.of(frame).owner > 0 || (tier !== undefined && host.holds(frame));
   }
 
   private transfer(direction: CopyDirection, device: MigrationDevice, from: number, to: number): Progress {

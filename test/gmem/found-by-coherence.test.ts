@@ -315,6 +315,24 @@ test('an engine that copies by way of a full host has room made there', () => {
   expectClean(machine);
 });
 
+test('the room that a copy by hand needs on a full host is not made of the pages that it copies', () => {
+  machine = smallMachine({ dram: 2 * PAGE, swap: 8 * PAGE });
+  const space = machine.createAddressSpace();
+  const device = machine.addDevice(new Probe().driver);
+  space.attach(device);
+  const { start } = space.mmap({ bytes: 4 * PAGE });
+  space.write(start, Uint8Array.of(1));
+  space.hmadvise({ start, end: start + PAGE }, 'prefetch', { device });
+  for (const target of [2, 3]) {
+    for (const page of [2, 3]) space.write(start + page * PAGE, Uint8Array.of(page + 10));
+    expect(machine.nodes[0]).toMatchObject({ name: 'dram', used: 2 });
+    expect(space.hmemcpy(start + target * PAGE, start, PAGE)).toMatchObject({ status: 'done', ways: { D2H: PAGE } });
+    expect([2, 3].map((page) => space.read(start + page * PAGE, 1)[0])).toEqual(target === 2 ? [1, 13] : [12, 1]);
+  }
+  space.close();
+  expectClean(machine);
+});
+
 test('a fork that must copy a pinned page has room made on a full host', () => {
   machine = smallMachine({ dram: 2 * PAGE, swap: 8 * PAGE });
   const space = machine.createAddressSpace();

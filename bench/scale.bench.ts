@@ -1,8 +1,10 @@
 /** What things cost when there is more and more of something that they have nothing to do with, and what they cost when there is more to do. */
 import { type AddressSpace, createMachineSync, type Machine, type MachineOptions, MiB } from 'farfault';
 import nouveau from 'farfault/drivers/nouveau';
+import { PRESET_DEFAULT, presets, replayTrace } from 'farfault/replay';
 import * as L from '../assembly/layout.ts';
-import type { Contender, Growth, Row } from './row.ts';
+import { randomBelow } from './random.ts';
+import { type Contender, type Growth, type Row, Timed, type Unit } from './row.ts';
 
 export interface Size {
   /** Pages mapped elsewhere; VMAs; notifiers. */
@@ -14,6 +16,8 @@ export interface Size {
   readonly spreads: readonly number[];
   /** Chunks of a memory. */
   readonly chunks: readonly number[];
+  /** Accesses of a trace: whole blocks. */
+  readonly accesses: readonly number[];
   /** Faults, unmaps and invalidations in a run. */
   readonly times: number;
 }
@@ -25,6 +29,7 @@ const FULL: Size = {
   tables: [1024, 4096, 16_384, 32_768],
   spreads: [1, 16, 256, 4096, 65_536],
   chunks: [8, 32, 128, 256],
+  accesses: [2 ** 20, 2 ** 22, 2 ** 24, 2 ** 26],
   times: 64,
 };
 
@@ -48,8 +53,8 @@ export function rows(size: Size = FULL): Row[] {
     ['notifiers', 'notifiers elsewhere', size.notifiers, String, notifiers],
   ];
   const list: Row[] = [];
-  const row = (name: string, items: number, growth: Growth): void => {
-    list.push({ name: `scale.${name}`, unit: 'ns', items, ours: growth.sizes[0]!.make, peers: [], growth });
+  const row = (name: string, items: number, growth: Growth, unit: Unit = 'ns'): void => {
+    list.push({ name: `scale.${name}`, unit, items, ours: growth.sizes[0]!.make, peers: [], growth });
   };
   for (const [name, of, amounts, label, fill] of elsewhere) {
     for (const [verb, make] of [
@@ -82,6 +87,16 @@ export function rows(size: Size = FULL): Row[] {
     sizes: size.chunks.map((chunks) => ({ label: String(chunks), amount: chunks, make: () => evictions(chunks) })),
     most: LOGARITHMIC,
   });
+  row(
+    'trace.memory',
+    1,
+    {
+      of: 'accesses',
+      sizes: size.accesses.map((accesses) => ({ label: String(accesses), amount: accesses, make: () => streamed(accesses) })),
+      most: 0.02,
+    },
+    'B',
+  );
   return list;
 }
 
@@ -222,4 +237,34 @@ function evictions(chunks: number): Contender {
     next = next + bytes === range.end ? range.start : next + bytes;
   };
   return { reset, run: () => void context.fault(next, 'read'), checksum: () => machine.nodes[1]!.used };
+}
+
+/** Accesses of a block of text, half of them the CPU's, and pages that both go to. */
+const BLOCK = 2 ** 14;
+const TRACE_PAGES = 64;
+
+/** The most memory that a process has had by the end of the replay of a generated trace: it is made, read and forgotten piece by piece. */
+function streamed(accesses: number): Contender {
+  const below = randomBelow(11);
+  const block = (): Uint8Array => {
+    const lines: string[] = [];
+    for (let i = 0; i < BLOCK; i++) {
+      if (i % (BLOCK / 2) === 0) lines.push(`I  ${i === 0 ? '00002000' : '00001000'},4`);
+      lines.push(` ${i % 4 === 0 ? 'S' : 'L'} ${(0x10000000 + below(TRACE_PAGES) * L.PAGE_BYTES + (i % 500) * 8).toString(16)},8`);
+    }
+    return new TextEncoder().encode(`${lines.join('\n')}\n`);
+  };
+  const blocks = Array.from({ length: 8 }, block);
+  function* text(): Generator<Uint8Array> {
+    for (let i = 0; i < accesses / BLOCK; i++) yield blocks[i % blocks.length]!;
+  }
+  const preset = presets[PRESET_DEFAULT]!;
+  let done = 0;
+  const bytes = async (): Promise<number> => {
+    const options = { name: 'generated', offload: [{ start: 0x1000, end: 0x1004 }], preset, dram: 32 * MiB, lanes: 32 };
+    const report = await replayTrace(text(), { ...options, driver: nouveau({ vram: 32 * MiB }) });
+    done = report.accesses.cpu + report.accesses.device;
+    return process.resourceUsage().maxRSS * 1024;
+  };
+  return { run: new Timed(bytes), checksum: () => done };
 }

@@ -42,6 +42,7 @@ const BENCHES: readonly (readonly [string, () => readonly Row[]])[] = [
         tables: [1, 2, 4, 8],
         spreads: [1, 2, 64, 1024],
         chunks: [8, 9, 10, 11],
+        accesses: [2 ** 14, 2 ** 15],
         times: 4,
       }),
   ],

@@ -133,12 +133,12 @@ const CASES: readonly (readonly [words: string, code: 1 | 2, sentence: string])[
   [
     'replay good.trace --device voodoo',
     2,
-    'unknown device voodoo: farfault replay --help lists what there is (nouveau, mirror, or a path such as ./my-device.js)',
+    'unknown device voodoo: farfault replay --help lists what there is (nouveau, mirror, npu, or a path such as ./my-device.js)',
   ],
   [
     'replay good.trace --device novueau',
     2,
-    'unknown device novueau: did you mean nouveau? (nouveau, mirror, or a path such as ./my-device.js)',
+    'unknown device novueau: did you mean nouveau? (nouveau, mirror, npu, or a path such as ./my-device.js)',
   ],
   ['replay good.trace --device mirror --vram 1MiB', 2, '--vram means nothing to mirror, which has no memory of its own'],
   ['replay good.trace --device ./missing.js', 2, '--device ./missing.js does not exist'],

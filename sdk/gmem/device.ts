@@ -428,10 +428,10 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   }
 
   duplicates(space: AddressSpace, vpn: number): boolean {
+    // Where nothing is advised and nothing is chosen, nobody is asked: this is looked at for every page.
+    if (space.attributes.size === 0 && this.policy.placement === undefined) return false;
     const context = this.contextOf(space);
     if (!context?.mayDuplicate || !context.mayEnter) return false;
-    const { placement } = this.policy;
-    if (space.attributes.size === 0 && placement === undefined) return false;
     const advice = space.attributes.at(vpn);
     const { owner: device } = this;
     const question = { device, vpn, write: false, at: AT_HOST, isReachable: true, mayDuplicate: true, advice };

@@ -346,3 +346,21 @@ test('a fork that must copy a pinned page has room made on a full host', () => {
   space.close();
   expectClean(machine);
 });
+
+test('and the page that it copies to is not what goes', () => {
+  for (const dest of [1, 2]) {
+    machine = smallMachine({ dram: 2 * PAGE, swap: 8 * PAGE });
+    const space = machine.createAddressSpace();
+    const device = machine.addDevice(new Probe().driver);
+    space.attach(device);
+    const { start } = space.mmap({ bytes: 3 * PAGE });
+    space.write(start, Uint8Array.of(1));
+    space.hmadvise({ start, end: start + PAGE }, 'prefetch', { device });
+    for (const page of [1, 2]) space.write(start + page * PAGE, Uint8Array.of(9));
+    expect(space.hmemcpy(start + dest * PAGE, start, PAGE)).toMatchObject({ status: 'done', ways: { D2H: PAGE } });
+    expect([1, 2].map((page) => space.read(start + page * PAGE, 1)[0])).toEqual(dest === 1 ? [1, 9] : [9, 1]);
+    space.close();
+    expectClean(machine);
+    if (dest === 1) machine.close();
+  }
+});

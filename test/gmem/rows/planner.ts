@@ -3,6 +3,7 @@ import type { Row } from './row.ts';
 const OPS = 'test/gmem/ops.test.ts';
 const NPU = 'test/gmem/npu.test.ts';
 const PEER = 'test/gmem/peer.test.ts';
+const PEER_TESTING = 'test/testing/peer.test.ts';
 
 export const rows: readonly Row[] = [
   {
@@ -37,9 +38,10 @@ export const rows: readonly Row[] = [
   {
     id: 'O6',
     title: 'Planner that chooses coupled or decoupled; equivalence property test',
-    here: "`formOf` (planner.ts), `policy.form`; the order of the steps is `Migration`'s in both forms.",
+    here: "`formOf` (planner.ts), `policy.form`; the order of the steps is `Migration`'s in both forms. The driver contract runs one program in both, with and without the family (`decoupled` of farfault/testing).",
     tests: [
       'test/gmem/peer-equal.test.ts > the same program leaves the same memory > in steps, in one go, with pages of the core, of the device in batches, of the device one by one, and with refusals',
+      `${PEER_TESTING} > without its family a device has the steps, and the core hands its pages out`,
     ],
     canary: {
       file: 'sdk/mm/peer-moves.ts',
@@ -64,11 +66,12 @@ export const rows: readonly Row[] = [
   {
     id: 'O11',
     title: 'Fault injection for every op and result code, with rollback checks',
-    here: '`faulty(driver, plan)` for every operation, and a table of every result code of `peer.map` and `peer.unmap`.',
+    here: '`faulty(driver, plan)` for every operation, with every result code of `peer.map` and `peer.unmap` as a way to go wrong; the driver contract runs them all on every driver that has the operation, and looks at what is where.',
     tests: [
       `${PEER} > every result code of every operation > map, whoever hands the pages out: the page stays where it is with its bytes, and every page of the device is free again`,
       `${PEER} > every result code of every operation > unmap, whoever hands the pages out: the page stays on the device with its bytes`,
       `${PEER} > every result code of every operation > unmap that fails for a touch of the CPU is a bus error, not a page of zeros`,
+      `${PEER_TESTING} > each result code is one of the ways in which a call goes wrong, and what must go goes even so`,
     ],
     canary: { file: 'sdk/mm/peer-moves.ts', find: 'this.words.refuse(item.word);', replace: '' },
   },

@@ -103,6 +103,16 @@ describe('a page is where it is', () => {
     expect(space.history(at(0)).because).toMatchObject({ type: 'pages.migrated' });
   });
 
+  test('with the forks that it has been through, as a parent and as a child', () => {
+    space.write(at(0), Uint8Array.of(1));
+    const child = space.fork();
+    const forks = (of: AddressSpace): number => of.history(at(0)).events.filter(({ type }) => type === 'space.forked').length;
+    expect([forks(space), forks(child)]).toEqual([1, 1]);
+    const other = machine.createAddressSpace();
+    other.fork().close();
+    expect([forks(space), forks(child)]).toEqual([1, 1]);
+  });
+
   test('because a memory was full: the eviction says for whom', () => {
     machine.close();
     begin({ pages: 1 });

@@ -130,6 +130,17 @@ describe('prefetch to a device', () => {
     expect(dump(0, 3)).toBe('DDD');
   });
 
+  it('leaves hugetlb and shared memory where it is, and says that they do not move', () => {
+    begin({ dram: 8 * MiB });
+    const { device } = gpu();
+    space.mmap({ bytes: 2 * MiB, at: BASE, fixed: true, hugetlb: 2 * MiB });
+    space.write(BASE, Uint8Array.of(1));
+    space.mmap({ bytes: 2 * PAGE, at: at(512, 514).start, fixed: true, shared: true });
+    space.write(at(512, 513).start, Uint8Array.of(2));
+    for (const range of [at(0, 1), at(512, 513), at(513, 514)])
+      expect(space.hmadvise(range, 'prefetch', { device })).toMatchObject({ status: 'failed', failed: 1, reason: 'not movable' });
+  });
+
   it('tells of a hole that there is no room for that there is none', () => {
     begin();
     const { device } = gpu({ pages: 2 });
@@ -273,6 +284,19 @@ describe('dontneed', () => {
     expect(dump(0, 6)).toBe('..hh-W');
     expect([2, 3, 5].map(bytesAt)).toEqual([3, 4, 6]);
     expect(events.filter(({ type }) => type === 'range.invalidated').at(-1)).toMatchObject({ vpn: BASE / PAGE, pages: 2 });
+  });
+});
+
+describe('dontneed of a range that ends in a hole', () => {
+  it.each([4, 5])('ends there: what is mapped behind it, from page %i on, is not counted, and nothing is announced of it', (behind) => {
+    begin();
+    gpu();
+    filled(0, 2);
+    filled(behind, 6);
+    const before = events.length;
+    expect(space.hmadvise(at(0, 4), 'dontneed')).toMatchObject({ status: 'done', pages: 2 });
+    expect(events.slice(before).filter(({ type }) => type === 'range.invalidated')).toMatchObject([{ vpn: BASE / PAGE, pages: 2 }]);
+    expect([behind, 5].map(bytesAt)).toEqual([behind + 1, 6]);
   });
 });
 

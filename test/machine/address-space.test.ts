@@ -240,6 +240,18 @@ describe('madvise dontneed', () => {
   });
 });
 
+describe('a dump', () => {
+  test('has a letter a page, and of a long mapping its length only', () => {
+    const space = fresh().createAddressSpace();
+    const { start } = space.mmap({ bytes: 65536 * PAGE, prot: 'r' });
+    space.read(start, 1);
+    expect(space.dump()).toBe(`10000000-20000000 r-- z${'.'.repeat(65535)}`);
+    const long = space.mmap({ bytes: 65537 * PAGE });
+    expect(space.dump().split('\n')[1]).toBe('20000000-30001000 rw- (65537 pages)');
+    expect(space.dump(long)).toBe('.'.repeat(65537));
+  });
+});
+
 describe('a snapshot of extents', () => {
   test('goes on where the core has no room for more at once', () => {
     const space = fresh({ tablePages: 128 }).createAddressSpace();

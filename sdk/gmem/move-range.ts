@@ -7,6 +7,7 @@
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
+import { CpuFault } from '../mm/fault.ts';
 import { HUGE_PAGES, hugeWindow, windowStart } from '../mm/huge-window.ts';
 import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
@@ -27,6 +28,7 @@ const EVICTED = 2;
 const HOME = 3;
 const MOVED = 4;
 const COPIED = 5;
+const BACK = 6;
 
 export class MoveRange implements Step {
   readonly name = 'move range';
@@ -65,6 +67,9 @@ export class MoveRange implements Step {
   private readonly whole: boolean;
   /** Pages of the frames so far. */
   private taken = 0;
+  /** Where pages of the second tier are looked for, and what brings one back. */
+  private back = 0;
+  private fault: CpuFault | undefined;
   private full = false;
 
   /** For the pages `[start, end)`; `memory`: to or from this one, else to the first, from all. `whole`: no copies, the pages themselves. */
@@ -114,6 +119,10 @@ export class MoveRange implements Step {
       case HOME:
         if (this.to === 'host') this.moved += this.migration.moved;
         return this.bringHome(run);
+      case BACK:
+        // Without a frame for one there is none for those behind it.
+        if (this.fault!.outcome === 'no memory') this.back = this.vpn;
+        return this.bringBack(run);
       case COPIED:
         this.moved += this.duplicate!.done;
         this.copying = false;
@@ -159,6 +168,21 @@ export class MoveRange implements Step {
     this.left = [...this.sources];
     this.byHost = undefined;
     if (this.memory) this.addOthers(vma);
+    if (!this.memory || !this.platform.tier) return this.bringHome(run);
+    this.back = this.start;
+    return this.bringBack(run);
+  }
+
+  /** What of the part is in the second tier comes back to the host, page by page, as far as there is room: from there it can go on. */
+  private bringBack(run: Run): Progress {
+    const { space } = this.context;
+    while (this.back < this.vpn) {
+      const vpn = this.back++;
+      if ((this.platform.core.entry(space.table, vpn) & L.ENTRY_KIND) !== L.KIND_SWAP) continue;
+      this.phase = BACK;
+      this.fault ??= new CpuFault(this.platform);
+      return run.call(this.fault.of(space, vpn, false, true));
+    }
     return this.bringHome(run);
   }
 

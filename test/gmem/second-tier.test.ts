@@ -196,6 +196,20 @@ describe('what is in the second tier', () => {
     end(world);
   });
 
+  test('goes to a device with the range that a program moves there, and is brought by a prefetch', () => {
+    const world = full(6, 32, 24, 8);
+    const { space, context, at } = world;
+    for (let i = 0; i < 24; i++) space.write(at(i), Uint8Array.of(i + 1));
+    const dump = (from: number, to: number): string => space.dump({ start: at(from), end: at(to) });
+    expect(dump(0, 8)).toBe('ssssssss');
+    expect(context.migrate({ start: at(0), end: at(4) }, { to: 'device' })).toBe(4);
+    expect(dump(0, 4)).toBe('DDDD');
+    space.hmadvise({ start: at(4), end: at(8) }, 'prefetch', { device: context.device });
+    expect(dump(4, 8)).toBe('DDDD');
+    for (let i = 0; i < 24; i++) expect(context.read(at(i), 1)[0]).toBe(i + 1);
+    end(world);
+  });
+
   test('is not in a snapshot: a hole that a fault fills', () => {
     const world = swapped();
     const { space, at } = world;

@@ -250,6 +250,8 @@ export class Memcpy implements Step, CopyGround {
     const { mmapLock } = this.space;
     if (!run.holds(mmapLock) && !mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
     if (this.done >= this.bytes) return this.finish(run);
+    // What a space had whose memory has been reaped is not zeros: it is gone.
+    if (this.space.isReaped) return this.refuse('bus error');
     if (++this.looks > LOOKS_MAX) return this.refuse('no progress');
     const src = Math.floor((this.src + this.at) / L.PAGE_BYTES);
     const dest = Math.floor((this.dest + this.at) / L.PAGE_BYTES);
@@ -453,6 +455,8 @@ export class Memcpy implements Step, CopyGround {
         this.phase = LOOK;
         return this.leave(run, () => run.waitFor(pageLocks.wait(frame)));
       }
+      // Reaping asks for no lock: the frame stays a frame.
+      core.exports.frameGet(core.headOf(frame));
       this.locked.push(core.headOf(frame));
     }
     return undefined;
@@ -491,7 +495,10 @@ export class Memcpy implements Step, CopyGround {
   private release(): void {
     this.ticket = undefined;
     endInvalidation(this.clear);
-    for (const frame of this.locked) this.platform.pageLocks.unlock(frame);
+    for (const frame of this.locked) {
+      this.platform.pageLocks.unlock(frame);
+      this.platform.core.exports.framePut(frame);
+    }
     this.locked = [];
     if (this.bounce !== L.FRAME_NONE) this.platform.core.exports.framePut(this.bounce);
     this.bounce = L.FRAME_NONE;

@@ -364,3 +364,29 @@ test('and the page that it copies to is not what goes', () => {
     if (dest === 1) machine.close();
   }
 });
+
+test('a copy in a space that is reaped meanwhile brings nothing into memory that others share', async () => {
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  const probe = new Probe();
+  const device = machine.addDevice(probe.driver);
+  space.attach(device);
+  const own = space.mmap({ bytes: 2 * PAGE });
+  const shared = space.mmap({ bytes: 2 * PAGE, shared: true });
+  space.write(own.start, new Uint8Array(2 * PAGE).fill(1));
+  space.write(shared.start, new Uint8Array(2 * PAGE).fill(7));
+  space.hmadvise({ start: own.start, end: own.start + PAGE }, 'prefetch', { device });
+  const child = space.fork();
+  probe.slow.add('toHost');
+  const copy = space.hmemcpyAsync(shared.start, own.start, 2 * PAGE);
+  const reap = machine.oomReapAsync(space);
+  probe.slow.clear();
+  probe.finish();
+  await reap;
+  expect(await copy).toMatchObject({ errors: [{ reason: 'bus error' }] });
+  expect([1, 7]).toContain(child.read(shared.start, 1)[0]);
+  expect(child.read(shared.start + PAGE, 1)[0]).toBe(7);
+  child.close();
+  space.close();
+  expectClean(machine);
+});

@@ -48,8 +48,6 @@ export class Coupled implements PeerContext {
   private readonly context: Context;
   /** Pages with WILLNEED: the device is sending them away, and is to keep them. */
   private readonly needed: Set<number> = new Set();
-  /** Holes that the device fills, and the table of the space does not know of yet: how many moves of each are under way. */
-  private readonly coming: Map<number, number> = new Map();
   /** Batches whose results are not in: what was dropped without waiting for it, and counts. */
   private readonly unread: { readonly ticket: Ticket; readonly batch: PeerBatch; readonly isDrop: boolean }[] = [];
 
@@ -103,23 +101,6 @@ export class Coupled implements PeerContext {
   /** Whether a page has WILLNEED; it has not any more. */
   claim(vpn: number): boolean {
     return this.needed.delete(vpn);
-  }
-
-  /** Whether the device fills this hole just now: it may have the translation, and the space has not. */
-  isComing(vpn: number): boolean {
-    return this.coming.size > 0 && this.coming.has(vpn);
-  }
-
-  comes(vpn: number, pages: number): void {
-    for (let page = vpn; page < vpn + pages; page++) this.coming.set(page, (this.coming.get(page) ?? 0) + 1);
-  }
-
-  came(vpn: number, pages: number): void {
-    for (let page = vpn; page < vpn + pages; page++) {
-      const left = (this.coming.get(page) ?? 0) - 1;
-      if (left > 0) this.coming.set(page, left);
-      else this.coming.delete(page);
-    }
   }
 
   attributesAt(vpn: number): number {

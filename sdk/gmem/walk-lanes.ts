@@ -30,7 +30,7 @@ export function translated(platform: Platform, context: Context, vpn: number, wr
   const live = there && core.entryLow === frame && (!write || alone || (high & L.ENTRY_WRITE) !== 0);
   if (!live && (write || !context.readsCopy(vpn, frame))) {
     // A device that brings and takes pages by itself has translations of pages whose move is not over: it waits for the end, as for a page that is missing.
-    if (context.coupled && (kind === L.KIND_MIGRATION || context.coupled.isComing(vpn))) return undefined;
+    if (context.coupled && (kind === L.KIND_MIGRATION || context.space.arrivals.meets(vpn))) return undefined;
     throw context.failWith(
       fail('ENODEV', `${context.name}.walk.translate of page`, vpn * L.PAGE_BYTES, 'is stale: an invalidation should have removed it'),
     );

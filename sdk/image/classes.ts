@@ -47,6 +47,7 @@ import { Window } from '../gmem/window.ts';
 import { CpuAccess } from '../mm/access.ts';
 import { AddressSpace, Exited } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
+import { Arrivals } from '../mm/arrivals.ts';
 import { Attributes } from '../mm/attributes.ts';
 import { Collapse } from '../mm/collapse.ts';
 import { DevicePins } from '../mm/device-pins.ts';
@@ -98,6 +99,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   AccessMarks,
   AddressSpace,
   Announced,
+  Arrivals,
   Attributes,
   Collapse,
   Context,

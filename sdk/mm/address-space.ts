@@ -24,6 +24,7 @@ import {
   requireRange,
   requireWord,
 } from './arguments.ts';
+import { Arrivals } from './arrivals.ts';
 import { type Attachable, type AttachOptions, HOME_TABLE_FORMAT, type SpaceMirror } from './attach.ts';
 import { type AdvisedDevice, Attributes } from './attributes.ts';
 import { DevicePins } from './device-pins.ts';
@@ -99,6 +100,8 @@ export class AddressSpace {
   readonly mmapLock: RwLock;
   /** Pages pinned to devices. */
   readonly devicePins: DevicePins;
+  /** Holes that devices fill just now. */
+  readonly arrivals: Arrivals;
   /** What is advised for its pages. */
   readonly attributes: Attributes;
   /** Page numbers that can be mapped: from `first` to before `last`. */
@@ -134,6 +137,7 @@ export class AddressSpace {
     this.mmapLock = new RwLock('mmap', this.id);
     this.attributes = new Attributes(platform, this);
     this.devicePins = new DevicePins(platform, this.id);
+    this.arrivals = new Arrivals(this.id);
     this.notifiers = new NotifierSet({ label: `space ${this.id}`, warn: method(platform, 'warn') });
     platform.spaces.set(this.id, this);
   }

@@ -34,9 +34,6 @@ export interface PeerContext {
   /** Sets, and clears, WILLNEED of a page: the device that is sending it away is to keep it. */
   want(vpn: number): void;
   unwant(vpn: number): void;
-  /** Its device fills a hole; and that is over, whatever came of it. */
-  comes(vpn: number, pages: number): void;
-  came(vpn: number, pages: number): void;
   /** Opaque bits of a page. */
   attributesAt(vpn: number): number;
 }

@@ -205,6 +205,7 @@ export class CpuFault implements Step {
     if (space.isLimited && space.hostRoom === 0 && this.isTaking(vma, high, core.entryLow)) return this.end(run, 'no memory');
     switch (high & L.ENTRY_KIND) {
       case L.KIND_NONE:
+        if (space.arrivals.meets(this.vpn)) return run.waitFor(space.arrivals);
         return this.end(run, this.hole(vma));
       case L.KIND_PRESENT:
         return this.present(run, vma, high);
@@ -263,12 +264,17 @@ export class CpuFault implements Step {
       this.count('huge', 2 ** hugetlbOrder(vma));
       return this.hugetlb(vma);
     }
-    const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.vpn) : -1;
+    const start = this.hugeHole(vma);
     const { core, host } = this.platform;
-    if (start < 0 || !this.hasHugeRoom || !core.exports.mapHuge(this.space.table, start, host.index, rightsOf(vma), this.write ? 0 : 1))
-      return undefined;
+    if (start < 0 || !core.exports.mapHuge(this.space.table, start, host.index, rightsOf(vma), this.write ? 0 : 1)) return undefined;
     this.count('huge', HUGE_PAGES);
     return 'served';
+  }
+
+  /** First page of the huge page that may fill this hole; -1: a small one has to do. */
+  private hugeHole(vma: Vma): number {
+    const start = vma.flags & VMA_HUGEPAGE && this.hasHugeRoom ? hugeWindow(vma, this.vpn) : -1;
+    return start >= 0 && this.space.arrivals.meets(start, HUGE_PAGES) ? -1 : start;
   }
 
   private get hasHugeRoom(): boolean {
@@ -279,8 +285,8 @@ export class CpuFault implements Step {
   private peerShared(vma: Vma): FaultOutcome {
     const { core, host } = this.platform;
     const { table } = this.space;
-    const start = vma.flags & VMA_HUGEPAGE ? hugeWindow(vma, this.vpn) : -1;
-    if (start >= 0 && this.hasHugeRoom && core.exports.mapHuge(table, start, host.index, rightsOf(vma), 0)) {
+    const start = this.hugeHole(vma);
+    if (start >= 0 && core.exports.mapHuge(table, start, host.index, rightsOf(vma), 0)) {
       this.count('huge', HUGE_PAGES);
       return 'served';
     }

@@ -624,6 +624,16 @@ export class Migration implements Step {
     return undefined;
   }
 
+  /** Holes that a device fills by itself are its. */
+  private leaveArrivals({ arrivals }: AddressSpace): void {
+    const { words } = this;
+    if (!arrivals.meets(this.vpn, words.count)) return;
+    for (let i = 0; i < words.count; i++) {
+      const isHole = words.moves(i) && (words.bits(i) & L.MIGRATE_VALID) === 0;
+      if (isHole && arrivals.meets(this.vpn + i, words.span(i))) words.refuse(i);
+    }
+  }
+
   private collect(): void {
     const { core } = this.platform;
     const { exports } = core;
@@ -641,6 +651,7 @@ export class Migration implements Step {
       exports.migrateCollect(space.table, this.vpn, words.count, select, this.owner, L.FRAME_NONE, sourceAt, wanted);
       words.keep(core);
       if (this.only) words.target.fill(0, 0, words.count * 2);
+      this.leaveArrivals(space);
       endInvalidation(this.invalidation);
       this.others?.end();
       this.withdraw(space);

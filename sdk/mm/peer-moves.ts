@@ -58,7 +58,7 @@ export class PeerMoves {
   private rounds = 0;
   /** Holes that the device fills, until the move is over: first page and number of pages in turn. */
   private readonly holes: number[] = [];
-  private filler: PeerContext | undefined;
+  private filled: AddressSpace | undefined;
   /** Words whose translation the device has, after `map`. */
   private readonly mapped: number[] = [];
 
@@ -81,6 +81,12 @@ export class PeerMoves {
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
       const valid = (words.bits(i) & L.MIGRATE_VALID) !== 0;
+      if (!valid && space.arrivals.meets(vpn + i, words.span(i))) {
+        // Another device fills that hole.
+        words.refuse(i);
+        words.dropLater(i);
+        continue;
+      }
       const item = batch.add(vpn + i, words.span(i), valid ? 'copy' : 'zero');
       item.word = i;
       item.write = valid ? (words.bits(i) & L.MIGRATE_WRITE) !== 0 : writable;
@@ -89,7 +95,7 @@ export class PeerMoves {
       item.behaviour = isWanted ? request.behaviour : 'will need';
       item.attributes = context.attributesAt(item.vpn);
       if (valid) batch.from(item, words.frame(i));
-      else this.fills(context, item);
+      else this.fills(space, item);
       if (words.isLater(i)) item.memory = 0;
       else batch.at(item, words.targetFrame(i));
     }
@@ -123,18 +129,18 @@ export class PeerMoves {
     return this;
   }
 
-  private fills(context: PeerContext, { vpn, pages }: PeerItem): void {
-    this.filler = context;
+  private fills(space: AddressSpace, { vpn, pages }: PeerItem): void {
+    this.filled = space;
     this.holes.push(vpn, pages);
-    context.comes(vpn, pages);
+    space.arrivals.comes(vpn, pages);
   }
 
   /** The move is over: the table of the space says now where the pages are. */
   end(): void {
     const { holes } = this;
-    for (let i = 0; i < holes.length; i += 2) this.filler!.came(holes[i]!, holes[i + 1]!);
+    for (let i = 0; i < holes.length; i += 2) this.filled!.arrivals.came(holes[i]!, holes[i + 1]!);
     holes.length = 0;
-    this.filler = undefined;
+    this.filled = undefined;
   }
 
   private begin(words: MigrationWords, vpn: number, toDevice: boolean, wanted: number): void {

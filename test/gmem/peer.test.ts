@@ -1,6 +1,6 @@
 /** The coupled form: a device that brings and takes pages by itself, beside the same device in steps. */
 import { afterEach, describe, expect, test } from 'vitest';
-import { type AddressRange, type AddressSpace, type Context, type Device, type Machine } from 'farfault';
+import { type AddressRange, type AddressSpace, type Context, type Device, type Machine, type Ticket } from 'farfault';
 import { PEER_CODES } from 'farfault/gmem';
 import { Evict } from '../../sdk/gmem/evict.ts';
 import { expectClean, PAGE, smallMachine, used } from '../machine/probe.ts';
@@ -172,6 +172,31 @@ describe('a device with the family peer', () => {
     expect(await moved).toBe(2);
     peer.slow = false;
     expect(context.read(range.start, 1)[0]).toBe(7);
+    end();
+  });
+
+  test('fills a hole alone: whoever faults there, or moves it elsewhere, waits for the device, and what it has written meanwhile is there', async () => {
+    const tickets: Ticket[] = [];
+    // The translation is in the table, and used, long before the batch is said to have ended.
+    const ends: PeerOptions['ends'] = () => (ticket, work) => {
+      work();
+      tickets.push(ticket);
+      if (!peer.log.at(-1)!.startsWith('map')) ticket.complete();
+    };
+    const { peer, space, context, range } = world({ ends });
+    const other = new PeerDevice({ name: 'other', coupled: false });
+    const second = space.attach(machine.addDevice(other.driver));
+    const page = { start: range.start, end: range.start + PAGE };
+    const moved = context.migrateAsync(page, { to: 'device' });
+    await context.writeAsync(page.start, Uint8Array.of(1));
+    const filled = space.writeAsync(page.start + 1, Uint8Array.of(2));
+    expect(await second.migrateAsync(page, { to: 'device' })).toBe(0);
+    expect(peer.log.filter((line) => line === 'map 1').length).toBe(1);
+    tickets[0]!.complete();
+    expect(await moved).toBe(1);
+    await filled;
+    expect([...space.read(page.start, 2)]).toEqual([1, 2]);
+    second.detach();
     end();
   });
 });

@@ -136,7 +136,7 @@ export const rows: readonly Row[] = [
     tests: ['test/machine/huge.test.ts > advised memory > gets small pages when no huge frame is left'],
     canary: {
       file: 'sdk/mm/fault.ts',
-      find: 'this.write ? 0 : 1))\n      return undefined;',
+      find: 'this.write ? 0 : 1)) return undefined;',
       replace: "this.write ? 0 : 1))\n      return 'bus error';",
     },
   },

@@ -23,6 +23,7 @@ export function backingOf(frame: u32): u32 {
 
 /** From now on `slot` has the bytes of `frame`; one reference more. Requires: a second tier; neither has a backing, nor is one. */
 export function backingSet(frame: u32, slot: u32): void {
+  assert(!backingOf(frame));
   const record = frameRecord(slot);
   store<u32>(load<u32>(H_BACKING) + (frame << 2), slot + 1);
   store<u32>(record, load<u32>(record, FRAME_FLAGS) | FRAME_CACHED, FRAME_FLAGS);
@@ -43,6 +44,7 @@ export function backingDrop(frame: u32): void {
 export function backingMove(from: u32, to: u32): void {
   const slot = backingOf(from);
   if (!slot) return;
+  assert(!backingOf(to));
   store<u32>(load<u32>(H_BACKING) + (from << 2), 0);
   store<u32>(load<u32>(H_BACKING) + (to << 2), slot);
 }

@@ -483,14 +483,15 @@ function succeed(frame: u32, to: u32): void {
     maps = frameMaps(entry);
   restore(frame, to);
   rmapMove(frame, to);
-  // Each mapping carries a reference; the allocation's own one becomes the first mapping's.
-  store<u32>(entry, load<u32>(entry, FRAME_REFS) - maps, FRAME_REFS);
-  store<u32>(next, load<u32>(next, FRAME_REFS) + maps, FRAME_REFS);
-  framePut(to);
+  // Before the frame may go: when all mappings have gone meanwhile, it takes its backing along.
   if (load<u32>(H_BACKING)) {
     if (load<u32>(nodeOf(frame), NODE_KIND) == NODE_IS_TIER) backingSet(to, frame);
     else if (load<u32>(nodeOf(to), NODE_KIND) != NODE_IS_TIER) backingMove(frame, to);
   }
+  // Each mapping carries a reference; the allocation's own one becomes the first mapping's.
+  store<u32>(entry, load<u32>(entry, FRAME_REFS) - maps, FRAME_REFS);
+  store<u32>(next, load<u32>(next, FRAME_REFS) + maps, FRAME_REFS);
+  framePut(to);
   const payer = <u32>load<u16>(entry, FRAME_CHARGE);
   if (payer && maps) frameCharge(next, payer - 1);
 }

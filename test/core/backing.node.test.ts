@@ -117,6 +117,18 @@ describe.each(flavours)('%s', (flavour) => {
       expect([mover.slotOf(came), mover.slotOf(to), mover.core.verify(1)]).toEqual([undefined, slot, 0]);
     });
 
+    test('is not kept for a page that is unmapped while it comes back', () => {
+      const { mover, table, frame } = make();
+      mover.out(frame);
+      expect(mover.collect(table, 5, 1, IN)[0]![1] & MOVES).toBe(MOVES);
+      const to = mover.take(HOST);
+      mover.aim([to]);
+      mover.core.zap(table, 5, 1);
+      mover.finish(table, 5, 1);
+      expect([mover.slotOf(to), mover.holders(to).state === L.STATE_USED]).toEqual([undefined, false]);
+      expect([mover.node(HOST, L.NODE_USED), mover.node(TIER, L.NODE_USED), mover.core.verify(1)]).toEqual([0, 0, 0]);
+    });
+
     test.each(['pinned', 'made exclusive', 'freed', 'told'] as const)('gives it back when it is %s', (how) => {
       const { mover, table, frame } = make();
       mover.out(frame);

@@ -1268,6 +1268,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   'Invalidation.set': INSIDE,
   'Invalidation.ofWrites': INSIDE,
   Node: INSIDE,
+  Arrivals: INSIDE,
   DevicePins: INSIDE,
   VmaSet: INSIDE,
   SharedObject: INSIDE,

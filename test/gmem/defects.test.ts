@@ -1,6 +1,5 @@
 /**
- * What published code of GMEM got wrong, one test each: the defect by its number in the list of the survey, and what is so here instead. Number 19 (a negotiation of addresses that fails
- * half way) comes with what it is about.
+ * What published code of GMEM got wrong, one test each: the defect by its number in the list of the survey, and what is so here instead.
  */
 import { afterEach, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, isFarfaultError, type Machine, MiB } from 'farfault';
@@ -12,6 +11,7 @@ import * as L from '../../assembly/layout.ts';
 import { Evict } from '../../sdk/gmem/evict.ts';
 import { expectClean, PAGE, Probe, smallMachine, used } from '../machine/probe.ts';
 import { vram } from './evict-device.ts';
+import { HUGE, peerDriver, sharedPages } from './peer-world.ts';
 
 let machine: Machine;
 
@@ -264,6 +264,24 @@ test('defect 18, a device attached late: it has what was mapped and written befo
   const eager = space.attach(machine.addDevice({ ...mirror(), name: 'eager' }), { mode: 'replicate' });
   for (let page = 0; page < 4; page++) expect(byte(eager, at(range, page))).toBe(page + 1);
   expect(machine.counters.deviceFaults['eager'] ?? 0).toBe(0);
+});
+
+test('defect 19, addresses kept by peers when another peer refuses them: those that were asked before have given them back, and the next place is one for all', () => {
+  machine = smallMachine({ tablePages: 256 });
+  const space = machine.createAddressSpace();
+  const peers = ['first', 'second', 'third'].map((name) => peerDriver({ name }));
+  for (const { driver } of peers) space.attach(machine.addDevice(driver));
+  const refuser = peers[2]!.own;
+  refuser.taken = () => true;
+  expect(codeOf(() => space.mmap({ bytes: HUGE, peerShared: true }))).toBe('ENOMEM');
+  expect(peers.map(({ own }) => own.reserved.size)).toEqual([0, 0, 0]);
+  expect(space.dump()).toBe('');
+  let asked = 0;
+  refuser.taken = () => asked++ === 0;
+  space.mmap({ bytes: HUGE, peerShared: true });
+  const pages = sharedPages(space);
+  expect(pages.length).toBe(HUGE / PAGE);
+  for (const { own } of peers) expect([...own.reserved].sort((x, y) => x - y)).toEqual(pages);
 });
 
 test('defect 20, errors of copies swallowed: what could not be copied is told, with its place and its reason, and the rest is copied', () => {

@@ -507,17 +507,23 @@ export class CpuFault implements Step {
         return this.end(run, 'served');
       case 'refused':
         return this.end(run, this.platform.host.free === 0 || this.space.hostRoom === 0 ? 'no memory' : 'bus error');
-      case 'not collected':
-        // Somebody else had it: look again. Unless somebody holds it.
-        return this.end(run, this.isHeld() ? 'bus error' : 'served');
+      case 'not collected': {
+        // Somebody else had it: look again. Unless somebody holds it; whoever has locked it lets go soon.
+        const { core, pageLocks } = this.platform;
+        const isThere = (core.entry(this.space.table, this.vpn) & L.ENTRY_KIND) === L.KIND_DEVICE_PRIVATE;
+        if (isThere && pageLocks.locked(core.entryLow)) {
+          this.phase = LOOK;
+          return run.waitFor(pageLocks.wait(core.entryLow));
+        }
+        return this.end(run, isThere && this.isHeld(core.entryLow) ? 'bus error' : 'served');
+      }
     }
   }
 
-  /** Whether the page is on a device, and has a holder that is neither a mapping nor a migration. */
-  private isHeld(): boolean {
+  /** Whether the frame has a holder that is neither a mapping nor a migration. */
+  private isHeld(frame: number): boolean {
     const { core } = this.platform;
-    if ((core.entry(this.space.table, this.vpn) & L.ENTRY_KIND) !== L.KIND_DEVICE_PRIVATE) return false;
-    const record = core.frameRecord(core.headOf(core.entryLow));
+    const record = core.frameRecord(core.headOf(frame));
     return core.field(record, L.FRAME_REFS) !== (core.field(record, L.FRAME_MAPS) & L.MAPS_MASK);
   }
 

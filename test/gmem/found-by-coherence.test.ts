@@ -390,3 +390,26 @@ test('a copy in a space that is reaped meanwhile brings nothing into memory that
   space.close();
   expectClean(machine);
 });
+
+test('whoever touches a page that another space is copying out of a device waits for the end of that, and is not refused', async () => {
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  const probe = new Probe();
+  const device = machine.addDevice(probe.driver);
+  space.attach(device);
+  const range = space.mmap({ bytes: 2 * PAGE });
+  space.write(range.start, new Uint8Array(2 * PAGE).fill(1));
+  space.hmadvise({ start: range.start, end: range.start + PAGE }, 'prefetch', { device });
+  const child = space.fork();
+  probe.slow.add('toHost');
+  const copy = space.hmemcpyAsync(range.start + PAGE, range.start, PAGE);
+  const write = child.writeAsync(range.start, Uint8Array.of(2));
+  probe.slow.clear();
+  probe.finish();
+  expect(await copy).toMatchObject({ status: 'done', bytes: PAGE });
+  await write;
+  expect([space.read(range.start, 1)[0], child.read(range.start, 1)[0]]).toEqual([1, 2]);
+  child.close();
+  space.close();
+  expectClean(machine);
+});

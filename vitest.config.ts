@@ -1,4 +1,5 @@
 import { playwright } from '@vitest/browser-playwright';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
 
@@ -122,4 +123,5 @@ if (chromium) {
   );
 }
 
-export default defineConfig({ test: { projects } });
+// vitest leaves a core to itself, which of two is half of what there is.
+export default defineConfig({ test: { projects, maxWorkers: Math.max(2, availableParallelism() - 1) } });

@@ -1,7 +1,6 @@
 import {
   FRAME_FLAGS,
   FRAME_NEXT,
-  FRAME_NODE,
   FRAME_NONE,
   FRAME_ORDER,
   FRAME_ORDER_SHIFT,
@@ -9,6 +8,7 @@ import {
   FRAME_STATE,
   NODE_BASE,
   NODE_COUNTS,
+  NODE_FLAGS,
   NODE_FRAMES,
   NODE_FREE,
   NODE_HEADS,
@@ -46,7 +46,7 @@ function push(record: u32, frame: u32, order: u32): void {
   const entry = frameRecord(frame),
     slot = headSlot(record, order),
     head = load<u32>(slot);
-  store<u32>(entry, (load<u32>(entry, FRAME_FLAGS) & FRAME_NODE) | STATE_FREE | (order << FRAME_ORDER_SHIFT), FRAME_FLAGS);
+  store<u32>(entry, load<u32>(record, NODE_FLAGS) | STATE_FREE | (order << FRAME_ORDER_SHIFT), FRAME_FLAGS);
   store<u32>(entry, head, FRAME_NEXT);
   store<u32>(entry, 0, FRAME_PREVIOUS);
   if (head) store<u32>(frameRecord(head - 1), frame + 1, FRAME_PREVIOUS);
@@ -63,7 +63,7 @@ function pull(record: u32, frame: u32, order: u32): void {
   else store<u32>(headSlot(record, order), next);
   if (next) store<u32>(frameRecord(next - 1), previous, FRAME_PREVIOUS);
   store<u32>(countSlot(record, order), load<u32>(countSlot(record, order)) - 1);
-  store<u32>(entry, (load<u32>(entry, FRAME_FLAGS) & FRAME_NODE) | STATE_OFFLINE, FRAME_FLAGS);
+  store<u32>(entry, load<u32>(record, NODE_FLAGS) | STATE_OFFLINE, FRAME_FLAGS);
 }
 
 /** Makes every frame of a new node free, in the largest aligned blocks; of blocks of one order the lowest is handed out first. */

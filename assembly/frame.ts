@@ -28,6 +28,7 @@ import {
   MAPS_MASK,
   NODES_MAX,
   NODE_ALLOC,
+  NODE_FLAGS,
   PAGE_BYTES,
   PINS_MAX,
   PIN_ONE,
@@ -75,15 +76,16 @@ export function framePins(record: u32): u32 {
 
 /** Makes 2^order frames from `frame` on one used frame with one reference. */
 function begin(record: u32, frame: u32, order: u32): void {
-  const entry = frameRecord(frame);
+  const entry = frameRecord(frame),
+    flags = load<u32>(record, NODE_FLAGS);
   store<u32>(entry, 1, FRAME_REFS);
   store<u32>(entry, 0, FRAME_MAPS);
-  store<u32>(entry, (load<u32>(entry, FRAME_FLAGS) & FRAME_NODE) | STATE_USED | (order << FRAME_ORDER_SHIFT), FRAME_FLAGS);
+  store<u32>(entry, flags | STATE_USED | (order << FRAME_ORDER_SHIFT), FRAME_FLAGS);
   store<u32>(entry, 0, FRAME_CHARGE);
   store<u64>(entry, 0, FRAME_RMAP);
   for (let tail = frame + 1, end = frame + (1 << order); tail < end; tail++) {
     const tailEntry = frameRecord(tail);
-    store<u32>(tailEntry, (load<u32>(tailEntry, FRAME_FLAGS) & FRAME_NODE) | STATE_TAIL, FRAME_FLAGS);
+    store<u32>(tailEntry, flags | STATE_TAIL, FRAME_FLAGS);
     store<u32>(tailEntry, 0, FRAME_MAPS);
     store<u32>(tailEntry, frame, FRAME_PREVIOUS);
   }

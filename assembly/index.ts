@@ -1,7 +1,7 @@
 /**
  * What the core exports: numbers in, numbers out, no i64. `sdk/core/abi.ts` is the other side of this list.
  */
-export { nodeCreate, nodeDestroy } from './node';
+export { clearTouched, nodeCreate, nodeDestroy } from './node';
 export {
   frameTake,
   frameClaim,

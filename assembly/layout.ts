@@ -108,6 +108,9 @@ export const KIND_POISON = 8;
 // A frame with an order above 0 is a head; its tails carry STATE_TAIL and their head's number. References, maps, charge and reverse map
 // are the head's; a pin is counted on the very page that was pinned (upper bits of its own `maps`), and its reference on the head:
 //     head.references == head.maps + pins of head and tails + operations in flight + 1 if cached
+//
+// A record of zeros is a frame that nobody has had yet, not even its node's free lists beyond the first frame of a block: a new node writes
+// next to nothing, and fresh memory is not touched before it is used. Its flags then do not say the node: `nodeOf` finds it by the number.
 
 export const FRAME_BYTES = 32;
 export const FRAME_REFS = 0;
@@ -199,6 +202,8 @@ export const NODE_NEWEST = 44;
 export const NODE_RESERVED = 48;
 /** log2 of a frame's bytes: 12, or 21 on a node of 2 MiB frames. */
 export const NODE_FRAME_SHIFT = 52;
+/** Its index where the flags of its frames have it. */
+export const NODE_FLAGS = 56;
 /** Free-list heads by order: frame number + 1. */
 export const NODE_HEADS = 64;
 export const NODE_COUNTS = 144;

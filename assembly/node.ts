@@ -12,6 +12,7 @@ import {
   NODE_BYTES,
   NODE_BYTES_BASE,
   NODE_BYTES_MODE,
+  NODE_FLAGS,
   NODE_FRAME_SHIFT,
   NODE_FRAMES,
   NODE_FREE,
@@ -21,7 +22,8 @@ import {
   NODE_OWNER,
   NODE_USED,
   NODE_USED_PEAK,
-  STATE_OFFLINE,
+  NODES_MAX,
+  PAGE_BYTES,
 } from './layout';
 import { frameRecord } from './frame';
 import { buddyFill } from './buddy';
@@ -39,7 +41,16 @@ export function nodeRecord(node: u32): u32 {
 
 /** The node that a frame belongs to. */
 export function nodeOf(frame: u32): u32 {
-  return nodeRecord((load<u32>(frameRecord(frame), FRAME_FLAGS) >> FRAME_NODE_SHIFT) & 0xff);
+  const flags = load<u32>(frameRecord(frame), FRAME_FLAGS);
+  return flags ? nodeRecord((flags >> FRAME_NODE_SHIFT) & 0xff) : nodeAround(frame);
+}
+
+/** The node of a frame that nobody has had yet; the first one for a number that is no frame's. */
+function nodeAround(frame: u32): u32 {
+  for (let record = nodeRecord(0), end = nodeRecord(NODES_MAX); record < end; record += NODE_BYTES) {
+    if (load<u32>(record, NODE_KIND) && frame - load<u32>(record, NODE_BASE) < load<u32>(record, NODE_FRAMES)) return record;
+  }
+  return nodeRecord(0);
 }
 
 /**
@@ -47,7 +58,7 @@ export function nodeOf(frame: u32): u32 {
  * `bytesBase` is the byte address of the first frame's bytes, 0 for a metadata-only or external node. On a node whose allocation is
  * the core's every frame is free afterwards; on a driver-owned or peer-owned one the frames are the owner's to hand out.
  *
- * Requires: an empty node slot; records of the frames are offline.
+ * Requires: an empty node slot; records of the frames are zeros. They stay so, but for the first ones of free blocks.
  */
 export function nodeCreate(
   node: u32,
@@ -70,8 +81,7 @@ export function nodeCreate(
   store<u32>(record, owner, NODE_OWNER);
   store<u32>(record, bytesBase, NODE_BYTES_BASE);
   store<u32>(record, frameShift, NODE_FRAME_SHIFT);
-  const flags = (node << FRAME_NODE_SHIFT) | STATE_OFFLINE;
-  for (let frame = base, end = base + frames; frame < end; frame++) store<u32>(frameRecord(frame), flags, FRAME_FLAGS);
+  store<u32>(record, node << FRAME_NODE_SHIFT, NODE_FLAGS);
   if (alloc == ALLOC_CORE) buddyFill(record);
   else store<u32>(record, frames, NODE_FREE);
 }
@@ -81,9 +91,22 @@ export function nodeDestroy(node: u32): u32 {
   const record = nodeRecord(node);
   const used = load<u32>(record, NODE_USED);
   if (used) return used;
-  memory.fill(load<u32>(H_FRAMES) + load<u32>(record, NODE_BASE) * FRAME_BYTES, 0, load<u32>(record, NODE_FRAMES) * FRAME_BYTES);
+  clearTouched(load<u32>(H_FRAMES) + load<u32>(record, NODE_BASE) * FRAME_BYTES, load<u32>(record, NODE_FRAMES) * FRAME_BYTES);
   memory.fill(record, 0, NODE_BYTES);
   return 0;
+}
+
+/** Makes `length` bytes at `start` zeros, and leaves alone what is: memory that was never touched stays so. Requires: both are multiples of 32. */
+export function clearTouched(start: u32, length: u32): void {
+  for (let done: u32 = 0; done < length;) {
+    const at = start + done;
+    let piece: u32 = PAGE_BYTES - (at & (PAGE_BYTES - 1)),
+      any = i64x2.splat(0);
+    if (piece > length - done) piece = length - done;
+    for (let i: u32 = 0; i < piece; i += 32) any = v128.or(any, v128.or(v128.load(at + i), v128.load(at + i, 16)));
+    if (v128.any_true(any)) memory.fill(at, 0, piece);
+    done += piece;
+  }
 }
 
 /** Byte address of a frame's bytes, or 0 when they are not in this memory. */

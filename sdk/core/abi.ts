@@ -21,6 +21,7 @@ export interface CoreExports {
     frameShift: number,
   ): void;
   nodeDestroy(node: number): number;
+  clearTouched(start: number, length: number): void;
   frameTake(node: number, order: number): number;
   frameClaim(frame: number, order: number): number;
   frameGet(frame: number): void;
@@ -248,7 +249,18 @@ export class Core {
   }
 
   nodeOf(frame: number): number {
-    return (this.field(this.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_NODE) >>> L.FRAME_NODE_SHIFT;
+    const flags = this.field(this.frameRecord(frame), L.FRAME_FLAGS);
+    return flags === 0 ? this.nodeAround(frame) : (flags & L.FRAME_NODE) >>> L.FRAME_NODE_SHIFT;
+  }
+
+  /** The node of a frame that nobody has had yet. */
+  private nodeAround(frame: number): number {
+    for (let node = 0; node < L.NODES_MAX; node++) {
+      const record = this.nodeRecord(node);
+      const base = this.field(record, L.NODE_BASE);
+      if (this.field(record, L.NODE_KIND) !== 0 && frame >= base && frame < base + this.field(record, L.NODE_FRAMES)) return node;
+    }
+    return 0;
   }
 
   /** The head of the huge frame that a frame is part of: itself when it is part of none. */

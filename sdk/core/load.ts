@@ -95,7 +95,7 @@ export async function loadGrowingCore(bytes: number): Promise<GrowingCore> {
  */
 export function resetCore(core: Core): void {
   core.u8.fill(0, 0, HEADER_FIELDS_END);
-  core.u8.fill(0, HEADER_BYTES, core.plan.pagesAt);
+  core.exports.clearTouched(HEADER_BYTES, core.plan.pagesAt - HEADER_BYTES);
   writeHeader(core.u32, core.plan);
 }
 

@@ -152,4 +152,37 @@ describe.each(flavours)('%s', (flavour) => {
     expect(small.core.frameTake(1, 4)).toBe(small.base[1]!);
     expect(small.core.verify(0)).toBe(0);
   });
+
+  test('a new node writes only the first records of its free blocks, and knows its frames all the same', () => {
+    const frames = 2 ** L.ORDER_MAX + 2 ** 9 + 3;
+    const small = make(flavour, [7, frames]);
+    const base = small.base[2]!;
+    const written = (): number[] => {
+      const words = small.u32.subarray(small.frameRecord(base) >>> 2, small.frameRecord(base + frames) >>> 2);
+      const found = new Set<number>();
+      words.forEach((word, i) => void (word !== 0 && found.add(Math.floor((i * 4) / L.FRAME_BYTES))));
+      return [...found];
+    };
+    const blocks = [0, 2 ** L.ORDER_MAX, 2 ** L.ORDER_MAX + 2 ** 9, frames - 1];
+    expect(written()).toEqual(blocks);
+    // One page: the lower halves are split on and on, each upper half is one more record.
+    const frame = small.core.frameTake(2, 0);
+    expect(written().length).toBeLessThanOrEqual(blocks.length + L.ORDER_MAX + 1);
+    expect(small.frame(frame, L.FRAME_FLAGS) & L.FRAME_NODE).toBe(2 << L.FRAME_NODE_SHIFT);
+    small.core.framePut(frame);
+    expect(small.core.verify(1)).toBe(0);
+    expect(small.core.nodeDestroy(2)).toBe(0);
+    expect(written()).toEqual([]);
+  });
+
+  test('a frame that its driver claims for the first time is of the node that it lies in', () => {
+    const nodes = [5, 6, 7].map((n) => ({ kind: L.NODE_IS_PRIVATE, frames: n, alloc: L.ALLOC_DRIVER, owner: 1, backed: false }));
+    const small = new SmallCore(flavour, { nodes });
+    for (const node of [3, 1, 2]) {
+      const frame = small.base[node]! + 4;
+      expect(small.core.frameClaim(frame, 0)).toBe(1);
+      expect(small.frame(frame, L.FRAME_FLAGS) & L.FRAME_NODE).toBe(node << L.FRAME_NODE_SHIFT);
+      expect(small.node(node, L.NODE_USED)).toBe(1);
+    }
+  });
 });

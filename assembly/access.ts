@@ -6,6 +6,7 @@ import {
   ENTRY_DIRTY,
   ENTRY_KIND,
   ENTRY_WRITE,
+  H_BLANK,
   H_STOP_INDEX,
   H_STOP_REASON,
   H_STOP_VPN_HIGH,
@@ -174,6 +175,14 @@ function performCrossing(first: u32, firstBytes: u32, second: u32, bytes: u32, w
   }
 }
 
+/** An access to pages whose bytes are elsewhere: on a machine without bytes a load sees zeros and a store goes nowhere; else it stops. */
+function performBlank(bytes: u32, write: u32, value: u32): u32 {
+  const blank = load<u32>(H_BLANK);
+  if (!blank) return STOP_BYTES;
+  if (!write) perform(blank, bytes, 0, value);
+  return STOP_NONE;
+}
+
 /**
  * Executes one packed access, counted by the caller as one page (a second page is counted here), its value in `value` (u64: written, or observed). Returns STOP_NONE; STOP_FAULT when a touched page has
  * no sufficient entry (nothing has changed); STOP_BYTES when the bytes of a page are not in this memory (the translation has happened).
@@ -189,7 +198,7 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
     const set = setOf(tlb, vpn),
       word = load<u64>(set);
     const at = (write ? word : word & READ_MASK) == (vpn | (write ? WRITABLE : READABLE)) ? load<u32>(set, 8) : translate(tlb, vpn, write);
-    if (at <= BYTES_ELSEWHERE) return at == NO_ACCESS ? STOP_FAULT : STOP_BYTES;
+    if (at <= BYTES_ELSEWHERE) return at == NO_ACCESS ? STOP_FAULT : performBlank(bytes, write, value);
     perform(at + offset, bytes, write, value);
     return STOP_NONE;
   }
@@ -199,7 +208,7 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
   tlbCount(tlb, 1);
   // Only where an invalidation was forgotten: the first page's way pushed out the second's, which the table does not have any more.
   if (second == NO_ACCESS) return STOP_FAULT;
-  if (first == BYTES_ELSEWHERE || second == BYTES_ELSEWHERE) return STOP_BYTES;
+  if (first == BYTES_ELSEWHERE || second == BYTES_ELSEWHERE) return performBlank(bytes, write, value);
   performCrossing(first + offset, PAGE_BYTES - offset, second, bytes, write, value);
   return STOP_NONE;
 }
@@ -247,12 +256,13 @@ export function copyThrough(tlb: u32, address: f64, length: u32, buffer: u32, wr
     if (chunk > length - done) chunk = length - done;
     const bytes = translate(tlb, vpn, write);
     if (bytes != NO_ACCESS) tlbCount(tlb, 1);
-    if (bytes <= BYTES_ELSEWHERE) {
+    const blank = bytes == BYTES_ELSEWHERE ? load<u32>(H_BLANK) : 0;
+    if (bytes <= BYTES_ELSEWHERE && !blank) {
       stopAt(bytes == NO_ACCESS ? STOP_FAULT : STOP_BYTES, vpn, done);
       return done;
     }
-    if (write) memory.copy(bytes + offset, buffer + done, chunk);
-    else memory.copy(buffer + done, bytes + offset, chunk);
+    if (!write) memory.copy(buffer + done, blank ? blank : bytes + offset, chunk);
+    else if (!blank) memory.copy(bytes + offset, buffer + done, chunk);
     done += chunk;
     at += chunk;
   }

@@ -20,6 +20,7 @@
  *               | live counts               |  u16 per table page: how many of its entries are not none
  *               | table pages               |  4 KiB each, for every radix table
  *               | batch areas               |  borrowed by the SDK between two calls: see AREA_*
+ *               | blank pages               |  of a machine without bytes: what the SDK gets for the bytes of any frame
  *               | bytes of backed nodes     |  page-aligned, handed out node by node
  *               +---------------------------+  memory size: initial == maximum, so no view goes stale
  * ```
@@ -421,6 +422,8 @@ export const H_VERIFY_RESERVED = 224;
 export const H_BACKING = 228;
 /** u32 for each table and node: pages of the node that the space pays for. */
 export const H_CHARGES = 232;
+/** Byte address of a page of zeros, where no node has bytes: what every load of such a machine sees, while its stores go nowhere. 0: a machine with bytes. */
+export const H_BLANK = 236;
 
 export const MAGIC = 0x46414c54;
 /** Raised whenever a record or a signature changes: a saved state of another layout is refused. */

@@ -16,7 +16,7 @@ import { RemoveDevice } from './gmem/remove-device.ts';
 import { Unlink } from './gmem/unlink.ts';
 import { readImage, saveImage } from './image/index.ts';
 import { AddressSpace, requireRange, type SpaceOptions } from './mm/address-space.ts';
-import { requireArray, requireBoolean, requireBytes, requireFunction, requireObject, requireOptions } from './mm/arguments.ts';
+import { requireArray, requireBoolean, requireBytes, requireFunction, requireObject, requireOptions, requireWord } from './mm/arguments.ts';
 import { Link, type LinkOptions } from './mm/links.ts';
 import { MemoryFile } from './mm/page-cache.ts';
 import { Platform, ZERO_FRAMES } from './mm/platform.ts';
@@ -31,15 +31,21 @@ import type { Ticket } from './step/ticket.ts';
 export interface MachineOptions {
   /** Host memory in bytes, a multiple of 4096. Default 64 MiB. */
   readonly dram?: number;
-  /** Bytes set aside for the memories of devices that keep theirs in the machine. Default: as much as `dram`. Memory that is never touched costs nothing. */
+  /** Bytes set aside for the memories of devices that keep theirs in the machine. Default: as much as `dram`, without bytes 16 GiB at most. Memory that is never touched costs nothing. */
   readonly deviceMemory?: number;
   /** Bytes of a second tier, to which anonymous pages go when host memory is full: a multiple of 4096. Default 0: there is none. */
   readonly swap?: number;
+  /**
+   * Where the bytes of host memory, of the second tier and of device memories are: `backed` (default), in the machine; `metadata`: nowhere. A machine without bytes is made at once and as large as its
+   * frame records and page tables let it be, about 280 GiB, and takes as much memory as is used of those. Pages, faults, moves, counters and events are what they are with bytes; a load by the CPU or a device is
+   * translated and counted, and sees zeros, a store goes nowhere. It has no memory that is `external`, and no file with content.
+   */
+  readonly bytesIn?: 'backed' | 'metadata';
   /** Frames of device memories that have no bytes here (`metadata`, `external`). Default 0. */
   readonly bodilessFrames?: number;
   /** Width of a physical address: frame numbers are below 2^(physicalBits - 12). 24 to 52. Default: as wide as the machine is large. */
   readonly physicalBits?: number;
-  /** 4 KiB pages for page tables. Default: an eighth of all frames, at least 4096. */
+  /** 4 KiB pages for page tables. Default: an eighth of all frames, at least 4096; without bytes at most one for 256 frames and 65,536 more. */
   readonly tablePages?: number;
   /** Most address spaces and contexts together. Default 64. */
   readonly tables?: number;
@@ -76,6 +82,14 @@ const RECORDS_MAX = 2 ** 24;
 /** Reverse-map records: at least so many, and so many for each frame, which is what four spaces that share everything need. */
 const CHAINS_MIN = 65536;
 const CHAINS_PER_FRAME = 4;
+/** Of a large machine without bytes: one for so many frames, and a million more. */
+const FRAMES_PER_CHAIN = 4;
+const CHAINS_BODILESS = 2 ** 20;
+/** The same for pages of its page tables: dense tables need one for 512 frames. */
+const FRAMES_PER_TABLE_PAGE = 256;
+const TABLE_PAGES_BODILESS = 2 ** 16;
+/** Device memory of a machine without bytes, unless it is said. */
+const DEVICE_MEMORY_BODILESS = 2 ** 34;
 /** Devices that a machine has at one time: each has a number of its own, the lowest that is free. */
 const DEVICES_MAX = 255;
 /** A frame record has 16 bits for the table that maps it, and for the space that pays. */
@@ -269,6 +283,8 @@ export class Machine {
     requireOptions('createFile', options);
     const { content } = options;
     if (content !== undefined) requireBytes('createFile.content', content);
+    if (content !== undefined && this.core.plan.bodiless)
+      throw fail('EINVAL', 'createFile.content', content.length, 'bytes are not for a machine without bytes');
     const bytes = options.bytes === undefined ? (content?.length ?? 0) : options.bytes;
     if (content && content.length > bytes)
       throw fail('EINVAL', 'createFile.bytes', bytes, `is less than the ${content.length} bytes of content`);
@@ -422,29 +438,37 @@ function budgetOf(options: MachineOptions): Budget {
   if (options.gmem !== undefined) requireBoolean('createMachine.gmem', options.gmem);
   const { dram: asked = DRAM_DEFAULT, bodilessFrames = 0, module } = options;
   const dram = bytesOf('dram', asked, L.PAGE_BYTES);
-  const deviceMemory = bytesOf('deviceMemory', options.deviceMemory === undefined ? dram : options.deviceMemory, 0);
+  const { bytesIn = 'backed' } = options;
+  requireWord('createMachine.bytesIn', bytesIn, ['backed', 'metadata']);
+  const bodiless = bytesIn === 'metadata';
+  const deviceMemoryDefault = bodiless ? Math.min(dram, DEVICE_MEMORY_BODILESS) : dram;
+  const deviceMemory = bytesOf('deviceMemory', options.deviceMemory === undefined ? deviceMemoryDefault : options.deviceMemory, 0);
   if (options.physicalBits !== undefined) {
     const physicalBits = countOf('physicalBits', options.physicalBits, 24, 52);
     if (2 ** physicalBits < dram + ZERO_FRAMES * L.PAGE_BYTES)
       throw fail('EINVAL', 'createMachine.physicalBits', physicalBits, `cannot address the host's ${dram} bytes and the pages of zeros`);
   }
-  const bodiless = countOf('bodilessFrames', bodilessFrames, 0);
+  const further = countOf('bodilessFrames', bodilessFrames, 0);
   const swap = bytesOf('swap', options.swap === undefined ? 0 : options.swap, 0);
-  const backed = (dram + deviceMemory + swap) / L.PAGE_BYTES + ZERO_FRAMES;
+  const own = (dram + deviceMemory + swap) / L.PAGE_BYTES + ZERO_FRAMES;
   // And what aligning each device memory may leave unused.
-  const frames = backed + bodiless + L.NODES_MAX * 2 ** L.HUGE_ORDER;
+  const frames = own + further + L.NODES_MAX * 2 ** L.HUGE_ORDER;
   const tables = countOf('tables', options.tables === undefined ? 64 : options.tables, 1, TABLES_MAX);
-  const tablePagesDefault = Math.max(4096, Math.ceil((backed + bodiless) / 8));
+  const eighth = Math.ceil((own + further) / 8);
+  const tablePagesMost = bodiless ? Math.ceil((own + further) / FRAMES_PER_TABLE_PAGE) + TABLE_PAGES_BODILESS : Infinity;
+  const tablePagesDefault = Math.max(4096, Math.min(eighth, tablePagesMost));
+  const chainsMost = bodiless ? Math.ceil(own / FRAMES_PER_CHAIN) + CHAINS_BODILESS : Infinity;
   const tablePages = countOf('tablePages', options.tablePages === undefined ? tablePagesDefault : options.tablePages, 1);
   if (module !== undefined) requireModule('createMachine.module', module);
   return {
-    backedBytes: backed * L.PAGE_BYTES,
+    backedBytes: (bodiless ? ZERO_FRAMES : own) * L.PAGE_BYTES,
+    bodiless,
     frames,
     tablePages,
     tiered: swap > 0,
     tables,
     tlbs: tables,
-    chains: Math.max(CHAINS_MIN, CHAINS_PER_FRAME * backed),
+    chains: Math.max(CHAINS_MIN, Math.min(CHAINS_PER_FRAME * own, chainsMost)),
   };
 }
 

@@ -221,9 +221,16 @@ export class Core {
     return this.exports.tlbCreate(table, sets) >>> 0;
   }
 
-  /** Byte address of a frame's bytes, 0 when they are elsewhere. */
+  /**
+   * Byte address of a frame's bytes, 0 when they are elsewhere. On a machine without bytes all frames that have none share blank pages: the first one is zeros again with every call, what is written there is
+   * forgotten, and further ones, for runs, mean nothing.
+   */
   frameBytes(frame: number): number {
-    return this.exports.frameBytes(frame) >>> 0;
+    const at = this.exports.frameBytes(frame) >>> 0;
+    const { blankAt } = this.plan;
+    if (at !== 0 || blankAt === 0) return at;
+    this.u8.fill(0, blankAt, blankAt + L.PAGE_BYTES);
+    return blankAt;
   }
 
   /** A field of a table descriptor, TLB slot, node or frame record. */

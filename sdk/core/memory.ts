@@ -9,6 +9,8 @@ import * as L from '../../assembly/layout.ts';
 export interface Budget {
   /** Bytes of every backed node together, page-aligned. */
   readonly backedBytes: number;
+  /** No node has bytes but the page of zeros: the machine is without bytes. */
+  readonly bodiless: boolean;
   /** Frame records: frames of all nodes, backed or not. */
   readonly frames: number;
   /** 4 KiB pages for radix tables. */
@@ -36,6 +38,8 @@ export interface MemoryPlan extends Budget {
   readonly liveAt: number;
   readonly pagesAt: number;
   readonly areasAt: number;
+  /** Of a machine without bytes: what stands for the bytes of any frame outside the core, a batch of pages long; 0: it has bytes. */
+  readonly blankAt: number;
   readonly bytesAt: number;
   readonly bytesEnd: number;
   readonly wasmPages: number;
@@ -64,6 +68,7 @@ export function planMemory(budget: Budget): MemoryPlan {
   const liveAt = region(budget.tablePages * 2);
   const pagesAt = region(budget.tablePages * L.PAGE_BYTES, L.PAGE_BYTES);
   const areasAt = region(L.AREAS_LENGTH, L.PAGE_BYTES);
+  const blankAt = budget.bodiless ? region(L.WORDS_MAX * L.PAGE_BYTES, L.PAGE_BYTES) : 0;
   const bytesAt = region(budget.backedBytes, L.PAGE_BYTES);
   const bytesEnd = at;
   // A spare page at the end: an 8-byte read of the last byte of the last frame stays inside the memory.
@@ -73,7 +78,7 @@ export function planMemory(budget: Budget): MemoryPlan {
       'EOVERFLOW',
       'machine memory',
       `${Math.ceil(at / 2 ** 20)} MiB`,
-      'does not fit the 4 GiB of one Wasm memory: ask for less dram or deviceMemory',
+      `does not fit the 4 GiB of one Wasm memory: ask for less dram or deviceMemory${budget.bodiless ? ', or fewer tablePages' : ''}`,
     );
   }
   return {
@@ -88,6 +93,7 @@ export function planMemory(budget: Budget): MemoryPlan {
     liveAt,
     pagesAt,
     areasAt,
+    blankAt,
     bytesAt,
     bytesEnd,
     wasmPages,

@@ -538,6 +538,13 @@ export class OwnMemory implements DeviceMemory {
     this.owner = device.owner;
     this.spared = new Spared(platform.core);
     this.granulePages = device.granulePages;
+    if (description.bytesIn === 'external' && platform.core.plan.bodiless)
+      throw fail(
+        'EINVAL',
+        `${device.name}.memory.${description.name}.bytesIn`,
+        'external',
+        'is not for a machine without bytes: there is nothing to copy there',
+      );
     this.node = platform.nodes.add({
       name: `${device.name}.${description.name}`,
       kind: description.kind,

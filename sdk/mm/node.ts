@@ -39,6 +39,7 @@ export class Node {
   readonly base: number;
   readonly frames: number;
   readonly owner: number;
+  /** On a machine without bytes: where they would be. */
   readonly bytesIn: BytesIn;
   readonly allocator: Allocator;
   /** Byte address of its first frame's bytes, 0 when they are not in the machine's memory. */
@@ -61,7 +62,7 @@ export class Node {
       base,
       description.frames,
       KINDS[description.kind],
-      BYTES[description.bytesIn],
+      BYTES[bytesAt === 0 && description.bytesIn === 'backed' ? 'metadata' : description.bytesIn],
       ALLOCATORS[description.allocator],
       description.owner,
       bytesAt,
@@ -142,7 +143,8 @@ export class Nodes {
       );
     }
     let bytesAt = 0;
-    if (description.bytesIn === 'backed') {
+    // The pages of zeros come first, and have bytes on any machine.
+    if (description.bytesIn === 'backed' && (!plan.bodiless || this.list.length === 0)) {
       const bytes = frames * L.PAGE_BYTES;
       const held = this.list
         .filter((node) => node.bytesAt > 0)

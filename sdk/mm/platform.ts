@@ -72,6 +72,7 @@ export class Platform {
     // The page of zeros, and the huge one of which it is the first, stand on a node of their own: they are nobody's, and counted nowhere. Their bytes are never written.
     const zero = this.nodes.add({ name: 'zero', kind: 'host', frames: ZERO_FRAMES, bytesIn: 'backed', allocator: 'driver', owner: 0 });
     core.setHeader(L.H_ZERO_FRAME, zero.base);
+    if (core.plan.bodiless) core.setHeader(L.H_BLANK, zero.bytesAt);
     this.host = this.nodes.add({ name: 'dram', kind: 'host', frames: dramFrames, bytesIn: 'backed', allocator: 'core', owner: 0 });
   }
 

@@ -30,7 +30,8 @@ function* cut(bytes: Uint8Array, length: number): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += length) yield bytes.slice(at, at + length);
 }
 
-const newCore = (): Core => loadCoreSync({ backedBytes: 0, frames: 1, tablePages: 1, tables: 1, tlbs: 1, chains: 1, tiered: false });
+const newCore = (): Core =>
+  loadCoreSync({ backedBytes: 0, bodiless: false, frames: 1, tablePages: 1, tables: 1, tlbs: 1, chains: 1, tiered: false });
 
 interface Read {
   reader: TraceReader;

@@ -98,6 +98,25 @@ export function buddyTake(record: u32, order: u32): u32 {
   return frame;
 }
 
+/**
+ * Takes a run of at most `most` frames, `most` at least 1: those that as many calls for one frame each would take, in their order. Its first frame, unmarked, is in the low word, how many they are in
+ * the high word; 0: there is none.
+ */
+export function buddyTakeRun(record: u32, most: u32): u64 {
+  let order: u32 = 0;
+  while (order <= <u32>ORDER_MAX && !load<u32>(headSlot(record, order))) order++;
+  if (order > <u32>ORDER_MAX) return 0;
+  const frame = load<u32>(headSlot(record, order)) - 1;
+  pull(record, frame, order);
+  // Smaller blocks there are none: single frames would come from this one, its low end first, until it is used up.
+  while ((<u32>1) << order > most) {
+    order--;
+    push(record, frame + (1 << order), order);
+  }
+  const one: u64 = 1;
+  return (one << (32 + order)) | frame;
+}
+
 /** Gives a block of 2^order frames back and merges it with its free buddies as far as that goes. */
 export function buddyGive(record: u32, frame: u32, order: u32): void {
   const base = load<u32>(record, NODE_BASE),

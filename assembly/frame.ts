@@ -39,7 +39,7 @@ import {
   TABLE_CHARGED,
 } from './layout';
 import { backingDrop } from './backing';
-import { buddyGive, buddyTake } from './buddy';
+import { buddyGive, buddyTake, buddyTakeRun } from './buddy';
 import { frameBytes, listAppend, listRemove, nodeGive, nodeOf, nodeRecord, nodeTake } from './node';
 
 /**
@@ -98,6 +98,42 @@ export function frameTake(node: u32, order: u32): u32 {
   const frame = buddyTake(record, order);
   if (frame != <u32>FRAME_NONE) begin(record, frame, order);
   return frame;
+}
+
+/**
+ * Takes `n` frames of one page, or as many as there are, with the marks `marks`; their numbers (u32) are written at `list`. Returns how many: the same frames in the same order as by `frameTake`.
+ */
+export function frameTakeMany(node: u32, n: u32, list: u32, marks: u32): u32 {
+  const record = nodeRecord(node);
+  let taken: u32 = 0;
+  while (taken < n) {
+    const run = buddyTakeRun(record, n - taken);
+    if (!run) break;
+    const frame = <u32>run,
+      count = <u32>(run >> 32);
+    beginRun(record, frame, count, marks);
+    for (let each = frame, end = frame + count; each < end; each++) store<u32>(list + (taken++ << 2), each);
+  }
+  return taken;
+}
+
+/** `begin` of `n` neighbouring frames of one page each. */
+function beginRun(record: u32, frame: u32, n: u32, marks: u32): void {
+  const flags = (load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_NODE) | STATE_USED | marks;
+  for (let entry = frameRecord(frame), end = entry + n * FRAME_BYTES; entry < end; entry += FRAME_BYTES) {
+    store<u32>(entry, 1, FRAME_REFS);
+    store<u32>(entry, 0, FRAME_MAPS);
+    store<u32>(entry, flags, FRAME_FLAGS);
+    store<u32>(entry, 0, FRAME_CHARGE);
+    store<u64>(entry, 0, FRAME_RMAP);
+  }
+  nodeTake(record, n);
+}
+
+/** Changes the marks of `n` neighbouring frames: those in `clear` go, those in `set` come. */
+export function frameMark(frame: u32, n: u32, clear: u32, set: u32): void {
+  for (let entry = frameRecord(frame), end = entry + n * FRAME_BYTES; entry < end; entry += FRAME_BYTES)
+    store<u32>(entry, (load<u32>(entry, FRAME_FLAGS) & ~clear) | set, FRAME_FLAGS);
 }
 
 /**

@@ -4,6 +4,8 @@
 export { clearTouched, nodeCreate, nodeDestroy } from './node';
 export {
   frameTake,
+  frameTakeMany,
+  frameMark,
   frameClaim,
   frameGet,
   framePut,
@@ -41,6 +43,7 @@ export { moveEntries } from './remap';
 export { exclusiveSet, exclusiveClear, cpuReadsSet } from './exclusive';
 export { duplicateSet, replicaSet, replicaPart } from './replica';
 export { migrateCollect, migrateCollectFrames, migrateSplit, migrateCopy, migrateCommit, migrateFinalize } from './migrate';
+export { movablePages, movingRuns } from './moving';
 export { coldFrames, victims, usedFrames } from './victims';
 export { backingDrop, backingOf } from './backing';
 export { tlbCreate, tlbDestroy, tlbInvalidate, tlbFlush } from './tlb';

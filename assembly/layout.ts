@@ -504,6 +504,12 @@ export const SELECT_NO_HOLES = 16;
 /** Pages on the second tier. */
 export const SELECT_SWAP = 32;
 
+// Which pages could move: see `movablePages`.
+export const MOVABLE_ANONYMOUS = 1;
+export const MOVABLE_DEVICE = 2;
+/** A run of `movingRuns`. */
+export const MOVING_BYTES = 20;
+
 // ---------------------------------------------------------------------------------------------------------------- status
 
 export const STOP_NONE = 0;

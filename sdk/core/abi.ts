@@ -23,6 +23,8 @@ export interface CoreExports {
   nodeDestroy(node: number): number;
   clearTouched(start: number, length: number): void;
   frameTake(node: number, order: number): number;
+  frameTakeMany(node: number, n: number, list: number, marks: number): number;
+  frameMark(frame: number, n: number, clear: number, set: number): void;
   frameClaim(frame: number, order: number): number;
   frameGet(frame: number): void;
   framePut(frame: number): void;
@@ -96,6 +98,18 @@ export interface CoreExports {
   migrateCopy(source: number, target: number, n: number): number;
   migrateCommit(table: number, vpn: number, n: number, source: number, target: number, writable: number, faultFrame: number): number;
   migrateFinalize(n: number, source: number, target: number): number;
+  movablePages(table: number, vpn: number, pages: number, base: number, frames: number, which: number, output: number): number;
+  movingRuns(
+    source: number,
+    target: number,
+    from: number,
+    n: number,
+    isRange: number,
+    writable: number,
+    copied: number,
+    output: number,
+    max: number,
+  ): number;
   usedFrames(node: number, from: number, output: number, max: number): number;
   coldFrames(node: number, from: number, look: number, output: number, max: number, payer: number): number;
   backingOf(frame: number): number;

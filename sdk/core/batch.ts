@@ -157,20 +157,20 @@ export class Mappings {
     return this;
   }
 
-  /** Adds one page; it joins the last item when both page and frame follow on and the right and the opaque bits are the same. For its owner. */
-  add(vpn: number, frame: number, write: boolean, attributes = 0): void {
+  /** Adds one page, or `pages` of them with frames that follow each other; they join the last item when both page and frame follow on and the right and the opaque bits are the same. For its owner. */
+  add(vpn: number, frame: number, write: boolean, attributes = 0, pages = 1): void {
     const last = this.used - 1;
     if (last >= 0) {
-      const pages = this.lengths[last]!;
-      const follows = this.vpns[last]! + pages === vpn && this.frames[last]! + pages === frame;
+      const had = this.lengths[last]!;
+      const follows = this.vpns[last]! + had === vpn && this.frames[last]! + had === frame;
       if (follows && this.writes[last] === write && this.bits[last] === attributes) {
-        this.lengths[last] = pages + 1;
+        this.lengths[last] = had + pages;
         return;
       }
     }
     const i = this.used++;
     this.vpns[i] = vpn;
-    this.lengths[i] = 1;
+    this.lengths[i] = pages;
     this.frames[i] = frame;
     this.writes[i] = write;
     this.bits[i] = attributes;
@@ -282,20 +282,20 @@ export class Copies {
     return this;
   }
 
-  /** Adds one page from frame `from` (-1: nothing, clear) to frame `to`. For its owner. */
-  add(from: number, to: number): void {
+  /** Adds `pages` pages from frame `from` on (-1: nothing, clear) to frame `to` and those behind it. For its owner. */
+  add(from: number, to: number, pages = 1): void {
     const last = this.used - 1;
     if (last >= 0) {
-      const pages = this.lengths[last]!;
-      const follows = from < 0 ? this.sources[last]! < 0 : this.sources[last]! >= 0 && this.sources[last]! + pages === from;
-      if (follows && this.targets[last]! + pages === to) {
-        this.lengths[last] = pages + 1;
+      const had = this.lengths[last]!;
+      const follows = from < 0 ? this.sources[last]! < 0 : this.sources[last]! >= 0 && this.sources[last]! + had === from;
+      if (follows && this.targets[last]! + had === to) {
+        this.lengths[last] = had + pages;
         return;
       }
     }
     const i = this.used++;
     this.sources[i] = from;
     this.targets[i] = to;
-    this.lengths[i] = 1;
+    this.lengths[i] = pages;
   }
 }

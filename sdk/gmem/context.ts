@@ -10,7 +10,8 @@ import type { Events, ReplicaCause } from '../events.ts';
 import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
 import type { AttachMode, MirrorHold, SpaceMirror } from '../mm/attach.ts';
 import { requireAligned, requireArray, requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
-import type { Install } from '../mm/migration.ts';
+import type { Install, RunInstaller } from '../mm/migration.ts';
+import type { VisitRun } from '../mm/migration-words.ts';
 import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, type InstallAnswer } from '../mm/range-fault.ts';
@@ -65,7 +66,7 @@ export interface MigrateOptions {
 }
 
 /** One device in one address space. Made by `space.attach(device)`. */
-export class Context implements SpaceMirror, Locator {
+export class Context implements SpaceMirror, Locator, RunInstaller {
   readonly name: string;
   readonly space: AddressSpace;
   readonly device: Device;
@@ -781,6 +782,18 @@ export class Context implements SpaceMirror, Locator {
     const hasBits = this.space.attributes.size > 0;
     for (let i = 0; i < frames.length; i++)
       if (frames[i]! >= 0) mappings.add(vpn + i, frames[i]!, writable(i), hasBits ? this.attributesAt(vpn + i) : 0);
+    this.enter(mappings);
+  }
+
+  /** @internal The same, run by run. */
+  installRuns(vpn: number, runs: (visit: VisitRun) => void): void {
+    if (!this.open || this.isInvalidating) return;
+    const mappings = this.mappings.clear();
+    const hasBits = this.space.attributes.size > 0;
+    runs((i, pages, _from, to, write) => {
+      if (!hasBits) mappings.add(vpn + i, to, write, 0, pages);
+      else for (let page = 0; page < pages; page++) mappings.add(vpn + i + page, to + page, write, this.attributesAt(vpn + i + page));
+    });
     this.enter(mappings);
   }
 

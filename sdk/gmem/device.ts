@@ -427,9 +427,13 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     if (ticket) tickets.push(ticket);
   }
 
+  mayDuplicateIn(space: AddressSpace): boolean {
+    return space.attributes.size > 0 || this.policy.placement !== undefined;
+  }
+
   duplicates(space: AddressSpace, vpn: number): boolean {
     // Where nothing is advised and nothing is chosen, nobody is asked: this is looked at for every page.
-    if (space.attributes.size === 0 && this.policy.placement === undefined) return false;
+    if (!this.mayDuplicateIn(space)) return false;
     const context = this.contextOf(space);
     if (!context?.mayDuplicate || !context.mayEnter) return false;
     const advice = space.attributes.at(vpn);
@@ -623,6 +627,33 @@ export class OwnMemory implements DeviceMemory {
       return answer;
     });
     return page === undefined ? L.FRAME_NONE : this.node.base + page;
+  }
+
+  /**
+   * @internal Takes up to `n` frames of one page, as `takeFrame` would one by one, into `frames` from index `at` on, and spares them. Returns how many; fewer when there are no more. One that the device will
+   * choose is FRAME_LATER. A driver that throws keeps none of them.
+   */
+  takeFrames(frames: Int32Array, at: number, n: number): number {
+    const { node, spared } = this;
+    if (node.allocator === 'core') {
+      const most = this.leaving ? 0 : this.framesMax > 0 ? Math.min(n, this.framesMax - node.used) : n;
+      const taken = most > 0 ? node.takeMany(frames, at, most, L.FRAME_SPARED) : 0;
+      spared.marked(frames, at, taken);
+      return taken;
+    }
+    let taken = 0;
+    try {
+      while (taken < n) {
+        const frame = this.takeFrame();
+        if (frame === L.FRAME_NONE) break;
+        if (frame >= 0) spared.add(frame);
+        frames[at + taken++] = frame;
+      }
+    } catch (error) {
+      for (let i = at; i < at + taken; i++) if (frames[i]! >= 0) this.platform.core.exports.framePut(frames[i]!);
+      throw error;
+    }
+    return taken;
   }
 
   /** A page that has been imported; without imports the device chooses it later. */

@@ -9,17 +9,18 @@ import { fail } from '../errors.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { CpuFault } from '../mm/fault.ts';
 import { HUGE_PAGES, hugeWindow, windowStart } from '../mm/huge-window.ts';
+import { Aims } from '../mm/migration-aims.ts';
 import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
 import { reportSplit } from '../mm/splits.ts';
-import { isAnonymous, PROT_READ, type Vma } from '../mm/vma.ts';
+import { isAnonymous, isHugetlb, isSpecial, PROT_READ, type Vma, VMA_PRIVATE } from '../mm/vma.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { OwnMemory } from './device.ts';
 import { Duplicate } from './duplicate.ts';
 import { Evict } from './evict.ts';
-import { isWholeBlock, mayMove } from './movable.ts';
+import { isWholeBlock } from './movable.ts';
 
 const BATCH = -1;
 const LOCK = 0;
@@ -52,13 +53,9 @@ export class MoveRange implements Step {
   private left: DeviceMemory[] = [];
   /** The one that the pages of the list come from, over a link; undefined: they come from the host. */
   private peer: DeviceMemory | undefined;
-  /** Pages of the part that are to move, the first ones of huge pages among them, and their frames so far. */
-  private need: number[] = [];
-  private readonly huge: Set<number> = new Set();
-  private picks: number[] = [];
-  /** Pages of the part that get a copy; the other ones, while copies are made. */
-  private copies: number[] = [];
-  private rest: number[] = [];
+  /** Pages of the part that are to move, and those that get a copy; with their frames so far. */
+  private readonly moves: Aims = new Aims();
+  private readonly copies: Aims = new Aims();
   private copying = false;
   private duplicate: Duplicate | undefined;
   /** A memory that a link reaches, whose pages come home all the same: the target gets copies of them. */
@@ -126,7 +123,6 @@ export class MoveRange implements Step {
       case COPIED:
         this.moved += this.duplicate!.done;
         this.copying = false;
-        this.need = this.rest;
         return this.bring(run);
       default:
         this.moved += this.migration.moved;
@@ -136,7 +132,8 @@ export class MoveRange implements Step {
   }
 
   abort(run: Run): void {
-    for (const frame of this.picks) if (frame >= 0) this.platform.core.exports.framePut(frame);
+    for (const { frames, taken } of [this.moves, this.copies])
+      for (let i = 0; i < taken; i++) if (frames[i]! >= 0) this.platform.core.exports.framePut(frames[i]!);
     this.platform.settleFreed();
     this.unlock(run);
   }
@@ -209,12 +206,10 @@ export class MoveRange implements Step {
     return this.memory !== undefined && linkEngine(this.platform, from, this.memory, this.context.space) !== undefined;
   }
 
-  /** Whether a page is to be copied, not moved. */
-  private isShared(vpn: number): boolean {
+  /** Whether pages may be copied, not moved, if they are advised so. */
+  private get mayShare(): boolean {
     const { space, device } = this.context;
-    if (this.whole || space.attributes.size === 0 || !this.context.mayDuplicate || device.policy.placement?.duplicate === 'never')
-      return false;
-    return space.attributes.at(vpn)?.readMostly === true;
+    return !this.whole && space.attributes.size > 0 && this.context.mayDuplicate && device.policy.placement?.duplicate !== 'never';
   }
 
   /** What of the part is in a source comes home, or over its link; then the rest of the part goes to the device, if that is the way. */
@@ -225,13 +220,11 @@ export class MoveRange implements Step {
     if (source && source !== this.byHost && this.isLinked(source)) {
       this.peer = source;
       this.list(space.vmas.find(this.start)!);
-      if (this.copies.length > 0) {
+      if (this.copies.count > 0) {
         this.byHost = source;
         this.left.unshift(source);
       }
-      if (this.need.length === 0) return this.bringHome(run);
-      this.picks = [];
-      return this.reserve(run);
+      return this.moves.count === 0 ? this.bringHome(run) : this.reserve(run);
     }
     if (source) {
       this.phase = HOME;
@@ -243,48 +236,49 @@ export class MoveRange implements Step {
     this.phase = PART;
     if (!this.memory) return this.part(run);
     this.list(space.vmas.find(this.start)!);
-    if (this.copies.length === 0) return this.bring(run);
+    if (this.copies.count === 0) return this.bring(run);
     this.copying = true;
-    this.rest = this.need;
-    this.need = this.copies;
-    this.picks = [];
     return this.reserve(run);
   }
 
   /** What is listed goes to the device. */
   private bring(run: Run): Progress {
-    if (this.full || this.need.length === 0) return this.part(run);
-    this.picks = [];
-    return this.reserve(run);
+    return this.full || this.moves.count === 0 ? this.part(run) : this.reserve(run);
   }
 
   /** Lists the pages of the part that are to go to the device. */
   private list(vma: Vma): void {
     const { space, device } = this.context;
-    const { core } = this.platform;
-    const holes = isAnonymous(vma);
-    this.need = [];
-    this.copies = [];
-    this.huge.clear();
+    const { core, host } = this.platform;
+    const pages = this.vpn - this.start;
+    const moves = this.moves.begin(this.start, pages);
+    const copies = this.copies.begin(this.start, this.mayShare ? pages : 0);
     // Whoever may not even read a page has no use for it on the device.
     if (!(vma.prot & PROT_READ)) return;
-    for (let vpn = this.start; vpn < this.vpn; vpn++) {
+    // Of pages of files and of shared memory, only what a private mapping has copied for itself.
+    if (!this.peer && !isAnonymous(vma) && (!(vma.flags & VMA_PRIVATE) || isHugetlb(vma) || isSpecial(vma))) return;
+    const { base, frames } = this.peer ? this.peer.node : host;
+    const which = this.peer ? L.MOVABLE_DEVICE : isAnonymous(vma) ? L.MOVABLE_ANONYMOUS : 0;
+    const found = core.exports.movablePages(space.table, this.start, pages, base, frames, which, core.area(L.AREA_LIST));
+    moves.addAll(core.words(L.AREA_LIST, found));
+    if (device.granulePages < HUGE_PAGES && !this.mayShare) return;
+    // Which of them are copied, and which are huge: what is left is never longer than what has been looked at.
+    const { offsets } = moves;
+    moves.count = 0;
+    for (let at = 0; at < found; at++) {
+      const vpn = this.start + offsets[at]!;
       const high = core.entry(space.table, vpn);
-      const kind = high & L.ENTRY_KIND;
-      if (this.peer) {
-        if ((kind !== L.KIND_DEVICE_PRIVATE && kind !== L.KIND_PRESENT) || !this.peer.node.holds(core.entryLow)) continue;
-      } else if (kind === L.KIND_PRESENT ? !mayMove(this.platform, vma, high, core.entryLow) : kind !== L.KIND_NONE || !holes) continue;
-      if (kind !== L.KIND_NONE && !(high & L.ENTRY_ZERO) && this.isShared(vpn)) {
-        if (this.peer || this.isSmall(vpn, high)) this.copies.push(vpn);
+      if ((high & L.ENTRY_KIND) !== L.KIND_NONE && !(high & L.ENTRY_ZERO) && this.mayShare && space.attributes.at(vpn)?.readMostly) {
+        if (this.peer || this.isSmall(vpn, high)) copies.add(vpn - this.start);
         continue;
       }
-      this.need.push(vpn);
+      moves.add(vpn - this.start);
       if (device.granulePages < HUGE_PAGES || vpn + HUGE_PAGES > this.vpn) continue;
       if (this.peer) {
         if (!(high & L.ENTRY_ORDER) || hugeWindow(vma, vpn) !== vpn) continue;
       } else if (!isWholeBlock(this.platform, space, vma, vpn, high)) continue;
-      this.huge.add(vpn);
-      vpn += HUGE_PAGES - 1;
+      moves.huge.add(vpn - this.start);
+      while (at + 1 < found && this.start + offsets[at + 1]! < vpn + HUGE_PAGES) at++;
     }
   }
 
@@ -300,46 +294,56 @@ export class MoveRange implements Step {
 
   private reserve(run: Run): Progress {
     const memory = this.memory!;
-    while (this.picks.length < this.need.length && !this.full) {
-      const vpn = this.need[this.picks.length]!;
-      const huge = this.huge.has(vpn);
-      const isOver = this.context.roomIn(memory, this.taken) < (huge ? HUGE_PAGES : 1);
-      const frame = isOver ? L.FRAME_NONE : memory.takeFrame(huge ? L.HUGE_ORDER : 0);
-      if (frame !== L.FRAME_NONE) {
-        if (frame >= 0) memory.spared.add(frame);
-        this.picks.push(frame);
-        this.taken += huge ? HUGE_PAGES : 1;
-        continue;
-      }
+    const aims = this.copying ? this.copies : this.moves;
+    while (aims.taken < aims.count && !this.full) {
+      const huge = aims.isNextHuge;
+      const room = this.context.roomIn(memory, this.taken);
+      const isOver = room < (huge ? HUGE_PAGES : 1);
+      if (!isOver && this.take(memory, aims, huge, room)) continue;
       if (huge) {
         // There may be room for its pages, one by one.
-        this.huge.delete(vpn);
-        this.need.splice(this.picks.length, 1, ...Array.from({ length: HUGE_PAGES }, (_, page) => vpn + page));
+        aims.split();
         continue;
       }
       this.phase = EVICTED;
-      return run.call(this.evict.room(this.need.length - this.picks.length, isOver ? this.context.payer : 0));
+      return run.call(this.evict.room(aims.count - aims.taken, isOver ? this.context.payer : 0));
     }
     memory.keeper?.wake(run);
-    if (this.picks.length === 0) return this.finish(run);
+    const { taken } = aims;
+    if (taken === 0) return this.finish(run);
+    this.taken = 0;
     if (this.copying) {
-      const frames = this.picks;
-      this.picks = [];
-      this.taken = 0;
+      const pages = Array.from(aims.offsets.subarray(0, taken), (offset) => this.start + offset);
+      const frames = Array.from(aims.frames.subarray(0, taken));
+      aims.taken = 0;
       this.phase = COPIED;
       this.duplicate ??= new Duplicate(this.platform, this.context);
-      return run.call(this.duplicate.of(this.need.slice(0, frames.length), frames, 0));
+      return run.call(this.duplicate.of(pages, frames, 0));
     }
-    const first = this.need[0]!;
-    const last = this.need[this.need.length - 1]!;
-    const picks = new Array<number>(last - first + (this.huge.has(last) ? HUGE_PAGES : 1)).fill(L.FRAME_NONE);
-    this.picks.forEach((frame, i) => (picks[this.need[i]! - first] = frame));
-    this.picks = [];
-    this.taken = 0;
     this.phase = MOVED;
-    const { space, install } = this.context;
-    if (this.peer) return run.call(this.migration.toPeer(space, first, picks, this.peer, memory, 'user', install));
-    return run.call(this.migration.toDevice(space, first, picks, memory, 'user', install));
+    const { space } = this.context;
+    if (this.peer) this.migration.manyToPeer(space, aims, this.peer, memory, 'user');
+    else this.migration.manyToDevice(space, aims, memory, 'user');
+    this.migration.installer = this.context;
+    // The frames are the migration's now.
+    aims.taken = 0;
+    return run.call(this.migration);
+  }
+
+  /** Takes frames for the pages that come next: one for a huge one, else as many as there are. False: there is none. */
+  private take(memory: OwnMemory, aims: Aims, huge: boolean, room: number): boolean {
+    if (!huge) {
+      const taken = memory.takeFrames(aims.frames, aims.taken, Math.min(aims.nextSmall, room));
+      aims.taken += taken;
+      this.taken += taken;
+      return taken > 0;
+    }
+    const frame = memory.takeFrame(L.HUGE_ORDER);
+    if (frame === L.FRAME_NONE) return false;
+    if (frame >= 0) memory.spared.add(frame);
+    aims.give(frame);
+    this.taken += HUGE_PAGES;
+    return true;
   }
 
   private finish(run: Run): typeof DONE {

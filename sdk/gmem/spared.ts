@@ -6,16 +6,16 @@ import type { Core } from '../core/abi.ts';
 
 export class Spared {
   private readonly core: Core;
-  /** Frames with a mark, and such that have had one. */
-  private readonly frames: number[] = [];
+  /** Runs of frames with a mark, and of such that have had one: the first frame, how many. */
+  private readonly runs: number[] = [];
 
   constructor(core: Core) {
     this.core = core;
   }
 
-  /** How many have got a mark; 0: nothing is spared. */
+  /** How many runs of frames have got marks; 0: nothing is spared. */
   get size(): number {
-    return this.frames.length;
+    return this.runs.length / 2;
   }
 
   has(frame: number): boolean {
@@ -25,25 +25,45 @@ export class Spared {
 
   /** Whether one of those that still have it passes. */
   some(passes: (frame: number) => boolean): boolean {
-    return this.frames.some((frame) => this.has(frame) && passes(frame));
+    const { runs } = this;
+    for (let at = 0; at < runs.length; at += 2)
+      for (let frame = runs[at]!; frame < runs[at]! + runs[at + 1]!; frame++) if (this.has(frame) && passes(frame)) return true;
+    return false;
   }
 
   /** Marks a frame in use, of a huge one the first. */
   add(frame: number): void {
-    const { core, frames } = this;
+    const { core } = this;
     const record = core.frameRecord(frame);
     const flags = core.field(record, L.FRAME_FLAGS);
     if (flags & L.FRAME_SPARED) return;
     core.setField(record, L.FRAME_FLAGS, flags | L.FRAME_SPARED);
-    frames.push(frame);
+    this.note(frame);
+  }
+
+  /** Frames that have got their marks already: `n` of a list, from index `at` on. */
+  marked(frames: Int32Array, at: number, n: number): void {
+    for (let i = at; i < at + n; i++) this.note(frames[i]!);
+  }
+
+  private note(frame: number): void {
+    const { runs } = this;
+    const last = runs.length - 1;
+    if (last > 0 && runs[last - 1]! + runs[last]! === frame) runs[last]!++;
+    else runs.push(frame, 1);
   }
 
   /** The operation has ended. */
   clear(): void {
-    const { core, frames } = this;
-    for (let frame = frames.pop(); frame !== undefined; frame = frames.pop()) {
-      const record = core.frameRecord(frame);
-      core.setField(record, L.FRAME_FLAGS, core.field(record, L.FRAME_FLAGS) & ~L.FRAME_SPARED);
+    const { core, runs } = this;
+    while (runs.length > 0) {
+      const pages = runs.pop()!;
+      const frame = runs.pop()!;
+      if (pages > 1) core.exports.frameMark(frame, pages, L.FRAME_SPARED, 0);
+      else {
+        const record = core.frameRecord(frame);
+        core.setField(record, L.FRAME_FLAGS, core.field(record, L.FRAME_FLAGS) & ~L.FRAME_SPARED);
+      }
     }
   }
 }

@@ -62,6 +62,7 @@ import { HostFrames } from '../mm/host-frames.ts';
 import { IntervalTree } from '../mm/interval-tree.ts';
 import { Mark } from '../mm/madvise.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
+import { Aims } from '../mm/migration-aims.ts';
 import { MigrationWords } from '../mm/migration-words.ts';
 import { Migration } from '../mm/migration.ts';
 import { Mmap } from '../mm/mmap.ts';
@@ -162,6 +163,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   MemoryFile,
   Migration,
   MigrationCopies,
+  Aims,
   MigrationWords,
   MirrorRange,
   Mmap,

@@ -68,6 +68,8 @@ export interface MigrationDevice extends AdvisedDevice {
    * ignores its own MIGRATE events. Tickets of unfinished flushes are appended.
    */
   withdraw(space: AddressSpace, ranges: Ranges, tickets: Ticket[]): void;
+  /** Whether there is any page of a space of which the next can be true. */
+  mayDuplicateIn(space: AddressSpace): boolean;
   /** Whether the device would duplicate a page of a space that is leaving its memory. */
   duplicates(space: AddressSpace, vpn: number): boolean;
   /** The frame that such a page has left, its bytes still true: it becomes the device's copy of the page, or is given up. Its one reference goes over. */

@@ -5,7 +5,7 @@
 import * as L from '../../assembly/layout.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { onePlaceOf } from './migration-places.ts';
-import type { MigrationWords } from './migration-words.ts';
+import { FEW, type MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
 import { reportSplit } from './splits.ts';
 
@@ -17,6 +17,8 @@ export class HostFrames {
   /** First page of the range; undefined: by frame. */
   private vpn: number | undefined;
   private first = 0;
+  /** Frames got in one go. */
+  private frames: Int32Array = new Int32Array(0);
   /** Frames that may still be taken, one by one. */
   private most = Infinity;
 
@@ -54,8 +56,35 @@ export class HostFrames {
     this.most = most;
     this.vpn = vpn;
     this.first = first;
-    if (this.want(first)) for (let i = 0; i < words.count; i++) if (!this.want(i)) break;
+    if (this.want(first)) this.wantAll();
     this.putBack();
+  }
+
+  private wantAll(): void {
+    const { words } = this;
+    for (let i = 0; i < words.count;) {
+      // Small ones that follow each other get their frames in one go.
+      let end = i;
+      while (end < words.count && !(words.bits(end) & L.MIGRATE_COMPOUND)) end++;
+      if (end - i > FEW) {
+        if (!this.wantSmalls(i, end)) return;
+        i = end;
+      } else if (!this.want(i)) return;
+      else i++;
+    }
+  }
+
+  /** Gives the small words `[from, end)` their frames; false: there is none left. */
+  private wantSmalls(from: number, end: number): boolean {
+    const words = this.words;
+    let wanted = 0;
+    for (let i = from; i < end; i++) if (words.bits(i) & L.MIGRATE_VALID && !words.hasTarget(i)) wanted++;
+    const frames = (this.frames = this.frames.length < wanted ? new Int32Array(wanted) : this.frames);
+    const taken = this.platform.host.takeMany(frames, 0, Math.min(wanted, this.most));
+    this.most -= taken;
+    let next = 0;
+    for (let i = from; next < taken; i++) if (words.bits(i) & L.MIGRATE_VALID && !words.hasTarget(i)) words.aim(i, frames[next++]!, false);
+    return taken === wanted;
   }
 
   /** Gives up what was got and is not needed. */

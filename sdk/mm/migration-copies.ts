@@ -84,14 +84,12 @@ export class MigrationCopies implements CopyGround {
     this.zeros.clear();
     this.peers?.clear();
     const inward = isPeer ? (this.peers ??= new Copies(this)) : this.toDevice;
-    for (let i = 0; i < words.count; i++) {
-      if (!words.moves(i) || !words.fits(i)) continue;
-      const to = words.targetFrame(i);
-      if (this.platform.tier && this.platform.tier.backingOf(words.frame(i)) === to) continue;
-      const valid = (words.bits(i) & L.MIGRATE_VALID) !== 0;
-      const list = valid ? (nodes.of(to).owner > 0 ? inward : this.toHost) : this.zeros;
-      for (let page = 0; page < words.span(i); page++) list.add(valid ? words.frame(i) + page : -1, to + page);
-    }
+    const copied = this.platform.tier !== undefined;
+    // Frames that follow each other are of one memory.
+    words.eachRun(this.platform.core, { isRange: false, withTargets: true, copied }, (_i, pages, from, to) => {
+      const list = from < 0 ? this.zeros : nodes.of(to).owner > 0 ? inward : this.toHost;
+      list.add(from, to, pages);
+    });
     return this;
   }
 

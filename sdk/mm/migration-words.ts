@@ -17,13 +17,35 @@ import { HUGE_PAGES } from './huge-window.ts';
 const LATER = 0xffffffff;
 
 /** Most migrations move a page or a few. */
-const FEW = 16;
+export const FEW = 16;
+
+/** Runs that one call into the core lists. */
+const RUNS_MAX = Math.floor((L.LIST_MAX * 4) / L.MOVING_BYTES);
+const RUN_WORDS = L.MOVING_BYTES / 4;
+
+/** What a list of the words that move looks at. */
+export interface RunsOf {
+  /** Words of neighbouring pages, not of frames. */
+  readonly isRange: boolean;
+  /** Only words with a target of their size, and then frames that follow each other on both sides; else a run goes on whatever its frames are. */
+  readonly withTargets: boolean;
+  /** Not those that the second tier has already. */
+  readonly copied?: boolean;
+  /** The right to write to what was a hole. */
+  readonly writable?: boolean;
+}
+
+/** Called for a run of words that move: the first one, the pages from there on, source frame (-1 for a hole) and target frame of the first page, the right to write. */
+export type VisitRun = (i: number, pages: number, from: number, to: number, write: boolean) => void;
 
 export class MigrationWords {
   source: Uint32Array = new Uint32Array(0);
   target: Uint32Array = new Uint32Array(0);
   /** Words in use on each side. */
   count = 0;
+  /** Pages that move, at the last `tally`: those with a source, and holes. */
+  valid = 0;
+  holes = 0;
 
   /** Begins anew with no source and no target. */
   begin(count: number): void {
@@ -125,25 +147,63 @@ export class MigrationWords {
     this.source[i * 2 + 1]! &= ~L.MIGRATE_MOVE;
   }
 
-  /** Pages with MOVE: with `valid` those that have a source, without it the holes. */
-  pages(valid: boolean): number {
-    const wanted = L.MIGRATE_MOVE | (valid ? L.MIGRATE_VALID : 0);
-    let pages = 0;
+  /** Counts the pages that move: those that have a source, and the holes. */
+  tally(): void {
+    const { source } = this;
+    let valid = 0;
+    let holes = 0;
     for (let i = 1, end = this.count * 2; i < end; i += 2) {
-      const bits = this.source[i]!;
-      if ((bits & (L.MIGRATE_MOVE | L.MIGRATE_VALID)) === wanted) pages += bits & L.MIGRATE_COMPOUND ? HUGE_PAGES : 1;
+      const bits = source[i]!;
+      if (!(bits & L.MIGRATE_MOVE)) continue;
+      const pages = bits & L.MIGRATE_COMPOUND ? HUGE_PAGES : 1;
+      if (bits & L.MIGRATE_VALID) valid += pages;
+      else holes += pages;
     }
-    return pages;
+    this.valid = valid;
+    this.holes = holes;
   }
 
   /** Pages that are to move: all with a source, and the holes that have a target. */
   get offered(): number {
+    const { source, target } = this;
     let pages = 0;
     for (let i = 1, end = this.count * 2; i < end; i += 2) {
-      const bits = this.source[i]!;
-      if (bits & L.MIGRATE_MOVE && (bits & L.MIGRATE_VALID || this.target[i] !== 0)) pages += bits & L.MIGRATE_COMPOUND ? HUGE_PAGES : 1;
+      const bits = source[i]!;
+      if (bits & L.MIGRATE_MOVE && (bits & L.MIGRATE_VALID || target[i] !== 0)) pages += bits & L.MIGRATE_COMPOUND ? HUGE_PAGES : 1;
     }
     return pages;
+  }
+
+  /** The first hole with a target; undefined: there is none. */
+  get firstHole(): number | undefined {
+    const { source, target } = this;
+    for (let i = 1, end = this.count * 2; i < end; i += 2)
+      if ((source[i]! & (L.MIGRATE_MOVE | L.MIGRATE_VALID)) === L.MIGRATE_MOVE && target[i] !== 0) return (i - 1) / 2;
+    return undefined;
+  }
+
+  /** Calls `visit` for the words that move, run by run. It must not call the core. Ensures: both sides are in the batch areas when there are more than a few words. */
+  eachRun(core: Core, { isRange, withTargets, copied = false, writable = false }: RunsOf, visit: VisitRun): void {
+    if (this.count <= FEW) {
+      for (let i = 0; i < this.count; i++) {
+        if (!this.moves(i) || (withTargets && !this.fits(i))) continue;
+        const bits = this.bits(i);
+        const isSource = (bits & L.MIGRATE_VALID) !== 0;
+        if (copied && withTargets && isSource && core.exports.backingOf(this.frame(i)) === this.targetFrame(i) + 1) continue;
+        visit(i, this.span(i), isSource ? this.frame(i) : -1, this.target[i * 2]!, isSource ? (bits & L.MIGRATE_WRITE) !== 0 : writable);
+      }
+      return;
+    }
+    this.lend(core);
+    const source = core.area(L.AREA_SOURCE);
+    const target = withTargets ? core.area(L.AREA_TARGET) : 0;
+    for (let from = 0; from < this.count; from = core.stopIndex) {
+      const [range, may, some] = [isRange ? 1 : 0, writable ? 1 : 0, copied ? 1 : 0];
+      const runs = core.exports.movingRuns(source, target, from, this.count, range, may, some, core.area(L.AREA_LIST), RUNS_MAX);
+      const list = core.words(L.AREA_LIST, runs * RUN_WORDS);
+      for (let at = 0; at < list.length; at += RUN_WORDS)
+        visit(list[at]!, list[at + 1]!, list[at + 2]! | 0, list[at + 3]!, list[at + 4] !== 0);
+    }
   }
 
   /** Whether a huge source has small targets: it must be split before it is copied. */

@@ -28,7 +28,8 @@ import { HUGE_PAGES } from './huge-window.ts';
 import { MigrationCopies, peerEngine } from './migration-copies.ts';
 import { placesOf, runsOf } from './migration-places.ts';
 import { routesOf } from './migration-routes.ts';
-import { MigrationWords } from './migration-words.ts';
+import type { Aims } from './migration-aims.ts';
+import { MigrationWords, type VisitRun } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
 import type { PeerBehaviour, PeerCode } from './peer-batch.ts';
 import { PeerMoves, type PeerPlace } from './peer-moves.ts';
@@ -39,6 +40,11 @@ import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
 
 /** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, the source frame locked; -1: that page did not move. */
 export type Install = (space: AddressSpace, vpn: number, frames: readonly number[], writable: (page: number) => boolean) => void;
+
+/** The same, run by run: whoever has the translations asks for the runs, and need not, if it can enter none. */
+export interface RunInstaller {
+  installRuns(vpn: number, runs: (visit: VisitRun) => void): void;
+}
 
 /** A migration in somebody else's hands: what to collect, and where to. */
 export interface MigrationPlan {
@@ -96,6 +102,8 @@ export class Migration implements Step {
   wanted = -1;
   /** Set it after `toHost`: small pages that come home leave a copy behind, where the device would duplicate them. */
   isShared = false;
+  /** Set it after `toDevice` or `toPeer`, instead of an `install`: for many pages. */
+  installer: RunInstaller | undefined = undefined;
   /** While somebody listens: where what moved is mapped now. */
   runs: readonly PageRun[] = NOWHERE;
 
@@ -197,6 +205,19 @@ export class Migration implements Step {
     return this;
   }
 
+  /** @internal The same for many pages: those that have a frame of `aims`, of the `pages` from its first page on. */
+  manyToDevice(space: AddressSpace, aims: Aims, memory: DeviceMemory, cause: MigrationCause): this {
+    this.begin(aims.span, memory.device, cause);
+    this.space = space;
+    this.vpn = aims.vpn;
+    this.select = L.SELECT_SYSTEM;
+    this.aimAll(aims);
+    this.node = memory.node.name;
+    this.targets = 'given';
+    this.coupled = memory.device.coupledIn(space);
+    return this;
+  }
+
   /**
    * The pages of `[vpn, vpn + picks.length)` that are on memories of the device of `from` go to `to`, a memory of another device, over their link: `picks` as for `toDevice`. The device of
    * `from` loses its translations of them. Requires: one VMA; `peerEngine(from, to, space)` is not undefined. Models: a device-private page that `migrate_vma` takes to another device.
@@ -211,20 +232,47 @@ export class Migration implements Step {
     install?: Install,
   ): this {
     this.begin(picks.length, from.device, cause);
-    this.peer = to.device;
-    this.space = space;
     this.vpn = vpn;
-    this.select = from.kind === 'coherent' ? L.SELECT_COHERENT : L.SELECT_PRIVATE;
+    this.install = install;
+    this.byLink(space, from, to);
     for (let i = 0; i < picks.length; i++) {
       if (picks[i]! < 0) continue;
       if (this.aim(i, picks[i]!)) this.select |= L.SELECT_COMPOUND;
     }
+    return this;
+  }
+
+  /** @internal The same for many pages, as `manyToDevice`. */
+  manyToPeer(space: AddressSpace, aims: Aims, from: DeviceMemory, to: DeviceMemory, cause: MigrationCause): this {
+    this.begin(aims.span, from.device, cause);
+    this.vpn = aims.vpn;
+    this.byLink(space, from, to);
+    this.aimAll(aims);
+    return this;
+  }
+
+  private byLink(space: AddressSpace, from: DeviceMemory, to: DeviceMemory): void {
+    this.peer = to.device;
+    this.space = space;
+    this.select = from.kind === 'coherent' ? L.SELECT_COHERENT : L.SELECT_PRIVATE;
     this.node = to.node.name;
     this.targets = 'given';
-    this.install = install;
     const engine = peerEngine(from, to, space);
     this.engineOfPeers = engine === 'core' ? undefined : engine;
-    return this;
+  }
+
+  /** Gives the pages of `aims` their frames. */
+  private aimAll({ offsets, frames, taken, huge }: Aims): void {
+    const { words } = this;
+    const first = offsets[0]!;
+    for (let k = 0; k < taken; k++) {
+      const frame = frames[k]!;
+      const i = offsets[k]! - first;
+      const isHuge = huge.size > 0 && huge.has(offsets[k]!);
+      if (isHuge) this.select |= L.SELECT_COMPOUND;
+      if (frame < 0) words.later(i, isHuge);
+      else words.aim(i, frame, isHuge);
+    }
   }
 
   /**
@@ -356,6 +404,7 @@ export class Migration implements Step {
     this.listed = undefined;
     this.places = undefined;
     this.install = undefined;
+    this.installer = undefined;
     this.phase = ANNOUNCE;
     this.failed = false;
     this.short = false;
@@ -710,9 +759,9 @@ export class Migration implements Step {
   private withdraw(space: AddressSpace): void {
     // One that does it all in one go does that, too.
     if (this.coupled) return;
-    const words = this.words;
+    const { vpn } = this;
     const ranges = this.withdrawn.clear();
-    for (let i = 0; i < words.count; i++) if (words.moves(i)) ranges.add(this.vpn + i, words.span(i));
+    this.words.eachRun(this.platform.core, { isRange: true, withTargets: false }, (i, pages) => ranges.add(vpn + i, pages));
     if (ranges.count > 0) this.device.withdraw(space, ranges, this.tickets);
   }
 
@@ -792,12 +841,9 @@ export class Migration implements Step {
   /** A second event surrounds the insertion of holes, from the first of them to the end of the range. */
   private announceHoles(): void {
     if (!this.space || this.failed) return;
-    const words = this.words;
-    for (let i = 0; i < words.count; i++) {
-      if (!words.moves(i) || words.bits(i) & L.MIGRATE_VALID || !words.hasTarget(i)) continue;
-      this.space.announce(this.second.set(this.vpn + i, this.vpn + words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
-      return;
-    }
+    const { words, vpn } = this;
+    const i = words.firstHole;
+    if (i !== undefined) this.space.announce(this.second.set(vpn + i, vpn + words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
   }
 
   private finish(): void {
@@ -815,13 +861,15 @@ export class Migration implements Step {
     words.keep(core);
     this.phase = INSTALL;
     endInvalidation(this.second);
-    this.copied = words.pages(true);
+    words.tally();
+    this.copied = words.valid;
     if (this.clean > 0) this.copied -= this.countClean();
-    this.cleared = words.pages(false);
+    this.cleared = words.holes;
     this.moved = this.copied + this.cleared + this.clean;
     this.refused = this.collected - this.moved;
     if (this.coupled) this.moves!.undo(this.device, this.coupled, this.tickets);
     else if (space && this.install) this.installMoved(space, this.install);
+    else if (space && this.installer) this.installer.installRuns(this.vpn, (visit) => this.eachInstalled(space, visit));
   }
 
   private settle(): void {
@@ -865,6 +913,7 @@ export class Migration implements Step {
   private hold(space: AddressSpace): number[] {
     const words = this.words;
     const kept: number[] = [];
+    if (!this.device.mayDuplicateIn(space)) return kept;
     for (let i = 0; i < words.count; i++) {
       const bits = words.bits(i);
       if (!words.moves(i) || !(bits & L.MIGRATE_VALID) || bits & L.MIGRATE_COMPOUND || !this.device.duplicates(space, this.vpn + i))
@@ -972,6 +1021,10 @@ export class Migration implements Step {
       if (words.moves(i) && !(words.bits(i) & L.MIGRATE_VALID))
         this.platform.core.exports.reprotect(space.table, this.vpn + i, words.span(i), 0);
     }
+  }
+
+  private eachInstalled(space: AddressSpace, visit: VisitRun): void {
+    this.words.eachRun(this.platform.core, { isRange: true, withTargets: true, writable: space.writable(this.vpn) }, visit);
   }
 
   /** Between commit and finalize the device gets its translations: the write right is the migration entry's, or for a hole the VMA's. */

@@ -89,6 +89,20 @@ export class Node {
     return this.core.exports.frameTake(this.index, order);
   }
 
+  /** @internal Takes up to `n` frames of one page into `frames` from index `at` on, as `take` would one by one, with the marks `marks` (FRAME_*). Returns how many there were. Requires: as `take`. */
+  takeMany(frames: Int32Array, at: number, n: number, marks = 0): number {
+    const { core } = this;
+    let taken = 0;
+    while (taken < n) {
+      const asked = Math.min(n - taken, L.LIST_MAX);
+      const got = core.exports.frameTakeMany(this.index, asked, core.area(L.AREA_LIST), marks);
+      frames.set(core.words(L.AREA_LIST, got), at + taken);
+      taken += got;
+      if (got < asked) break;
+    }
+    return taken;
+  }
+
   holds(frame: number): boolean {
     return frame >= this.base && frame < this.base + this.frames;
   }

@@ -72,6 +72,10 @@ export class SecondTier implements MigrationDevice {
     // It has no translations.
   }
 
+  mayDuplicateIn(): boolean {
+    return false;
+  }
+
   duplicates(): boolean {
     return false;
   }

@@ -1296,6 +1296,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
       'zero',
       'withdraw',
       'duplicates',
+      'mayDuplicateIn',
       'keep',
       'contextOf',
     ].map((name) => [`Device.${name}`, INSIDE]),

@@ -1,0 +1,153 @@
+import {
+  ENTRY_BYTES,
+  ENTRY_KIND,
+  ENTRY_ZERO,
+  FRAME_FILE,
+  FRAME_FLAGS,
+  FRAME_NONE,
+  HUGE_ORDER,
+  H_STOP_INDEX,
+  KIND_DEVICE_PRIVATE,
+  KIND_NONE,
+  KIND_PRESENT,
+  MIGRATE_COMPOUND,
+  MIGRATE_MOVE,
+  MIGRATE_VALID,
+  MIGRATE_WRITE,
+  MOVABLE_ANONYMOUS,
+  MOVABLE_DEVICE,
+  MOVING_BYTES,
+} from './layout';
+import { backingOf } from './backing';
+import { frameRecord } from './frame';
+import { afterBlock, afterHole, afterLeafPage, pagesBelow, seek } from './table';
+
+/**
+ * What the SDK has to know of many pages that move, as lists: which pages of a range could, and in what runs they do.
+ *
+ * Models: the loop of `migrate_vma_collect_pmd` without its effects, what drivers make of `migrate->src` and `migrate->dst`.
+ */
+
+const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
+
+/**
+ * Writes the pages of `[vpn, vpn + pages)` that could move, as u32 counted from `vpn` on, ascending, at `output`, and returns how many they are. `which` says what could:
+ *
+ * - MOVABLE_ANONYMOUS: present pages on one of `frames` frames from `base` on, the page of zeros, holes;
+ * - MOVABLE_DEVICE: present and device-private pages on one of these frames;
+ * - 0: present pages on one of these frames that are no page of a file.
+ *
+ * A page of a block counts by itself.
+ */
+export function movablePages(table: u32, vpn: f64, pages: u32, base: u32, frames: u32, which: u32, output: u32): u32 {
+  const first = <u64>vpn,
+    end = first + pages;
+  let page = first,
+    at = output;
+  while (page < end) {
+    const place = seek(table, page),
+      entry = load<u64>(<u32>place);
+    let i = <u32>(page - first);
+    if (!(place >> 32)) {
+      page = afterLeafPage(table, page, end);
+      for (let slot = <u32>place, last = <u32>(page - first); i < last; i++) {
+        const each = load<u64>(slot);
+        if (isMovable(<u32>(each >> 32), <u32>each, base, frames, which)) {
+          store<u32>(at, i);
+          at += 4;
+        }
+        slot += ENTRY_BYTES;
+      }
+    } else {
+      // Page i of a block has the block's entry with frame + i.
+      let frame = <u32>entry + <u32>(page & (pagesBelow(table, <u32>(place >> 32)) - 1));
+      page = entry ? afterBlock(table, place, page, end) : afterHole(table, place, page, end);
+      for (let last = <u32>(page - first); i < last; i++) {
+        if (isMovable(<u32>(entry >> 32), frame, base, frames, which)) {
+          store<u32>(at, i);
+          at += 4;
+        }
+        frame++;
+      }
+    }
+  }
+  return (at - output) >> 2;
+}
+
+function isMovable(high: u32, frame: u32, base: u32, frames: u32, which: u32): bool {
+  const kind = high & ENTRY_KIND,
+    isThere = frame - base < frames;
+  if (which & MOVABLE_DEVICE) return (kind == KIND_PRESENT || kind == KIND_DEVICE_PRIVATE) && isThere;
+  if (kind == KIND_NONE) return (which & MOVABLE_ANONYMOUS) != 0;
+  if (kind != KIND_PRESENT) return false;
+  if (which & MOVABLE_ANONYMOUS) return isThere || (high & ENTRY_ZERO) != 0;
+  return isThere && !(high & ENTRY_ZERO) && !(load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_FILE);
+}
+
+/**
+ * Writes the runs of words `[from, n)` that move, at most `max` of them, at `output`: words that follow each other, whose frames do so on both sides, with the same right to write. MOVING_BYTES each:
+ *
+ * ```
+ *   0 first word   4 pages   8 source frame, FRAME_NONE for a hole   12 target frame   16 1: writable
+ * ```
+ *
+ * `writable` is the right of holes. With `target` 0 nobody looks for targets, and a run goes on whatever its frames are; else words without a target of their size are left out, and so are with
+ * `copied` those that the second tier has already. A COMPOUND word counts 512 pages, and with `isRange` as many words. Returns the runs; H_STOP_INDEX holds the first word that was not looked at.
+ */
+export function movingRuns(
+  source: u32,
+  target: u32,
+  from: u32,
+  n: u32,
+  isRange: u32,
+  writable: u32,
+  copied: u32,
+  output: u32,
+  max: u32,
+): u32 {
+  let runs: u32 = 0,
+    at = output - MOVING_BYTES,
+    // What the next word must be to belong to the run.
+    nextWord: u32 = 0xffffffff,
+    nextSource: u32 = 0,
+    nextTarget: u32 = 0,
+    write: u32 = 0,
+    i = from;
+  while (i < n) {
+    const word = source + (i << 3),
+      high = load<u32>(word, 4),
+      pages = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1,
+      words: u32 = isRange ? pages : 1;
+    const aim = target ? load<u32>(target + (i << 3), 4) : 0,
+      to = target ? load<u32>(target + (i << 3)) : <u32>FRAME_NONE,
+      isSource = (high & MIGRATE_VALID) != 0,
+      frame = isSource ? load<u32>(word) : <u32>FRAME_NONE;
+    let moves = (high & MIGRATE_MOVE) != 0;
+    if (moves && target) {
+      moves = (aim & MIGRATE_VALID) != 0 && !((aim ^ high) & MIGRATE_COMPOUND);
+      if (moves && copied && isSource && backingOf(frame) == to + 1) moves = false;
+    }
+    if (moves) {
+      const may: u32 = isSource ? u32((high & MIGRATE_WRITE) != 0) : writable;
+      if (i == nextWord && (!target || (frame == nextSource && to == nextTarget && may == write)))
+        store<u32>(at, load<u32>(at, 4) + pages, 4);
+      else {
+        if (runs == max) break;
+        runs++;
+        at += MOVING_BYTES;
+        store<u32>(at, i);
+        store<u32>(at, pages, 4);
+        store<u32>(at, frame, 8);
+        store<u32>(at, to, 12);
+        store<u32>(at, may, 16);
+        write = may;
+      }
+      nextWord = i + words;
+      nextSource = isSource ? frame + pages : <u32>FRAME_NONE;
+      nextTarget = to + pages;
+    }
+    i += words;
+  }
+  store<u32>(H_STOP_INDEX, i);
+  return runs;
+}

@@ -1,0 +1,252 @@
+/** What the core does for many pages in one call, beside the same one by one: random programs, and the edges. */
+import { describe, expect, test } from 'vitest';
+import * as L from '../../assembly/layout.ts';
+import { randomOf } from '../../sdk/testing/random.ts';
+import { type Flavour, flavours } from './harness.ts';
+import { NOTHING, SmallCore } from './small-core.ts';
+
+const NODE = 1;
+const FRAMES = [1, 7, 64, 100, 513, 1024, 3000];
+const RUN_WORDS = L.MOVING_BYTES / 4;
+
+function coreOf(flavour: Flavour, frames: number): SmallCore {
+  return new SmallCore(flavour, { nodes: [{ kind: L.NODE_IS_HOST, frames, backed: false }] });
+}
+
+/** All that can be seen of a node: its record, its free lists in their order, the records of its frames but for links that are on no list. */
+function stateOf(small: SmallCore): unknown {
+  const record = small.nodeRecord(NODE);
+  const lists: number[][] = [];
+  for (let order = 0; order <= L.ORDER_MAX; order++) {
+    const list: number[] = [];
+    for (let link = small.field(record, L.NODE_HEADS + order * 4); link !== 0; link = small.frame(link - 1, L.FRAME_NEXT))
+      list.push(link - 1);
+    lists.push(list);
+  }
+  const frames = small.node(NODE, L.NODE_FRAMES);
+  const records = Array.from({ length: frames }, (_, i) => small.list(small.frameRecord(small.base[NODE]! + i), L.FRAME_NEXT / 4));
+  // What a frame that is not in use was once is nobody's business.
+  for (const each of records) if ((each[2]! & L.FRAME_STATE) !== L.STATE_USED) each.splice(3);
+  return { node: small.list(record, L.NODE_BYTES / 4), lists, records };
+}
+
+function takeMany(small: SmallCore, n: number, marks = 0): number[] {
+  const list = small.bare.areas + L.AREA_LIST;
+  return small.list(list, small.core.frameTakeMany(NODE, n, list, marks));
+}
+
+function takeEach(small: SmallCore, n: number): number[] {
+  const frames: number[] = [];
+  while (frames.length < n) {
+    const frame = small.core.frameTake(NODE, 0) >>> 0;
+    if (frame === NOTHING) break;
+    frames.push(frame);
+  }
+  return frames;
+}
+
+describe.each(flavours)('%s', (flavour) => {
+  describe('frameTakeMany', () => {
+    test.each(Array.from({ length: 40 }, (_, seed) => seed))(
+      'takes what as many calls of frameTake take, and leaves what they leave: seed %i',
+      (seed) => {
+        const below = randomOf(seed);
+        const frames = FRAMES[below(FRAMES.length)]!;
+        const [many, each] = [coreOf(flavour, frames), coreOf(flavour, frames)];
+        const held: number[] = [];
+        for (let turn = 0; turn < 30; turn++) {
+          const what = below(4);
+          if (what < 2) {
+            const n = 1 + below(below(2) ? 20 : frames + 10);
+            const taken = takeMany(many, n);
+            expect(taken).toEqual(takeEach(each, n));
+            held.push(...taken);
+          } else if (what === 2) {
+            for (let i = below(held.length + 1); i > 0; i--) {
+              const [frame] = held.splice(below(held.length), 1);
+              for (const { core } of [many, each]) core.framePut(frame!);
+            }
+          } else {
+            const order = below(5);
+            const [a, b] = [many, each].map(({ core }) => core.frameTake(NODE, order) >>> 0);
+            expect(a).toBe(b);
+            // It stays: blocks are cut around it.
+          }
+          expect(stateOf(many)).toEqual(stateOf(each));
+          expect(many.core.verify(0)).toBe(0);
+        }
+      },
+    );
+
+    test('gives what there is when there is less, and nothing for nothing', () => {
+      const small = coreOf(flavour, 5);
+      expect(takeMany(small, 0)).toEqual([]);
+      expect(takeMany(small, 3)).toEqual([5, 1, 2]);
+      expect(takeMany(small, 3)).toEqual([3, 4]);
+      expect(takeMany(small, 1)).toEqual([]);
+      expect([small.node(NODE, L.NODE_USED), small.node(NODE, L.NODE_FREE)]).toEqual([5, 0]);
+    });
+
+    test('gives each frame the marks that are asked for, which frameMark changes in a run and nowhere else', () => {
+      const small = coreOf(flavour, 8);
+      const flags = (): number[] =>
+        Array.from({ length: 8 }, (_, i) => small.frame(1 + i, L.FRAME_FLAGS) & (L.FRAME_SPARED | L.FRAME_STATE));
+      takeMany(small, 6, L.FRAME_SPARED);
+      const [spared, plain] = [L.STATE_USED | L.FRAME_SPARED, L.STATE_USED];
+      expect(flags().slice(0, 6)).toEqual([spared, spared, spared, spared, spared, spared]);
+      small.core.frameMark(2, 3, L.FRAME_SPARED, 0);
+      expect(flags().slice(0, 6)).toEqual([spared, plain, plain, plain, spared, spared]);
+      small.core.frameMark(3, 1, 0, L.FRAME_SPARED);
+      expect(flags().slice(0, 6)).toEqual([spared, plain, spared, plain, spared, spared]);
+    });
+  });
+
+  describe('movablePages', () => {
+    const BASE = 100;
+    const HELD = 50;
+
+    /** Page by page, as the sentence above it says. */
+    function naive(small: SmallCore, table: number, vpn: number, pages: number, which: number): number[] {
+      const found: number[] = [];
+      for (let i = 0; i < pages; i++) {
+        const { high, low } = entryOf(small, table, vpn + i);
+        const kind = high & L.ENTRY_KIND;
+        const isThere = low >= BASE && low < BASE + HELD;
+        const isFile = isThere && (small.frame(low, L.FRAME_FLAGS) & L.FRAME_FILE) !== 0;
+        const isZero = (high & L.ENTRY_ZERO) !== 0;
+        const may =
+          which === L.MOVABLE_DEVICE
+            ? isThere && (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE)
+            : which === L.MOVABLE_ANONYMOUS
+              ? kind === L.KIND_NONE || (kind === L.KIND_PRESENT && (isThere || isZero))
+              : kind === L.KIND_PRESENT && isThere && !isFile && !isZero;
+        if (may) found.push(i);
+      }
+      return found;
+    }
+
+    test.each(Array.from({ length: 40 }, (_, seed) => seed))('lists what a look at each page finds: seed %i', (seed) => {
+      const below = randomOf(seed);
+      const small = new SmallCore(flavour, { nodes: [{ kind: L.NODE_IS_HOST, frames: 2000, backed: false }] });
+      const table = small.core.tableCreate(4, 0x9999, 0) >>> 0;
+      const start = 2 ** 27 - 700;
+      const kinds = [L.KIND_PRESENT, L.KIND_PRESENT, L.KIND_DEVICE_PRIVATE, L.KIND_SWAP, L.KIND_MIGRATION, L.KIND_PRESENT | L.ENTRY_ZERO];
+      for (let frame = BASE; frame < BASE + HELD; frame++) if (below(4) === 0) small.core.frameMark(frame, 1, 0, L.FRAME_FILE);
+      for (let turn = 0; turn < 40; turn++) {
+        const vpn = start + below(1600);
+        const high = kinds[below(kinds.length)]!;
+        if (below(8) === 0) small.core.rangeMapOrder(table, vpn - (vpn % 512), below(3) * 512, high, L.HUGE_ORDER);
+        else if (below(5) === 0) small.core.rangeUnmap(table, vpn, 1 + below(40));
+        else small.core.rangeMap(table, vpn, 1 + below(30), BASE - 20 + below(HELD + 20), high);
+      }
+      const list = small.bare.areas + L.AREA_LIST;
+      for (const which of [0, L.MOVABLE_ANONYMOUS, L.MOVABLE_DEVICE]) {
+        const [vpn, pages] = [start + below(300), below(1700)];
+        const found = small.core.movablePages(table, vpn, pages, BASE, HELD, which, list);
+        expect(small.list(list, found)).toEqual(naive(small, table, vpn, pages, which));
+      }
+    });
+  });
+
+  describe('movingRuns', () => {
+    type Word = readonly [frame: number, bits: number];
+    const [VALID, MOVE, WRITE, COMPOUND] = [L.MIGRATE_VALID, L.MIGRATE_MOVE, L.MIGRATE_WRITE, L.MIGRATE_COMPOUND];
+
+    interface How {
+      readonly isRange: boolean;
+      readonly withTargets: boolean;
+      readonly writable: boolean;
+    }
+
+    /** Every page that moves by itself: its word, its two frames, its right to write. */
+    function pagesOf(source: readonly Word[], target: readonly Word[], { isRange, withTargets, writable }: How): number[][] {
+      const pages: number[][] = [];
+      source.forEach(([frame, bits], i) => {
+        const [to, aim] = target[i]!;
+        if (!(bits & MOVE) || (withTargets && (!(aim & VALID) || (aim & COMPOUND) !== (bits & COMPOUND)))) return;
+        const write = bits & VALID ? Number((bits & WRITE) !== 0) : Number(writable);
+        for (let page = 0; page < (bits & COMPOUND ? 512 : 1); page++)
+          pages.push(withTargets ? [isRange ? i + page : i, bits & VALID ? frame + page : -1, to + page, write] : [isRange ? i + page : i]);
+      });
+      return pages;
+    }
+
+    function put(small: SmallCore, at: number, words: readonly Word[]): void {
+      words.forEach(([frame, bits], i) => {
+        small.setField(at, i * 8, frame);
+        small.setField(at, i * 8 + 4, bits);
+      });
+    }
+
+    test.each(Array.from({ length: 60 }, (_, seed) => seed))(
+      'is what the words say, page by page, in as few runs as there can be: seed %i',
+      (seed) => {
+        const below = randomOf(seed);
+        const small = coreOf(flavour, 1);
+        const [isRange, withTargets, writable] = [below(2) === 0, below(3) > 0, below(2) === 0];
+        const n = 1 + below(1400);
+        const source: Word[] = [];
+        const target: Word[] = [];
+        let [from, to] = [5000, 9000];
+        while (source.length < n) {
+          if (below(6) === 0) from += 1 + below(3);
+          if (below(6) === 0) to += 1 + below(3);
+          const hole = below(8) === 0 ? 0 : VALID | (below(5) === 0 ? 0 : WRITE);
+          const bits = (below(6) === 0 ? 0 : MOVE) | hole;
+          const aim = below(6) === 0 ? 0 : VALID;
+          if (below(40) === 0 && (!isRange || n - source.length >= 512)) {
+            source.push([hole ? from : 0, bits | COMPOUND]);
+            target.push([to, aim | (below(4) === 0 ? 0 : COMPOUND)]);
+            if (isRange) for (const words of [source, target]) words.push(...Array.from({ length: 511 }, () => [0, 0] as const));
+            [from, to] = [from + 512, to + 512];
+          } else {
+            source.push([hole ? from++ : 0, bits]);
+            target.push([to++, aim]);
+          }
+        }
+        const [sourceAt, targetAt, list] = [L.AREA_SOURCE, L.AREA_TARGET, L.AREA_LIST].map((area) => small.bare.areas + area) as [
+          number,
+          number,
+          number,
+        ];
+        put(small, sourceAt, source);
+        put(small, targetAt, target);
+        const max = 1 + below(20);
+        const runs: number[][] = [];
+        for (let at = 0; at < n; at = small.bare.header(L.H_STOP_INDEX)) {
+          const flags = [isRange, writable].map(Number) as [number, number];
+          const found = small.core.movingRuns(sourceAt, withTargets ? targetAt : 0, at, n, ...flags, 0, list, max);
+          expect(found).toBeLessThanOrEqual(max);
+          for (let run = 0; run < found; run++) runs.push(small.list(list + run * L.MOVING_BYTES, RUN_WORDS));
+        }
+        const how = { isRange, withTargets, writable };
+        const seen: number[][] = [];
+        for (const [i, pages, frame, aim, write] of runs as [number, number, number, number, number][]) {
+          for (let page = 0, word = i, left = 0; page < pages; page++) {
+            if (!isRange) {
+              if (left === 0) left = source[word]![1] & COMPOUND ? 512 : 1;
+              seen.push(withTargets ? [word, frame === NOTHING ? -1 : frame + page, aim + page, write] : [word]);
+              if (--left === 0) word++;
+            } else seen.push(withTargets ? [i + page, frame === NOTHING ? -1 : frame + page, aim + page, write] : [i + page]);
+          }
+        }
+        const wanted = pagesOf(source, target, how);
+        expect(seen).toEqual(wanted);
+        // Where a run ends, the next one cannot be a part of it; one that began with the list being full may be.
+        if (max < runs.length) return;
+        runs.slice(1).forEach(([i, , frame, aim, write], k) => {
+          const [before, pages, oldFrame, oldAim, oldWrite] = runs[k] as [number, number, number, number, number];
+          const follows = isRange ? before + pages === i : true;
+          if (!isRange && (pages > 1 || before + 1 !== i)) return;
+          const frames = frame === NOTHING ? oldFrame === NOTHING : oldFrame !== NOTHING && oldFrame + pages === frame;
+          expect(follows && (!withTargets || (frames && oldAim + pages === aim && oldWrite === write))).toBe(false);
+        });
+      },
+    );
+  });
+});
+
+function entryOf(small: SmallCore, table: number, vpn: number): { high: number; low: number } {
+  const high = small.core.tableWalk(table, vpn);
+  return { high, low: small.bare.header(L.H_STOP_ENTRY_LOW) };
+}

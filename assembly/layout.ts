@@ -509,6 +509,12 @@ export const MOVABLE_ANONYMOUS = 1;
 export const MOVABLE_DEVICE = 2;
 /** A run of `movingRuns`. */
 export const MOVING_BYTES = 20;
+/** What `pageIsolate` says instead of a frame: nothing is mapped there but perhaps the page of zeros; the page is not of the simple sort. */
+export const PAGE_HOLE = FRAME_NONE;
+export const PAGE_NOT_SIMPLE = -2;
+/** What `pageSettle` says. */
+export const PAGE_MOVED = 1;
+export const PAGE_UNINSTALLED = 2;
 
 // ---------------------------------------------------------------------------------------------------------------- status
 

@@ -136,7 +136,7 @@ function shootDown(table: u32, vpn: u64, huge: u32): void {
 }
 
 /** Replaces the migration entries of `frame` by entries that name `to` (the same frame: the migration was refused). */
-function restore(frame: u32, to: u32): void {
+export function restore(frame: u32, to: u32): void {
   const kind = kindOn(nodeOf(to));
   for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
     const owner = rmapOwner(frame, cursor),
@@ -167,7 +167,7 @@ function isExclusive(frame: u32): bool {
  * Locks a mapped frame, takes a reference and puts migration entries in its place. Returns 1, or 0 with nothing changed when its page lock is
  * taken or somebody unknown holds it. `extra` references of the caller are allowed for (the faulting page of `migrate_to_ram`).
  */
-function take(frame: u32, extra: u32): u32 {
+export function take(frame: u32, extra: u32): u32 {
   const entry = frameRecord(frame);
   const refs = load<u32>(entry, FRAME_REFS),
     flags = load<u32>(entry, FRAME_FLAGS);
@@ -179,7 +179,7 @@ function take(frame: u32, extra: u32): u32 {
 }
 
 /** Whether the selectors mean an entry of this kind whose frame is on this node. */
-function selected(kind: u32, frame: u32, select: u32, owner: u32): bool {
+export function selected(kind: u32, frame: u32, select: u32, owner: u32): bool {
   if (kind == KIND_PRESENT) {
     const node = nodeOf(frame);
     if (load<u32>(node, NODE_KIND) == NODE_IS_COHERENT) return select & SELECT_COHERENT && load<u32>(node, NODE_OWNER) == owner;
@@ -401,7 +401,7 @@ export function migrateCommit(table: u32, vpn: f64, n: u32, source: u32, target:
 }
 
 /** Gives a hole or the page of zeros its frame. Returns 1, or 0 when it has been filled meanwhile or no table page or record is to be had. */
-function fill(table: u32, vpn: u64, frame: u32, writable: u32): u32 {
+export function fill(table: u32, vpn: u64, frame: u32, writable: u32): u32 {
   let slot = makeLeafSlot(table, vpn);
   // A huge page of zeros, some of whose pages move, or came meanwhile.
   if (!slot && load<u32>(slotOf(table, vpn), 4) & ENTRY_ZERO && splitHuge(table, <f64>vpn)) slot = makeLeafSlot(table, vpn);
@@ -477,7 +477,7 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
 }
 
 /** Hands a frame's mappings over to the frame that has its bytes now. */
-function succeed(frame: u32, to: u32): void {
+export function succeed(frame: u32, to: u32): void {
   const entry = frameRecord(frame),
     next = frameRecord(to),
     maps = frameMaps(entry);
@@ -497,7 +497,7 @@ function succeed(frame: u32, to: u32): void {
 }
 
 /** Puts a frame of a device on its node's list of used frames, from which victims are chosen: the framework chooses them, whoever hands the frames out, but for a driver's allocator. The host's have no use for one. */
-function enlist(frame: u32): void {
+export function enlist(frame: u32): void {
   const node = nodeOf(frame);
   if (load<u32>(node, NODE_OWNER) && load<u32>(node, NODE_ALLOC) != ALLOC_DRIVER && frameMaps(frameRecord(frame))) frameTouch(frame);
 }

@@ -110,6 +110,17 @@ export interface CoreExports {
     output: number,
     max: number,
   ): number;
+  pageIsolate(table: number, vpn: number, select: number, owner: number, mirror: number, tlb: number): number;
+  pageSettle(
+    table: number,
+    vpn: number,
+    frame: number,
+    to: number,
+    moves: number,
+    copies: number,
+    writable: number,
+    mirror: number,
+  ): number;
   usedFrames(node: number, from: number, output: number, max: number): number;
   coldFrames(node: number, from: number, look: number, output: number, max: number, payer: number): number;
   backingOf(frame: number): number;

@@ -23,6 +23,7 @@ import type { AdvisedDevice } from '../mm/attributes.ts';
 import { Iommu } from '../mm/dma.ts';
 import {
   type CopyDirection,
+  type CoreMirror,
   type DeviceMemory,
   FRAME_LATER,
   FRAME_LATER_HUGE,
@@ -410,6 +411,11 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
 
   zero(space: AddressSpace | undefined, copies: Copies): Ticket | void {
     return this.engine(space, copies, 'zero');
+  }
+
+  mirrorIn(space: AddressSpace): CoreMirror | undefined {
+    const context = this.contextOf(space);
+    return context?.isInCore ? context : undefined;
   }
 
   coupledIn(space: AddressSpace | undefined): PeerContext | undefined {

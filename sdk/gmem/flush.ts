@@ -46,6 +46,14 @@ export class Flushes {
     return isTicket(answer) ? answer : undefined;
   }
 
+  /** @internal One page has left the caches, in the core. */
+  countOne(): void {
+    const { counts } = this;
+    counts.flushes++;
+    counts.ranges++;
+    counts.pages++;
+  }
+
   /** @internal The same later, together with what else is taken away until somebody must wait. */
   putOff(ranges: Ranges): Ticket {
     const { tickets } = this.platform;

@@ -39,6 +39,11 @@ export class AccessMarks {
     return this.context.works && this.context.mode !== 'share' && (!walk || walk.harvest !== undefined);
   }
 
+  /** @internal Whether nothing is owed to anybody. */
+  get areTold(): boolean {
+    return this.owed.size === 0;
+  }
+
   /** @internal Takes those of these pages, and makes the caches forget the pages that had some; a ticket: they have not yet. Fails the context when the driver names a page that it was not asked for. */
   take(ranges: Ranges, marks: Marks): Ticket | undefined {
     const { context } = this;

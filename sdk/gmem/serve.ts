@@ -30,6 +30,7 @@ import type { DeviceMemory } from '../mm/device-memory.ts';
 import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import { BLOCK_PAGES } from '../mm/movements.ts';
+import { PageMove } from '../mm/page-move.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
 import { reportSplit } from '../mm/splits.ts';
@@ -92,6 +93,7 @@ export class ServeFault implements Step {
   private readonly context: Context;
   private readonly fault: CpuFault;
   private readonly migration: Migration;
+  private readonly page: PageMove;
   private readonly mirror: MirrorRange;
   private readonly evict: Evict;
   /** Made at the first of a device that has the family `peer`. */
@@ -133,6 +135,7 @@ export class ServeFault implements Step {
     this.context = context;
     this.fault = new CpuFault(platform);
     this.migration = new Migration(platform);
+    this.page = new PageMove(platform);
     this.mirror = new MirrorRange(platform);
     this.evict = new Evict(platform);
   }
@@ -654,12 +657,7 @@ export class ServeFault implements Step {
     }
     memory.keeper?.wake(run);
     this.phase = MIGRATED;
-    if (this.need.length === 1 && !this.copying) {
-      const picks = this.noPicks(1);
-      picks[0] = this.frames[0]!;
-      this.reserved = 0;
-      return run.call(this.moving(picks, memory));
-    }
+    if (this.need.length === 1 && !this.copying) return this.moveOne(run, memory);
     // Who gets a frame was decided by need; which one, by address: neighbours lie together where they can.
     const pages = this.need.slice(0, this.reserved).sort((a, b) => a - b);
     if (this.copying) {
@@ -673,6 +671,24 @@ export class ServeFault implements Step {
     pages.forEach((vpn, i) => (picks[vpn - this.first] = this.frames[i]!));
     this.reserved = 0;
     return run.call(this.moving(picks, memory));
+  }
+
+  /** The page moves by itself, at once if that is simple. */
+  private moveOne(run: Run, memory: OwnMemory): Progress {
+    const { context, vpn } = this;
+    const { space } = context;
+    const frame = this.frames[0]!;
+    this.reserved = 0;
+    const outcome = this.peer ? 'not simple' : this.page.toDevice(run, space, vpn, space.vmas.find(vpn)!, frame, memory, 'fault');
+    if (outcome === 'moved' && context.reaches(vpn, this.write)) return this.end(run, 'served');
+    if (outcome === 'moved' || outcome === 'stayed') {
+      this.remote = this.page.hasFailed ? 'copy failed' : 'pinned';
+      return this.mapHost(run, 1);
+    }
+    const picks = this.noPicks(1);
+    picks[0] = frame;
+    const migration = this.moving(picks, memory);
+    return run.call(outcome === 'copying' ? migration.copying(this.page) : migration);
   }
 
   /** Nothing may go: what there is has to do. */

@@ -72,6 +72,7 @@ import { Node, Nodes } from '../mm/node.ts';
 import { Idleness, IntervalNotifier, Invalidation, NotifierSet, ReadBegin, RemoveNotifier } from '../mm/notifier.ts';
 import { MemoryFile, SharedObject } from '../mm/page-cache.ts';
 import { PageLocks, PageLockWait } from '../mm/page-lock.ts';
+import { PageMove } from '../mm/page-move.ts';
 import { PeerBatch, PeerItem } from '../mm/peer-batch.ts';
 import { PeerMoves } from '../mm/peer-moves.ts';
 import { Negotiation } from '../mm/peer-va.ts';
@@ -178,6 +179,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   OwnMemory,
   PageLocks,
   PageLockWait,
+  PageMove,
   PeerBatch,
   PeerItem,
   PeerMoves,

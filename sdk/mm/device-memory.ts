@@ -11,6 +11,7 @@ import type { AddressSpace } from './address-space.ts';
 import type { AdvisedDevice } from './attributes.ts';
 import type { PinnedAccess } from '../policy/policy.ts';
 import type { Node } from './node.ts';
+import type { IntervalNotifier } from './notifier.ts';
 import type { PeerBatch } from './peer-batch.ts';
 
 /** What `takeFrame` says of a memory whose device chooses the page when it is brought, and, for a huge one, likewise. */
@@ -38,6 +39,22 @@ export interface PeerContext {
   attributesAt(vpn: number): number;
 }
 
+/** What of a space a device has in the core, when it has all of it there: the ready-made table and TLB, and a notifier that ignores the device's own migrations. */
+export interface CoreMirror {
+  /** Descriptor of its table. */
+  readonly descriptor: number;
+  /** Slot of its TLB. */
+  readonly slot: number;
+  /** Of the whole space. */
+  readonly notifier: IntervalNotifier;
+  /** Whether what is true now may be entered. */
+  readonly mayEnter: boolean;
+  /** Counts the withdrawal of one page, which the core has made. */
+  withdrawn(): void;
+  /** Enters a page as its home entry has it. */
+  enterOne(vpn: number, frame: number): void;
+}
+
 /** Which way a copy goes. */
 export type CopyDirection = 'to-device' | 'to-host' | 'peer';
 
@@ -61,6 +78,8 @@ export interface MigrationDevice extends AdvisedDevice {
   copy(direction: CopyDirection, space: AddressSpace | undefined, copies: Copies): Ticket | void;
   /** The context by which pages of a space are brought and taken in one go (of any space: undefined); undefined: in steps. */
   coupledIn(space: AddressSpace | undefined): PeerContext | undefined;
+  /** Its side of a space, if all of that is in the core, and nothing is advised that a migration would have to ask for; else undefined. */
+  mirrorIn(space: AddressSpace): CoreMirror | undefined;
   /** Fills targets with zeros, by the copy engine if it has that operation. */
   zero(space: AddressSpace | undefined, copies: Copies): Ticket | void;
   /**

@@ -36,6 +36,7 @@ import { HUGE_PAGES, hugeWindow, windowPages, windowStart } from './huge-window.
 import { endInvalidation, Migration } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { SharedObject } from './page-cache.ts';
+import { PageMove } from './page-move.ts';
 import type { Platform } from './platform.ts';
 import type { Reclaim } from './reclaim.ts';
 import { reportSplit } from './splits.ts';
@@ -99,6 +100,7 @@ export class CpuFault implements Step {
   private readonly clear: Invalidation = new Invalidation();
   /** Made when a page first has to come home: most faults need none. */
   private home: Migration | undefined;
+  private page: PageMove | undefined;
   /** Made when the host is first full. */
   private reclaim: Reclaim | undefined;
   private tries = 0;
@@ -213,7 +215,7 @@ export class CpuFault implements Step {
         if (this.reaches(core.entryLow, high)) return this.end(run, 'served');
         if (vma.flags & VMA_DEVICE) return this.end(run, 'permission');
         if (space.devicePins.has(this.vpn)) return this.isPinned(run, core.entryLow);
-        return this.callHome(run, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
+        return this.callHome(run, vma, core.nodeOf(core.entryLow), (high & L.ENTRY_ORDER) !== 0);
       case L.KIND_EXCLUSIVE:
         return this.revoke(run, core.entryLow, REVOKE);
       case L.KIND_SWAP:
@@ -467,18 +469,24 @@ export class CpuFault implements Step {
    * `migrate_to_ram`: the device's whole granule comes home, a huge page as one, the faulting page first. No reference is taken meanwhile: two faults on one page would each
    * be a holder that the other's migration does not know. Whoever collects the page first has it, the other one then waits for its page lock.
    */
-  private callHome(run: Run, node: number, isHuge: boolean): Progress {
+  private callHome(run: Run, vma: Vma, node: number, isHuge: boolean): Progress {
     const space = this.space;
     const memory = this.platform.memories.get(node)!;
     this.count('home');
     const { start, end } = space.granule(this.vpn, isHuge ? Math.max(memory.granulePages, HUGE_PAGES) : memory.granulePages);
+    const outcome =
+      end - start === 1 ? (this.page ??= new PageMove(this.platform)).toHost(run, space, start, vma, memory, 'home') : 'not simple';
+    if (outcome === 'moved' || outcome === 'stayed') {
+      this.broughtHome = true;
+      return this.end(run, outcome === 'moved' ? 'served' : this.platform.host.free === 0 ? 'no memory' : 'bus error');
+    }
     this.phase = HOME;
     this.home ??= new Migration(this.platform);
     this.home.toHost(space, start, end - start, memory, 'home', this.vpn);
     this.home.wanted = this.vpn;
     // Who only reads it leaves the device its copy, if that is for duplication.
     this.home.isShared = !this.write && !this.unsharing;
-    return run.call(this.home);
+    return run.call(outcome === 'copying' ? this.home.copying(this.page!) : this.home);
   }
 
   /** Pinned to a device, for which this is not served: it does not come. Who may wait holds no lock meanwhile, so that the mappings can change. */

@@ -117,6 +117,18 @@ export class MigrationWords {
     return target !== 0 && ((target ^ this.source[i * 2 + 1]!) & L.MIGRATE_COMPOUND) === 0;
   }
 
+  /** Word `i` is a small page that has been collected. */
+  take(i: number, frame: number, writable: boolean): void {
+    this.source[i * 2] = frame;
+    this.source[i * 2 + 1] = L.MIGRATE_VALID | L.MIGRATE_MOVE | (writable ? L.MIGRATE_WRITE : 0);
+  }
+
+  /** Word `i` is a hole that is to be filled. */
+  takeHole(i: number): void {
+    this.source[i * 2] = 0;
+    this.source[i * 2 + 1] = L.MIGRATE_MOVE;
+  }
+
   aim(i: number, frame: number, huge: boolean): void {
     this.target[i * 2] = frame;
     this.target[i * 2 + 1] = huge ? L.MIGRATE_VALID | L.MIGRATE_COMPOUND : L.MIGRATE_VALID;

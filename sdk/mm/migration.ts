@@ -31,6 +31,7 @@ import { routesOf } from './migration-routes.ts';
 import type { Aims } from './migration-aims.ts';
 import { MigrationWords, type VisitRun } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
+import type { PageMove } from './page-move.ts';
 import type { PeerBehaviour, PeerCode } from './peer-batch.ts';
 import { PeerMoves, type PeerPlace } from './peer-moves.ts';
 import type { Platform } from './platform.ts';
@@ -290,6 +291,22 @@ export class Migration implements Step {
     this.node = memory.node.name;
     this.coupled = memory.device.coupledIn(space);
     this.home();
+    return this;
+  }
+
+  /** @internal Goes on where `move` has stopped: the page is taken, its bytes are on their way. After `toDevice` or `toHost` of that one page. */
+  copying(move: PageMove): this {
+    const { words } = this;
+    const { core, pageLocks } = this.platform;
+    if (move.source >= 0) words.take(0, move.source, (core.entry(this.space!.table, this.vpn) & L.ENTRY_WRITE) !== 0);
+    else words.takeHole(0);
+    words.aim(0, move.target, false);
+    this.collected = 1;
+    this.heads = NONE;
+    this.tickets.push(move.ticket!);
+    move.ticket = undefined;
+    pageLocks.moving++;
+    this.phase = COPY;
     return this;
   }
 

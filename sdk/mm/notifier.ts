@@ -290,6 +290,22 @@ export class NotifierSet {
     this.ending.waiters.wakeAll();
   }
 
+  /** @internal Whether this is the only subscription, nothing is being invalidated, and nobody follows the table: a change that it ignores concerns nobody else. */
+  isOnly(notifier: IntervalNotifier): boolean {
+    return (
+      this.running === 0 && this.tree.size === 1 && notifier.set === this && notifier.state === 'subscribed' && this.followers.length === 0
+    );
+  }
+
+  /**
+   * @internal Start and end of an invalidation that the only subscription ignores but for its sequence, and between which nothing else comes: readers that have begun retry. Requires: `isOnly(notifier)`, and that its range
+   * has the pages.
+   */
+  pulse(notifier: IntervalNotifier): void {
+    this.current += 2;
+    notifier.sequence = this.current - 1;
+  }
+
   /**
    * The address space ends: every subscription gets one blockable callback with reason RELEASE for all pages, and no new one is taken.
    * Wait for the tickets of `event` and call `invalidateEnd`. Subscriptions stay until they are removed.

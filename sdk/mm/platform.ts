@@ -76,6 +76,11 @@ export class Platform {
     this.host = this.nodes.add({ name: 'dram', kind: 'host', frames: dramFrames, bytesIn: 'backed', allocator: 'core', owner: 0 });
   }
 
+  /** Whether nobody wants to know of a page that moves but those that it concerns: no listener, no memory of movements, no second tier, no eviction that waits for an answer. */
+  get isUnobserved(): boolean {
+    return !this.events.heard && this.tier === undefined && this.movements === undefined && this.pageLocks.kept.size === 0;
+  }
+
   /** From now on what moves is remembered. */
   rememberMovements(): void {
     this.movements ??= new Movements();

@@ -52,6 +52,10 @@ export class SecondTier implements MigrationDevice {
     return false;
   }
 
+  mirrorIn(): undefined {
+    return undefined;
+  }
+
   coupledIn(): undefined {
     return undefined;
   }

@@ -175,6 +175,11 @@ export class Scheduler implements RunHost {
     this.depth--;
   }
 
+  /** Whoever looks wants to see every turn; else a run goes on until it waits. */
+  get interleaves(): boolean {
+    return this.watch !== undefined;
+  }
+
   woken(run: Run): void {
     this.ready.push(run);
   }

@@ -78,6 +78,8 @@ export interface RunHost {
   settle(): void;
   /** Runs `step` beside what is running: it gets its turn, and nobody waits for it. A host without it runs none. */
   spawn?(step: Step): void;
+  /** Whether other runs may get a turn between two turns of one that need not wait. Otherwise an operation that does not wait may do all of its work in one turn: nobody could tell. */
+  readonly interleaves: boolean;
   /** An error that has no caller to be thrown to: a step's bug, or the failure of a run that was left parked. */
   report(error: unknown, step: Step): void;
 }
@@ -120,6 +122,11 @@ export class Run {
   /** The innermost step: the one that the next `advance()` resumes. */
   get step(): Step {
     return this.top;
+  }
+
+  /** Whether others may run between two turns of this one though it does not wait. */
+  get interleaves(): boolean {
+    return this.host.interleaves;
   }
 
   /** Waits for `what`: return the result from `next()`. A lock may be waited for only after it refused. */

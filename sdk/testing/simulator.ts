@@ -120,6 +120,7 @@ function runSchedule(race: Race, choose: (runnable: readonly number[]) => number
   const unfinished = new Set<number>();
   const host: RunHost = {
     checked: true,
+    interleaves: true,
     woken: (run) => void waiting.delete(run),
     settle: () => {},
     spawn: (step) => spawn(step),

@@ -1292,6 +1292,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
       'hasEngine',
       'hasPeerEngine',
       'coupledIn',
+      'mirrorIn',
       'copy',
       'zero',
       'withdraw',

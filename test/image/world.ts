@@ -116,6 +116,7 @@ class Actor {
 /** Whose turn it is, and what came of it. A host of runs. */
 export class World implements RunHost {
   readonly checked = true;
+  readonly interleaves = true;
   readonly actors: Actor[] = [];
   readonly waiting = new Set<Run>();
   readonly log: string[] = [];

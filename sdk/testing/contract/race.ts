@@ -24,6 +24,7 @@ export async function race(steps: readonly Step[], { random, turn, patience, alw
   const parked = new Set<Run>();
   const host: RunHost = {
     checked: true,
+    interleaves: true,
     woken: (run) => void parked.delete(run),
     settle: () => {},
     report: (error) => {

@@ -1,0 +1,149 @@
+/**
+ * The migration of one small page, all of it at once: what `Migration` does in steps, for the case that most faults are.
+ *
+ * ```
+ *   simple:   the page is an anonymous one, not huge, mapped once, held by nobody, or a hole
+ *             the device that moves it is the only one that must hear of it, its table and TLB are the ready-made ones, both in the core
+ *             nobody listens, nothing is remembered of movements, there is no second tier
+ * ```
+ *
+ * Then nothing has to be waited for but the copy engine, and nobody could come in between: `pageIsolate`, the engine, `pageSettle`. Whatever is not simple is left untouched for `Migration`; an engine that has not
+ * finished leaves a migration in the middle of its way, which `Migration.copying` takes over.
+ *
+ * Everything that can be seen afterwards is what `Migration` would have left: entries, references, sequence, counters, calls of the driver.
+ */
+import * as L from '../../assembly/layout.ts';
+import { Copies } from '../core/batch.ts';
+import type { MigrationCause } from '../events.ts';
+import type { Run } from '../step/step.ts';
+import type { Ticket } from '../step/ticket.ts';
+import type { AddressSpace } from './address-space.ts';
+import type { CoreMirror, DeviceMemory } from './device-memory.ts';
+import { MigrationCopies } from './migration-copies.ts';
+import type { Platform } from './platform.ts';
+import { PROT_WRITE, type Vma, VMA_ANONYMOUS } from './vma.ts';
+
+/** `moved`; `stayed`: it could not, and is where it was; `copying`: the engine has not finished (`ticket`); `not simple`: nothing has been done. */
+export type PageMoveOutcome = 'moved' | 'stayed' | 'copying' | 'not simple';
+
+export class PageMove {
+  /** Of an engine that has not finished. */
+  ticket: Ticket | undefined;
+  /** The frame that the page was on, or PAGE_HOLE, and the one that it goes to. */
+  source: number = L.PAGE_HOLE;
+  target: number = L.FRAME_NONE;
+  /** The engine could not copy: the page stayed. */
+  hasFailed = false;
+  private readonly platform: Platform;
+  /** Who knows frames and bytes. */
+  private readonly ground: MigrationCopies;
+  private readonly copies: Copies;
+
+  constructor(platform: Platform) {
+    this.platform = platform;
+    this.ground = new MigrationCopies(platform);
+    this.copies = new Copies(this.ground);
+  }
+
+  /** The page `vpn` of `vma`, a page of the host, of zeros, or a hole, goes to `frame` of `memory`, whose one reference goes over unless the outcome is 'not simple'. */
+  toDevice(
+    run: Run,
+    space: AddressSpace,
+    vpn: number,
+    vma: Vma,
+    frame: number,
+    memory: DeviceMemory,
+    cause: MigrationCause,
+  ): PageMoveOutcome {
+    const mirror = this.mirrorFor(run, space, vma, memory);
+    if (!mirror || frame < 0) return 'not simple';
+    if (space.arrivals.meets(vpn)) return 'not simple';
+    const { exports } = this.platform.core;
+    this.source = exports.pageIsolate(space.table, vpn, L.SELECT_SYSTEM, memory.owner, mirror.descriptor, mirror.slot);
+    if (this.source === L.PAGE_NOT_SIMPLE) return 'not simple';
+    return this.go(space, vpn, vma, frame, memory, mirror, true, cause);
+  }
+
+  /** The page `vpn` of `vma`, on `memory`, comes home. Out of host frames it is 'not simple'. */
+  toHost(run: Run, space: AddressSpace, vpn: number, vma: Vma, memory: DeviceMemory, cause: MigrationCause): PageMoveOutcome {
+    const mirror = this.mirrorFor(run, space, vma, memory);
+    if (!mirror || space.isLimited || memory.kind !== 'private') return 'not simple';
+    const { core, host } = this.platform;
+    const frame = host.take();
+    if (frame === L.FRAME_NONE) return 'not simple';
+    this.source = core.exports.pageIsolate(space.table, vpn, L.SELECT_PRIVATE, memory.owner, mirror.descriptor, mirror.slot);
+    if (this.source === L.PAGE_NOT_SIMPLE) {
+      core.exports.framePut(frame);
+      return 'not simple';
+    }
+    return this.go(space, vpn, vma, frame, memory, mirror, false, cause);
+  }
+
+  /** What of the device is in the core, when the move concerns nobody else. */
+  private mirrorFor(run: Run, space: AddressSpace, vma: Vma, memory: DeviceMemory): CoreMirror | undefined {
+    if (run.interleaves || !this.platform.isUnobserved || !(vma.flags & VMA_ANONYMOUS)) return undefined;
+    const mirror = memory.device.mirrorIn(space);
+    return mirror && space.notifiers.isOnly(mirror.notifier) ? mirror : undefined;
+  }
+
+  private go(
+    space: AddressSpace,
+    vpn: number,
+    vma: Vma,
+    frame: number,
+    memory: DeviceMemory,
+    mirror: CoreMirror,
+    inward: boolean,
+    cause: MigrationCause,
+  ): PageMoveOutcome {
+    const { platform, source } = this;
+    const { core, events, host, pageLocks } = platform;
+    const { device } = memory;
+    space.notifiers.pulse(mirror.notifier);
+    events.counters.invalidations++;
+    mirror.withdrawn();
+    let moves = 1;
+    let copies = 1;
+    this.hasFailed = false;
+    if (device.hasEngine(space)) {
+      copies = 0;
+      this.ground.for(device);
+      this.copies.clear().add(source, frame);
+      let ticket: Ticket | void;
+      try {
+        ticket = source < 0 ? device.zero(space, this.copies) : device.copy(inward ? 'to-device' : 'to-host', space, this.copies);
+      } catch (error) {
+        core.exports.pageSettle(space.table, vpn, source, frame, 0, 0, 0, 0);
+        platform.settleFreed();
+        throw error;
+      }
+      if (ticket) {
+        if (ticket.state === 'pending') {
+          this.ticket = ticket;
+          this.target = frame;
+          return 'copying';
+        }
+        if (ticket.state === 'failed') moves = 0;
+      }
+    }
+    if (source < 0 && moves === 1) {
+      // A hole is announced once more before it is filled.
+      space.notifiers.pulse(mirror.notifier);
+      events.counters.invalidations++;
+    }
+    const writable = vma.prot & PROT_WRITE ? 1 : 0;
+    const table = inward && mirror.mayEnter ? mirror.descriptor : 0;
+    const settled = core.exports.pageSettle(space.table, vpn, source, frame, moves, copies, writable, table);
+    platform.settleFreed();
+    pageLocks.released();
+    if (settled === 0) {
+      this.hasFailed = moves === 0;
+      return 'stayed';
+    }
+    if (source < 0) events.counters.cleared++;
+    else if (inward) events.countMigrated(host.name, memory.node.name, 1, L.PAGE_BYTES, 'toDevice', cause);
+    else events.countMigrated(memory.node.name, host.name, 1, L.PAGE_BYTES, 'toHost', cause);
+    if (settled & L.PAGE_UNINSTALLED) mirror.enterOne(vpn, frame);
+    return 'moved';
+  }
+}

@@ -1,0 +1,247 @@
+/**
+ * A page that moves at once beside a page that moves in steps. Who listens to a machine makes it move in steps: the same operations on one that is heard and one that is not must leave the same behind, after
+ * each of them: results and errors, entries, counters, references, frames, sequences, calls of the driver.
+ */
+import { type AddressSpace, type Context, createMachineSync, isFarfaultError, type Machine, type Pin, type Ticket } from 'farfault';
+import { type Copies, defineDriver, deviceTable, deviceTlb, type Driver, type GmMmu, type Phys } from 'farfault/gmem';
+import * as L from '../../assembly/layout.ts';
+import { afterEach, describe, expect, test } from 'vitest';
+import { expectClean, PAGE } from '../machine/probe.ts';
+
+/** How the copy engine does what it is asked for: at once, later, never, or it throws. */
+type Manner = 'now' | 'later' | 'fails' | 'fails later' | 'throws';
+
+interface Shape {
+  readonly engine: boolean;
+  readonly allocator: 'core' | 'driver';
+  readonly kind: 'private' | 'coherent';
+  readonly pages: number;
+}
+
+const PAGES = 24;
+
+/** A machine, what its driver was asked for, and what it is to do about the next copies. */
+class World {
+  readonly machine: Machine;
+  readonly space: AddressSpace;
+  readonly context: Context;
+  readonly calls: string[] = [];
+  manner: Manner = 'now';
+  open: { readonly ticket: Ticket; readonly copies: Copies } | undefined;
+  child: AddressSpace | undefined;
+  pin: Pin | undefined;
+  private readonly at: number;
+
+  constructor(shape: Shape, heard: boolean) {
+    this.machine = createMachineSync({ dram: 40 * PAGE, deviceMemory: 2 ** 20, tablePages: 256 });
+    if (heard) this.machine.onEvent(() => {});
+    this.space = this.machine.createAddressSpace();
+    this.context = this.space.attach(this.machine.addDevice(this.driver(shape)));
+    this.at = this.space.mmap({ bytes: PAGES * PAGE }).start;
+  }
+
+  private driver({ engine, allocator, kind, pages }: Shape): Driver {
+    const copied =
+      (what: string) =>
+      (copies: Copies): Ticket | void => {
+        const list: string[] = [];
+        copies.each((n, fromMemory, fromPage, toMemory, toPage) => list.push(`${n} ${fromMemory}.${fromPage} ${toMemory}.${toPage}`));
+        this.calls.push(`${what} ${list.join(', ')}`);
+        if (this.manner === 'throws') throw new Error('the engine is broken');
+        if (this.manner === 'now') return copies.perform();
+        const ticket = this.context.ticket(what);
+        if (this.manner === 'fails') ticket.fail('no');
+        else this.open = { ticket, copies: copies.keep() };
+        return ticket;
+      };
+    const free = Array.from({ length: pages }, (_, page) => page);
+    const phys: Phys = {
+      allocPage: () => free.shift(),
+      freePage: (page) => {
+        this.calls.push(`free ${page}`);
+        free.push(page);
+      },
+      victims: (spared) => [...Array(pages).keys()].filter((page) => !free.includes(page) && !spared(page)).slice(0, 1),
+    };
+    return defineDriver(() => ({
+      name: 'card',
+      memory: [{ name: 'ram', kind, bytes: pages * PAGE, allocator }],
+      attach: (context: Context): GmMmu => ({
+        pmap: deviceTable(context),
+        tlb: deviceTlb(context, 4),
+        ...(allocator === 'driver' && { phys }),
+        ...(engine && { copy: { toDevice: copied('in'), toHost: copied('out'), zero: copied('zero') } }),
+      }),
+    }))();
+  }
+
+  /** One operation, `number` says which one and where. Returns what came of it. */
+  async run(number: number): Promise<string> {
+    const page = (number >>> 8) % PAGES;
+    const addr = this.at + page * PAGE + ((number >>> 16) % 500) * 8;
+    const bytes = Uint8Array.of(number, number >>> 8, number >>> 16);
+    const later = async <T>(verb: Promise<T>): Promise<T> => {
+      let ended = false;
+      verb.then(
+        () => (ended = true),
+        () => (ended = true),
+      );
+      for (await Promise.resolve(); !ended; await Promise.resolve()) {
+        const { open } = this;
+        this.open = undefined;
+        if (!open) continue;
+        if (this.manner === 'fails later') open.ticket.fail('no');
+        else {
+          open.copies.perform();
+          open.ticket.complete();
+        }
+      }
+      return verb;
+    };
+    const range = { start: this.at + page * PAGE, end: this.at + Math.min(PAGES, page + 3) * PAGE };
+    const turns: (() => unknown)[] = [
+      () => later(this.space.readAsync(addr, 3)),
+      () => later(this.space.writeAsync(addr, bytes)),
+      () => later(this.context.readAsync(addr, 3)),
+      () => later(this.context.writeAsync(addr, bytes)),
+      () => later(this.context.writeAsync(addr, bytes)),
+      () =>
+        later(
+          this.context.submitAsync({
+            accesses: [
+              { op: 'read', addr, bytes: 3 },
+              { op: 'write', addr, bytes: 2, value: 77 },
+            ],
+          }),
+        ).then((report) => [...report.observed, report.rounds, ...report.cancelled]),
+      () => {
+        this.manner = 'now';
+        this.space.madvise(range, 'dontneed');
+      },
+      () => this.space.mprotect(range, number & 0x10000 ? 'rw' : 'r'),
+      () => {
+        this.manner = 'now';
+        if (this.child) this.child = void this.child.close();
+        else this.child = this.space.fork();
+      },
+      () => {
+        this.manner = 'now';
+        if (this.pin) this.pin = void this.pin.unpin();
+        else this.pin = this.space.pin({ start: range.start, end: range.start + PAGE }, { write: true });
+      },
+      () => {
+        this.manner = 'now';
+        return this.child?.read(addr, 3);
+      },
+    ];
+    this.manner = (['now', 'now', 'later', 'now', 'fails', 'fails later', 'later'] as const)[(number >>> 4) % 7]!;
+    try {
+      const result = await turns[number % turns.length]!();
+      return result instanceof Uint8Array || Array.isArray(result) ? `done ${[...result].join()}` : 'done';
+    } catch (error) {
+      if (!isFarfaultError(error)) throw error;
+      return error.message;
+    } finally {
+      this.manner = 'now';
+    }
+  }
+
+  /** All that can be seen of it. */
+  get state(): object {
+    const { machine, space, context } = this;
+    const { core } = machine.platform;
+    // The entry of the CPU, that of the device, and who has the frame.
+    const pages: string[] = [];
+    for (let vpn = this.at / PAGE; vpn < this.at / PAGE + PAGES; vpn++) {
+      const words = [space.table, context.descriptor].map((table) => `${core.entry(table, vpn).toString(16)} ${core.entryLow}`);
+      const record = core.frameRecord(core.entryLow);
+      pages.push(
+        [...words, core.field(record, L.FRAME_REFS), core.field(record, L.FRAME_MAPS), core.field(record, L.FRAME_FLAGS)].join(' | '),
+      );
+    }
+    return {
+      pages,
+      counters: machine.counters,
+      nodes: machine.nodes.map(({ name, used }) => `${name} ${used}`),
+      sequence: space.notifiers.sequence,
+      flushes: context.flushCounts,
+      tlb: context.tlbCounts,
+      charged: context.charged,
+      calls: this.calls.splice(0),
+    };
+  }
+
+  end(): void {
+    if (this.pin) this.pin.unpin();
+    this.child?.close();
+    expectClean(this.machine);
+    this.space.close();
+    expect(this.machine.nodes.map(({ used }) => used).reduce((sum, used) => sum + used)).toBe(0);
+    this.machine.close();
+  }
+}
+
+const shapes: readonly Shape[] = [
+  { engine: false, allocator: 'core', kind: 'private', pages: 32 },
+  { engine: true, allocator: 'core', kind: 'private', pages: 10 },
+  { engine: true, allocator: 'driver', kind: 'private', pages: 10 },
+  { engine: false, allocator: 'core', kind: 'coherent', pages: 32 },
+];
+
+const SEED = Number(globalThis.process?.env['FARFAULT_SEED'] ?? 5);
+
+describe.each(shapes)('a device with %o', (shape) => {
+  test.each([0, 1, 2, 3])(`is the same whether a page moves at once or in steps (seed ${SEED} + %i)`, async (n) => {
+    const [steps, once] = [new World(shape, true), new World(shape, false)];
+    let random = Math.imul(SEED + n, 0x9e3779b1) | 1;
+    for (let i = 0; i < 400; i++) {
+      random ^= random << 13;
+      random ^= random >>> 17;
+      random ^= random << 5;
+      const number = Math.imul(random, 0x85ebca6b) >>> 0;
+      expect(await once.run(number), `operation ${i}`).toBe(await steps.run(number));
+      expect(once.state, `after operation ${i}`).toEqual(steps.state);
+      expect(once.machine.verify()).toBeUndefined();
+    }
+    steps.end();
+    once.end();
+  });
+});
+
+describe('a page that moves at once', () => {
+  let world: World;
+  afterEach(() => world.machine.close());
+  const card: Shape = { engine: true, allocator: 'core', kind: 'private', pages: 8 };
+
+  test('stays where it was, with its bytes, when the engine throws', () => {
+    world = new World(card, false);
+    const { space, context } = world;
+    const { start } = space.mmap({ bytes: PAGE });
+    space.write(start, Uint8Array.of(1, 2, 3));
+    world.manner = 'throws';
+    expect(() => context.read(start, 1)).toThrow('the engine is broken');
+    expect(space.read(start, 3)).toEqual(Uint8Array.of(1, 2, 3));
+    expect(world.machine.nodes.map(({ used }) => used)).toEqual([1, 0]);
+    expect(world.machine.verify()).toBeUndefined();
+  });
+
+  test('is on its way while the engine copies: whoever touches it meanwhile waits, and finds its bytes', async () => {
+    world = new World(card, false);
+    const { space, context } = world;
+    const { start } = space.mmap({ bytes: PAGE });
+    space.write(start, Uint8Array.of(1, 2, 3));
+    world.manner = 'later';
+    const read = context.readAsync(start, 3);
+    const touch = space.readAsync(start, 3);
+    expect(world.machine.pending.map(({ waitsFor }) => waitsFor.replace(/\d+/, 'n'))).toEqual(
+      ['ticket n (card: in)', 'page lock of frame n'].map((what) => what),
+    );
+    const { ticket, copies } = world.open!;
+    world.manner = 'now';
+    copies.perform();
+    ticket.complete();
+    expect(await read).toEqual(Uint8Array.of(1, 2, 3));
+    expect(await touch).toEqual(Uint8Array.of(1, 2, 3));
+    expectClean(world.machine);
+  });
+});

@@ -424,6 +424,8 @@ export const H_BACKING = 228;
 export const H_CHARGES = 232;
 /** Byte address of a page of zeros, where no node has bytes: what every load of such a machine sees, while its stores go nowhere. 0: a machine with bytes. */
 export const H_BLANK = 236;
+/** Free table pages that are zeros but for the link to the next one. */
+export const H_PAGES_CLEAN = 240;
 
 export const MAGIC = 0x46414c54;
 /** Raised whenever a record or a signature changes: a saved state of another layout is refused. */

@@ -25,6 +25,7 @@ import {
   afterHole,
   afterLeafPage,
   count,
+  dropLeafPage,
   isChild,
   leafOf,
   leafSlot,
@@ -288,12 +289,14 @@ function unmapLeafPage(table: u32, slot: u32, page: u64, end: u64): u64 {
   const next = afterLeafPage(table, page, end),
     n = <u32>(next - page),
     leaf = pageOf(slot);
-  let gone = live(leaf);
-  // A page that is emptied as a whole is freed with its entries in it; only the root stays.
-  if (n >> levelBits(table, 0) == 0 || leaf == load<u32>(table, TABLE_ROOT)) {
-    gone = countSet(slot, n);
-    clearRun(slot, n);
+  // A page that is emptied as a whole is freed with its entries in it, and counts them yet; only the root stays.
+  if (n >> levelBits(table, 0) && leaf != load<u32>(table, TABLE_ROOT)) {
+    count(table, leaf, 0, 0 - live(leaf));
+    dropLeafPage(table, page);
+    return next;
   }
+  const gone = countSet(slot, n);
+  clearRun(slot, n);
   count(table, leaf, 0 - gone, 0 - gone);
   if (!live(leaf)) pruneLeaf(table, page);
   return next;

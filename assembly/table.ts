@@ -333,21 +333,26 @@ export function writeEntry(table: u32, slot: u32, level: u32, entry: u64): void 
 
 /** Frees the table pages on the way to a page that have become empty, the root excepted. */
 export function pruneLeaf(table: u32, vpn: u64): void {
-  prune(table, load<u32>(table, TABLE_ROOT), load<u32>(table, TABLE_LEVELS) - 1, vpn);
+  prune(table, load<u32>(table, TABLE_ROOT), load<u32>(table, TABLE_LEVELS) - 1, vpn, false);
 }
 
-/** Prunes below a table page; true when the page itself is empty now. */
-function prune(table: u32, page: u32, level: u32, vpn: u64): bool {
+/** Frees the level-0 table page of a page with all entries that are in it, and those above it that become empty. Requires: it is not the root. */
+export function dropLeafPage(table: u32, vpn: u64): void {
+  prune(table, load<u32>(table, TABLE_ROOT), load<u32>(table, TABLE_LEVELS) - 1, vpn, true);
+}
+
+/** Prunes below a table page; true when the page itself is empty now, or is to go anyway (`whole`, of level 0). */
+function prune(table: u32, page: u32, level: u32, vpn: u64, whole: bool): bool {
   if (level) {
     const slot = slotIn(table, page, level, vpn),
       entry = load<u64>(slot);
-    if (isChild(entry) && prune(table, <u32>entry, level - 1, vpn)) {
+    if (isChild(entry) && prune(table, <u32>entry, level - 1, vpn, whole)) {
       store<u64>(slot, 0);
       liveAdd(page, -1);
       pageDrop(table, <u32>entry);
     }
   }
-  return !live(page);
+  return !live(page) || (whole && !level);
 }
 
 /** Frees a table page and everything below it. Returns the base pages that were mapped there; TABLE_PAGES is the caller's to set. */

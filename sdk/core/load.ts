@@ -3,7 +3,7 @@
  * Makes a core: the only place that compiles, instantiates, or makes a memory. Node and browsers take the same way.
  */
 import { instantiate, instantiateSync } from '@assemblyscript/loader';
-import { HEADER_BYTES, HEADER_FIELDS_END } from '../../assembly/layout.ts';
+import { H_PAGES_BUMP, HEADER_BYTES, HEADER_FIELDS_END, PAGE_BYTES } from '../../assembly/layout.ts';
 import { fail, FarfaultError } from '../errors.ts';
 import { Core, type CoreExports } from './abi.ts';
 import { CORE_HASH, CORE_WASM, SOURCES_HASH } from './core-wasm.ts';
@@ -90,10 +90,11 @@ export async function loadGrowingCore(bytes: number): Promise<GrowingCore> {
 }
 
 /**
- * Empties a used core: cheaper than another memory. Only records are cleared: table pages and frames are zeroed when they are handed out.
+ * Empties a used core: cheaper than another memory. Records and table pages are cleared, as far as they were used: frames are zeroed when they are handed out.
  * The end of the header is left alone, where a checked build keeps its texts.
  */
 export function resetCore(core: Core): void {
+  core.exports.clearTouched(core.plan.pagesAt, core.header(H_PAGES_BUMP) * PAGE_BYTES);
   core.u8.fill(0, 0, HEADER_FIELDS_END);
   core.exports.clearTouched(HEADER_BYTES, core.plan.pagesAt - HEADER_BYTES);
   writeHeader(core.u32, core.plan);

@@ -237,11 +237,7 @@ export class VmaSet {
     requireRange(start, end);
     this.split(start);
     this.split(end);
-    const parts: Vma[] = [];
-    for (let area = this.seek(start); area !== undefined && area.start < end; area = this.seek(start)) {
-      parts.push(area);
-      this.removeHere();
-    }
+    const parts = this.removeFrom(start, end);
     for (const { object, start: from, end: to } of parts) object?.unmapped(to - from);
     return parts;
   }
@@ -325,6 +321,29 @@ export class VmaSet {
 
   // Goes to the first area that ends above `vpn`.
   private seek(vpn: number): Area | undefined {
+    return this.step(vpn) ? this.chunks[this.chunk]?.areas[this.index] : this.search(vpn);
+  }
+
+  // The same where it is the next area after the position, as in a loop over all of them; false: it is not, or the position is none any more.
+  private step(vpn: number): boolean {
+    const { chunks } = this;
+    const areas = chunks[this.chunk]?.areas;
+    const area = areas?.[this.index];
+    if (areas === undefined || area === undefined || area.end > vpn) return false;
+    const next = this.index + 1;
+    if (next < areas.length) {
+      if ((areas[next] as Area).end <= vpn) return false;
+      this.index = next;
+      return true;
+    }
+    const after = chunks[this.chunk + 1];
+    if (after !== undefined && (after.areas[0] as Area).end <= vpn) return false;
+    this.chunk++;
+    this.index = 0;
+    return true;
+  }
+
+  private search(vpn: number): Area | undefined {
     const { chunks } = this;
     let low = 0;
     let high = chunks.length;
@@ -383,6 +402,35 @@ export class VmaSet {
     this.count--;
     chunk.gap = UNKNOWN;
     if (chunk.areas.length === 0) this.chunks.splice(this.chunk, 1);
+  }
+
+  // Takes out what lies in `[start, end)`, chunk by chunk. Requires: nothing crosses `start` or `end`.
+  private removeFrom(start: number, end: number): Area[] {
+    const parts: Area[] = [];
+    const { chunks } = this;
+    this.seek(start);
+    let c = this.chunk;
+    let emptied = 0;
+    for (let from = this.index; c < chunks.length; from = 0) {
+      const chunk = chunks[c] as Chunk;
+      const { areas } = chunk;
+      let to = from;
+      while (to < areas.length && (areas[to] as Area).start < end) parts.push(areas[to++] as Area);
+      if (to === from) break;
+      const isTail = to === areas.length;
+      if (isTail && from === 0) emptied++;
+      else {
+        areas.splice(from, to - from);
+        chunk.gap = UNKNOWN;
+      }
+      if (!isTail) break;
+      c++;
+    }
+    // Chunks that were emptied lie in a row, before the one where it ended.
+    if (emptied > 0) chunks.splice(c - emptied, emptied);
+    this.count -= parts.length;
+    if (parts.length > 0) this.lastHit = undefined;
+    return parts;
   }
 
   private split(vpn: number): void {

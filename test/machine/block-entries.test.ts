@@ -103,12 +103,14 @@ describe('a 2 MiB fault', () => {
     const { machine, space, context, start } = await world([4096, HUGE]);
     context.write(start, Uint8Array.of(9));
     const { core } = machine.platform;
-    // No table page left: the arena ends where it has come to, and nothing is on its free list.
-    const [most, free] = [core.header(L.H_PAGES_MAX), core.header(L.H_PAGES_FREE)];
+    // No table page left: the arena ends where it has come to, and nothing is on its free lists.
+    const [most, free, clean] = [core.header(L.H_PAGES_MAX), core.header(L.H_PAGES_FREE), core.header(L.H_PAGES_CLEAN)];
     core.setHeader(L.H_PAGES_MAX, core.header(L.H_PAGES_BUMP));
     core.setHeader(L.H_PAGES_FREE, 0);
+    core.setHeader(L.H_PAGES_CLEAN, 0);
     space.munmap({ start: start + 100 * 4096, end: start + 200 * 4096 });
     core.setHeader(L.H_PAGES_FREE, free);
+    core.setHeader(L.H_PAGES_CLEAN, clean);
     core.setHeader(L.H_PAGES_MAX, most);
     expect(machine.verify()).toBe(undefined);
     expect(context.read(start + 99 * 4096, 1)[0]).toBe(99);

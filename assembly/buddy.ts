@@ -117,6 +117,19 @@ export function buddyTakeRun(record: u32, most: u32): u64 {
   return (one << (32 + order)) | frame;
 }
 
+/** Gives `n` neighbouring frames back, as one by one from the lowest on. */
+export function buddyGiveRun(record: u32, frame: u32, n: u32): void {
+  const base = load<u32>(record, NODE_BASE);
+  let index = frame - base;
+  while (n) {
+    let order: u32 = min(ctz(index), 31 - clz(n));
+    if (order > <u32>ORDER_MAX) order = ORDER_MAX;
+    buddyGive(record, base + index, order);
+    index += 1 << order;
+    n -= 1 << order;
+  }
+}
+
 /** Gives a block of 2^order frames back and merges it with its free buddies as far as that goes. */
 export function buddyGive(record: u32, frame: u32, order: u32): void {
   const base = load<u32>(record, NODE_BASE),

@@ -39,7 +39,7 @@ import {
   TABLE_CHARGED,
 } from './layout';
 import { backingDrop } from './backing';
-import { buddyGive, buddyTake, buddyTakeRun } from './buddy';
+import { buddyGive, buddyGiveRun, buddyTake, buddyTakeRun } from './buddy';
 import { frameBytes, listAppend, listRemove, nodeGive, nodeOf, nodeRecord, nodeTake } from './node';
 
 /**
@@ -119,7 +119,7 @@ export function frameTakeMany(node: u32, n: u32, list: u32, marks: u32): u32 {
 
 /** `begin` of `n` neighbouring frames of one page each. */
 function beginRun(record: u32, frame: u32, n: u32, marks: u32): void {
-  const flags = (load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_NODE) | STATE_USED | marks;
+  const flags = load<u32>(record, NODE_FLAGS) | STATE_USED | marks;
   for (let entry = frameRecord(frame), end = entry + n * FRAME_BYTES; entry < end; entry += FRAME_BYTES) {
     store<u32>(entry, 1, FRAME_REFS);
     store<u32>(entry, 0, FRAME_MAPS);
@@ -184,13 +184,31 @@ function frameFree(frame: u32, entry: u32): void {
   }
   store<u32>(entry, 0, FRAME_MAPS);
   nodeGive(record, 1 << order);
-  if (load<u32>(record, NODE_ALLOC) == ALLOC_CORE) {
-    buddyGive(record, frame, order);
-    return;
-  }
+  if (load<u32>(record, NODE_ALLOC) == ALLOC_CORE) buddyGive(record, frame, order);
+  else tellFreed(order ? frame | FREED_HUGE : frame);
+}
+
+/** The owner of a frame is to be told that it is free. */
+function tellFreed(frame: u32): void {
   const count = load<u32>(H_FREED);
-  store<u32>(load<u32>(H_AREAS) + AREA_FREED + (count << 2), order ? frame | FREED_HUGE : frame);
+  store<u32>(load<u32>(H_AREAS) + AREA_FREED + (count << 2), frame);
   store<u32>(H_FREED, count + 1);
+}
+
+/**
+ * Frees neighbouring frames of one page and one node, that nobody maps, pays for or lists any more: as the last `framePut` of one after the other does. Requires: no second tier.
+ */
+export function frameFreeRun(frame: u32, n: u32): void {
+  const first = frameRecord(frame),
+    record = nodeOf(frame),
+    flags = load<u32>(record, NODE_FLAGS) | STATE_OFFLINE;
+  for (let entry = first, end = first + n * FRAME_BYTES; entry < end; entry += FRAME_BYTES) {
+    store<u32>(entry, 0, FRAME_MAPS);
+    store<u32>(entry, flags, FRAME_FLAGS);
+  }
+  nodeGive(record, n);
+  if (load<u32>(record, NODE_ALLOC) == ALLOC_CORE) buddyGiveRun(record, frame, n);
+  else for (let each = frame, end = frame + n; each < end; each++) tellFreed(each);
 }
 
 /** Makes a space pay for a frame, once. `index` is the table index of the space's home table. */
@@ -209,7 +227,7 @@ function chargeNode(entry: u32, index: u32, pages: i32): void {
   store<u32>(at, load<u32>(at) + pages);
 }
 
-function frameUncharge(entry: u32, order: u32): void {
+export function frameUncharge(entry: u32, order: u32): void {
   const payer = <u32>load<u16>(entry, FRAME_CHARGE);
   if (!payer) return;
   store<u16>(entry, 0, FRAME_CHARGE);

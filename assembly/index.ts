@@ -43,7 +43,7 @@ export { moveEntries } from './remap';
 export { exclusiveSet, exclusiveClear, cpuReadsSet } from './exclusive';
 export { duplicateSet, replicaSet, replicaPart } from './replica';
 export { migrateCollect, migrateCollectFrames, migrateSplit, migrateCopy, migrateCommit, migrateFinalize } from './migrate';
-export { movablePages, movingRuns } from './moving';
+export { movablePages, movingRuns, movingTally } from './moving';
 export { pageIsolate, pageSettle } from './page-move';
 export { coldFrames, victims, usedFrames } from './victims';
 export { backingDrop, backingOf } from './backing';

@@ -517,6 +517,8 @@ export const PAGE_NOT_SIMPLE = -2;
 /** What `pageSettle` says. */
 export const PAGE_MOVED = 1;
 export const PAGE_UNINSTALLED = 2;
+/** What `movingTally` writes. */
+export const MOVING_TALLY_BYTES = 20;
 
 // ---------------------------------------------------------------------------------------------------------------- status
 

@@ -2,6 +2,7 @@ import {
   ALLOC_DRIVER,
   ENTRY_ACCESSED,
   ENTRY_ANON_EXCLUSIVE,
+  ENTRY_BYTES,
   ENTRY_CPU_READS,
   ENTRY_DEVICE,
   ENTRY_DIRTY,
@@ -16,9 +17,13 @@ import {
   FRAME_FILE,
   FRAME_FLAGS,
   FRAME_HUGETLB,
+  FRAME_LISTED,
   FRAME_LOCKED,
+  FRAME_MAPS,
   FRAME_ORDER,
   FRAME_REFS,
+  FRAME_RMAP,
+  FRAME_RMAP_OWNER,
   FRAME_STATE,
   HUGE_ORDER,
   H_BACKING,
@@ -41,6 +46,7 @@ import {
   NODE_IS_TIER,
   NODE_KIND,
   NODE_OWNER,
+  RMAP_CHAINED_SHIFT,
   SELECT_COHERENT,
   SELECT_COMPOUND,
   SELECT_NO_HOLES,
@@ -50,15 +56,41 @@ import {
   STATE_USED,
   STOP_NONE,
   STOP_TABLES,
+  TABLE_BITS,
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
 import { backingDrop, backingMove, backingOf, backingSet } from './backing';
-import { frameCharge, frameClear, frameCopy, frameMaps, framePut, frameRecord, frameTouch, frameUnlock } from './frame';
+import {
+  frameCharge,
+  frameClear,
+  frameCopy,
+  frameFreeRun,
+  frameMaps,
+  framePut,
+  frameRecord,
+  frameTouch,
+  frameUncharge,
+  frameUnlock,
+} from './frame';
 import { deposit, splitHuge, splitIsolated } from './huge';
-import { nodeOf } from './node';
-import { rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
-import { afterBlock, makeLeafSlot, pruneLeaf, seek, slotMake, slotOf, writeEntry, writeLeaf } from './table';
+import { listRemove, nodeOf } from './node';
+import { ownerWord, rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
+import {
+  FOUR_NINES,
+  OFFSET,
+  afterBlock,
+  afterHole,
+  afterLeafPage,
+  leafOf,
+  makeLeafSlot,
+  pruneLeaf,
+  seek,
+  slotMake,
+  slotOf,
+  writeEntry,
+  writeLeaf,
+} from './table';
 import { tlbDrop, tlbDropRange } from './tlb';
 
 /**
@@ -141,13 +173,18 @@ export function restore(frame: u32, to: u32): void {
   for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
     const owner = rmapOwner(frame, cursor),
       slot = slotOf(rmapTable(owner), rmapVpn(rmapLow(frame, cursor), owner));
-    let high = (load<u32>(slot, 4) & ~ENTRY_KIND) | kind;
-    // What it is marked with from now on is what happens to it when it is back.
-    if (kind == KIND_SWAP) high &= ~(ENTRY_DIRTY | ENTRY_ACCESSED);
-    // A page without rights is protnone where it is present, and says so by a bit where it is not.
-    if (high & ENTRY_NO_ACCESS && kind == KIND_PRESENT) high ^= ENTRY_NO_ACCESS | KIND_PRESENT | KIND_PROTNONE;
-    store<u64>(slot, ((<u64>high) << 32) | to);
+    store<u64>(slot, restored(load<u32>(slot, 4), to, kind));
   }
+}
+
+/** The entry that a migration entry becomes, whose high word is given, when its page is on frame `to` now. */
+function restored(migration: u32, to: u32, kind: u32): u64 {
+  let high = (migration & ~ENTRY_KIND) | kind;
+  // What it is marked with from now on is what happens to it when it is back.
+  if (kind == KIND_SWAP) high &= ~(ENTRY_DIRTY | ENTRY_ACCESSED);
+  // A page without rights is protnone where it is present, and says so by a bit where it is not.
+  if (high & ENTRY_NO_ACCESS && kind == KIND_PRESENT) high ^= ENTRY_NO_ACCESS | KIND_PRESENT | KIND_PROTNONE;
+  return ((<u64>high) << 32) | to;
 }
 
 /** Frames that no migration takes: somebody else's, not anonymous, or of a hugetlb-like mapping. */
@@ -175,6 +212,23 @@ export function take(frame: u32, extra: u32): u32 {
   store<u32>(entry, flags | FRAME_LOCKED, FRAME_FLAGS);
   store<u32>(entry, refs + 1, FRAME_REFS);
   isolate(frame, flags & FRAME_ORDER);
+  return 1;
+}
+
+/** `take` of the page with this leaf entry. Where that is the only mapping of its frame, nothing is looked up. */
+function takeAt(table: u32, page: u64, slot: u32, entry: u64, extra: u32): u32 {
+  const frame = <u32>entry,
+    record = frameRecord(frame),
+    refs = load<u32>(record, FRAME_REFS),
+    flags = load<u32>(record, FRAME_FLAGS),
+    mapping = ((<u64>ownerWord(load<u32>(table, TABLE_INDEX), page)) << 32) | (<u32>page);
+  if (load<u64>(record, FRAME_RMAP) != mapping || flags & FRAME_ORDER) return take(frame, extra);
+  if (refs != frameMaps(record) + extra || flags & UNMOVABLE) return 0;
+  store<u32>(record, flags | FRAME_LOCKED, FRAME_FLAGS);
+  store<u32>(record, refs + 1, FRAME_REFS);
+  if (load<u32>(H_BACKING) && (<u32>(entry >> 32)) & (ENTRY_DIRTY | ENTRY_CPU_READS)) backingDrop(frame);
+  store<u64>(slot, migrationOf(entry));
+  shootDown(table, page, 0);
   return 1;
 }
 
@@ -207,47 +261,59 @@ function wordOf(word: u32, frame: u32, high: u32, compound: u32): void {
  * Requires: one VMA covers the range; SELECT_NO_HOLES unless it is anonymous. Ensures: words of pages that cannot be collected are 0 and those pages untouched.
  */
 export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, owner: u32, faultFrame: u32, source: u32, wanted: u32): u32 {
-  const first = <u64>vpn;
-  let moving: u32 = 0;
-  for (let i: u32 = 0; i < pages; i++) {
-    const page = first + i,
-      word = source + (i << 3);
-    store<u64>(word, 0);
+  const first = <u64>vpn,
+    end = first + pages;
+  let moving: u32 = 0,
+    page = first,
+    word = source,
+    aim = wanted;
+  while (page < end) {
     let place = seek(table, page);
     if (place >> 32 && (load<u64>(<u32>place) || select & SELECT_COMPOUND)) {
       // A huge page or hole: n words of its own, 0 when it is to be looked at page by page.
-      const n = collectHuge(table, page, pages - i, select, owner, faultFrame, word, wanted ? wanted + (i << 3) : 0);
+      const n = collectHuge(table, page, <u32>(end - page), select, owner, faultFrame, word, aim);
       if (n) {
         moving += u32(load<u32>(word, 4) != 0);
-        i += n - 1;
+        page += n;
+        word += n << 3;
+        if (aim) aim += n << 3;
         continue;
       }
       place = seek(table, page);
     }
-    if (wanted && !(load<u32>(wanted + (i << 3), 4) & MIGRATE_VALID)) continue;
-    // What is left above the leaves is a hole.
-    const entry = place >> 32 ? 0 : load<u64>(<u32>place),
-      high = <u32>(entry >> 32),
-      kind = high & ENTRY_KIND,
-      frame = <u32>entry;
-    if (kind == KIND_NONE) {
-      // A hole of an anonymous VMA is offered whatever the other selectors say: it migrates as "clear the target".
-      if (select & SELECT_NO_HOLES) continue;
-      store<u32>(word, MIGRATE_MOVE, 4);
-      moving++;
-      continue;
+    // What is left above the leaves is a hole. Those that come as a whole begin at a multiple of 512 pages.
+    const isLeaf = !(place >> 32);
+    let slot = <u32>place,
+      next = isLeaf ? afterLeafPage(table, page, end) : afterHole(table, place, page, end);
+    if (!isLeaf && next > (page | (HUGE_PAGES - 1))) next = (page | (HUGE_PAGES - 1)) + 1;
+    if (next > end) next = end;
+    for (; page < next; page++) {
+      const entry = isLeaf ? load<u64>(slot) : 0;
+      if (!aim || load<u32>(aim, 4) & MIGRATE_VALID) moving += collectPage(table, page, slot, entry, select, owner, faultFrame, word);
+      else store<u64>(word, 0);
+      slot += ENTRY_BYTES;
+      word += 8;
+      if (aim) aim += 8;
     }
-    if (kind == KIND_PRESENT && high & ENTRY_ZERO) {
-      if (!(select & SELECT_SYSTEM)) continue;
-      store<u32>(word, MIGRATE_MOVE, 4);
-      moving++;
-      continue;
-    }
-    if (!selected(kind, frame, select, owner) || !take(frame, frame == faultFrame ? 1 : 0)) continue;
-    store<u64>(word, ((<u64>(MIGRATE_VALID | MIGRATE_MOVE | ((high & ENTRY_WRITE) >> WRITE_SHIFT))) << 32) | frame);
-    moving++;
   }
   return moving;
+}
+
+/** Collects one page with this leaf entry: writes its word, and returns 1 if it has MOVE, else 0. */
+function collectPage(table: u32, page: u64, slot: u32, entry: u64, select: u32, owner: u32, faultFrame: u32, word: u32): u32 {
+  const high = <u32>(entry >> 32),
+    kind = high & ENTRY_KIND,
+    frame = <u32>entry;
+  let taken: u64 = 0;
+  if (kind == KIND_NONE) {
+    // A hole of an anonymous VMA is offered whatever the other selectors say: it migrates as "clear the target".
+    if (!(select & SELECT_NO_HOLES)) taken = (<u64>MIGRATE_MOVE) << 32;
+  } else if (kind == KIND_PRESENT && high & ENTRY_ZERO) {
+    if (select & SELECT_SYSTEM) taken = (<u64>MIGRATE_MOVE) << 32;
+  } else if (selected(kind, frame, select, owner) && takeAt(table, page, slot, entry, frame == faultFrame ? 1 : 0))
+    taken = ((<u64>(MIGRATE_VALID | MIGRATE_MOVE | ((high & ENTRY_WRITE) >> WRITE_SHIFT))) << 32) | frame;
+  store<u64>(word, taken);
+  return u32(taken != 0);
 }
 
 /**
@@ -351,6 +417,7 @@ function matches(source: u32, target: u32): bool {
  * Returns the pages copied; H_MOVED holds the pages cleared.
  */
 export function migrateCopy(source: u32, target: u32, n: u32): u32 {
+  const isPlain = !load<u32>(H_BACKING);
   let copied: u32 = 0,
     cleared: u32 = 0,
     i: u32 = 0;
@@ -358,14 +425,31 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
     const from = load<u64>(source + (i << 3)),
       to = load<u64>(target + (i << 3)),
       high = <u32>(from >> 32),
-      aim = <u32>(to >> 32);
+      aim = <u32>(to >> 32),
+      frame = <u32>from,
+      first = <u32>to;
     i++;
     if (!(high & MIGRATE_MOVE) || !(aim & MIGRATE_VALID) || !matches(high, aim)) continue;
-    const pages = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
+    if (!(high & MIGRATE_VALID)) {
+      cleared += frameClear(first) * (high & MIGRATE_COMPOUND ? HUGE_PAGES : 1);
+      continue;
+    }
+    let pages: u32 = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
     // A page that is still what the second tier has of it is there already.
-    if (high & MIGRATE_VALID && backingOf(<u32>from) == <u32>to + 1) continue;
-    if (high & MIGRATE_VALID) copied += frameCopy(<u32>from, <u32>to, pages) * pages;
-    else cleared += frameClear(<u32>to) * pages;
+    if (!isPlain && backingOf(frame) == first + 1) continue;
+    // Neighbours that stay neighbours are one copy.
+    if (isPlain && pages == 1) {
+      while (i < n && load<u64>(source + (i << 3)) == from + pages && load<u64>(target + (i << 3)) == to + pages) {
+        pages++;
+        i++;
+      }
+      const last = pages - 1;
+      if (last && (nodeOf(frame) != nodeOf(frame + last) || nodeOf(first) != nodeOf(first + last))) {
+        pages = 1;
+        i -= last;
+      }
+    }
+    copied += frameCopy(frame, first, pages) * pages;
   }
   store<u32>(H_MOVED, cleared);
   return copied;
@@ -452,7 +536,14 @@ function fillHuge(table: u32, vpn: u64, frame: u32, writable: u32): u32 {
  * A mapping that was taken away meanwhile (munmap) is gone from the reverse map: nothing comes back for it.
  */
 export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
-  let moved: u32 = 0;
+  const isPlain = !load<u32>(H_BACKING);
+  let moved: u32 = 0,
+    // Frames that are free from now on, one behind the other: they are given back together.
+    free: u32 = 0,
+    frees: u32 = 0,
+    // Where the last mapping was, and the table page that it is in.
+    around: u64 = 0,
+    leaf: u32 = 0;
   for (let i: u32 = 0; i < n; i++) {
     const word = source + (i << 3),
       high = load<u32>(word, 4),
@@ -461,6 +552,34 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
       given = (load<u32>(target + (i << 3), 4) & MIGRATE_VALID) != 0;
     // Without a commit MOVE is still a wish: a page that has no target of its size stays.
     const moves = given && (high & MIGRATE_MOVE) != 0 && matches(high, load<u32>(target + (i << 3), 4));
+    if (moves && isPlain && (high & (MIGRATE_VALID | MIGRATE_COMPOUND)) == MIGRATE_VALID) {
+      const record = frameRecord(frame),
+        rmapWord = load<u32>(record, FRAME_RMAP_OWNER);
+      // One mapping, as most have.
+      if (rmapWord && !(rmapWord >> RMAP_CHAINED_SHIFT)) {
+        const low = load<u32>(record, FRAME_RMAP),
+          here = (((<u64>rmapWord) << 32) | low) >> HUGE_ORDER;
+        if (here != around) {
+          const home = rmapTable(rmapWord);
+          around = here;
+          leaf = load<u64>(home, TABLE_BITS) == FOUR_NINES ? leafOf(home, rmapVpn(low, rmapWord)) : 0;
+        }
+        if (leaf) {
+          moved++;
+          if (!handOver(frame, to, leaf + ((low << 3) & OFFSET))) continue;
+          const isNext = frees && free + frees == frame && nodeOf(free) == nodeOf(frame);
+          if (!isNext) {
+            if (frees) frameFreeRun(free, frees);
+            free = frame;
+            frees = 0;
+          }
+          frees++;
+          continue;
+        }
+      }
+    }
+    if (frees) frameFreeRun(free, frees);
+    frees = 0;
     if (high & MIGRATE_VALID) {
       if (moves) succeed(frame, to);
       else restore(frame, frame);
@@ -473,7 +592,37 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
       enlist(to);
     } else framePut(to);
   }
+  if (frees) frameFreeRun(free, frees);
   return moved;
+}
+
+/**
+ * `succeed`, the end of the lock and of the migration's reference, and `enlist`, of a page with one mapping, whose entry is at `slot`. True: nobody has the frame any more, and the caller frees it.
+ * Requires: no second tier.
+ */
+function handOver(frame: u32, to: u32, slot: u32): bool {
+  const record = frameRecord(frame),
+    next = frameRecord(to),
+    node = nodeOf(to),
+    refs = load<u32>(record, FRAME_REFS) - 2,
+    flags = load<u32>(record, FRAME_FLAGS) & ~FRAME_LOCKED,
+    payer = <u32>load<u16>(record, FRAME_CHARGE);
+  assert(frameMaps(record) == 1);
+  store<u64>(slot, restored(load<u32>(slot, 4), to, kindOn(node)));
+  // The mapping's reference on the new frame is that of its allocation.
+  store<u32>(record, refs, FRAME_REFS);
+  store<u32>(record, load<u32>(record, FRAME_MAPS) - 1, FRAME_MAPS);
+  store<u32>(next, load<u32>(next, FRAME_MAPS) + 1, FRAME_MAPS);
+  store<u64>(next, load<u64>(record, FRAME_RMAP), FRAME_RMAP);
+  store<u64>(record, 0, FRAME_RMAP);
+  store<u32>(record, flags, FRAME_FLAGS);
+  if (payer) frameCharge(next, payer - 1);
+  if (!refs) {
+    if (payer) frameUncharge(record, 0);
+    if (flags & FRAME_LISTED) listRemove(nodeOf(frame), frame);
+  }
+  if (load<u32>(node, NODE_OWNER) && load<u32>(node, NODE_ALLOC) != ALLOC_DRIVER) frameTouch(to);
+  return !refs;
 }
 
 /** Hands a frame's mappings over to the frame that has its bytes now. */

@@ -5,6 +5,7 @@ import {
   FRAME_FILE,
   FRAME_FLAGS,
   FRAME_NONE,
+  H_BACKING,
   HUGE_ORDER,
   H_STOP_INDEX,
   KIND_DEVICE_PRIVATE,
@@ -105,6 +106,7 @@ export function movingRuns(
   output: u32,
   max: u32,
 ): u32 {
+  const isTier = copied && load<u32>(H_BACKING);
   let runs: u32 = 0,
     at = output - MOVING_BYTES,
     // What the next word must be to belong to the run.
@@ -127,27 +129,87 @@ export function movingRuns(
       moves = (aim & MIGRATE_VALID) != 0 && !((aim ^ high) & MIGRATE_COMPOUND);
       if (moves && copied && isSource && backingOf(frame) == to + 1) moves = false;
     }
-    if (moves) {
-      const may: u32 = isSource ? u32((high & MIGRATE_WRITE) != 0) : writable;
-      if (i == nextWord && (!target || (frame == nextSource && to == nextTarget && may == write)))
-        store<u32>(at, load<u32>(at, 4) + pages, 4);
-      else {
-        if (runs == max) break;
-        runs++;
-        at += MOVING_BYTES;
-        store<u32>(at, i);
-        store<u32>(at, pages, 4);
-        store<u32>(at, frame, 8);
-        store<u32>(at, to, 12);
-        store<u32>(at, may, 16);
-        write = may;
-      }
-      nextWord = i + words;
-      nextSource = isSource ? frame + pages : <u32>FRAME_NONE;
-      nextTarget = to + pages;
-    }
     i += words;
+    if (!moves) continue;
+    const may: u32 = isSource ? u32((high & MIGRATE_WRITE) != 0) : writable,
+      isNext = i - words == nextWord && (!target || (frame == nextSource && to == nextTarget && may == write));
+    if (!isNext) {
+      if (runs == max) {
+        i -= words;
+        break;
+      }
+      runs++;
+      at += MOVING_BYTES;
+      store<u32>(at, i - words);
+      store<u32>(at, 0, 4);
+      store<u32>(at, frame, 8);
+      store<u32>(at, to, 12);
+      store<u32>(at, may, 16);
+      write = may;
+    }
+    let more = pages;
+    if (!(high & MIGRATE_COMPOUND)) {
+      if (!target) {
+        while (i < n && (load<u32>(source + (i << 3), 4) & (MIGRATE_MOVE | MIGRATE_COMPOUND)) == MIGRATE_MOVE) {
+          more++;
+          i++;
+        }
+      } else if (isSource && !isTier) {
+        // Words of neighbours are the first one's, counted up.
+        const whole = load<u64>(word),
+          goal = ((<u64>aim) << 32) | to;
+        while (i < n && load<u64>(source + (i << 3)) == whole + more && load<u64>(target + (i << 3)) == goal + more) {
+          more++;
+          i++;
+        }
+      }
+    }
+    store<u32>(at, load<u32>(at, 4) + more, 4);
+    nextWord = i;
+    nextSource = isSource ? frame + more : <u32>FRAME_NONE;
+    nextTarget = to + more;
   }
   store<u32>(H_STOP_INDEX, i);
   return runs;
+}
+
+/**
+ * Counts `n` words: writes at `output`, MOVING_TALLY_BYTES, what a migration of them has to know.
+ *
+ * ```
+ *   0 pages with a source that move   4 holes that move   8 those that have a target   12 first word of a hole with a target; n: none   16 1: a huge source has small targets
+ * ```
+ */
+export function movingTally(source: u32, target: u32, n: u32, output: u32): void {
+  let valid: u32 = 0,
+    holes: u32 = 0,
+    aimed: u32 = 0,
+    first = n,
+    splits: u32 = 0;
+  for (let i: u32 = 0; i < n; i++) {
+    const high = load<u32>(source + (i << 3), 4),
+      aim = load<u32>(target + (i << 3), 4);
+    if (high & MIGRATE_COMPOUND && !(aim & MIGRATE_COMPOUND) && !splits) splits = u32(isAimed(target, i, n));
+    if (!(high & MIGRATE_MOVE)) continue;
+    const pages = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
+    if (high & MIGRATE_VALID) valid += pages;
+    else {
+      holes += pages;
+      if (aim) {
+        aimed += pages;
+        if (first == n) first = i;
+      }
+    }
+  }
+  store<u32>(output, valid);
+  store<u32>(output, holes, 4);
+  store<u32>(output, aimed, 8);
+  store<u32>(output, first, 12);
+  store<u32>(output, splits, 16);
+}
+
+/** Whether one of the words that a huge page of a range stands for has a target. */
+function isAimed(target: u32, from: u32, n: u32): bool {
+  for (let i = from, end = min(n, from + HUGE_PAGES); i < end; i++) if (load<u32>(target + (i << 3), 4)) return true;
+  return false;
 }

@@ -87,7 +87,8 @@ function reserve(record: u32, from: u32, to: u32): u32 {
   return 1;
 }
 
-function ownerWord(tableIndex: u32, vpn: u64): u32 {
+/** Table and upper bits of the page number of a mapping, in one word. */
+export function ownerWord(tableIndex: u32, vpn: u64): u32 {
   return ((tableIndex + 1) << RMAP_TABLE_SHIFT) | ((<u32>(vpn >> 32)) & RMAP_VPN_HIGH);
 }
 

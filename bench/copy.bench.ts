@@ -104,7 +104,7 @@ function bulkMigration(pages: number): Contender {
   return { run, checksum: () => hash(new Uint32Array(space.read(range.start, bytes).buffer)) };
 }
 
-/** A memory without bytes: all of a migration but its copy. */
+/** A machine without bytes: all of a migration but its copy, and without the zeros that a page from a memory without bytes would come home with. */
 const bodiless = defineDriver(({ bytes = L.PAGE_BYTES }: { bytes?: number }) => ({
   name: 'bodiless',
   memory: [{ name: 'memory', kind: 'private', bytes, bytesIn: 'metadata' }],
@@ -113,7 +113,7 @@ const bodiless = defineDriver(({ bytes = L.PAGE_BYTES }: { bytes?: number }) => 
 
 function metadataMigration(pages: number): Contender {
   const bytes = pages * L.PAGE_BYTES;
-  const machine = createMachineSync({ dram: 2 * bytes, deviceMemory: 0, bodilessFrames: 2 * pages });
+  const machine = createMachineSync({ dram: 2 * bytes, bytesIn: 'metadata', deviceMemory: 0, bodilessFrames: 2 * pages });
   const space = machine.createAddressSpace();
   const context = space.attach(machine.addDevice(bodiless({ bytes: 2 * bytes })));
   const range = space.mmap({ bytes });

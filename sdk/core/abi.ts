@@ -121,6 +121,7 @@ export interface CoreExports {
     writable: number,
     mirror: number,
   ): number;
+  movingTally(source: number, target: number, n: number, output: number): void;
   usedFrames(node: number, from: number, output: number, max: number): number;
   coldFrames(node: number, from: number, look: number, output: number, max: number, payer: number): number;
   backingOf(frame: number): number;

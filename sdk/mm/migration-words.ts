@@ -43,9 +43,14 @@ export class MigrationWords {
   target: Uint32Array = new Uint32Array(0);
   /** Words in use on each side. */
   count = 0;
-  /** Pages that move, at the last `tally`: those with a source, and holes. */
+  /** At the last `tally`, pages that move: those with a source, holes, and holes that have a target. */
   valid = 0;
   holes = 0;
+  aimed = 0;
+  /** The first word of a hole with a target; `count`: there is none. */
+  firstHole = 0;
+  /** Whether a huge source has small targets: it must be split before it is copied. */
+  mustSplit = false;
 
   /** Begins anew with no source and no target. */
   begin(count: number): void {
@@ -159,39 +164,38 @@ export class MigrationWords {
     this.source[i * 2 + 1]! &= ~L.MIGRATE_MOVE;
   }
 
-  /** Counts the pages that move: those that have a source, and the holes. */
-  tally(): void {
-    const { source } = this;
-    let valid = 0;
-    let holes = 0;
-    for (let i = 1, end = this.count * 2; i < end; i += 2) {
-      const bits = source[i]!;
+  /** Counts what moves. Requires: both sides are lent. */
+  tally(core: Core): void {
+    if (this.count <= FEW) return this.tallyFew();
+    core.exports.movingTally(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), this.count, core.area(L.AREA_LIST));
+    const tally = core.words(L.AREA_LIST, L.MOVING_TALLY_BYTES / 4);
+    this.valid = tally[0]!;
+    this.holes = tally[1]!;
+    this.aimed = tally[2]!;
+    this.firstHole = tally[3]!;
+    this.mustSplit = tally[4] !== 0;
+  }
+
+  /** Word by word. So few are never 512: there is no huge page of a range, and none of a list is split here. */
+  private tallyFew(): void {
+    const { source, target, count } = this;
+    this.valid = 0;
+    this.holes = 0;
+    this.aimed = 0;
+    this.firstHole = count;
+    this.mustSplit = false;
+    for (let i = 0; i < count; i++) {
+      const bits = source[i * 2 + 1]!;
       if (!(bits & L.MIGRATE_MOVE)) continue;
       const pages = bits & L.MIGRATE_COMPOUND ? HUGE_PAGES : 1;
-      if (bits & L.MIGRATE_VALID) valid += pages;
-      else holes += pages;
+      if (bits & L.MIGRATE_VALID) this.valid += pages;
+      else {
+        this.holes += pages;
+        if (target[i * 2 + 1] === 0) continue;
+        this.aimed += pages;
+        if (this.firstHole === count) this.firstHole = i;
+      }
     }
-    this.valid = valid;
-    this.holes = holes;
-  }
-
-  /** Pages that are to move: all with a source, and the holes that have a target. */
-  get offered(): number {
-    const { source, target } = this;
-    let pages = 0;
-    for (let i = 1, end = this.count * 2; i < end; i += 2) {
-      const bits = source[i]!;
-      if (bits & L.MIGRATE_MOVE && (bits & L.MIGRATE_VALID || target[i] !== 0)) pages += bits & L.MIGRATE_COMPOUND ? HUGE_PAGES : 1;
-    }
-    return pages;
-  }
-
-  /** The first hole with a target; undefined: there is none. */
-  get firstHole(): number | undefined {
-    const { source, target } = this;
-    for (let i = 1, end = this.count * 2; i < end; i += 2)
-      if ((source[i]! & (L.MIGRATE_MOVE | L.MIGRATE_VALID)) === L.MIGRATE_MOVE && target[i] !== 0) return (i - 1) / 2;
-    return undefined;
   }
 
   /** Calls `visit` for the words that move, run by run. It must not call the core. Ensures: both sides are in the batch areas when there are more than a few words. */
@@ -216,14 +220,5 @@ export class MigrationWords {
       for (let at = 0; at < list.length; at += RUN_WORDS)
         visit(list[at]!, list[at + 1]!, list[at + 2]! | 0, list[at + 3]!, list[at + 4] !== 0);
     }
-  }
-
-  /** Whether a huge source has small targets: it must be split before it is copied. */
-  get mustSplit(): boolean {
-    for (let i = 1, end = this.count * 2; i < end; i += 2) {
-      if (!(this.source[i]! & L.MIGRATE_COMPOUND) || this.target[i]! & L.MIGRATE_COMPOUND) continue;
-      for (let page = i, last = Math.min(end, i + HUGE_PAGES * 2); page < last; page += 2) if (this.target[page] !== 0) return true;
-    }
-    return false;
   }
 }

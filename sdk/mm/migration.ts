@@ -301,6 +301,7 @@ export class Migration implements Step {
     if (move.source >= 0) words.take(0, move.source, (core.entry(this.space!.table, this.vpn) & L.ENTRY_WRITE) !== 0);
     else words.takeHole(0);
     words.aim(0, move.target, false);
+    words.tally(core);
     this.collected = 1;
     this.heads = NONE;
     this.tickets.push(move.ticket!);
@@ -531,8 +532,10 @@ export class Migration implements Step {
         const room = this.makeRoom();
         if (room) return run.call(room);
         this.giveTargets();
+        this.words.lend(this.platform.core);
+        this.words.tally(this.platform.core);
         this.split();
-        this.collected = this.words.offered;
+        this.collected = this.words.valid + this.words.aimed;
         this.phase = COPY;
         if (this.coupled) {
           this.phase = HOLES;
@@ -838,9 +841,9 @@ export class Migration implements Step {
     const words = this.words;
     if (!this.space || !words.mustSplit) return;
     const { core } = this.platform;
-    words.lend(core);
     core.exports.migrateSplit(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), words.count);
     words.keep(core);
+    words.tally(core);
   }
 
   private copy(): void {
@@ -851,7 +854,6 @@ export class Migration implements Step {
       return;
     }
     const { core } = this.platform;
-    this.words.lend(core);
     core.exports.migrateCopy(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), this.words.count);
   }
 
@@ -860,7 +862,7 @@ export class Migration implements Step {
     if (!this.space || this.failed) return;
     const { words, vpn } = this;
     const i = words.firstHole;
-    if (i !== undefined) this.space.announce(this.second.set(vpn + i, vpn + words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
+    if (i < words.count) this.space.announce(this.second.set(vpn + i, vpn + words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
   }
 
   private finish(): void {
@@ -878,7 +880,7 @@ export class Migration implements Step {
     words.keep(core);
     this.phase = INSTALL;
     endInvalidation(this.second);
-    words.tally();
+    words.tally(core);
     this.copied = words.valid;
     if (this.clean > 0) this.copied -= this.countClean();
     this.cleared = words.holes;

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import * as L from '../../assembly/layout.ts';
 import { randomOf } from '../../sdk/testing/random.ts';
 import { type Flavour, flavours } from './harness.ts';
+import { ALL, CXL, GPU, GPU_OWNER, HOST, Mover, NPU } from './mover.ts';
 import { NOTHING, SmallCore } from './small-core.ts';
 
 const NODE = 1;
@@ -14,8 +15,8 @@ function coreOf(flavour: Flavour, frames: number): SmallCore {
 }
 
 /** All that can be seen of a node: its record, its free lists in their order, the records of its frames but for links that are on no list. */
-function stateOf(small: SmallCore): unknown {
-  const record = small.nodeRecord(NODE);
+function stateOf(small: SmallCore, node = NODE): unknown {
+  const record = small.nodeRecord(node);
   const lists: number[][] = [];
   for (let order = 0; order <= L.ORDER_MAX; order++) {
     const list: number[] = [];
@@ -23,8 +24,8 @@ function stateOf(small: SmallCore): unknown {
       list.push(link - 1);
     lists.push(list);
   }
-  const frames = small.node(NODE, L.NODE_FRAMES);
-  const records = Array.from({ length: frames }, (_, i) => small.list(small.frameRecord(small.base[NODE]! + i), L.FRAME_NEXT / 4));
+  const frames = small.node(node, L.NODE_FRAMES);
+  const records = Array.from({ length: frames }, (_, i) => small.list(small.frameRecord(small.base[node]! + i), L.FRAME_NEXT / 4));
   // What a frame that is not in use was once is nobody's business.
   for (const each of records) if ((each[2]! & L.FRAME_STATE) !== L.STATE_USED) each.splice(3);
   return { node: small.list(record, L.NODE_BYTES / 4), lists, records };
@@ -171,6 +172,21 @@ describe.each(flavours)('%s', (flavour) => {
       return pages;
     }
 
+    function tallyOf(source: readonly Word[], target: readonly Word[]): number[] {
+      const tally = [0, 0, 0, source.length, 0];
+      source.forEach(([, bits], i) => {
+        const pages = bits & COMPOUND ? 512 : 1;
+        if (bits & COMPOUND && !(target[i]![1] & COMPOUND) && target.slice(i, i + 512).some(([, aim]) => aim !== 0)) tally[4] = 1;
+        if (!(bits & MOVE)) return;
+        if (bits & VALID) tally[0]! += pages;
+        else tally[1]! += pages;
+        if (bits & VALID || target[i]![1] === 0) return;
+        tally[2]! += pages;
+        tally[3] = Math.min(tally[3]!, i);
+      });
+      return tally;
+    }
+
     function put(small: SmallCore, at: number, words: readonly Word[]): void {
       words.forEach(([frame, bits], i) => {
         small.setField(at, i * 8, frame);
@@ -211,6 +227,8 @@ describe.each(flavours)('%s', (flavour) => {
         ];
         put(small, sourceAt, source);
         put(small, targetAt, target);
+        small.core.movingTally(sourceAt, targetAt, n, list);
+        expect(small.list(list, L.MOVING_TALLY_BYTES / 4)).toEqual(tallyOf(source, target));
         const max = 1 + below(20);
         const runs: number[][] = [];
         for (let at = 0; at < n; at = small.bare.header(L.H_STOP_INDEX)) {
@@ -243,6 +261,104 @@ describe.each(flavours)('%s', (flavour) => {
         });
       },
     );
+  });
+});
+
+describe.each(flavours)('%s: a migration of many words', (flavour) => {
+  const VPN = 2 ** 27 - 40;
+  const PAGES = 80;
+
+  /** A space, with pages of every sort where its table pages meet. */
+  function world(): { mover: Mover; table: number; other: number } {
+    const mover = new Mover(flavour, {
+      nodes: [
+        { kind: L.NODE_IS_HOST, frames: 300 },
+        { kind: L.NODE_IS_PRIVATE, frames: 200, owner: GPU_OWNER },
+        { kind: L.NODE_IS_PRIVATE, frames: 100, owner: 2, alloc: L.ALLOC_DRIVER, backed: false },
+        { kind: L.NODE_IS_COHERENT, frames: 100, owner: GPU_OWNER },
+      ],
+    });
+    return { mover, table: mover.home(4).table, other: mover.home().table };
+  }
+
+  /** All of it: nodes, entries, what spaces pay, what owners are to be told. */
+  function seen(mover: Mover, tables: readonly number[]): unknown {
+    const entries = tables.map((table) => Array.from({ length: PAGES }, (_, i) => entryOf(mover, table, VPN + i)));
+    const charged = tables.map((table) => [
+      mover.field(table, L.TABLE_CHARGED),
+      mover.field(table, L.TABLE_PAGES),
+      mover.field(table, L.TABLE_TABLES),
+    ]);
+    const used = [HOST, GPU, NPU, CXL].map((node) => {
+      const list: number[] = [];
+      for (let link = mover.node(node, L.NODE_OLDEST); link !== 0; link = mover.frame(link - 1, L.FRAME_NEXT)) list.push(link - 1);
+      return list;
+    });
+    return { nodes: [HOST, GPU, NPU, CXL].map((node) => stateOf(mover, node)), entries, charged, used, freed: mover.freed() };
+  }
+
+  test.each(Array.from({ length: 40 }, (_, seed) => seed))('ends as the migration of one word after the other: seed %i', (seed) => {
+    const below = randomOf(seed);
+    const [many, each] = [world(), world()];
+    const both = (act: (of: { mover: Mover; table: number; other: number }) => unknown): void => expect(act(many)).toEqual(act(each));
+    let next = 0;
+    for (let turn = 0; turn < 25; turn++) {
+      const what = below(12);
+      const vpn = VPN + below(PAGES);
+      const [from, n] = [VPN + below(PAGES - 10), 1 + below(10 + below(60))];
+      const pages = Math.min(n, VPN + PAGES - from);
+      if (what === 0)
+        both(({ mover, table }) =>
+          Array.from({ length: pages }, (_, i) => entryOf(mover, table, from + i).high || (mover.core.mapFresh(table, from + i, HOST), 0)),
+        );
+      else if (what === 1) both(({ mover, table }) => entryOf(mover, table, vpn).high || mover.core.mapZero(table, vpn));
+      else if (what === 2) both(({ mover, table }) => mover.core.zap(table, from, below(1) + 5));
+      else if (what === 3) both(({ mover, table }) => mover.core.reprotect(table, from, 5, 1));
+      else if (what === 4) {
+        both(({ mover, table, other }) => {
+          const { high, low } = entryOf(mover, table, vpn);
+          const may = (high & L.ENTRY_KIND) === L.KIND_PRESENT && !(high & L.ENTRY_ZERO) && entryOf(mover, other, vpn).high === 0;
+          if (may) mover.share(low, other, vpn, L.KIND_PRESENT);
+        });
+      } else {
+        const to = [HOST, GPU, NPU, CXL][below(4)]!;
+        const late = VPN + below(PAGES);
+        const [gap, writable, refuse] = [1 + below(6), below(2), below(PAGES)];
+        both(({ mover, table }) => {
+          const one = mover === each.mover;
+          const { core, source, target } = mover;
+          const step = one ? 1 : pages;
+          for (let i = 0; i < pages; i += step) core.migrateCollect(table, from + i, step, ALL, GPU_OWNER, L.FRAME_NONE, source + i * 8, 0);
+          const collected = mover.words(source, pages);
+          const targets = collected.map(([, bits], i) => {
+            if (!(bits & L.MIGRATE_MOVE) || i % gap === gap - 1) return undefined;
+            if (to !== NPU) {
+              const frame = core.frameTake(to, 0) >>> 0;
+              return frame === NOTHING ? undefined : frame;
+            }
+            const frame = mover.base[NPU]! + ((next + i) % 100);
+            return core.frameClaim(frame, 0) ? frame : undefined;
+          });
+          mover.aim(targets);
+          const held = collected.find(([, bits], i) => bits & L.MIGRATE_VALID && from + i === late);
+          if (held) core.frameGet(held[0]);
+          for (let i = 0; i < pages; i += step) core.migrateCopy(source + i * 8, target + i * 8, step);
+          for (let i = 0; i < pages; i += step)
+            core.migrateCommit(table, from + i, step, source + i * 8, target + i * 8, writable, L.FRAME_NONE);
+          if (refuse < pages && mover.field(source, refuse * 8 + 4) & L.MIGRATE_VALID)
+            mover.setField(source, refuse * 8 + 4, mover.field(source, refuse * 8 + 4) & ~L.MIGRATE_MOVE);
+          const words = mover.words(source, pages);
+          let moved = 0;
+          for (let i = 0; i < pages; i += step) moved += core.migrateFinalize(step, source + i * 8, target + i * 8);
+          if (held) core.framePut(held[0]);
+          return [collected, targets, words, moved];
+        });
+        next += pages;
+      }
+      both(({ mover, table, other }) => seen(mover, [table, other]));
+      both(({ mover }) => mover.core.verify(1));
+      expect(many.mover.core.verify(1)).toBe(0);
+    }
   });
 });
 

@@ -2,10 +2,12 @@ import {
   ACCESS_LENGTH,
   ACCESS_LENGTH_SHIFT,
   ACCESS_WRITE,
+  AREA_PENDING,
   ENTRY_ACCESSED,
   ENTRY_DIRTY,
   ENTRY_KIND,
   ENTRY_WRITE,
+  H_AREAS,
   H_BLANK,
   H_STOP_INDEX,
   H_STOP_REASON,
@@ -13,12 +15,16 @@ import {
   H_STOP_VPN_LOW,
   KIND_PRESENT,
   PAGE_BYTES,
+  PENDING_MAX,
   STOP_BYTES,
   STOP_FAULT,
   STOP_NONE,
   TLB_DIRTY,
+  TLB_HEADER_BYTES,
+  TLB_SETS,
   TLB_TABLE,
   TLB_VALID,
+  TLB_WAY_BYTES,
   TLB_WRITE,
 } from './layout';
 import { frameBytes } from './node';
@@ -47,6 +53,11 @@ const READ_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
 /** What `translate` answers instead of a byte address (those are page-aligned). */
 const NO_ACCESS: u32 = 0;
 const BYTES_ELSEWHERE: u32 = 1;
+/** log2 of the bytes of a set; the bit of ACCESS_WRITE in its word. */
+const SET_SHIFT: u32 = 6;
+/** Of a block of PENDING_MAX accesses. */
+const MANY_BEHIND: u32 = 8;
+const ACCESS_WRITE_SHIFT: u64 = 28;
 
 /** High word bits that say "an access of this sort may go through this entry" for the table of a TLB. */
 function permitted(entry: u64, write: u32): bool {
@@ -214,23 +225,159 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
 }
 
 /**
+ * Translates the accesses whose indices are at `list` (u32 each, at most PENDING_MAX), one after the other, as long as they are inside one page and can be translated: the byte addresses go to AREA_PENDING, to be used
+ * by `settle`. Returns how many, and from bit 16 on, how many of them were not in front of their set. The next one is to be executed by itself. Counted by the caller.
+ *
+ * What `settle` will need is read here already, so that the processor fetches many lines at once, and not one after the other. No translation depends on the bytes of an access before it.
+ *
+ * `turning`: look at two ways, see `frontTwo`.
+ */
+export function translateAhead(tlb: u32, accesses: u32, list: u32, count: u32, turning: bool): u32 {
+  const pending = load<u32>(H_AREAS) + AREA_PENDING,
+    sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT,
+    // A machine without bytes goes on where there are none.
+    least = load<u32>(H_BLANK) ? BYTES_ELSEWHERE : BYTES_ELSEWHERE + 1;
+  let ahead: u32 = 0,
+    behind: u32 = 0,
+    k: u32 = 0;
+  if (turning) {
+    for (; k < count; k++) {
+      const access = load<u64>(accesses + (load<u32>(list + (k << 2)) << 3));
+      let at = frontTwo(tlb, sets, access);
+      if (at == NO_ACCESS) at = locate(tlb, access);
+      if (at < least) break;
+      ahead += load<u8>(at);
+      store<u32>(pending + (k << 2), at);
+    }
+  } else {
+    for (; k < count; k++) {
+      const access = load<u64>(accesses + (load<u32>(list + (k << 2)) << 3));
+      let at = front(tlb, sets, access);
+      if (at == NO_ACCESS) {
+        at = locate(tlb, access);
+        behind++;
+      }
+      if (at < least) break;
+      ahead += load<u8>(at);
+      store<u32>(pending + (k << 2), at);
+    }
+  }
+  // Kept, or the reading ahead would be left out.
+  store<u32>(pending + PENDING_MAX * 4, ahead);
+  return k | (behind << 16);
+}
+
+/** Reads and writes the bytes of the first `count` accesses of a list that has been translated. */
+export function settle(accesses: u32, values: u32, list: u32, count: u32): void {
+  const pending = load<u32>(H_AREAS) + AREA_PENDING;
+  for (let k: u32 = 0; k < count; k++) {
+    const index = load<u32>(list + (k << 2)) << 3,
+      high = load<u32>(accesses + index, 4),
+      at = load<u32>(pending + (k << 2)),
+      value = values + index,
+      bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1;
+    if (at == BYTES_ELSEWHERE) performBlank(bytes, high & ACCESS_WRITE, value);
+    else if (bytes != 8) perform(at, bytes, high & ACCESS_WRITE, value);
+    else if (high & ACCESS_WRITE) store<u64>(at, load<u64>(value));
+    else store<u64>(value, load<u64>(at));
+  }
+}
+
+/** Whether the next block is to be translated `turning`: when of the last one that was not, many were not in front. That is asked anew every 16 blocks. */
+export function turnsWays(blocks: u32, turning: bool, translated: u32): bool {
+  return (blocks & 15) != 0 && (turning || translated >> 16 > MANY_BEHIND);
+}
+
+/** Looks for the page of an access in the most recent way of its set: the byte address of its first byte when that needs nothing more, else NO_ACCESS. `sets`: byte offset of the last set from the first one. */
+function front(tlb: u32, sets: u32, access: u64): u32 {
+  const offset = (<u32>access) & (PAGE_BYTES - 1),
+    vpn = (access & 0xffffffffffff) >> 12,
+    set = tlb + TLB_HEADER_BYTES + (((<u32>vpn) << SET_SHIFT) & sets);
+  if (offset + (((<u32>(access >> 32)) >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+  // All ones for a write: no branch, since which accesses are writes is hard to guess.
+  const writes: u64 = 0 - ((access >> (ACCESS_WRITE_SHIFT + 32)) & 1);
+  if ((load<u64>(set) & (READ_MASK | writes)) != (vpn | READABLE | (writes & WRITABLE))) return NO_ACCESS;
+  const bytes = load<u32>(set, 8);
+  return bytes > BYTES_ELSEWHERE ? bytes + offset : NO_ACCESS;
+}
+
+/**
+ * The same in the two most recent ways, the second of which then becomes the first: without a branch, for programs whose pages share sets in turns that nobody can guess. Where the first way is right nearly always,
+ * `front` is quicker, which does not write the set.
+ */
+function frontTwo(tlb: u32, sets: u32, access: u64): u32 {
+  const offset = (<u32>access) & (PAGE_BYTES - 1),
+    vpn = (access & 0xffffffffffff) >> 12,
+    set = tlb + TLB_HEADER_BYTES + (((<u32>vpn) << SET_SHIFT) & sets);
+  if (offset + (((<u32>(access >> 32)) >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+  const writes: u64 = 0 - ((access >> (ACCESS_WRITE_SHIFT + 32)) & 1),
+    key = vpn | READABLE | (writes & WRITABLE),
+    second = (<u32>((load<u64>(set, TLB_WAY_BYTES) & (READ_MASK | writes)) == key)) << 4;
+  if (!((<u32>((load<u64>(set) & (READ_MASK | writes)) == key)) | second)) return NO_ACCESS;
+  const chosen = v128.load(set + second),
+    other = v128.load(set + (second ^ TLB_WAY_BYTES));
+  v128.store(set, chosen);
+  v128.store(set, other, TLB_WAY_BYTES);
+  const bytes = <u32>i32x4.extract_lane(chosen, 2);
+  return bytes > BYTES_ELSEWHERE ? bytes + offset : NO_ACCESS;
+}
+
+/** Translates an access that is not in front, with all that `translate` does: the byte address of its first byte, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */
+function locate(tlb: u32, access: u64): u32 {
+  const offset = (<u32>access) & (PAGE_BYTES - 1),
+    high = <u32>(access >> 32);
+  if (offset + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+  const bytes = translate(tlb, (access & 0xffffffffffff) >> 12, high & ACCESS_WRITE);
+  return bytes > BYTES_ELSEWHERE ? bytes + offset : bytes;
+}
+
+/** Writes the numbers from `first` to `end` - 1, u32 each. */
+export function numberFrom(at: u32, first: u32, end: u32): void {
+  let four = i32x4.add(i32x4.splat(first), i32x4(0, 1, 2, 3));
+  for (; first + 4 <= end; first += 4, at += 16) {
+    v128.store(at, four);
+    four = i32x4.add(four, i32x4.splat(4));
+  }
+  for (; first < end; first++, at += 4) store<u32>(at, first);
+}
+
+/**
+ * Executes accesses one after the other, from index `from` to `end`, as long as they can be. Returns the index of the first one not executed; H_STOP_REASON says why: STOP_NONE at the end, else as
+ * `execute`. Counted by the caller.
+ */
+export function runStraight(tlb: u32, accesses: u32, values: u32, from: u32, end: u32): u32 {
+  const list = load<u32>(H_AREAS) + AREA_PENDING + (PENDING_MAX + 1) * 4;
+  let status: u32 = STOP_NONE,
+    i = from,
+    blocks: u32 = 0,
+    turning: bool = false;
+  while (i < end && status == STOP_NONE) {
+    const count = min<u32>(end - i, PENDING_MAX);
+    numberFrom(list, i, i + count);
+    const translated = translateAhead(tlb, accesses, list, count, turning),
+      done = translated & 0xffff;
+    settle(accesses, values, list, done);
+    i += done;
+    turning = turnsWays(++blocks, turning, translated);
+    if (done == count) continue;
+    status = execute(tlb, load<u64>(accesses + (i << 3)), values + (i << 3));
+    if (status == STOP_NONE) i++;
+  }
+  store<u32>(H_STOP_REASON, status);
+  return i;
+}
+
+/**
  * Executes accesses one after the other, from index `from` to `end`. Returns the index of the first one not executed; H_STOP_REASON says
  * why, H_STOP_VPN_* name the first page of it without a sufficient entry.
  */
 export function runAccesses(tlb: u32, accesses: u32, values: u32, from: u32, end: u32): u32 {
-  for (let i = from; i < end; i++) {
-    const access = load<u64>(accesses + (i << 3));
-    const status = execute(tlb, access, values + (i << 3));
-    if (status) {
-      // A page whose bytes are elsewhere was translated all the same.
-      tlbCount(tlb, i - from + (status == STOP_BYTES ? 1 : 0));
-      stopAt(status, firstMissing(tlb, access), i);
-      return i;
-    }
-  }
-  tlbCount(tlb, end - from);
-  store<u32>(H_STOP_REASON, STOP_NONE);
-  return end;
+  const i = runStraight(tlb, accesses, values, from, end),
+    status = load<u32>(H_STOP_REASON);
+  // A page whose bytes are elsewhere was translated all the same.
+  tlbCount(tlb, i - from + (status == STOP_BYTES ? 1 : 0));
+  if (status) stopAt(status, firstMissing(tlb, load<u64>(accesses + (i << 3))), i);
+  return i;
 }
 
 /** First touched page of an access that lacks a sufficient entry (its first page when none does). */
@@ -272,10 +419,22 @@ export function copyThrough(tlb: u32, address: f64, length: u32, buffer: u32, wr
 
 /** Fills `n` values for accesses numbered from `number` on: lo = mix(seed + 2n), hi = mix(seed + 2n + 1). */
 export function fillValues(values: u32, n: u32, seed: u32, number: u32): void {
-  for (let i: u32 = 0; i < n; i++, number++) {
-    store<u32>(values + (i << 3), mix(seed + (number << 1)));
-    store<u32>(values + (i << 3), mix(seed + (number << 1) + 1), 4);
+  let x = seed + (number << 1),
+    at = values;
+  const end = values + (n << 3);
+  // Two accesses at a time.
+  let four = i32x4.add(i32x4.splat(x), i32x4(0, 1, 2, 3));
+  for (; at + 16 <= end; at += 16) {
+    let y = v128.xor(four, i32x4.shr_u(four, 16));
+    y = i32x4.mul(y, i32x4.splat(0x85ebca6b));
+    y = i32x4.mul(v128.xor(y, i32x4.shr_u(y, 13)), i32x4.splat(0xc2b2ae35));
+    v128.store(at, v128.xor(y, i32x4.shr_u(y, 16)));
+    four = i32x4.add(four, i32x4.splat(4));
   }
+  if (at == end) return;
+  x += (n - 1) << 1;
+  store<u32>(at, mix(x));
+  store<u32>(at, mix(x + 1), 4);
 }
 
 /** 32-bit finaliser: every input bit reaches every output bit. */

@@ -1,10 +1,10 @@
-import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_WRITE, PAGE_BYTES, PAGE_SHIFT } from './layout';
+import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_WRITE, PAGE_BYTES, PAGE_SHIFT, PENDING_MAX } from './layout';
 import {
   BYTE_MAP_LOADS,
-  BYTE_MAP_ORDER,
   BYTE_MAP_PAGES,
   BYTE_MAP_PAGES_MAX,
   BYTE_MAP_PAGES_USED,
+  BYTE_MAP_PENDING,
   BYTE_MAP_SLOTS,
   BYTE_MAP_SLOTS_AT,
   BYTE_MAP_STOP,
@@ -27,17 +27,22 @@ import {
 const GOING: u32 = 0;
 const NO_ROOM: u32 = 1;
 const DIFFERS: u32 = 2;
+/** Over 8 bytes, or over a page boundary: repeated by itself. */
+const LONG: u32 = 3;
+
+/** Byte address of the slot at which the search for a page begins. */
+function slotOf(vpn: u64): u32 {
+  return BYTE_MAP_SLOTS_AT + (((<u32>vpn + <u32>(vpn >> 20) * 0x9e37) & (BYTE_MAP_SLOTS - 1)) << 4);
+}
 
 /** Byte address of a page's bytes; without `make` that of the page of zeros where there is none, with it 0 when there is no room. */
 function bytesOf(vpn: u64, make: bool): u32 {
   const key = vpn + 1,
-    mask: u32 = BYTE_MAP_SLOTS - 1;
-  let i = (<u32>vpn + <u32>(vpn >> 20) * 0x9e37) & mask,
-    slot: u32 = BYTE_MAP_SLOTS_AT + (i << 4),
+    mask: u32 = BYTE_MAP_SLOTS * 16 - 1;
+  let slot = slotOf(vpn),
     found = load<u64>(slot);
   while (found && found != key) {
-    i = (i + 1) & mask;
-    slot = BYTE_MAP_SLOTS_AT + (i << 4);
+    slot = BYTE_MAP_SLOTS_AT + ((slot + 16 - BYTE_MAP_SLOTS_AT) & mask);
     found = load<u64>(slot);
   }
   if (found) return load<u32>(slot, 8);
@@ -53,51 +58,69 @@ function bytesOf(vpn: u64, make: bool): u32 {
 }
 
 /**
- * Repeats accesses from position `from` to `count`: position k is access `order[k]` when `ordered`, else access k. Words, values and order stand at BYTE_MAP_*.
- * Returns the position it came to; BYTE_MAP_STOP says why, BYTE_MAP_LOADS counts the loads.
+ * Repeats accesses `from` to `count`, whose words and values stand at BYTE_MAP_*. Returns the one it came to; BYTE_MAP_STOP says why, BYTE_MAP_LOADS counts the loads.
+ *
+ * Block by block, in two passes: the first one finds the pages, and reads ahead, so that the processor fetches many lines at once; the second one stores and compares.
  */
-export function byteMapRepeat(from: u32, count: u32, ordered: u32): u32 {
+export function byteMapRepeat(from: u32, count: u32): u32 {
   let loads: u32 = load<u32>(BYTE_MAP_LOADS),
-    lastVpn: u64 = ~0,
-    lastAt: u32 = 0;
+    ahead: u32 = 0,
+    k = from;
   store<u32>(BYTE_MAP_STOP, GOING);
-  for (let k = from; k < count; k++) {
-    const index = ordered ? load<u32>(BYTE_MAP_ORDER + (k << 2)) : k;
-    const word = load<u64>(BYTE_MAP_WORDS + (index << 3)),
-      high = <u32>(word >> 32),
-      bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1,
-      write = (high & ACCESS_WRITE) != 0,
-      offset = (<u32>word) & (PAGE_BYTES - 1),
-      vpn = (word & 0xffffffffffff) >> PAGE_SHIFT,
-      value = BYTE_MAP_VALUES + (index << 3);
-    if (bytes <= 8 && offset + bytes <= <u32>PAGE_BYTES) {
-      // A page that does not exist yet is not remembered: a store may make it.
-      if (vpn != lastVpn || lastAt == <u32>BYTE_MAP_PAGES) {
-        lastAt = bytesOf(vpn, write);
-        lastVpn = vpn;
-        if (!lastAt) return stop(k, NO_ROOM, loads);
+  while (k < count) {
+    const last = min<u32>(k + PENDING_MAX, count);
+    let next = k,
+      status = GOING;
+    for (let slot: u32 = BYTE_MAP_PENDING; next < last; next++, slot += 4) {
+      const word = load<u64>(BYTE_MAP_WORDS + (next << 3)),
+        high = <u32>(word >> 32),
+        offset = (<u32>word) & (PAGE_BYTES - 1),
+        more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH;
+      if (more > 7 || offset + more >= <u32>PAGE_BYTES) {
+        status = LONG;
+        break;
       }
-      const at = lastAt + offset;
-      if (write) {
+      const vpn = (word & 0xffffffffffff) >> PAGE_SHIFT,
+        place = slotOf(vpn);
+      const page = load<u64>(place) == vpn + 1 ? load<u32>(place, 8) : bytesOf(vpn, (high & ACCESS_WRITE) != 0);
+      if (!page) {
+        status = NO_ROOM;
+        break;
+      }
+      ahead += load<u8>(page + offset);
+      store<u32>(slot, page + offset);
+    }
+    for (let slot: u32 = BYTE_MAP_PENDING; k < next; k++, slot += 4) {
+      const at = load<u32>(slot),
+        high = load<u32>(BYTE_MAP_WORDS + (k << 3), 4),
+        bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1,
+        value = BYTE_MAP_VALUES + (k << 3);
+      if (high & ACCESS_WRITE) {
         if (bytes == 8) store<u64>(at, load<u64>(value));
         else if (bytes == 4) store<u32>(at, load<u32>(value));
         else for (let i: u32 = 0; i < bytes; i++) store<u8>(at + i, load<u8>(value + i));
         continue;
       }
       // An 8-byte look at the last bytes of a page sees the next page too; the mask drops that.
-      const wanted = bytes == 8 ? load<u64>(at) : load<u64>(at) & (((<u64>1) << (bytes << 3)) - 1);
+      const wanted = load<u64>(at) & (~(<u64>0) >> ((8 - bytes) << 3));
       if (wanted != load<u64>(value)) {
         store<u64>(BYTE_MAP_WANTED, wanted);
         return stop(k, DIFFERS, loads);
       }
       loads++;
-      continue;
     }
-    lastVpn = ~0;
-    const status = repeatLong(word & 0xffffffffffff, bytes, write, value);
-    if (status != GOING) return stop(k, status, loads);
+    if (status == NO_ROOM) return stop(k, NO_ROOM, loads);
+    if (status == GOING) continue;
+    const word = load<u64>(BYTE_MAP_WORDS + (k << 3)),
+      high = <u32>(word >> 32),
+      write = (high & ACCESS_WRITE) != 0;
+    const end = repeatLong(word & 0xffffffffffff, ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1, write, BYTE_MAP_VALUES + (k << 3));
+    if (end != GOING) return stop(k, end, loads);
     if (!write) loads++;
+    k++;
   }
+  // Kept, or the reading ahead would be left out.
+  store<u32>(BYTE_MAP_PENDING + PENDING_MAX * 4, ahead);
   return stop(count, GOING, loads);
 }
 

@@ -15,12 +15,14 @@ import {
   JOB_LANE_NEXT,
   JOB_OVERFLOW,
   JOB_STALLED,
+  JOB_STRAIGHT,
   PAGE_BYTES,
+  PENDING_MAX,
   STOP_BYTES,
   STOP_FAULT,
   STOP_NONE,
 } from './layout';
-import { execute, reachable, stopAt } from './access';
+import { execute, numberFrom, reachable, runStraight, settle, stopAt, translateAhead, turnsWays } from './access';
 import { tlbCount } from './tlb';
 
 /**
@@ -51,49 +53,124 @@ export function jobBegin(job: u32, n: u32, lanes: u32, faultsMax: u32): void {
  * Runs one round. Executed indices are appended at `order` (u32 each) from JOB_EXECUTED on, fault records are written at `faults`.
  * Returns the number of lanes that stalled: 0 means that the job is done. JOB_EXECUTED counts all accesses executed so far.
  * With STOP_BYTES in H_STOP_REASON the round broke off at a page whose bytes are elsewhere; H_STOP_INDEX is the access.
+ *
+ * As long as all lanes are at the same turn, the round is a straight run over the accesses. Once one has stalled, the others go on from a list, turn by turn. In both, translations run ahead of the bytes.
  */
 export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order: u32, faults: u32): u32 {
   const n = load<u32>(job, JOB_ACCESSES),
     lanes = load<u32>(job, JOB_LANES),
-    live = job + JOB_LANE_NEXT + (lanes << 2);
-  let executed = load<u32>(job, JOB_EXECUTED);
+    live = job + JOB_LANE_NEXT + (lanes << 2),
+    before = load<u32>(job, JOB_EXECUTED);
   store<u32>(job, 0, JOB_FAULTS);
   store<u32>(job, 0, JOB_OVERFLOW);
   store<u32>(H_STOP_REASON, STOP_NONE);
-  // The lanes that can go on, in lane order, as a list behind the lanes' own words.
+  // The next accesses of the lanes that can go on, in lane order, as a list behind the lanes' own words.
+  const first = load<u32>(job, JOB_LANE_NEXT);
   let going: u32 = 0,
-    stalled: u32 = 0;
+    level: bool = true;
   for (let lane: u32 = 0; lane < lanes; lane++) {
-    if (load<u32>(job + (lane << 2), JOB_LANE_NEXT) < n) store<u32>(live + (going++ << 2), lane);
+    const next = load<u32>(job + (lane << 2), JOB_LANE_NEXT);
+    if (next != first + lane) level = false;
+    if (next < n) store<u32>(live + (going++ << 2), next);
   }
+  let executed = before,
+    stalled: u32 = 0,
+    i: u32 = 0,
+    kept: u32 = 0;
+  if (level && first < n) {
+    const end = runStraight(tlb, accesses, values, first, n);
+    numberFrom(order + (executed << 2), first, end);
+    if (executed == first && load<u32>(job, JOB_STRAIGHT) == first) store<u32>(job, end, JOB_STRAIGHT);
+    executed += end - first;
+    const status = load<u32>(H_STOP_REASON),
+      turn = end - ((end - first) % lanes);
+    // The lanes before that of access `end` have had this turn; the others have it next.
+    going = 0;
+    for (let lane: u32 = 0; lane < lanes; lane++) {
+      const index = turn + lane,
+        next = index < end ? index + lanes : index;
+      store<u32>(job + (lane << 2), next, JOB_LANE_NEXT);
+      if (next < n && next != end) store<u32>(live + (going++ << 2), next);
+      if (index < end) kept = going;
+    }
+    if (status == STOP_BYTES) return brokenOff(tlb, job, accesses, executed, end, 0);
+    if (status == STOP_FAULT) {
+      record(tlb, job, faults, load<u64>(accesses + (end << 3)), end - turn, end);
+      stalled = 1;
+      i = kept;
+    }
+  }
+
+  let blocks: u32 = 0,
+    turning: bool = false;
   while (going) {
-    let kept: u32 = 0;
-    for (let i: u32 = 0; i < going; i++) {
-      const lane = load<u32>(live + (i << 2)),
-        cell = job + (lane << 2),
-        index = load<u32>(cell, JOB_LANE_NEXT);
-      const access = load<u64>(accesses + (index << 3));
-      const status = execute(tlb, access, values + (index << 3));
+    while (i < going) {
+      const list = live + (i << 2),
+        count = min<u32>(going - i, PENDING_MAX),
+        translated = translateAhead(tlb, accesses, list, count, turning),
+        done = translated & 0xffff;
+      settle(accesses, values, list, done);
+      turning = turnsWays(++blocks, turning, translated);
+      kept = advance(job, live, i, i + done, kept, order + (executed << 2));
+      executed += done;
+      i += done;
+      if (done == count) continue;
+      const index = load<u32>(live + (i << 2)),
+        access = load<u64>(accesses + (index << 3)),
+        status = execute(tlb, access, values + (index << 3));
       if (status == STOP_NONE) {
-        store<u32>(order + (executed++ << 2), index);
-        const next = index + lanes;
-        store<u32>(cell, next, JOB_LANE_NEXT);
-        if (next < n) store<u32>(live + (kept++ << 2), lane);
+        kept = advance(job, live, i, i + 1, kept, order + (executed++ << 2));
       } else if (status == STOP_FAULT) {
+        const lane = index % lanes;
+        store<u32>(job + (lane << 2), index, JOB_LANE_NEXT);
         record(tlb, job, faults, access, lane, index);
         stalled++;
       } else {
-        tlbCount(tlb, executed - load<u32>(job, JOB_EXECUTED) + 1);
-        store<u32>(job, executed, JOB_EXECUTED);
-        stopAt(STOP_BYTES, (access & 0xffffffffffff) >> 12, index);
-        return stalled;
+        keep(job, live, 0, kept);
+        keep(job, live, i, going);
+        return brokenOff(tlb, job, accesses, executed, index, stalled);
       }
+      i++;
     }
     going = kept;
+    kept = 0;
+    i = 0;
   }
-  tlbCount(tlb, executed - load<u32>(job, JOB_EXECUTED));
+  tlbCount(tlb, executed - before);
   store<u32>(job, executed, JOB_EXECUTED);
   store<u32>(job, stalled, JOB_STALLED);
+  store<u32>(H_STOP_REASON, STOP_NONE);
+  return stalled;
+}
+
+/** The accesses that stand in the list from `from` to `to` have been executed: noted at `order`. The next ones of their lanes go to the list, from `kept` on, whose new end is returned. */
+function advance(job: u32, live: u32, from: u32, to: u32, kept: u32, order: u32): u32 {
+  const n = load<u32>(job, JOB_ACCESSES),
+    lanes = load<u32>(job, JOB_LANES);
+  for (; from < to; from++, order += 4) {
+    const index = load<u32>(live + (from << 2)),
+      next = index + lanes;
+    store<u32>(order, index);
+    if (next < n) store<u32>(live + (kept++ << 2), next);
+    else store<u32>(job + ((index % lanes) << 2), next, JOB_LANE_NEXT);
+  }
+  return kept;
+}
+
+/** Notes the accesses that stand in the list from `from` to `to` with their lanes: they come next. */
+function keep(job: u32, live: u32, from: u32, to: u32): void {
+  const lanes = load<u32>(job, JOB_LANES);
+  for (; from < to; from++) {
+    const next = load<u32>(live + (from << 2));
+    store<u32>(job + ((next % lanes) << 2), next, JOB_LANE_NEXT);
+  }
+}
+
+/** A round that ends at an access whose page's bytes are elsewhere. That was translated all the same. */
+function brokenOff(tlb: u32, job: u32, accesses: u32, executed: u32, index: u32, stalled: u32): u32 {
+  tlbCount(tlb, executed - load<u32>(job, JOB_EXECUTED) + 1);
+  store<u32>(job, executed, JOB_EXECUTED);
+  stopAt(STOP_BYTES, (load<u64>(accesses + (index << 3)) & 0xffffffffffff) >> 12, index);
   return stalled;
 }
 

@@ -322,7 +322,8 @@ export const JOB_FAULTS = 12;
 export const JOB_FAULTS_MAX = 16;
 export const JOB_OVERFLOW = 20;
 export const JOB_STALLED = 24;
-export const JOB_FINISHED = 28;
+/** So many of the executed accesses, from the first on, ran in the order in which they stand. */
+export const JOB_STRAIGHT = 28;
 export const JOB_LANE_NEXT = 64;
 export const LANES_MAX = 4096;
 export const JOB_ACCESSES_MAX = 65536;
@@ -470,7 +471,10 @@ export const FREED_HUGE = 1 << 30;
 /** u32 list: 2 MiB blocks that a replay has reserved lately. */
 export const AREA_BLOCKS = AREA_FREED + FREED_MAX * 4;
 export const BLOCKS_MAX = 1024;
-export const AREAS_LENGTH = AREA_BLOCKS + BLOCKS_MAX * 4;
+/** Byte addresses of accesses that are translated and whose bytes come next, u32 each; a word that takes what is read ahead; and a list of indices. */
+export const AREA_PENDING = AREA_BLOCKS + BLOCKS_MAX * 4;
+export const PENDING_MAX = 64;
+export const AREAS_LENGTH = AREA_PENDING + (2 * PENDING_MAX + 1) * 4;
 /** Links of lists count from 1; a frame number that is none. */
 export const FRAME_NONE = -1;
 
@@ -564,9 +568,12 @@ export const BYTE_MAP_STOP = 8;
 export const BYTE_MAP_LOADS = 12;
 /** u64: what a load that differs should have observed. */
 export const BYTE_MAP_WANTED = 16;
+/** u32 each: byte addresses of accesses that come next, PENDING_MAX of them; then a word for what is read ahead. */
+export const BYTE_MAP_PENDING = 128;
 export const BYTE_MAP_SLOTS = 1 << 20;
 export const BYTE_MAP_SLOTS_AT = HEADER_BYTES;
 export const BYTE_MAP_WORDS = BYTE_MAP_SLOTS_AT + BYTE_MAP_SLOTS * 16;
-export const BYTE_MAP_VALUES = BYTE_MAP_WORDS + JOB_ACCESSES_MAX * 8;
-export const BYTE_MAP_ORDER = BYTE_MAP_VALUES + JOB_ACCESSES_MAX * 8;
-export const BYTE_MAP_PAGES = BYTE_MAP_ORDER + JOB_ACCESSES_MAX * 4;
+/** Accesses that are handed over at a time: few enough to stay in the processor's nearest caches, from the loop that executes them to the one that repeats them. */
+export const BYTE_MAP_ACCESSES = 4096;
+export const BYTE_MAP_VALUES = BYTE_MAP_WORDS + BYTE_MAP_ACCESSES * 8;
+export const BYTE_MAP_PAGES = BYTE_MAP_VALUES + BYTE_MAP_ACCESSES * 8;

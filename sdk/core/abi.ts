@@ -139,7 +139,7 @@ export interface CoreExports {
   laneCancel(job: number, lane: number): void;
   lackeyParse(input: number, length: number, output: number, max: number, last: number): number;
   verify(strict: number): number;
-  byteMapRepeat(from: number, count: number, ordered: number): number;
+  byteMapRepeat(from: number, count: number): number;
   runEnd(accesses: number, from: number, count: number): number;
   nextBlock(accesses: number, from: number, count: number, recent: number, slots: number): number;
 }

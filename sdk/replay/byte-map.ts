@@ -9,7 +9,6 @@ import { fail, FarfaultError } from '../errors.ts';
 import { type GrowingCore, loadGrowingCore } from '../core/load.ts';
 
 const NO_ROOM = 1;
-const DIFFERS = 2;
 /** Pages to begin with; grown by doubling. */
 const PAGES_FIRST = 1024;
 
@@ -36,22 +35,48 @@ export class ByteMap {
   }
 
   /**
-   * Repeats `count` executed accesses (at most 65,536), in the order of `order`, or of the array without one. `words` has the packed accesses, `values` what each wrote or observed, two
+   * Repeats `count` executed accesses, in the order of `order`, or of the array without one. `words` has the packed accesses, `values` what each wrote or observed, two
    * u32 each. Returns how many were loads. Throws EIO when a load observed other bytes than the last ones written; `number` is the trace's number of access 0. ENOMEM when the
    * program writes to more pages than the map can hold.
    */
   repeat(words: Uint32Array, values: Uint32Array, order: Uint32Array | undefined, count: number, number: number): number {
-    this.#u32.set(words, L.BYTE_MAP_WORDS >>> 2);
-    this.#u32.set(values, L.BYTE_MAP_VALUES >>> 2);
-    if (order) this.#u32.set(order, L.BYTE_MAP_ORDER >>> 2);
+    let loads = 0;
+    for (let from = 0; from < count; from += L.BYTE_MAP_ACCESSES) {
+      const some = Math.min(L.BYTE_MAP_ACCESSES, count - from);
+      if (order) this.#gather(words, values, order, from, some);
+      else {
+        this.#u32.set(words.subarray(from * 2, (from + some) * 2), L.BYTE_MAP_WORDS >>> 2);
+        this.#u32.set(values.subarray(from * 2, (from + some) * 2), L.BYTE_MAP_VALUES >>> 2);
+      }
+      const at = this.#repeat(some);
+      if (at < some) throw this.#lost(order ? order[from + at]! : from + at, words, values, number);
+      loads += this.#u32[L.BYTE_MAP_LOADS >>> 2]!;
+    }
+    return loads;
+  }
+
+  /** Hands over accesses one by one, in the order of their execution. */
+  #gather(words: Uint32Array, values: Uint32Array, order: Uint32Array, from: number, count: number): void {
+    const u32 = this.#u32;
+    let word = L.BYTE_MAP_WORDS >>> 2;
+    let value = L.BYTE_MAP_VALUES >>> 2;
+    for (let k = from; k < from + count; k++, word += 2, value += 2) {
+      const at = order[k]! * 2;
+      u32[word] = words[at]!;
+      u32[word + 1] = words[at + 1]!;
+      u32[value] = values[at]!;
+      u32[value + 1] = values[at + 1]!;
+    }
+  }
+
+  /** Repeats the first `count` accesses that have been handed over: the first one that observed other bytes, or `count`. */
+  #repeat(count: number): number {
     this.#u32[L.BYTE_MAP_LOADS >>> 2] = 0;
     let at = 0;
     for (;;) {
-      at = this.#core.exports.byteMapRepeat(at, count, order ? 1 : 0);
-      const reason = this.#u32[L.BYTE_MAP_STOP >>> 2]!;
-      if (reason === NO_ROOM) this.#grow();
-      else if (reason === DIFFERS) throw this.#lost(order ? order[at]! : at, words, values, number);
-      else return this.#u32[L.BYTE_MAP_LOADS >>> 2]!;
+      at = this.#core.exports.byteMapRepeat(at, count);
+      if (this.#u32[L.BYTE_MAP_STOP >>> 2]! !== NO_ROOM) return at;
+      this.#grow();
     }
   }
 

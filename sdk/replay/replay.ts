@@ -121,7 +121,6 @@ export class Replay {
 
   /** Replays the first `count` accesses in the area. Requires: no run of the device is cut by the end of a batch, unless it fills it. */
   run(count: number): void {
-    this.core.exports.fillValues(this.core.area(L.AREA_VALUES), count, this.#seed, this.#number);
     this.#reserve(count);
     const accesses = this.core.area(L.AREA_ACCESSES);
     for (let from = 0; from < count;) {
@@ -176,11 +175,28 @@ export class Replay {
     this.space.mmap({ at: block * RESERVATION_BYTES, bytes: RESERVATION_BYTES, fixed: true });
   }
 
+  /** Executed, and checked, some at a time: what they need is still in the processor's caches then. */
   #runCpu(from: number, end: number): void {
+    for (let some = from; some < end; some += L.BYTE_MAP_ACCESSES) {
+      const until = Math.min(some + L.BYTE_MAP_ACCESSES, end);
+      this.#fill(some, until);
+      this.#execute(from, some, until);
+      this.#check(some, until, undefined);
+    }
+    this.#done = 0;
+    this.cpu += end - from;
+  }
+
+  /** What accesses write. */
+  #fill(from: number, end: number): void {
+    this.core.exports.fillValues(this.core.area(L.AREA_VALUES) + from * 8, end - from, this.#seed, this.#number + from);
+  }
+
+  /** Accesses `at` to `end` of the CPU's run that began with `from`. */
+  #execute(from: number, at: number, end: number): void {
     const { exports } = this.core;
     const accesses = this.core.area(L.AREA_ACCESSES);
     const values = this.core.area(L.AREA_VALUES);
-    let at = from;
     let attempts = 0;
     while (at < end) {
       const next = exports.runAccesses(this.space.tlb, accesses, values, at, end);
@@ -188,11 +204,8 @@ export class Replay {
       at = next;
       this.#done = at - from;
       if (at === end) break;
-      this.#serveCpu(attempts, (this.core.words(L.AREA_ACCESSES, (at + 1) * 2)[at * 2 + 1]! & L.ACCESS_WRITE) !== 0);
+      this.#serveCpu(attempts, (this.core.field(accesses, at * L.ACCESS_BYTES + 4) & L.ACCESS_WRITE) !== 0);
     }
-    this.#done = 0;
-    this.cpu += end - from;
-    this.#check(from, end, undefined);
   }
 
   #serveCpu(attempts: number, write: boolean): void {
@@ -209,6 +222,7 @@ export class Replay {
   #runDevice(device: number, from: number, end: number): void {
     const accesses = this.core.area(L.AREA_ACCESSES) + from * L.ACCESS_BYTES;
     const values = this.core.area(L.AREA_VALUES) + from * 8;
+    this.#fill(from, end);
     const job = this.#jobs[device]!.inPlace(end - from, this.#lanes, accesses, values);
     this.#inJob = device;
     try {
@@ -222,13 +236,14 @@ export class Replay {
     if (job.executed !== end - from)
       throw fail('EIO', 'device job', end - from - job.executed, 'accesses were cancelled: the driver refuses pages that are mapped');
     this.devices[device]! += end - from;
-    this.#check(from, end, this.core.words(L.AREA_ORDER, end - from));
+    const straight = this.core.field(this.core.area(L.AREA_JOB), L.JOB_STRAIGHT) === end - from;
+    this.#check(from, end, straight ? undefined : this.core.words(L.AREA_ORDER, end - from));
   }
 
   /** Repeats executed accesses in the byte map, in the order of their execution. */
   #check(from: number, end: number, order: Uint32Array | undefined): void {
-    const words = this.core.words(L.AREA_ACCESSES, end * 2).subarray(from * 2);
-    const values = this.core.words(L.AREA_VALUES, end * 2).subarray(from * 2);
+    const words = this.core.words(L.AREA_ACCESSES + from * L.ACCESS_BYTES, (end - from) * 2);
+    const values = this.core.words(L.AREA_VALUES + from * 8, (end - from) * 2);
     const loads = this.#bytes.repeat(words, values, order, end - from, this.#number + from);
     this.reads += loads;
     this.writes += end - from - loads;

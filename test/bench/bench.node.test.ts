@@ -31,7 +31,7 @@ const BENCHES: readonly (readonly [string, () => readonly Row[]])[] = [
   ['copy', () => copy.rows({ hot: 4, hotTimes: 2, cold: 32, pool: 64, migrated: 64 })],
   ['fault', () => fault.rows({ hot: 4, cold: 300 })],
   ['memory', () => memory.rows({ dense: 2048, sparse: 8, huge: 4096 })],
-  ['replay', () => replay.rows({ textBytes: 400_000, accesses: 70_000 })],
+  ['replay', () => replay.rows({ textBytes: 400_000, accesses: 70_000, sharedPages: 1024 })],
   [
     'scale',
     () =>

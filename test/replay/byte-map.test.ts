@@ -93,4 +93,53 @@ describe('the map of bytes', () => {
     }
     expect(bytes.pages).toBe(5000);
   });
+
+  test('takes more accesses than it is handed at a time, in any order, and names the one that differs', async () => {
+    const count = 2 * L.BYTE_MAP_ACCESSES + 77;
+    const list = accesses(count, 5);
+    const [words, values] = packed(list);
+    // Where each stands: as far from its turn as can be.
+    const places = Uint32Array.from(list, (_, i) => (i * 4099) % count);
+    const [placedWords, placedValues] = [new Uint32Array(count * 2), new Uint32Array(count * 2)];
+    places.forEach((place, i) => {
+      placedWords.set(words.subarray(2 * i, 2 * i + 2), 2 * place);
+      placedValues.set(values.subarray(2 * i, 2 * i + 2), 2 * place);
+    });
+    expect(new Set(places).size).toBe(count);
+    const loads = list.filter(({ write }) => !write).length;
+    expect((await ByteMap.create()).repeat(words, values, undefined, count, 0)).toBe(loads);
+    expect((await ByteMap.create()).repeat(placedWords, placedValues, places, count, 0)).toBe(loads);
+    for (const from of [0, L.BYTE_MAP_ACCESSES - 1, 2 * L.BYTE_MAP_ACCESSES]) {
+      const wrong = list.findIndex(({ write }, i) => i >= from && !write);
+      values[2 * wrong]! ^= 4;
+      placedValues[2 * places[wrong]!]! ^= 4;
+      const straight = await ByteMap.create();
+      expect(() => straight.repeat(words, values, undefined, count, 500)).toThrow(`access ${500 + wrong} reads`);
+      const ordered = await ByteMap.create();
+      expect(() => ordered.repeat(placedWords, placedValues, places, count, 500)).toThrow(`access ${500 + places[wrong]!} reads`);
+      values[2 * wrong]! ^= 4;
+      placedValues[2 * places[wrong]!]! ^= 4;
+    }
+  });
+
+  test('reads zeros from a page until it is written, a few accesses later', async () => {
+    const page = { addr: 0x7000, bytes: 8 };
+    const list: Access[] = [
+      { ...page, write: false, value: { lo: 0, hi: 0 } },
+      { ...page, write: true, value: { lo: 3, hi: 4 } },
+      { ...page, write: false, value: { lo: 3, hi: 4 } },
+      { addr: 0x9000, bytes: 4, write: false, value: { lo: 0, hi: 0 } },
+    ];
+    expect((await ByteMap.create()).repeat(...packed(list), undefined, 4, 0)).toBe(3);
+    const bytes = await ByteMap.create();
+    expect(() => bytes.repeat(...packed(list.slice().reverse()), undefined, 4, 0)).toThrow('access 1 reads 8 bytes at 0x7000');
+  });
+
+  test('wants a load of fewer than 8 bytes to observe zeros above them', async () => {
+    const [words, values] = packed([{ addr: 0x1000, bytes: 4, write: false, value: { lo: 0, hi: 1 } }]);
+    const bytes = await ByteMap.create();
+    expect(() => bytes.repeat(words, values, undefined, 1, 0)).toThrow(
+      'observes 0x0000000100000000, but 0x0000000000000000 was written last',
+    );
+  });
 });

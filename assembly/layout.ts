@@ -521,6 +521,7 @@ export const PAGE_NOT_SIMPLE = -2;
 /** What `pageSettle` says. */
 export const PAGE_MOVED = 1;
 export const PAGE_UNINSTALLED = 2;
+export const PAGE_WRITABLE = 4;
 /** What `movingTally` writes. */
 export const MOVING_TALLY_BYTES = 20;
 

@@ -15,6 +15,7 @@ import {
   PAGE_MOVED,
   PAGE_NOT_SIMPLE,
   PAGE_UNINSTALLED,
+  PAGE_WRITABLE,
   RMAP_CHAINED_SHIFT,
   SELECT_SYSTEM,
 } from './layout';
@@ -68,7 +69,7 @@ export function pageIsolate(table: u32, vpn: f64, select: u32, owner: u32, mirro
  * Ends it: with `moves` the page is on frame `to` from now on, otherwise it stays where it was, and a hole a hole; the frame that is not needed is put. `frame`: what `pageIsolate` returned. `copies`: the bytes
  * have not been copied, or cleared, yet. `writable`: what a hole's mapping allows. `mirror`: the table that is to have the translation, or 0.
  *
- * Returns PAGE_MOVED; PAGE_MOVED | PAGE_UNINSTALLED: without the translation, for which there is no table page; 0: it stays, since somebody has taken a reference meanwhile, or a hole got no table page.
+ * Returns PAGE_MOVED, with PAGE_WRITABLE when the translation has that right; PAGE_MOVED | PAGE_UNINSTALLED: without the translation, for which there is no table page; 0: it stays, since somebody has taken a reference meanwhile, or a hole got no table page.
  */
 export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32, copies: u32, writable: u32, mirror: u32): u32 {
   const page = <u64>vpn;
@@ -95,5 +96,6 @@ export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32
   enlist(to);
   if (!mirror) return PAGE_MOVED;
   const write = load<u32>(slotOf(table, page), 4) & ENTRY_WRITE;
-  return rangeMap(mirror, vpn, 1, to, KIND_PRESENT | write) ? PAGE_MOVED : PAGE_MOVED | PAGE_UNINSTALLED;
+  if (!rangeMap(mirror, vpn, 1, to, KIND_PRESENT | write)) return PAGE_MOVED | PAGE_UNINSTALLED;
+  return write ? PAGE_MOVED | PAGE_WRITABLE : PAGE_MOVED;
 }

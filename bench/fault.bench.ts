@@ -36,8 +36,9 @@ export function rows({ hot, cold }: Size = FULL): Row[] {
       ],
     });
     return [
-      row('fault.device', () => new Faults(pages).device(1), goal),
-      row('fault.batch', () => new Faults(pages).device(Math.min(BATCH, pages))),
+      row('fault.device', () => new Faults(pages).device(pages, 1), goal),
+      row('fault.job', () => new Faults(pages).device(1, 1)),
+      row('fault.batch', () => new Faults(pages).device(Math.min(BATCH, pages), BATCH)),
       row('fault.cpu', () => new Faults(pages).cpu()),
     ];
   });
@@ -63,16 +64,16 @@ class Faults {
     this.#space.write(this.#range.start, bytesOf(this.#bytes));
   }
 
-  /** The device reads a word of every page: jobs of `lanes` accesses, and as many lanes. */
-  device(lanes: number): Contender {
+  /** The device reads a word of every page, in jobs of so many accesses: with one lane every fault is a batch, with as many lanes as accesses one batch has them all. */
+  device(accesses: number, lanes: number): Contender {
     const jobs: Job[] = [];
-    for (let at = 0; at < this.#pages; at += lanes) {
-      const accesses = Array.from({ length: Math.min(lanes, this.#pages - at) }, (_, i) => ({
+    for (let at = 0; at < this.#pages; at += accesses) {
+      const reads = Array.from({ length: Math.min(accesses, this.#pages - at) }, (_, i) => ({
         op: 'read' as const,
         addr: this.#word(at + i),
         bytes: 4,
       }));
-      jobs.push({ accesses, lanes });
+      jobs.push({ accesses: reads, lanes });
     }
     let total = 0;
     const run = (): void => {

@@ -799,6 +799,8 @@ export class Events {
   private tick = 0;
   /** Where the last pages that moved were counted: the next ones mostly go the same way. */
   private lastTraffic: CountedTraffic | undefined = undefined;
+  /** And those before them: what goes to and fro. */
+  private otherTraffic: CountedTraffic | undefined = undefined;
   /** @internal Told when listeners are called, and when they have been: they look on, and run no verb meanwhile. */
   gate: { beginCall(callee: string): string; endCall(outer: string): void } | undefined = undefined;
 
@@ -855,6 +857,11 @@ export class Events {
     this.counters.clean += clean;
     if (pages === 0) return;
     let last = this.lastTraffic;
+    if (last && (last.way !== way || last.cause !== cause)) {
+      this.lastTraffic = this.otherTraffic;
+      this.otherTraffic = last;
+      last = this.lastTraffic;
+    }
     if (!last || last.from !== from || last.to !== to || last.way !== way || last.cause !== cause) {
       addMigrated(this.counters, from, to, pages, bytes, way, cause);
       const { transfers, migrated, migratedByCause } = this.counters;

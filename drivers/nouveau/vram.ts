@@ -28,6 +28,8 @@ export class Vram implements Phys {
   readonly chunks: number;
   private readonly used: Uint8Array;
   private readonly usedInChunk: Uint32Array;
+  /** Of each chunk a page below which all are used. */
+  private readonly fullBelow: Uint32Array;
   /** Chunk numbers, least recently allocated-into first. */
   private readonly recency: number[];
   private current = 0;
@@ -49,6 +51,7 @@ export class Vram implements Phys {
     this.chunks = Math.ceil(pages / chunkPages);
     this.used = new Uint8Array(pages);
     this.usedInChunk = new Uint32Array(this.chunks);
+    this.fullBelow = Uint32Array.from(this.usedInChunk, (_, chunk) => chunk * chunkPages);
     this.recency = Array.from({ length: this.chunks }, (_, chunk) => chunk);
   }
 
@@ -68,7 +71,9 @@ export class Vram implements Phys {
 
   freePage(page: number): void {
     this.used[page] = 0;
-    this.usedInChunk[this.chunkOf(page)]!--;
+    const chunk = this.chunkOf(page);
+    this.usedInChunk[chunk]!--;
+    if (page < this.fullBelow[chunk]!) this.fullBelow[chunk] = page;
   }
 
   /** Every used page of the next chunk to go; empty when the batch needs them all. A chunk with one spared page stays as a whole. */
@@ -106,8 +111,9 @@ export class Vram implements Phys {
   }
 
   private lowestFree(chunk: number): number {
-    let page = chunk * this.chunkPages;
+    let page = this.fullBelow[chunk]!;
     while (this.used[page]) page++;
+    this.fullBelow[chunk] = page;
     return page;
   }
 }

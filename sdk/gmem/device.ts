@@ -624,15 +624,23 @@ export class OwnMemory implements DeviceMemory {
     if (this.node.allocator === 'peer') return this.takeOfPeer(order);
     // A driver's own allocator has pages.
     if (order > 0) return L.FRAME_NONE;
-    const page = this.driven((phys) => {
-      const answer = phys.allocPage();
-      if (answer === undefined) return undefined;
-      this.requirePage('allocPage result', answer);
-      if (!this.platform.core.exports.frameClaim(this.node.base + answer, 0))
-        throw fail('EINVAL', `${this.device.name}.phys.allocPage result`, answer, 'is in use already');
-      return answer;
-    });
-    return page === undefined ? L.FRAME_NONE : this.node.base + page;
+    return this.takeOfDriver();
+  }
+
+  private takeOfDriver(): number {
+    const context = this.device.contexts[0];
+    const phys = context?.mmu.phys;
+    if (!phys) return L.FRAME_NONE;
+    try {
+      const page = phys.allocPage();
+      if (page === undefined) return L.FRAME_NONE;
+      this.requirePage('allocPage result', page);
+      if (!this.platform.core.exports.frameClaim(this.node.base + page, 0))
+        throw fail('EINVAL', `${this.device.name}.phys.allocPage result`, page, 'is in use already');
+      return this.node.base + page;
+    } catch (error) {
+      throw context.failWith(error);
+    }
   }
 
   /**

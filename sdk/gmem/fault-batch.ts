@@ -25,9 +25,8 @@ export interface DeviceFaultRecord extends BatchFault {
 
 /** The records of one round, and what the driver says became of them. */
 export class FaultBatch {
-  readonly records: readonly DeviceFaultRecord[];
-  /** Records that found no room: their lanes stall too, and will fault again. */
-  readonly overflow: number;
+  private fetched: readonly DeviceFaultRecord[];
+  private lost: number;
   /** Pages served: entered, or found to be there. For the report of progress. */
   served = 0;
   /** Records merged with another one, or found served by an earlier one of this batch. */
@@ -41,8 +40,31 @@ export class FaultBatch {
   private cancelledWrites: Map<number, 'no mapping' | 'permission'> | undefined = undefined;
 
   constructor(records: readonly DeviceFaultRecord[], overflow: number) {
-    this.records = records;
-    this.overflow = overflow;
+    this.fetched = records;
+    this.lost = overflow;
+  }
+
+  /** In the order in which the lanes wrote them. */
+  get records(): readonly DeviceFaultRecord[] {
+    return this.fetched;
+  }
+
+  /** Records that found no room: their lanes stall too, and will fault again. */
+  get overflow(): number {
+    return this.lost;
+  }
+
+  /** @internal Begins anew with other records. Requires: nobody has the last ones any more. */
+  refill(records: readonly DeviceFaultRecord[], overflow: number): this {
+    this.fetched = records;
+    this.lost = overflow;
+    this.served = 0;
+    this.coalesced = 0;
+    this.deferred = 0;
+    this.throttled = 0;
+    this.givenUp = undefined;
+    this.cancelledWrites = undefined;
+    return this;
   }
 
   /** Gives accesses to a page up, `write`: only those that write. Their lanes drop them and go on. For pages that have no mapping, or not the right. */
@@ -65,24 +87,35 @@ export class FaultBatch {
   }
 }
 
-/** Copies `count` records out of the core's fault area. */
-export function readRecords(core: Core, count: number): DeviceFaultRecord[] {
-  const words = core.u32;
-  const first = core.area(L.AREA_FAULTS) >>> 2;
-  const records: DeviceFaultRecord[] = [];
-  for (let i = 0; i < count; i++) {
-    const at = first + ((i * L.FAULT_BYTES) >>> 2);
-    const high = words[at + 1]!;
-    const vpn = (high & 0xf) * 2 ** 32 + words[at]!;
-    const before = (high & L.FAULT_SPAN_BEFORE) !== 0;
-    const after = (high & L.FAULT_SPAN_AFTER) !== 0;
-    records.push({
-      vpn,
-      write: (high & L.FAULT_WRITE) !== 0,
-      lane: words[at + 2]!,
-      spanStart: before ? vpn - 1 : vpn,
-      spanPages: before || after ? 2 : 1,
-    });
+/** A record that is written again for the next batch. */
+type Refilled = { -readonly [field in keyof DeviceFaultRecord]: DeviceFaultRecord[field] };
+
+/** The records of a fault buffer, lent batch by batch: the objects are used again. */
+export class FaultRecords {
+  private readonly list: Refilled[] = [];
+  /** Those that a shorter batch had no use for. */
+  private readonly spare: Refilled[] = [];
+
+  /** Copies `count` records out of the core's fault area. */
+  fetch(core: Core, count: number): readonly DeviceFaultRecord[] {
+    const { list, spare } = this;
+    while (list.length > count) spare.push(list.pop()!);
+    while (list.length < count) list.push(spare.pop() ?? { vpn: 0, write: false, lane: 0, spanStart: 0, spanPages: 1 });
+    const words = core.u32;
+    const first = core.area(L.AREA_FAULTS) >>> 2;
+    for (let i = 0; i < count; i++) {
+      const at = first + ((i * L.FAULT_BYTES) >>> 2);
+      const high = words[at + 1]!;
+      const vpn = (high & 0xf) * 2 ** 32 + words[at]!;
+      const before = (high & L.FAULT_SPAN_BEFORE) !== 0;
+      const after = (high & L.FAULT_SPAN_AFTER) !== 0;
+      const record = list[i]!;
+      record.vpn = vpn;
+      record.write = (high & L.FAULT_WRITE) !== 0;
+      record.lane = words[at + 2]!;
+      record.spanStart = before ? vpn - 1 : vpn;
+      record.spanPages = before || after ? 2 : 1;
+    }
+    return list;
   }
-  return records;
 }

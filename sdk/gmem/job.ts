@@ -15,10 +15,10 @@ import { fail } from '../errors.ts';
 import type { Events } from '../events.ts';
 import { type AddressRange, requireArray, requireObject, requireRange } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
-import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import { AGAIN, CALL, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import { ServeBatch } from './serve-batch.ts';
-import { FaultBatch, readRecords } from './fault-batch.ts';
+import { FaultBatch, FaultRecords } from './fault-batch.ts';
 import { PreemptedJob } from './preempted.ts';
 import { SLICE_ROUNDS_DEFAULT } from './switch.ts';
 import { WalkLanes } from './walk-lanes.ts';
@@ -108,7 +108,9 @@ export class JobRun implements Step {
   /** Whether the last batch served and cancelled nothing. */
   private idle = false;
   private idleRounds = 0;
-  private batch: FaultBatch | undefined;
+  /** Of the round before the last one that ran. */
+  private readonly batch: FaultBatch = new FaultBatch([], 0);
+  private readonly records: FaultRecords = new FaultRecords();
   private walk: WalkLanes | undefined;
   private cancelled: number[] = [];
   private order: Uint32Array = new Uint32Array(0);
@@ -221,7 +223,8 @@ export class JobRun implements Step {
         // While this one waited, the context may have failed, or left.
         this.context.requireWorking('submit');
         this.phase = SERVED;
-        return run.call(this.service());
+        if (run.callNow(this.service()) !== DONE) return CALL;
+      // falls through
       default:
         this.served();
         batch.release(run);
@@ -282,7 +285,7 @@ export class JobRun implements Step {
   /** A fault of a device that cannot wait for the page. */
   private notReplayed(): Error {
     const { core } = this.platform;
-    const { vpn } = readRecords(core, 1)[0]!;
+    const { vpn } = this.records.fetch(core, 1)[0]!;
     return fail(
       'EFAULT',
       `job of ${this.context.name}, page`,
@@ -332,9 +335,8 @@ export class JobRun implements Step {
     const context = this.context;
     const job = core.area(L.AREA_JOB);
     const count = core.field(job, L.JOB_FAULTS);
-    const records = readRecords(core, count);
-    const batch = new FaultBatch(records, core.field(job, L.JOB_OVERFLOW));
-    this.batch = batch;
+    const records = this.records.fetch(core, count);
+    const batch = this.batch.refill(records, core.field(job, L.JOB_OVERFLOW));
     const { counters } = events;
     counters.deviceFaults[context.name] = (counters.deviceFaults[context.name] ?? 0) + count;
     counters.overflow += batch.overflow;
@@ -351,7 +353,7 @@ export class JobRun implements Step {
     const { core, events } = this.platform;
     const { counters } = events;
     const context = this.context;
-    const batch = this.batch!;
+    const batch = this.batch;
     const job = core.area(L.AREA_JOB);
     context.device.endBatch();
     counters.coalesced += batch.coalesced;
@@ -415,7 +417,7 @@ export class JobRun implements Step {
     const { core, events } = this.platform;
     if (!events.heard) return;
     const { space, name: device } = this.context;
-    const { served, cancels } = this.batch!;
+    const { served, cancels } = this.batch;
     const cause = served > 0 ? 'batch served' : cancels > 0 ? 'batch cancelled' : 'batch deferred';
     const lanes = core.field(core.area(L.AREA_JOB), L.JOB_STALLED);
     events.emit({ type: 'lanes.replayed', space: space.id, device, lanes, round: this.rounds + 1, cause });

@@ -6,7 +6,7 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { Events, FatalReason } from '../events.ts';
 import type { Platform } from '../mm/platform.ts';
-import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import { CALL, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { BatchFault, FaultBatch } from './fault-batch.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
@@ -41,12 +41,14 @@ export class ServeBatch implements Step {
   }
 
   next(run: Run): Progress {
-    if (this.called && !this.settled()) return DONE;
-    const fault = this.faults[this.at];
-    if (!fault) return DONE;
-    this.spare(fault);
-    this.called = true;
-    return run.call(this.serve.of(fault.vpn, fault.write && !this.readsOnly));
+    for (;;) {
+      if (this.called && !this.settled()) return DONE;
+      const fault = this.faults[this.at];
+      if (!fault) return DONE;
+      this.spare(fault);
+      this.called = true;
+      if (run.callNow(this.serve.of(fault.vpn, fault.write && !this.readsOnly)) !== DONE) return CALL;
+    }
   }
 
   /** Enters how the last fault ended; false when the batch ends with it. */

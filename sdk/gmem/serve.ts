@@ -680,7 +680,8 @@ export class ServeFault implements Step {
     const frame = this.frames[0]!;
     this.reserved = 0;
     const outcome = this.peer ? 'not simple' : this.page.toDevice(run, space, vpn, space.vmas.find(vpn)!, frame, memory, 'fault');
-    if (outcome === 'moved' && context.reaches(vpn, this.write)) return this.end(run, 'served');
+    if (outcome === 'moved' && ((this.write ? this.page.isWritable : this.page.isReadable) || context.reaches(vpn, this.write)))
+      return this.end(run, 'served');
     if (outcome === 'moved' || outcome === 'stayed') {
       this.remote = this.page.hasFailed ? 'copy failed' : 'pinned';
       return this.mapHost(run, 1);

@@ -12,7 +12,7 @@ import { Device, OwnMemory } from '../gmem/device.ts';
 import { Duplicate } from '../gmem/duplicate.ts';
 import { Evacuate } from '../gmem/evacuate.ts';
 import { Evict } from '../gmem/evict.ts';
-import { FaultBatch } from '../gmem/fault-batch.ts';
+import { FaultBatch, FaultRecords } from '../gmem/fault-batch.ts';
 import { FlushEnd, Flushes } from '../gmem/flush.ts';
 import { Follower } from '../gmem/follower.ts';
 import { GiveUp } from '../gmem/give-up.ts';
@@ -126,6 +126,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Exited,
   ExtentTree,
   FaultBatch,
+  FaultRecords,
   FlushEnd,
   Flushes,
   Fifo,

@@ -32,6 +32,9 @@ export class PageMove {
   /** The frame that the page was on, or PAGE_HOLE, and the one that it goes to. */
   source: number = L.PAGE_HOLE;
   target: number = L.FRAME_NONE;
+  /** What the device's translation of a page that has moved to it allows. */
+  isReadable = false;
+  isWritable = false;
   /** The engine could not copy: the page stayed. */
   hasFailed = false;
   private readonly platform: Platform;
@@ -144,6 +147,8 @@ export class PageMove {
     else if (inward) events.countMigrated(host.name, memory.node.name, 1, L.PAGE_BYTES, 'toDevice', cause);
     else events.countMigrated(memory.node.name, host.name, 1, L.PAGE_BYTES, 'toHost', cause);
     if (settled & L.PAGE_UNINSTALLED) mirror.enterOne(vpn, frame);
+    this.isReadable = table !== 0 && (settled & L.PAGE_UNINSTALLED) === 0;
+    this.isWritable = (settled & L.PAGE_WRITABLE) !== 0;
     return 'moved';
   }
 }

@@ -149,6 +149,17 @@ export class Run {
     return CALL;
   }
 
+  /**
+   * `call`, at once: DONE when `child` has ended without waiting, and the caller goes on; otherwise what the caller has to return, having set the phase in which to go on. Where others may run between two turns,
+   * it is `call`.
+   */
+  callNow(child: Step): typeof DONE | typeof CALL {
+    this.call(child);
+    if (this.host.interleaves || child.next(this) !== DONE) return CALL;
+    this.top = this.parents.pop()!;
+    return DONE;
+  }
+
   /** Whether this run holds `lock`, in whatever mode. */
   holds(lock: Holdable): boolean {
     return this.held.includes(lock);

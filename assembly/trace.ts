@@ -1,4 +1,4 @@
-import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_SIDE_SHIFT, HUGE_ORDER, PAGE_BYTES } from './layout';
+import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_SIDE_SHIFT, ACCESS_WRITE, HUGE_ORDER, PAGE_BYTES } from './layout';
 
 /** Loops over packed accesses that a replay needs before it runs them. */
 
@@ -33,4 +33,23 @@ export function nextBlock(accesses: u32, from: u32, count: u32, recent: u32, slo
     if (load<u32>(recent + (((first + 1) & (slots - 1)) << 2)) != first + 2) return i;
   }
   return count;
+}
+
+/** Accesses from `from` to `end` that read. */
+export function countReads(accesses: u32, from: u32, end: u32): u32 {
+  let writes: u32 = 0;
+  for (let i = from; i < end; i++) writes += u32((load<u32>(accesses + (i << 3), 4) & ACCESS_WRITE) != 0);
+  return end - from - writes;
+}
+
+/** Makes accesses by byte accesses by units of 2^shift bytes: to every unit that a byte of theirs is in. */
+export function scaleAccesses(accesses: u32, count: u32, shift: u32): void {
+  for (let at = accesses, end = accesses + (count << 3); at < end; at += 8) {
+    const word = load<u64>(at),
+      high = <u32>(word >> 32),
+      address = word & 0xffffffffffff,
+      first = address >> shift,
+      last = (address + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH)) >> shift;
+    store<u64>(at, first | ((<u64>((high & ~0xfffffff) | ((<u32>(last - first)) << ACCESS_LENGTH_SHIFT))) << 32));
+  }
 }

@@ -48,7 +48,8 @@ export async function pairUp(row: Row, peer: Peer | undefined, pairs: number, ru
       throw new Error(`${name}: ours found ${ours.checksum}, ${peer.name} ${theirs.checksum}: they did not do the same work`);
     rounds.push({ ours: ours.ms, theirs: theirs?.ms ?? NaN });
   }
-  const value = (ms: number): number => (unit === 'ns' ? (ms * 1e6) / items : unit === 'B' ? ms : items / ms / 1e3);
+  const value = (ms: number): number =>
+    unit === 'ns' ? (ms * 1e6) / items : unit === 'ms' ? ms / items : unit === 'B' ? ms : items / ms / 1e3;
   const ours = value(quantile(rounds.map((round) => round.ours)));
   const goal = peer ? peer.goal : row.goal;
   if (!peer) {

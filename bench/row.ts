@@ -31,7 +31,7 @@ export interface Native {
 }
 
 /** Time for one item, items in a time, or something that is counted. */
-export type Unit = 'ns' | 'M/s' | 'MB/s' | 'B';
+export type Unit = 'ns' | 'ms' | 'M/s' | 'MB/s' | 'B';
 
 /**
  * What is hoped for. `ratio`: our time is at most so many of the peer's. `share`: the peer's time is at least this part of ours. `times`: we are at least so many times as fast. `most`, `least`: ours is at

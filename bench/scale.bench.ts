@@ -1,5 +1,5 @@
 /** What things cost when there is more and more of something that they have nothing to do with, and what they cost when there is more to do. */
-import { type AddressSpace, createMachineSync, type Machine, type MachineOptions, MiB } from 'farfault';
+import { type AddressSpace, createMachineSync, GiB, type Machine, type MachineOptions, MiB } from 'farfault';
 import nouveau from 'farfault/drivers/nouveau';
 import { PRESET_DEFAULT, presets, replayTrace } from 'farfault/replay';
 import * as L from '../assembly/layout.ts';
@@ -18,9 +18,27 @@ export interface Size {
   readonly chunks: readonly number[];
   /** Accesses of a trace: whole blocks. */
   readonly accesses: readonly number[];
+  /** Accesses of a trace that is replayed on machines without bytes, all in all pages, and pages that go to and fro. */
+  readonly far: { readonly accesses: number; readonly pages: number };
   /** Faults, unmaps and invalidations in a run. */
   readonly times: number;
 }
+
+/** A machine without bytes. */
+interface Bodiless {
+  readonly dram: number;
+  readonly pageBytes: number;
+}
+
+const TIB = 1024 * GiB;
+const MACHINES: Readonly<Record<string, Bodiless>> = {
+  '64GiB': { dram: 64 * GiB, pageBytes: L.PAGE_BYTES },
+  '256GiB': { dram: 256 * GiB, pageBytes: L.PAGE_BYTES },
+  '1TiB': { dram: TIB, pageBytes: 2 * MiB },
+  '16TiB': { dram: 16 * TIB, pageBytes: 2 * MiB },
+};
+/** What their replays are beside. */
+const BESIDE: Bodiless = { dram: 16 * GiB, pageBytes: L.PAGE_BYTES };
 
 const FULL: Size = {
   pages: [2 ** 10, 2 ** 14, 2 ** 18, 2 ** 22, 2 ** 26],
@@ -30,6 +48,7 @@ const FULL: Size = {
   spreads: [1, 16, 256, 4096, 65_536],
   chunks: [8, 32, 128, 256],
   accesses: [2 ** 20, 2 ** 22, 2 ** 24, 2 ** 26],
+  far: { accesses: 2 ** 20, pages: 2 ** 16 },
   times: 64,
 };
 
@@ -97,6 +116,18 @@ export function rows(size: Size = FULL): Row[] {
     },
     'B',
   );
+  for (const [name, machine] of Object.entries(MACHINES)) {
+    list.push(
+      { name: `scale.machine.create.${name}`, unit: 'ms', items: 1, ours: () => creations(machine), peers: [], goal: { most: 1000 } },
+      {
+        name: `scale.replay.${name}`,
+        unit: 'M/s',
+        items: size.far.accesses,
+        ours: () => replays(machine, size.far),
+        peers: [{ name: 'the same on 16GiB', contender: () => replays(BESIDE, size.far), goal: { ratio: 2 } }],
+      },
+    );
+  }
   return list;
 }
 
@@ -267,4 +298,49 @@ function streamed(accesses: number): Contender {
     return process.resourceUsage().maxRSS * 1024;
   };
   return { run: new Timed(bytes), checksum: () => done };
+}
+
+/** A machine comes. */
+function creations(options: Bodiless): Contender {
+  let machine: Machine | undefined;
+  const run = (): void => void (machine = createMachineSync({ ...options, bytesIn: 'metadata' }));
+  return { reset: () => machine?.close(), run, checksum: () => machine!.nodes[0]!.frames };
+}
+
+/** Accesses of one side before the other one's turn, and pages that it has for itself. */
+const FAR_TURN = 2 ** 15;
+const FAR_OWN = 512;
+
+/**
+ * CPU and device take turns, each on pages of its own; one access in a hundred is to any of the pages that go to and fro, and those are spread over all addresses that the machine has memory for. With every machine
+ * the same pages in the same order, only further apart.
+ */
+function replays({ dram, pageBytes }: Bodiless, { accesses, pages }: Size['far']): Contender {
+  const below = randomBelow(13);
+  const where = new Uint8Array(pages);
+  const lines: string[] = [];
+  for (let i = 0; i < accesses; i++) {
+    const side = Math.floor(i / FAR_TURN) % 2;
+    if (i % FAR_TURN === 0) lines.push(`I  ${side === 1 ? '00001000' : '00002000'},4`);
+    let at = 2 ** 47 + (side * FAR_OWN + below(FAR_OWN)) * pageBytes;
+    if (below(100) === 0) {
+      let page = below(pages);
+      // One that is here already is looked past.
+      for (let tries = 0; where[page] === side + 1 && tries < 8; tries++) page = below(pages);
+      where[page] = side + 1;
+      at = ELSEWHERE + page * (dram / pages);
+    }
+    lines.push(` ${i % 4 === 0 ? 'S' : 'L'} ${(at + (i % 500) * 8).toString(16)},8`);
+  }
+  const text = new TextEncoder().encode(`${lines.join('\n')}\n`);
+  let done = 0;
+  const ms = async (): Promise<number> => {
+    const machine = { dram, pageBytes, bytesIn: 'metadata', driver: nouveau({ vram: 2 * pages * L.PAGE_BYTES }) } as const;
+    const options = { name: 'far apart', offload: [{ start: 0x1000, end: 0x1004 }], preset: presets[PRESET_DEFAULT]!, lanes: 32 };
+    const report = await replayTrace([text], { ...machine, ...options, now: () => performance.now() });
+    const { cpu, device, read } = report.accesses;
+    done = (cpu + device) * 2 ** 24 + read;
+    return ((cpu + device) / report.host.accessesPerSecond) * 1e3;
+  };
+  return { run: new Timed(ms), checksum: () => done };
 }

@@ -10,22 +10,39 @@ const UNITS: Readonly<Record<string, number>> = {
   mib: 2 ** 20,
   g: 2 ** 30,
   gib: 2 ** 30,
+  t: 2 ** 40,
+  tib: 2 ** 40,
 };
 const PAGE_BYTES = 4096;
+/** A machine with bytes. */
+const WITH_BYTES: MachineMeasure = { pageBytes: PAGE_BYTES, bodiless: false };
 /** What one Wasm memory can have. */
 const MACHINE_BYTES = 2 ** 32;
 const GRANULES: readonly number[] = [4 * 2 ** 10, 64 * 2 ** 10, 2 * 2 ** 20];
 
+/** What a machine without bytes can have addresses for. */
+const ADDRESS_BYTES = 2 ** 48;
+const LARGE_PAGE_BYTES = 2 * 2 ** 20;
+
+/** What the sizes of a machine are measured by. */
+export interface MachineMeasure {
+  readonly pageBytes: number;
+  /** It is without bytes. */
+  readonly bodiless: boolean;
+}
+
 /** Bytes: a multiple of a page, above 0, below what a machine can have. `option` is what errors name. */
-export function parseBytes(option: string, text: string): number {
+export function parseBytes(option: string, text: string, { pageBytes, bodiless }: MachineMeasure = WITH_BYTES): number {
   const [, digits, unit] = /^([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]*)$/.exec(text) ?? [];
   if (digits === undefined || unit === undefined) throw new UsageError(`${option} ${text} is not a size, such as 64MiB`);
   const scale = UNITS[unit.toLowerCase()];
   if (scale === undefined)
-    throw new UsageError(`${option} ${text} has an unknown unit ${unit}: use KiB, MiB or GiB (or K, M, G), or plain bytes`);
+    throw new UsageError(`${option} ${text} has an unknown unit ${unit}: use KiB, MiB, GiB or TiB (or K, M, G, T), or plain bytes`);
   const bytes = Number(digits) * scale;
-  if (bytes === 0 || bytes % PAGE_BYTES !== 0) throw new UsageError(`${option} ${text} is not a multiple of a page of 4 KiB, above 0`);
-  if (bytes >= MACHINE_BYTES) throw new UsageError(`${option} ${text} does not fit one machine, which has less than 4 GiB`);
+  if (bytes === 0 || bytes % pageBytes !== 0)
+    throw new UsageError(`${option} ${text} is not a multiple of a page of ${printBytes(pageBytes)}, above 0`);
+  if (bodiless && bytes >= ADDRESS_BYTES) throw new UsageError(`${option} ${text} is more than there are addresses for, 256 TiB`);
+  if (!bodiless && bytes >= MACHINE_BYTES) throw new UsageError(`${option} ${text} does not fit one machine, which has less than 4 GiB`);
   return bytes;
 }
 
@@ -33,6 +50,13 @@ export function parseBytes(option: string, text: string): number {
 export function parseGranule(option: string, text: string): number {
   const bytes = parseBytes(option, text);
   if (!GRANULES.includes(bytes)) throw new UsageError(`${option} ${text} is not 4K, 64K or 2M`);
+  return bytes;
+}
+
+/** 4K or 2M, in bytes. */
+export function parsePage(option: string, text: string): number {
+  const bytes = parseBytes(option, text);
+  if (bytes !== PAGE_BYTES && bytes !== LARGE_PAGE_BYTES) throw new UsageError(`${option} ${text} is not 4K or 2M`);
   return bytes;
 }
 
@@ -62,6 +86,7 @@ export function parseFactors(option: string, text: string): readonly number[] {
 /** Bytes in the largest unit that leaves a whole number. */
 export function printBytes(bytes: number): string {
   for (const [name, scale] of [
+    ['TiB', 2 ** 40],
     ['GiB', 2 ** 30],
     ['MiB', 2 ** 20],
     ['KiB', 2 ** 10],

@@ -24,13 +24,14 @@ import { makeDriver } from './device.ts';
 import { DataError, fileError, oneLine, UsageError } from './fail.ts';
 import { openTarget, print, type Target } from './output.ts';
 import { showProgress } from './progress.ts';
-import { parseBytes, parseCount, parseFactors, parseGranule, printBytes } from './quantity.ts';
+import { parseBytes, parseCount, parseFactors, parseGranule, parsePage, printBytes } from './quantity.ts';
 
 const LANES_MAX = 4096;
 const SEED_MAX = 2 ** 32 - 1;
 const DEVICES_MAX = 4;
+const SMALL_PAGE_BYTES = 4096;
 
-const DEFAULTS = { device: 'nouveau', dram: '1GiB', lanes: '32', granule: '4K', preset: PRESET_DEFAULT, seed: '0' } as const;
+const DEFAULTS = { device: 'nouveau', dram: '1GiB', lanes: '32', granule: '4K', page: '4K', preset: PRESET_DEFAULT, seed: '0' } as const;
 
 /** Options that every replay has, of a trace of one's own or of the examples. */
 export const MACHINE_OPTIONS: readonly OptionDescription[] = [
@@ -49,7 +50,7 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
     name: 'dram',
     takes: 'one',
     value: DEFAULTS.dram,
-    help: [`Memory of the host. Default: ${DEFAULTS.dram}. Both together are below 4GiB.`],
+    help: [`Memory of the host. Default: ${DEFAULTS.dram}. Both together are below 4GiB, but with --metadata.`],
   },
   {
     name: 'lanes',
@@ -87,6 +88,17 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
       "What chooses the pages that go when the device's memory is full. Default: the device does,",
       'nouveau by chunks. A module that hands out its memory itself leaves no choice.',
     ],
+  },
+  {
+    name: 'metadata',
+    takes: 'none',
+    help: ['A machine without bytes: it counts the same, checks no load, and may have hundreds of GiB.'],
+  },
+  {
+    name: 'page',
+    takes: 'one',
+    value: '4K|2M',
+    help: [`Bytes of a page, with --metadata. Default: ${DEFAULTS.page}. With 2M, memories may have many TiB.`],
   },
   {
     name: 'duplicate',
@@ -255,6 +267,8 @@ export interface Setup {
   readonly link?: ReplayLink;
   readonly granule: number;
   readonly swap?: number;
+  readonly bytesIn?: 'metadata';
+  readonly pageBytes?: number;
   readonly victims?: VictimPolicyName;
   readonly duplicate?: boolean;
 }
@@ -263,11 +277,16 @@ export interface Setup {
 export async function setUp({ options }: Arguments, vrams?: readonly (number | undefined)[]): Promise<Setup> {
   const value = (name: keyof typeof DEFAULTS): string => options.get(name)?.[0] ?? DEFAULTS[name];
   const vram = options.get('vram')?.[0];
-  const dram = parseBytes('--dram', value('dram'));
+  const bodiless = options.has('metadata');
+  const pageBytes = parsePage('--page', value('page'));
+  requirePage(pageBytes, options);
+  const measure = { pageBytes, bodiless };
+  const dram = parseBytes('--dram', value('dram'), measure);
   const lanes = parseCount('--lanes', value('lanes'), { least: 1, most: LANES_MAX });
   const seed = parseCount('--seed', value('seed'), { least: 0, most: SEED_MAX });
   const granule = parseGranule('--granule', value('granule'));
-  const vramBytes = vram === undefined ? undefined : parseBytes('--vram', vram);
+  // A driver counts in pages of 4 KiB.
+  const vramBytes = vram === undefined ? undefined : parseBytes('--vram', vram, measure) / (pageBytes / SMALL_PAGE_BYTES);
   const name = value('preset');
   const preset = Object.hasOwn(presets, name) ? presets[name] : undefined;
   if (!preset) throw new UsageError(`unknown preset ${name}: there are ${Object.keys(presets).join(', ')}`);
@@ -275,7 +294,7 @@ export async function setUp({ options }: Arguments, vrams?: readonly (number | u
   const known = REPLAY_LINKS.find((each) => each === link);
   if (link !== undefined && known === undefined) throw new UsageError(`--link ${link} is not one of: ${REPLAY_LINKS.join(', ')}`);
   const swapText = options.get('swap')?.[0];
-  const swap = swapText === undefined ? undefined : parseBytes('--swap', swapText);
+  const swap = swapText === undefined ? undefined : parseBytes('--swap', swapText, measure);
   const policy = options.get('policy')?.[0];
   const victims = VICTIM_POLICIES.find((each) => each === policy);
   if (policy !== undefined && victims === undefined)
@@ -296,9 +315,24 @@ export async function setUp({ options }: Arguments, vrams?: readonly (number | u
     ...{ drivers, dram, lanes, preset, seed, granule },
     ...(known === undefined ? {} : { link: known }),
     ...(swap === undefined ? {} : { swap }),
+    ...(bodiless ? { bytesIn: 'metadata', pageBytes } : {}),
     ...(victims === undefined ? {} : { victims }),
     ...(options.has('duplicate') ? { duplicate: true } : {}),
   };
+}
+
+/** Throws UsageError where large pages go with something else that was asked for. */
+function requirePage(pageBytes: number, options: Arguments['options']): void {
+  if (pageBytes === SMALL_PAGE_BYTES) return;
+  const page = `--page ${options.get('page')![0]}`;
+  if (!options.has('metadata')) throw new UsageError(`${page} is for a machine without bytes: say --metadata as well`);
+  const reasons = {
+    granule: 'a fault moves one page',
+    oversubscribe: 'what a trace touches is measured in pages of 4 KiB',
+    timeline: 'a timeline has the copies of pages of 4 KiB',
+  };
+  for (const [option, reason] of Object.entries(reasons))
+    if (options.has(option)) throw new UsageError(`--${option} does not go with ${page}: ${reason}`);
 }
 
 /** Throws UsageError unless there is a memory of which a policy may choose what goes, and none of which it may not. */
@@ -412,12 +446,14 @@ export async function runReplay(
     });
   } catch (error) {
     if (isFarfaultError(error) && error.code === 'EOVERFLOW') {
-      const device = drivers.flatMap(({ memory = [] }) => memory).reduce((bytes, memory) => bytes + memory.bytes, 0);
+      const unit = (setup.pageBytes ?? SMALL_PAGE_BYTES) / SMALL_PAGE_BYTES;
+      const device = drivers.flatMap(({ memory = [] }) => memory).reduce((bytes, memory) => bytes + memory.bytes * unit, 0);
       const names = drivers.map(({ name }) => name).join(' and ');
       const host = `${printBytes(setup.dram)} of host memory${setup.swap === undefined ? '' : `, ${printBytes(setup.swap)} behind it`}`;
       const options = setup.swap === undefined ? '--dram or --vram' : '--dram, --swap or --vram';
       const sum = `${host} and ${printBytes(device)} of ${names}'s`;
-      throw new UsageError(`${sum} do not fit one machine, which has less than 4 GiB: lower ${options}`, { cause: error });
+      const limit = setup.bytesIn ? 'whose records and page tables are below 4 GiB' : 'which has less than 4 GiB';
+      throw new UsageError(`${sum} do not fit one machine, ${limit}: lower ${options}`, { cause: error });
     }
     if (isFarfaultError(error) && error.code === 'EINVAL') throw new UsageError(oneLine(error), { cause: error });
     throw fileError(error, trace.name);

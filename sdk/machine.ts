@@ -29,11 +29,11 @@ import type { Ticket } from './step/ticket.ts';
 
 /** Sizes of a machine; all of them have defaults. */
 export interface MachineOptions {
-  /** Host memory in bytes, a multiple of 4096. Default 64 MiB. */
+  /** Host memory in bytes, a multiple of a page. Default 64 MiB. */
   readonly dram?: number;
-  /** Bytes set aside for the memories of devices that keep theirs in the machine. Default: as much as `dram`, without bytes 16 GiB at most. Memory that is never touched costs nothing. */
+  /** Bytes set aside for the memories of devices that keep theirs in the machine. Default: as much as `dram`, without bytes 2^22 pages at most. Memory that is never touched costs nothing. */
   readonly deviceMemory?: number;
-  /** Bytes of a second tier, to which anonymous pages go when host memory is full: a multiple of 4096. Default 0: there is none. */
+  /** Bytes of a second tier, to which anonymous pages go when host memory is full: a multiple of a page. Default 0: there is none. */
   readonly swap?: number;
   /**
    * Where the bytes of host memory, of the second tier and of device memories are: `backed` (default), in the machine; `metadata`: nowhere. A machine without bytes is made at once and as large as its
@@ -41,9 +41,15 @@ export interface MachineOptions {
    * translated and counted, and sees zeros, a store goes nowhere. It has no memory that is `external`, and no file with content.
    */
   readonly bytesIn?: 'backed' | 'metadata';
+  /**
+   * Bytes of a page: 4096 (default), or, without bytes, a power of two up to 2 MiB. The sizes here are bytes, multiples of it: with pages of 2 MiB, 16 TiB are as many frames as 32 GiB of small ones. A page has 4,096
+   * addresses in any machine. Where it has more bytes, an address stands for several, `machine.addressUnit`; then everything but these sizes counts in such units and not in bytes: addresses, ranges and lengths, memories of
+   * drivers, limits, and what counters and events call bytes. Huge pages are of 512 pages.
+   */
+  readonly pageBytes?: number;
   /** Frames of device memories that have no bytes here (`metadata`, `external`). Default 0. */
   readonly bodilessFrames?: number;
-  /** Width of a physical address: frame numbers are below 2^(physicalBits - 12). 24 to 52. Default: as wide as the machine is large. */
+  /** Width of a physical address: frame numbers are below 2^physicalBits by the bytes of a page. 24 to 52. Default: as wide as the machine is large. */
   readonly physicalBits?: number;
   /** 4 KiB pages for page tables. Default: an eighth of all frames, at least 4096; without bytes at most one for 256 frames and 65,536 more. */
   readonly tablePages?: number;
@@ -88,8 +94,9 @@ const CHAINS_BODILESS = 2 ** 20;
 /** The same for pages of its page tables: dense tables need one for 512 frames. */
 const FRAMES_PER_TABLE_PAGE = 256;
 const TABLE_PAGES_BODILESS = 2 ** 16;
-/** Device memory of a machine without bytes, unless it is said. */
-const DEVICE_MEMORY_BODILESS = 2 ** 34;
+/** Pages of device memory of a machine without bytes, unless it is said. */
+const DEVICE_PAGES_BODILESS = 2 ** 22;
+const PAGE_BYTES_MAX = 2 * MIB;
 /** Devices that a machine has at one time: each has a number of its own, the lowest that is free. */
 const DEVICES_MAX = 255;
 /** A frame record has 16 bits for the table that maps it, and for the space that pays. */
@@ -300,6 +307,12 @@ export class Machine {
     return this.ground.devices as Device[];
   }
 
+  /** Bytes that one address stands for: 1, or more where a page has more than 4096 bytes (see `MachineOptions.pageBytes`). */
+  get addressUnit(): number {
+    this.ground.requireOpen('addressUnit');
+    return this.core.plan.pageBytes / L.PAGE_BYTES;
+  }
+
   /** Its open address spaces, in the order of their making. */
   get spaces(): readonly AddressSpace[] {
     this.ground.requireOpen('spaces');
@@ -426,8 +439,9 @@ export class Machine {
 
   private start(): Platform {
     const { dram = DRAM_DEFAULT, swap = 0, checked = true, physicalBits } = this.options;
-    const platform = new Platform(this.core, dram / L.PAGE_BYTES, checked, physicalBits && 2 ** (physicalBits - L.PAGE_SHIFT));
-    if (swap > 0) platform.tier = new SecondTier(platform, swap / L.PAGE_BYTES);
+    const { pageBytes } = this.core.plan;
+    const platform = new Platform(this.core, dram / pageBytes, checked, physicalBits && 2 ** physicalBits / pageBytes);
+    if (swap > 0) platform.tier = new SecondTier(platform, swap / pageBytes);
     return platform;
   }
 }
@@ -436,21 +450,29 @@ function budgetOf(options: MachineOptions): Budget {
   requireOptions('createMachine', options);
   if (options.checked !== undefined && options.checked !== 'states') requireBoolean('createMachine.checked', options.checked);
   if (options.gmem !== undefined) requireBoolean('createMachine.gmem', options.gmem);
-  const { dram: asked = DRAM_DEFAULT, bodilessFrames = 0, module } = options;
-  const dram = bytesOf('dram', asked, L.PAGE_BYTES);
-  const { bytesIn = 'backed' } = options;
+  const { dram: asked = DRAM_DEFAULT, bodilessFrames = 0, module, bytesIn = 'backed', pageBytes = L.PAGE_BYTES } = options;
   requireWord('createMachine.bytesIn', bytesIn, ['backed', 'metadata']);
   const bodiless = bytesIn === 'metadata';
-  const deviceMemoryDefault = bodiless ? Math.min(dram, DEVICE_MEMORY_BODILESS) : dram;
-  const deviceMemory = bytesOf('deviceMemory', options.deviceMemory === undefined ? deviceMemoryDefault : options.deviceMemory, 0);
+  if (!Number.isInteger(pageBytes) || pageBytes < L.PAGE_BYTES || pageBytes > PAGE_BYTES_MAX || (pageBytes & (pageBytes - 1)) !== 0)
+    throw fail('EINVAL', 'createMachine.pageBytes', pageBytes, 'is not a power of two between 4096 and 2 MiB');
+  if (pageBytes > L.PAGE_BYTES && !bodiless)
+    throw fail('EINVAL', 'createMachine.pageBytes', pageBytes, "is not 4096, though the machine has bytes (bytesIn is not 'metadata')");
+  const dram = bytesOf('dram', asked, pageBytes, pageBytes);
+  const deviceMemoryDefault = bodiless ? Math.min(dram, DEVICE_PAGES_BODILESS * pageBytes) : dram;
+  const deviceMemory = bytesOf(
+    'deviceMemory',
+    options.deviceMemory === undefined ? deviceMemoryDefault : options.deviceMemory,
+    0,
+    pageBytes,
+  );
   if (options.physicalBits !== undefined) {
     const physicalBits = countOf('physicalBits', options.physicalBits, 24, 52);
-    if (2 ** physicalBits < dram + ZERO_FRAMES * L.PAGE_BYTES)
+    if (2 ** physicalBits < dram + ZERO_FRAMES * pageBytes)
       throw fail('EINVAL', 'createMachine.physicalBits', physicalBits, `cannot address the host's ${dram} bytes and the pages of zeros`);
   }
   const further = countOf('bodilessFrames', bodilessFrames, 0);
-  const swap = bytesOf('swap', options.swap === undefined ? 0 : options.swap, 0);
-  const own = (dram + deviceMemory + swap) / L.PAGE_BYTES + ZERO_FRAMES;
+  const swap = bytesOf('swap', options.swap === undefined ? 0 : options.swap, 0, pageBytes);
+  const own = (dram + deviceMemory + swap) / pageBytes + ZERO_FRAMES;
   // And what aligning each device memory may leave unused.
   const frames = own + further + L.NODES_MAX * 2 ** L.HUGE_ORDER;
   const tables = countOf('tables', options.tables === undefined ? 64 : options.tables, 1, TABLES_MAX);
@@ -463,6 +485,7 @@ function budgetOf(options: MachineOptions): Budget {
   return {
     backedBytes: (bodiless ? ZERO_FRAMES : own) * L.PAGE_BYTES,
     bodiless,
+    pageBytes,
     frames,
     tablePages,
     tiered: swap > 0,
@@ -472,9 +495,9 @@ function budgetOf(options: MachineOptions): Budget {
   };
 }
 
-function bytesOf(name: string, value: number, least: number): number {
-  if (!Number.isSafeInteger(value) || value < least || value % L.PAGE_BYTES !== 0) {
-    throw fail('EINVAL', `createMachine.${name}`, value, `is not a multiple of 4096${least > 0 ? ' above 0' : ''}`);
+function bytesOf(name: string, value: number, least: number, pageBytes: number): number {
+  if (!Number.isSafeInteger(value) || value < least || value % pageBytes !== 0) {
+    throw fail('EINVAL', `createMachine.${name}`, value, `is not a multiple of ${pageBytes}${least > 0 ? ' above 0' : ''}`);
   }
   return value;
 }

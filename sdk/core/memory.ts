@@ -11,6 +11,8 @@ export interface Budget {
   readonly backedBytes: number;
   /** No node has bytes but the page of zeros: the machine is without bytes. */
   readonly bodiless: boolean;
+  /** Bytes that a page stands for: more than PAGE_BYTES only where the machine is without them. */
+  readonly pageBytes: number;
   /** Frame records: frames of all nodes, backed or not. */
   readonly frames: number;
   /** 4 KiB pages for radix tables. */

@@ -66,7 +66,7 @@ export class Node {
       ALLOCATORS[description.allocator],
       description.owner,
       bytesAt,
-      L.PAGE_SHIFT,
+      bytesAt === 0 ? Math.log2(core.plan.pageBytes) : L.PAGE_SHIFT,
     );
   }
 

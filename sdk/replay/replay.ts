@@ -10,7 +10,7 @@
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { fail, FarfaultError } from '../errors.ts';
-import type { Counters } from '../events.ts';
+import type { Counters, Traffic } from '../events.ts';
 import type { Context } from '../gmem/context.ts';
 import type { Driver } from '../gmem/driver.ts';
 import { JobRun } from '../gmem/job.ts';
@@ -65,6 +65,9 @@ export interface ReplaySetup {
   /** Host memory in bytes, and the second tier below it. */
   readonly dram: number;
   readonly swap?: number | undefined;
+  /** As for `createMachine`. */
+  readonly bytesIn?: 'backed' | 'metadata' | undefined;
+  readonly pageBytes?: number | undefined;
   readonly victims?: VictimPolicyName | undefined;
   readonly duplicate?: boolean | undefined;
   readonly lanes: number;
@@ -86,7 +89,10 @@ export class Replay {
   writes = 0;
   readonly #lanes: number;
   readonly #seed: number;
-  readonly #bytes: ByteMap;
+  /** What loads are checked against; undefined: the machine is without bytes. */
+  readonly #bytes: ByteMap | undefined;
+  /** log2 of the bytes that an address of the machine stands for. */
+  readonly #shift: number;
   readonly #reserved: Set<number> = new Set();
   readonly #fault: CpuFault;
   readonly #jobs: readonly JobRun[];
@@ -96,9 +102,10 @@ export class Replay {
   #done = 0;
   #inJob = -1;
 
-  constructor(machine: Machine, bytes: ByteMap, setup: ReplaySetup) {
+  constructor(machine: Machine, bytes: ByteMap | undefined, setup: ReplaySetup) {
     this.machine = machine;
     this.#bytes = bytes;
+    this.#shift = Math.log2(machine.addressUnit);
     this.core = machine.platform.core;
     this.space = machine.createAddressSpace();
     const drivers = [setup.driver, ...(setup.further ?? []).map(({ driver }) => driver)];
@@ -121,8 +128,9 @@ export class Replay {
 
   /** Replays the first `count` accesses in the area. Requires: no run of the device is cut by the end of a batch, unless it fills it. */
   run(count: number): void {
-    this.#reserve(count);
     const accesses = this.core.area(L.AREA_ACCESSES);
+    if (this.#shift > 0) this.core.exports.scaleAccesses(accesses, count, this.#shift);
+    this.#reserve(count);
     for (let from = 0; from < count;) {
       const end = this.core.exports.runEnd(accesses, from, count);
       const high = this.core.field(accesses, from * L.ACCESS_BYTES + 4);
@@ -189,6 +197,7 @@ export class Replay {
 
   /** What accesses write. */
   #fill(from: number, end: number): void {
+    if (!this.#bytes) return;
     this.core.exports.fillValues(this.core.area(L.AREA_VALUES) + from * 8, end - from, this.#seed, this.#number + from);
   }
 
@@ -242,9 +251,16 @@ export class Replay {
 
   /** Repeats executed accesses in the byte map, in the order of their execution. */
   #check(from: number, end: number, order: Uint32Array | undefined): void {
+    if (!this.#bytes) {
+      this.#count(from, end, this.core.exports.countReads(this.core.area(L.AREA_ACCESSES), from, end));
+      return;
+    }
     const words = this.core.words(L.AREA_ACCESSES + from * L.ACCESS_BYTES, (end - from) * 2);
     const values = this.core.words(L.AREA_VALUES + from * 8, (end - from) * 2);
-    const loads = this.#bytes.repeat(words, values, order, end - from, this.#number + from);
+    this.#count(from, end, this.#bytes.repeat(words, values, order, end - from, this.#number + from));
+  }
+
+  #count(from: number, end: number, loads: number): void {
     this.reads += loads;
     this.writes += end - from - loads;
   }
@@ -254,13 +270,22 @@ export class Replay {
 export async function createReplay(setup: ReplaySetup): Promise<Replay> {
   const drivers = [setup.driver, ...(setup.further ?? []).map(({ driver }) => driver)];
   const memories = drivers.flatMap(({ memory = [] }) => memory);
-  const deviceMemory = memories.reduce((bytes, { bytes: own, bytesIn = 'backed' }) => bytes + (bytesIn === 'backed' ? own : 0), 0);
-  return new Replay(await createMachine({ dram: setup.dram, swap: setup.swap ?? 0, deviceMemory }), await ByteMap.create(), setup);
+  const { dram, swap = 0, bytesIn = 'backed', pageBytes = L.PAGE_BYTES } = setup;
+  const bodiless = bytesIn === 'metadata';
+  const deviceMemory = memories.reduce((sum, each) => sum + (bodiless || (each.bytesIn ?? 'backed') === 'backed' ? each.bytes : 0), 0);
+  const machine = await createMachine({ dram, swap, bytesIn, pageBytes, deviceMemory: deviceMemory * (pageBytes / L.PAGE_BYTES) });
+  try {
+    return new Replay(machine, bodiless ? undefined : await ByteMap.create(), setup);
+  } catch (error) {
+    machine.close();
+    throw error;
+  }
 }
 
 /** What the counted things of a replay would have taken, by a preset's constants. */
 export function modelledParts(replay: Replay, preset: Preset): ModelledParts {
-  const { counters } = replay.machine;
+  const { counters, addressUnit } = replay.machine;
+  const linkNs = (way: LinkWay): number => transfersNs(counters.transfers, way, preset, addressUnit);
   const sum = (record: Readonly<Record<string, number>> | readonly number[]): number =>
     Object.values(record).reduce((total, each) => total + each, 0);
   return {
@@ -270,11 +295,9 @@ export function modelledParts(replay: Replay, preset: Preset): ModelledParts {
     cpuFault: sum(counters.cpuFaults) * preset.cpuFaultNs,
     batch: counters.batches * preset.batchNs + sum(counters.deviceFaults) * preset.recordNs,
     invalidation: counters.invalidations * preset.invalidationNs,
-    toDevice:
-      linkNs(counters.transfers, 'toDevice', preset) +
-      (counters.replicas.made - counters.replicas.kept) * transferNs(1, 'toDevice', preset),
-    toHost: linkNs(counters.transfers, 'toHost', preset),
-    ...(replay.machine.links.length > 0 ? { peer: linkNs(counters.transfers, 'peer', preset) } : {}),
+    toDevice: linkNs('toDevice') + (counters.replicas.made - counters.replicas.kept) * transferNs(addressUnit, 'toDevice', preset),
+    toHost: linkNs('toHost'),
+    ...(replay.machine.links.length > 0 ? { peer: linkNs('peer') } : {}),
   };
 }
 
@@ -287,7 +310,7 @@ function conversations({ machine, contexts }: Replay): Pick<ReplayDetail, 'betwe
     for (const to of names) {
       const { pages = 0, bytes = 0 } = counters.migrated[from]?.[to] ?? {};
       between.pages += pages;
-      between.bytes += bytes;
+      between.bytes += bytes * machine.addressUnit;
     }
   }
   const coupled: [string, NonNullable<ReplayDetail['coupled']>[string]][] = [];
@@ -318,16 +341,16 @@ function requireCounts(device: string, counts: Readonly<Record<string, number>>)
   return { ...counts };
 }
 
-/** Every transfer is rounded down by itself. */
-function linkNs(transfers: Counters['transfers'], way: LinkWay, preset: Preset): number {
+/** Every transfer is rounded down by itself. `unit`: small pages in one of the machine's. */
+function transfersNs(transfers: Counters['transfers'], way: LinkWay, preset: Preset, unit: number): number {
   let total = 0;
-  for (const [pages, times] of Object.entries(transfers[way] ?? {})) total += times * transferNs(Number(pages), way, preset);
+  for (const [pages, times] of Object.entries(transfers[way] ?? {})) total += times * transferNs(Number(pages) * unit, way, preset);
   return total;
 }
 
 function exhausted(machine: Machine): FarfaultError {
   const { host, tier } = machine.platform;
-  const bytes = (host.frames + (tier?.node.frames ?? 0)) * L.PAGE_BYTES;
+  const bytes = (host.frames + (tier?.node.frames ?? 0)) * L.PAGE_BYTES * machine.addressUnit;
   const options = tier ? '--dram, --swap' : '--dram';
   return new FarfaultError(
     'ENOMEM',
@@ -354,6 +377,12 @@ export interface ReplayOptions {
   readonly further?: readonly ReplayDevice[];
   /** Whether the devices are linked, each with each. Default: they are not, and pages go between them by way of the host. */
   readonly link?: ReplayLink;
+  /**
+   * Where the machine has its bytes: `metadata` is a machine without, of hundreds of GiB and more, in which no load is checked. See `createMachine`. Default 'backed'.
+   */
+  readonly bytesIn?: 'backed' | 'metadata';
+  /** Bytes of a page, without bytes: 4096 (default) up to 2 MiB. Memories of drivers and granules count small pages then: a driver is made with `bytes / (pageBytes / 4096)`. The report says bytes. */
+  readonly pageBytes?: number;
   /** Bytes of the second tier, to which pages go that host memory has no room for; a multiple of 4096. Default: there is none. */
   readonly swap?: number;
   /** What chooses which pages of the devices' memories go when there is no room: see `DevicePolicy`. Default: each device's own choice. */
@@ -433,6 +462,8 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
     further = [],
     link,
     swap,
+    bytesIn = 'backed',
+    pageBytes = L.PAGE_BYTES,
     victims,
     duplicate,
     workingSet,
@@ -443,7 +474,10 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
     timeline: onTimeline,
   } = options;
   if (typeof name !== 'string') throw fail('EINVAL', 'replayTrace.name', name, 'is not text');
-  requireCount('replayTrace.dram', dram, L.PAGE_BYTES, 2 ** 32);
+  requireWord('replayTrace.bytesIn', bytesIn, ['backed', 'metadata']);
+  const bytesMost = bytesIn === 'metadata' ? 2 ** L.ADDRESS_BITS : 2 ** 32;
+  requireCount('replayTrace.pageBytes', pageBytes, L.PAGE_BYTES, RESERVATION_BYTES);
+  requireCount('replayTrace.dram', dram, L.PAGE_BYTES, bytesMost);
   requireObject('replayTrace.driver', driver, 'a driver (an object made by a defineDriver factory)');
   requireObject('replayTrace.preset', options.preset, 'a preset (see presets)');
   if (typeof options.preset.name !== 'string') throw fail('EINVAL', 'replayTrace.preset', options.preset, 'is not a preset (see presets)');
@@ -464,12 +498,19 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
     throw fail('EINVAL', 'lanes', lanes, `is not a count between 1 and ${L.LANES_MAX}`);
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
   if (link !== undefined) requireWord('replayTrace.link', link, REPLAY_LINKS);
-  if (swap !== undefined) requireCount('replayTrace.swap', swap, L.PAGE_BYTES, 2 ** 32);
+  if (swap !== undefined) requireCount('replayTrace.swap', swap, L.PAGE_BYTES, bytesMost);
+  if (pageBytes > L.PAGE_BYTES && options.timeline !== undefined)
+    throw fail(
+      'EINVAL',
+      'replayTrace.timeline',
+      'a function',
+      'is not for pages of more than 4096 bytes: a timeline has the copies of small ones',
+    );
   if (duplicate !== undefined) requireBoolean('replayTrace.duplicate', duplicate);
   if (victims !== undefined) requireChoice(victims, [driver, ...further.map((each) => each.driver)]);
   if (workingSet !== undefined) requireWorkingSet(workingSet, 1 + further.length);
   const began = now();
-  const replay = await createReplay({ driver, further, link, dram, swap, victims, duplicate, lanes, seed });
+  const replay = await createReplay({ driver, further, link, dram, swap, bytesIn, pageBytes, victims, duplicate, lanes, seed });
   const { timeline, preset } = options;
   const writer = timeline && new TimelineWriter(replay.machine, { write: timeline, preset, name }, () => replay.progress);
   try {
@@ -498,10 +539,14 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
   const parts = modelledParts(replay, options.preset);
   const cpu = nodes[0]!.name;
   const none = { pages: 0, bytes: 0 };
+  const { addressUnit } = machine;
+  /** In bytes. */
+  const whole = ({ pages, bytes }: Readonly<Traffic>): Traffic => ({ pages, bytes: bytes * addressUnit });
   const migrated: Record<string, Record<string, { pages: number; bytes: number }>> = {};
   for (const { node } of memories) {
-    (migrated[cpu] ??= {})[node.name] = counters.migrated[cpu]?.[node.name] ?? none;
-    migrated[node.name] = { [cpu]: none, ...counters.migrated[node.name] };
+    (migrated[cpu] ??= {})[node.name] = whole(counters.migrated[cpu]?.[node.name] ?? none);
+    const away = Object.entries(counters.migrated[node.name] ?? {}).map(([to, traffic]) => [to, whole(traffic)] as const);
+    migrated[node.name] = { [cpu]: none, ...Object.fromEntries(away) };
   }
   const { fault, home, evict, 'swap out': out = none, 'swap in': back = none } = counters.migratedByCause;
   return {
@@ -533,20 +578,22 @@ function reportOf(replay: Replay, options: ReplayOptions, instructions: number, 
       cancelled: counters.cancelled,
       overflow: counters.overflow,
       cleared: counters.cleared,
-      migratedByCause: { fault, home, evict },
+      migratedByCause: { fault: whole(fault), home: whole(home), evict: whole(evict) },
       ...(options.victims === undefined ? {} : { victims: { ...counters.evicted } }),
-      ...(options.swap ? { secondTier: { out, in: back, clean: counters.clean } } : {}),
+      ...(options.swap ? { secondTier: { out: whole(out), in: whole(back), clean: counters.clean } } : {}),
       ...conversations(replay),
       modelledParts: parts,
       presetSource: options.preset.source,
       options: {
         device: contexts.map(({ name }) => name).join(' + '),
         dram: options.dram,
-        deviceMemory: Object.fromEntries(memories.map(({ node }) => [node.name, node.frames * L.PAGE_BYTES])),
+        deviceMemory: Object.fromEntries(memories.map(({ node }) => [node.name, node.frames * L.PAGE_BYTES * addressUnit])),
         granulePages: context.device.granulePages,
         lanes: options.lanes,
         offload: options.offload.map(printRange),
         seed: options.seed ?? 0,
+        ...(options.bytesIn === 'metadata' ? { bytesIn: options.bytesIn } : {}),
+        ...(addressUnit > 1 ? { pageBytes: addressUnit * L.PAGE_BYTES } : {}),
         ...(options.swap ? { swap: options.swap } : {}),
         ...(options.victims === undefined ? {} : { victims: options.victims }),
         ...(options.duplicate ? { duplicate: true } : {}),

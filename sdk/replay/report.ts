@@ -44,6 +44,10 @@ export interface ReplaySettings {
   /** Instruction ranges as `0x401200-0x401300`; none: every access is the device's. */
   readonly offload: readonly string[];
   readonly seed: number;
+  /** Without bytes: nothing was checked; absent: every load was. */
+  readonly bytesIn?: 'metadata';
+  /** Bytes of a page; absent: 4096. */
+  readonly pageBytes?: number;
   /** Bytes of the second tier; absent: there is none. */
   readonly swap?: number;
   /** Name of the policy that chooses what goes from the devices' memories; absent: each device chooses. */
@@ -170,10 +174,12 @@ function settings(reports: Reports): Row[] {
     row('device', reports, ({ detail }) => detail.options.device),
     row('host memory', reports, ({ detail }) => bytes(detail.options.dram)),
     ...nodes.map((node) => row(node, reports, ({ detail }) => optional(detail.options.deviceMemory[node], bytes))),
-    row('granule of a device fault', reports, ({ detail }) => bytes(detail.options.granulePages * PAGE_BYTES)),
+    row('granule of a device fault', reports, ({ detail }) => bytes(detail.options.granulePages * pageBytes(detail))),
     ...(reports.some(({ detail }) => detail.options.link)
       ? [row('links between devices', reports, ({ detail }) => detail.options.link ?? NOTHING)]
       : []),
+    ...optionalRow('values', reports, ({ detail }) => (detail.options.bytesIn ? 'none: no load is checked' : undefined)),
+    ...optionalRow('page', reports, ({ detail }) => optional(detail.options.pageBytes, bytes)),
     ...optionalRow('second tier', reports, ({ detail }) => optional(detail.options.swap, bytes)),
     ...union(reports, (report) => report.detail.options.workingSet ?? {}).map((device) =>
       row(`working set of ${device}`, reports, ({ detail: { options } }) => optional(options.workingSet?.[device], bytes)),
@@ -287,7 +293,7 @@ function migration(reports: Reports): Row[] {
     ...(reports.some(({ detail }) => detail.betweenDevices)
       ? [row('  between devices', reports, ({ detail }) => optional(detail.betweenDevices, traffic))]
       : []),
-    row('cleared, nothing to copy', reports, ({ detail }) => traffic({ pages: detail.cleared, bytes: detail.cleared * PAGE_BYTES })),
+    row('cleared, nothing to copy', reports, ({ detail }) => traffic({ pages: detail.cleared, bytes: detail.cleared * pageBytes(detail) })),
     row('evictions', reports, (report) => count(report.evictions)),
     ...union(reports, ({ detail }) => detail.victims ?? {}).map((result) =>
       row(`  victims: ${result}`, reports, ({ detail }) =>
@@ -296,7 +302,7 @@ function migration(reports: Reports): Row[] {
     ),
     ...optionalRow('to the second tier', reports, ({ detail }) => optional(detail.secondTier, ({ out }) => traffic(out))),
     ...optionalRow('  without a copy: clean', reports, ({ detail }) =>
-      optional(detail.secondTier, ({ clean }) => traffic({ pages: clean, bytes: clean * PAGE_BYTES })),
+      optional(detail.secondTier, ({ clean }) => traffic({ pages: clean, bytes: clean * pageBytes(detail) })),
     ),
     ...optionalRow('back from it', reports, ({ detail }) => optional(detail.secondTier, (tier) => traffic(tier.in))),
     row('invalidations', reports, (report) => count(report.invalidations)),
@@ -343,7 +349,9 @@ function frames(reports: Reports): Row[] {
   return [
     { heading: 'Peak frames in use, and bytes' },
     ...nodes.map((node) =>
-      row(node, reports, (report) => optional(report.frames[node], ({ peak }) => traffic({ pages: peak, bytes: peak * PAGE_BYTES }))),
+      row(node, reports, (report) =>
+        optional(report.frames[node], ({ peak }) => traffic({ pages: peak, bytes: peak * pageBytes(report.detail) })),
+      ),
     ),
   ];
 }
@@ -387,7 +395,10 @@ function sources(reports: Reports): string[] {
 
 // ------------------------------------------------------------------------------------------------------------------------ cells
 
-const PAGE_BYTES = 4096;
+function pageBytes({ options }: ReplayDetail): number {
+  return options.pageBytes ?? 4096;
+}
+
 /** A report that has no such row: another device, say. */
 const NOTHING = '-';
 

@@ -43,6 +43,7 @@ const BENCHES: readonly (readonly [string, () => readonly Row[]])[] = [
         spreads: [1, 2, 64, 1024],
         chunks: [8, 9, 10, 11],
         accesses: [2 ** 14, 2 ** 15],
+        far: { accesses: 70_000, pages: 512 },
         times: 4,
       }),
   ],

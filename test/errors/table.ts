@@ -700,6 +700,7 @@ const machineFields: Argument[] = [
   field(0, 'bodilessFrames', 'index'),
   field(0, 'physicalBits', 'count'),
   { ...field(0, 'bytesIn', 'word'), optional: true },
+  field(0, 'pageBytes', 'count'),
   field(0, 'tablePages', 'count'),
   field(0, 'tables', 'count'),
   field(0, 'checked', 'boolean'),

@@ -185,6 +185,46 @@ describe('a machine without bytes', () => {
     machine.close();
   });
 
+  test('of 16 TiB has pages of 2 MiB: an address stands for 512 bytes', () => {
+    const machine = createMachineSync({ dram: 16 * 1024 * GiB, bytesIn: 'metadata', pageBytes: 2 * MiB, physicalBits: 46 });
+    const unit = machine.addressUnit;
+    expect(unit).toBe(512);
+    expect(machine.nodes[0]!.frames).toBe(2 ** 23);
+    const space = machine.createAddressSpace();
+    const context = space.attach(machine.addDevice(nouveau({ vram: (64 * GiB) / unit })));
+    expect(machine.nodes[1]!.frames).toBe((64 * GiB) / (2 * MiB));
+    const whole = space.mmap({ bytes: (16 * 1024 * GiB) / unit });
+    const pageAt = (bytes: number): number => whole.start + bytes / unit;
+    for (let tib = 0; tib < 16; tib++) space.write(pageAt(tib * 1024 * GiB), Uint8Array.of(1));
+    for (let tib = 0; tib < 16; tib += 2) context.fault(pageAt(tib * 1024 * GiB), 'write');
+    expect(used(machine)).toBe('dram 8, nouveau.vram 8');
+    expect(machine.counters.migratedByCause.fault).toEqual({ pages: 8, bytes: (8 * 2 * MiB) / unit });
+    expect(context.migrate({ start: pageAt(0), end: pageAt(4 * MiB) }, { to: 'host' })).toBe(1);
+    expect(space.dump({ start: pageAt(0), end: pageAt(4 * MiB) })).toBe('H.');
+    expectClean(machine);
+    space.munmap(whole);
+    expect(used(machine)).toBe('dram 0, nouveau.vram 0');
+    for (const [options, rule] of [
+      [
+        { dram: 8 * MiB, pageBytes: 2 * MiB },
+        "EINVAL: createMachine.pageBytes 0x200000 is not 4096, though the machine has bytes (bytesIn is not 'metadata')",
+      ],
+      [
+        { bytesIn: 'metadata', pageBytes: 4 * MiB },
+        'EINVAL: createMachine.pageBytes 0x400000 is not a power of two between 4096 and 2 MiB',
+      ],
+      [
+        { bytesIn: 'metadata', pageBytes: 2 * MiB, dram: 3 * MiB },
+        'EINVAL: createMachine.dram 0x300000 is not a multiple of 2097152 above 0',
+      ],
+      [
+        { bytesIn: 'metadata', pageBytes: 2 * MiB, dram: 16 * 1024 * GiB, physicalBits: 44 },
+        'EINVAL: createMachine.physicalBits 44 cannot address',
+      ],
+    ] as const)
+      expect(refused(() => createMachineSync(options))).toContain(rule);
+  });
+
   test('is saved, restored, and emptied for another use', async () => {
     const machine = createMachineSync({ dram: 1 * MiB, bytesIn: 'metadata' });
     const space = machine.createAddressSpace();

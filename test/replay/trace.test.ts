@@ -31,7 +31,17 @@ function* cut(bytes: Uint8Array, length: number): Generator<Uint8Array> {
 }
 
 const newCore = (): Core =>
-  loadCoreSync({ backedBytes: 0, bodiless: false, frames: 1, tablePages: 1, tables: 1, tlbs: 1, chains: 1, tiered: false });
+  loadCoreSync({
+    backedBytes: 0,
+    bodiless: false,
+    pageBytes: 4096,
+    frames: 1,
+    tablePages: 1,
+    tables: 1,
+    tlbs: 1,
+    chains: 1,
+    tiered: false,
+  });
 
 interface Read {
   reader: TraceReader;

@@ -204,7 +204,7 @@ function isExclusive(frame: u32): bool {
  * Locks a mapped frame, takes a reference and puts migration entries in its place. Returns 1, or 0 with nothing changed when its page lock is
  * taken or somebody unknown holds it. `extra` references of the caller are allowed for (the faulting page of `migrate_to_ram`).
  */
-export function take(frame: u32, extra: u32): u32 {
+function take(frame: u32, extra: u32): u32 {
   const entry = frameRecord(frame);
   const refs = load<u32>(entry, FRAME_REFS),
     flags = load<u32>(entry, FRAME_FLAGS);
@@ -216,7 +216,7 @@ export function take(frame: u32, extra: u32): u32 {
 }
 
 /** `take` of the page with this leaf entry. Where that is the only mapping of its frame, nothing is looked up. */
-function takeAt(table: u32, page: u64, slot: u32, entry: u64, extra: u32): u32 {
+export function takeAt(table: u32, page: u64, slot: u32, entry: u64, extra: u32): u32 {
   const frame = <u32>entry,
     record = frameRecord(frame),
     refs = load<u32>(record, FRAME_REFS),
@@ -600,7 +600,7 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
  * `succeed`, the end of the lock and of the migration's reference, and `enlist`, of a page with one mapping, whose entry is at `slot`. True: nobody has the frame any more, and the caller frees it.
  * Requires: no second tier.
  */
-function handOver(frame: u32, to: u32, slot: u32): bool {
+export function handOver(frame: u32, to: u32, slot: u32): bool {
   const record = frameRecord(frame),
     next = frameRecord(to),
     node = nodeOf(to),
@@ -626,7 +626,7 @@ function handOver(frame: u32, to: u32, slot: u32): bool {
 }
 
 /** Hands a frame's mappings over to the frame that has its bytes now. */
-export function succeed(frame: u32, to: u32): void {
+function succeed(frame: u32, to: u32): void {
   const entry = frameRecord(frame),
     next = frameRecord(to),
     maps = frameMaps(entry);

@@ -19,9 +19,9 @@ import {
   RMAP_CHAINED_SHIFT,
   SELECT_SYSTEM,
 } from './layout';
-import { frameCopy, frameMaps, framePut, frameRecord, frameUnlock } from './frame';
-import { enlist, fill, restore, selected, succeed, take } from './migrate';
-import { rangeMap, rangeUnmap } from './range';
+import { frameCopy, frameFreeRun, frameMaps, framePut, frameRecord, frameUnlock } from './frame';
+import { enlist, fill, handOver, restore, selected, takeAt } from './migrate';
+import { mapPage, rangeMap, rangeUnmap, unmapPage } from './range';
 import { seek, slotOf } from './table';
 import { tlbDrop } from './tlb';
 
@@ -58,44 +58,46 @@ export function pageIsolate(table: u32, vpn: f64, select: u32, owner: u32, mirro
       return PAGE_NOT_SIMPLE;
     const record = frameRecord(frame);
     if (load<u32>(record, FRAME_RMAP_OWNER) >> RMAP_CHAINED_SHIFT || load<u32>(record, FRAME_FLAGS) & FRAME_ORDER) return PAGE_NOT_SIMPLE;
-    if (!take(frame, 0)) return PAGE_NOT_SIMPLE;
+    if (!takeAt(table, page, <u32>place, entry, 0)) return PAGE_NOT_SIMPLE;
   }
-  rangeUnmap(mirror, vpn, 1);
+  if (!unmapPage(mirror, page)) rangeUnmap(mirror, vpn, 1);
   tlbDrop(tlb, page);
   return frame;
 }
 
 /**
  * Ends it: with `moves` the page is on frame `to` from now on, otherwise it stays where it was, and a hole a hole; the frame that is not needed is put. `frame`: what `pageIsolate` returned. `copies`: the bytes
- * have not been copied, or cleared, yet. `writable`: what a hole's mapping allows. `mirror`: the table that is to have the translation, or 0.
+ * have not been copied, or cleared, yet. `writable`: what a hole's mapping allows. `mirror`: the table that is to have the translation, or 0. Requires: the
+ * mapping is the frame's only one still, and there is no second tier.
  *
  * Returns PAGE_MOVED, with PAGE_WRITABLE when the translation has that right; PAGE_MOVED | PAGE_UNINSTALLED: without the translation, for which there is no table page; 0: it stays, since somebody has taken a reference meanwhile, or a hole got no table page.
  */
 export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32, copies: u32, writable: u32, mirror: u32): u32 {
   const page = <u64>vpn;
   let moved = moves != 0;
+  if (moved && copies) frameCopy(frame, to, 1);
   if (frame < 0) {
-    if (moved) {
-      if (copies) frameCopy(frame, to, 1);
-      moved = fill(table, page, to, writable) != 0;
-    }
+    moved = moved && fill(table, page, to, writable) != 0;
+    if (moved) enlist(to);
   } else {
     const record = frameRecord(frame);
-    moved = moved && load<u32>(record, FRAME_REFS) == frameMaps(record) + 1;
+    assert(frameMaps(record) == 1);
+    moved = moved && load<u32>(record, FRAME_REFS) == 2;
     if (moved) {
-      if (copies) frameCopy(frame, to, 1);
-      succeed(frame, to);
-    } else restore(frame, frame);
-    frameUnlock(frame);
-    framePut(frame);
+      if (handOver(frame, to, slotOf(table, page))) frameFreeRun(frame, 1);
+    } else {
+      restore(frame, frame);
+      frameUnlock(frame);
+      framePut(frame);
+    }
   }
   if (!moved) {
     framePut(to);
     return 0;
   }
-  enlist(to);
   if (!mirror) return PAGE_MOVED;
-  const write = load<u32>(slotOf(table, page), 4) & ENTRY_WRITE;
-  if (!rangeMap(mirror, vpn, 1, to, KIND_PRESENT | write)) return PAGE_MOVED | PAGE_UNINSTALLED;
+  const write = load<u32>(slotOf(table, page), 4) & ENTRY_WRITE,
+    high = KIND_PRESENT | write;
+  if (!mapPage(mirror, page, ((<u64>high) << 32) | to) && !rangeMap(mirror, vpn, 1, to, high)) return PAGE_MOVED | PAGE_UNINSTALLED;
   return write ? PAGE_MOVED | PAGE_WRITABLE : PAGE_MOVED;
 }

@@ -53,10 +53,9 @@ export class CpuAccess implements Step {
     while (this.done < this.bytes.length) {
       // Pieces end where pages do: one that is in two of them would be looked up twice.
       const length = Math.min(this.bytes.length - this.done, PIECE_BYTES - ((this.addr + this.done) % L.PAGE_BYTES));
-      const part = this.bytes.subarray(this.done, this.done + length);
-      if (this.write) core.u8.set(part, buffer);
+      if (this.write) put(this.bytes, this.done, core.u8, buffer, length);
       const done = core.exports.copyThrough(this.space.tlb, this.addr + this.done, length, buffer, this.write ? 1 : 0);
-      if (!this.write) part.set(core.u8.subarray(buffer, buffer + done));
+      if (!this.write) put(core.u8, buffer, this.bytes, this.done, done);
       if (done > 0) this.attempts = 0;
       this.done += done;
       if (done === length) continue;
@@ -109,4 +108,13 @@ export class CpuAccess implements Step {
     }
     return DONE;
   }
+}
+
+/** Bytes so few that a loop has copied them before a view of them is made. */
+const FEW_BYTES = 64;
+
+/** Copies `length` bytes. */
+function put(from: Uint8Array, at: number, to: Uint8Array, toAt: number, length: number): void {
+  if (length > FEW_BYTES) to.set(from.subarray(at, at + length), toAt);
+  else for (let i = 0; i < length; i++) to[toAt + i] = from[at + i]!;
 }

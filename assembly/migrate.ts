@@ -41,11 +41,16 @@ import {
   MIGRATE_VALID,
   MIGRATE_WRITE,
   NODE_ALLOC,
+  NODE_BASE,
+  NODE_BYTES_BASE,
+  NODE_FRAME_SHIFT,
+  NODE_FRAMES,
   NODE_IS_COHERENT,
   NODE_IS_PRIVATE,
   NODE_IS_TIER,
   NODE_KIND,
   NODE_OWNER,
+  PAGE_BYTES,
   RMAP_CHAINED_SHIFT,
   SELECT_COHERENT,
   SELECT_COMPOUND,
@@ -61,18 +66,7 @@ import {
   TABLE_TLB,
 } from './layout';
 import { backingDrop, backingMove, backingOf, backingSet } from './backing';
-import {
-  frameCharge,
-  frameClear,
-  frameCopy,
-  frameFreeRun,
-  frameMaps,
-  framePut,
-  frameRecord,
-  frameTouch,
-  frameUncharge,
-  frameUnlock,
-} from './frame';
+import { frameCharge, frameClear, frameFreeRun, frameMaps, framePut, frameRecord, frameTouch, frameUncharge, frameUnlock } from './frame';
 import { deposit, splitHuge, splitIsolated } from './huge';
 import { listRemove, nodeOf } from './node';
 import { ownerWord, rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
@@ -420,6 +414,15 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
   const isPlain = !load<u32>(H_BACKING);
   let copied: u32 = 0,
     cleared: u32 = 0,
+    // The nodes that the last two frames were on: first frame, frames, where its bytes are (0: elsewhere), log2 of a frame's.
+    fromBase: u32 = 0,
+    fromFrames: u32 = 0,
+    fromBytes: u32 = 0,
+    fromShift: u32 = 0,
+    toBase: u32 = 0,
+    toFrames: u32 = 0,
+    toBytes: u32 = 0,
+    toShift: u32 = 0,
     i: u32 = 0;
   while (i < n) {
     const from = load<u64>(source + (i << 3)),
@@ -434,22 +437,41 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
       cleared += frameClear(first) * (high & MIGRATE_COMPOUND ? HUGE_PAGES : 1);
       continue;
     }
-    let pages: u32 = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
     // A page that is still what the second tier has of it is there already.
     if (!isPlain && backingOf(frame) == first + 1) continue;
+    if (first - toBase >= toFrames) {
+      const node = nodeOf(first);
+      toBase = load<u32>(node, NODE_BASE);
+      toFrames = load<u32>(node, NODE_FRAMES);
+      toBytes = load<u32>(node, NODE_BYTES_BASE);
+      toShift = load<u32>(node, NODE_FRAME_SHIFT);
+    }
+    if (!toBytes) continue;
+    if (frame - fromBase >= fromFrames) {
+      const node = nodeOf(frame);
+      fromBase = load<u32>(node, NODE_BASE);
+      fromFrames = load<u32>(node, NODE_FRAMES);
+      fromBytes = load<u32>(node, NODE_BYTES_BASE);
+      fromShift = load<u32>(node, NODE_FRAME_SHIFT);
+    }
+    let pages: u32 = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
     // Neighbours that stay neighbours are one copy.
     if (isPlain && pages == 1) {
-      while (i < n && load<u64>(source + (i << 3)) == from + pages && load<u64>(target + (i << 3)) == to + pages) {
+      while (
+        i < n &&
+        load<u64>(source + (i << 3)) == from + pages &&
+        load<u64>(target + (i << 3)) == to + pages &&
+        frame + pages - fromBase < fromFrames &&
+        first + pages - toBase < toFrames
+      ) {
         pages++;
         i++;
       }
-      const last = pages - 1;
-      if (last && (nodeOf(frame) != nodeOf(frame + last) || nodeOf(first) != nodeOf(first + last))) {
-        pages = 1;
-        i -= last;
-      }
     }
-    copied += frameCopy(frame, first, pages) * pages;
+    const bytes = toBytes + ((first - toBase) << toShift);
+    if (fromBytes) memory.copy(bytes, fromBytes + ((frame - fromBase) << fromShift), pages * PAGE_BYTES);
+    else memory.fill(bytes, 0, pages * PAGE_BYTES);
+    copied += pages;
   }
   store<u32>(H_MOVED, cleared);
   return copied;

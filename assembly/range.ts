@@ -343,8 +343,47 @@ export function rangeProtect(table: u32, vpn: f64, pages: u32, clear: u32, set: 
   return present;
 }
 
-/** `rangeProtect` of neighbouring level-0 entries. */
+/** Bytes of the entries that `protectRun` looks at together. */
+const PROTECT_STEP: u32 = 128;
+
+/** `rangeProtect` of neighbouring level-0 entries: most are all present, and change alike. */
 function protectRun(slot: u32, entries: u32, clear: u64, set: u64): u32 {
+  const end = slot + entries * ENTRY_BYTES;
+  const clears = i64x2.splat(<i64>clear),
+    sets = i64x2.splat(<i64>set),
+    kinds = i64x2.splat(<i64>KIND),
+    presents = i64x2.splat(<i64>PRESENT);
+  let present: u32 = 0;
+  for (; slot + PROTECT_STEP <= end; slot += PROTECT_STEP) {
+    const a = v128.load(slot),
+      b = v128.load(slot, 16),
+      c = v128.load(slot, 32),
+      d = v128.load(slot, 48);
+    const e = v128.load(slot, 64),
+      f = v128.load(slot, 80),
+      g = v128.load(slot, 96),
+      h = v128.load(slot, 112);
+    const first = v128.or(v128.or(v128.xor(a, presents), v128.xor(b, presents)), v128.or(v128.xor(c, presents), v128.xor(d, presents)));
+    const second = v128.or(v128.or(v128.xor(e, presents), v128.xor(f, presents)), v128.or(v128.xor(g, presents), v128.xor(h, presents)));
+    if (v128.any_true(v128.and(v128.or(first, second), kinds))) {
+      present += protectSome(slot, PROTECT_STEP / ENTRY_BYTES, clear, set);
+      continue;
+    }
+    v128.store(slot, v128.or(v128.andnot(a, clears), sets));
+    v128.store(slot, v128.or(v128.andnot(b, clears), sets), 16);
+    v128.store(slot, v128.or(v128.andnot(c, clears), sets), 32);
+    v128.store(slot, v128.or(v128.andnot(d, clears), sets), 48);
+    v128.store(slot, v128.or(v128.andnot(e, clears), sets), 64);
+    v128.store(slot, v128.or(v128.andnot(f, clears), sets), 80);
+    v128.store(slot, v128.or(v128.andnot(g, clears), sets), 96);
+    v128.store(slot, v128.or(v128.andnot(h, clears), sets), 112);
+    present += PROTECT_STEP / ENTRY_BYTES;
+  }
+  return slot < end ? present + protectSome(slot, (end - slot) / ENTRY_BYTES, clear, set) : present;
+}
+
+/** The same of entries of which some are not present. */
+function protectSome(slot: u32, entries: u32, clear: u64, set: u64): u32 {
   const end = slot + entries * ENTRY_BYTES;
   const clears = i64x2.splat(<i64>clear),
     sets = i64x2.splat(<i64>set),

@@ -9,14 +9,18 @@ import { FOUR_NINES, leafOf, walk } from './table';
  *  chunk of 64 addresses
  *    all below one level-0 page   ->  one walk, then 64 loads                              streams, strides
  *    the tables fit the L2 cache  ->  eight walks abreast, level by level                  hides the latency of each load
- *    else                         ->  64 walks to the leaf slots, then 64 loads in a row   the leaves miss, all at the same time
+ *    else                         ->  walks to the leaf slots, then their loads in a row   the leaves miss, many at the same time
  * ```
+ *
+ * Of the last sort, a thousand go at once where there are as many left: between the two passes nothing is under way, so they should be long.
  *
  * A hole or a block among the addresses sends its group through `walk`, one at a time.
  */
 
 const CHUNK: u32 = 64;
 const CHUNK_BYTES: u32 = CHUNK << 3;
+/** Addresses of a long pair of passes. */
+const BLOCK: u32 = 1024;
 /** Byte offset of an entry in a page of 512. */
 const OFFSET: u32 = 511 << 3;
 /** Table pages that an L2 cache of 1 MiB holds. */
@@ -31,7 +35,7 @@ function vpnOf(word: u64): u64 {
 
 /**
  * Looks up `n` addresses: u64 words at `input` (bits 0..47 count, so ACCESS words are fine), u64 entries to `output` (0: none; those of
- * blocks adjusted to the page). `scratch` is 256 bytes. Requires: the areas do not overlap.
+ * blocks adjusted to the page). `scratch` is 4 KiB. Requires: the areas do not overlap.
  */
 export function lookupBatch(table: u32, input: u32, output: u32, n: u32, scratch: u32): void {
   const end = input + (n << 3);
@@ -41,7 +45,13 @@ export function lookupBatch(table: u32, input: u32, output: u32, n: u32, scratch
       const leaf = commonLeaf(table, input);
       if (leaf) lookupInLeaf(leaf, input, output);
       else if (cached) lookupAbreast(table, input, output);
-      else lookupTwoPass(table, input, output, scratch);
+      else {
+        const block = end - input < BLOCK << 3 ? CHUNK : BLOCK,
+          further = (block << 3) - CHUNK_BYTES;
+        lookupTwoPass(table, input, output, scratch, block);
+        input += further;
+        output += further;
+      }
     }
   }
   for (; input < end; input += 8, output += 8) store<u64>(output, walk(table, vpnOf(load<u64>(input))));
@@ -118,9 +128,9 @@ function lookupAbreast(table: u32, input: u32, output: u32): void {
   }
 }
 
-function lookupTwoPass(table: u32, input: u32, output: u32, scratch: u32): void {
+function lookupTwoPass(table: u32, input: u32, output: u32, scratch: u32, count: u32): void {
   const root = load<u32>(table, TABLE_ROOT),
-    end = scratch + CHUNK * 4;
+    end = scratch + (count << 2);
   let missing: u32 = 0;
   for (let slot = scratch, at = input; slot < end; slot += 4, at += 8) {
     const word = load<u64>(at);

@@ -487,6 +487,10 @@ describe.each(flavours)('%s', (flavour) => {
     const spread = Array.from({ length: 256 }, (_, i) => i * 512 + i);
     pair.checkLookups(spread);
     pair.checkLookups(spread.map((vpn, i) => (i % 7 ? vpn : 2 ** 30 + i)));
+    // Two long pairs of passes, short ones, and a rest; then with holes in one of each.
+    const many = Array.from({ length: 2 * 1024 + 2 * 64 + 5 }, (_, i) => spread[(i * 97) % 256]!);
+    pair.checkLookups(many);
+    pair.checkLookups(many.map((vpn, i) => ([7, 1030, 2050].includes(i) ? 2 ** 30 + i : vpn)));
     const near = Array.from({ length: 192 }, (_, i) => 512 * 3 + i);
     pair.checkLookups(near);
     pair.checkLookups(near.map((vpn, i) => (i % 64 === 30 ? 512 * 9 + 9 : vpn)));

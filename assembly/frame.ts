@@ -195,17 +195,19 @@ function tellFreed(frame: u32): void {
   store<u32>(H_FREED, count + 1);
 }
 
-/**
- * Frees neighbouring frames of one page and one node, that nobody maps, pays for or lists any more: as the last `framePut` of one after the other does. Requires: no second tier.
- */
-export function frameFreeRun(frame: u32, n: u32): void {
-  const first = frameRecord(frame),
-    record = nodeOf(frame),
-    flags = load<u32>(record, NODE_FLAGS) | STATE_OFFLINE;
-  for (let entry = first, end = first + n * FRAME_BYTES; entry < end; entry += FRAME_BYTES) {
-    store<u32>(entry, 0, FRAME_MAPS);
-    store<u32>(entry, flags, FRAME_FLAGS);
-  }
+/** A frame of one page is nobody's from now on: all of its end but that its allocator has it again, which `frameGiveRun` sees to. Requires: no references, no mappings; no second tier. */
+export function frameRetire(frame: u32): void {
+  const entry = frameRecord(frame),
+    flags = load<u32>(entry, FRAME_FLAGS);
+  frameUncharge(entry, 0);
+  if (flags & FRAME_LISTED) listRemove(nodeOf(frame), frame);
+  store<u32>(entry, (flags & FRAME_NODE) | STATE_OFFLINE, FRAME_FLAGS);
+  store<u32>(entry, 0, FRAME_MAPS);
+}
+
+/** Gives back neighbouring frames of one node that have retired: as one after the other. */
+export function frameGiveRun(frame: u32, n: u32): void {
+  const record = nodeOf(frame);
   nodeGive(record, n);
   if (load<u32>(record, NODE_ALLOC) == ALLOC_CORE) buddyGiveRun(record, frame, n);
   else for (let each = frame, end = frame + n; each < end; each++) tellFreed(each);
@@ -227,7 +229,7 @@ function chargeNode(entry: u32, index: u32, pages: i32): void {
   store<u32>(at, load<u32>(at) + pages);
 }
 
-export function frameUncharge(entry: u32, order: u32): void {
+function frameUncharge(entry: u32, order: u32): void {
   const payer = <u32>load<u16>(entry, FRAME_CHARGE);
   if (!payer) return;
   store<u16>(entry, 0, FRAME_CHARGE);

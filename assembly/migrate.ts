@@ -20,6 +20,7 @@ import {
   FRAME_LISTED,
   FRAME_LOCKED,
   FRAME_MAPS,
+  FRAME_NONE,
   FRAME_ORDER,
   FRAME_REFS,
   FRAME_RMAP,
@@ -66,9 +67,9 @@ import {
   TABLE_TLB,
 } from './layout';
 import { backingDrop, backingMove, backingOf, backingSet } from './backing';
-import { frameCharge, frameClear, frameFreeRun, frameMaps, framePut, frameRecord, frameTouch, frameUncharge, frameUnlock } from './frame';
+import { frameCharge, frameClear, frameGiveRun, frameMaps, framePut, frameRecord, frameRetire, frameTouch, frameUnlock } from './frame';
 import { deposit, splitHuge, splitIsolated } from './huge';
-import { listRemove, nodeOf } from './node';
+import { listAppend, listRemove, nodeOf } from './node';
 import { ownerWord, rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import {
   FOUR_NINES,
@@ -257,10 +258,21 @@ function wordOf(word: u32, frame: u32, high: u32, compound: u32): void {
 export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, owner: u32, faultFrame: u32, source: u32, wanted: u32): u32 {
   const first = <u64>vpn,
     end = first + pages;
+  const tlb = load<u32>(table, TABLE_TLB),
+    // What the record of a frame says that is mapped at page 0 only; the page is added.
+    mapping = (<u64>ownerWord(load<u32>(table, TABLE_INDEX), 0)) << 32,
+    isPlain = !load<u32>(H_BACKING) && faultFrame == <u32>FRAME_NONE;
   let moving: u32 = 0,
     page = first,
     word = source,
-    aim = wanted;
+    aim = wanted,
+    // Kind and node of the page that was taken last: others like it are selected, too. No kind has all bits.
+    likeKind: u32 = ENTRY_KIND,
+    likeBase: u32 = 0,
+    likeFrames: u32 = 0,
+    // Pages whose translations are to be dropped.
+    stale: u64 = 0,
+    stales: u64 = 0;
   while (page < end) {
     let place = seek(table, page);
     if (place >> 32 && (load<u64>(<u32>place) || select & SELECT_COMPOUND)) {
@@ -282,15 +294,53 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
     if (!isLeaf && next > (page | (HUGE_PAGES - 1))) next = (page | (HUGE_PAGES - 1)) + 1;
     if (next > end) next = end;
     for (; page < next; page++) {
-      const entry = isLeaf ? load<u64>(slot) : 0;
-      if (!aim || load<u32>(aim, 4) & MIGRATE_VALID) moving += collectPage(table, page, slot, entry, select, owner, faultFrame, word);
-      else store<u64>(word, 0);
+      const entry = isLeaf ? load<u64>(slot) : 0,
+        high = <u32>(entry >> 32),
+        frame = <u32>entry;
+      if (aim && !(load<u32>(aim, 4) & MIGRATE_VALID)) store<u64>(word, 0);
+      else if ((high & (ENTRY_KIND | ENTRY_ZERO)) == likeKind && frame - likeBase < likeFrames && isAlone(frame, mapping + page)) {
+        // One more of the sort that the last one was, which nobody else knows.
+        const record = frameRecord(frame);
+        store<u32>(record, load<u32>(record, FRAME_FLAGS) | FRAME_LOCKED, FRAME_FLAGS);
+        store<u32>(record, 2, FRAME_REFS);
+        store<u64>(slot, migrationOf(entry));
+        store<u64>(word, ((<u64>(MIGRATE_VALID | MIGRATE_MOVE | ((high & ENTRY_WRITE) >> WRITE_SHIFT))) << 32) | frame);
+        moving++;
+        // Translations go range by range.
+        if (tlb) {
+          if (stale + stales != page) {
+            if (stales) tlbDropRange(tlb, stale, stales);
+            stale = page;
+            stales = 0;
+          }
+          stales++;
+        }
+      } else if (collectPage(table, page, slot, entry, select, owner, faultFrame, word)) {
+        moving++;
+        if (isPlain && load<u32>(word, 4) & MIGRATE_VALID) {
+          const node = nodeOf(frame);
+          likeKind = high & ENTRY_KIND;
+          likeBase = load<u32>(node, NODE_BASE);
+          likeFrames = load<u32>(node, NODE_FRAMES);
+        }
+      }
       slot += ENTRY_BYTES;
       word += 8;
       if (aim) aim += 8;
     }
   }
+  if (stales) tlbDropRange(tlb, stale, stales);
   return moving;
+}
+
+/** Whether nobody but one mapping, given as it is in its record, has a frame, so that it can be taken. */
+function isAlone(frame: u32, mapping: u64): bool {
+  const record = frameRecord(frame);
+  return (
+    load<u64>(record, FRAME_RMAP) == mapping &&
+    load<u32>(record, FRAME_REFS) == 1 &&
+    !(load<u32>(record, FRAME_FLAGS) & (UNMOVABLE | FRAME_ORDER))
+  );
 }
 
 /** Collects one page with this leaf entry: writes its word, and returns 1 if it has MOVE, else 0. */
@@ -446,7 +496,6 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
       toBytes = load<u32>(node, NODE_BYTES_BASE);
       toShift = load<u32>(node, NODE_FRAME_SHIFT);
     }
-    if (!toBytes) continue;
     if (frame - fromBase >= fromFrames) {
       const node = nodeOf(frame);
       fromBase = load<u32>(node, NODE_BASE);
@@ -468,6 +517,7 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
         i++;
       }
     }
+    if (!toBytes) continue;
     const bytes = toBytes + ((first - toBase) << toShift);
     if (fromBytes) memory.copy(bytes, fromBytes + ((frame - fromBase) << fromShift), pages * PAGE_BYTES);
     else memory.fill(bytes, 0, pages * PAGE_BYTES);
@@ -565,7 +615,14 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
     frees: u32 = 0,
     // Where the last mapping was, and the table page that it is in.
     around: u64 = 0,
-    leaf: u32 = 0;
+    leaf: u32 = 0,
+    // The nodes of the last two frames: first frame, frames; of the target's the kind of its entries, and its record if it lists its frames.
+    freeBase: u32 = 0,
+    freeFrames: u32 = 0,
+    toBase: u32 = 0,
+    toFrames: u32 = 0,
+    toKind: u32 = 0,
+    list: u32 = 0;
   for (let i: u32 = 0; i < n; i++) {
     const word = source + (i << 3),
       high = load<u32>(word, 4),
@@ -587,11 +644,22 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
           leaf = load<u64>(home, TABLE_BITS) == FOUR_NINES ? leafOf(home, rmapVpn(low, rmapWord)) : 0;
         }
         if (leaf) {
+          if (to - toBase >= toFrames) {
+            const node = nodeOf(to);
+            toBase = load<u32>(node, NODE_BASE);
+            toFrames = load<u32>(node, NODE_FRAMES);
+            toKind = kindOn(node);
+            list = listOf(node);
+          }
           moved++;
-          if (!handOver(frame, to, leaf + ((low << 3) & OFFSET))) continue;
-          const isNext = frees && free + frees == frame && nodeOf(free) == nodeOf(frame);
-          if (!isNext) {
-            if (frees) frameFreeRun(free, frees);
+          if (!handOverOn(frame, to, leaf + ((low << 3) & OFFSET), toKind, list)) continue;
+          if (!frees || free + frees != frame || frame - freeBase >= freeFrames) {
+            if (frees) frameGiveRun(free, frees);
+            if (frame - freeBase >= freeFrames) {
+              const node = nodeOf(frame);
+              freeBase = load<u32>(node, NODE_BASE);
+              freeFrames = load<u32>(node, NODE_FRAMES);
+            }
             free = frame;
             frees = 0;
           }
@@ -600,7 +668,7 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
         }
       }
     }
-    if (frees) frameFreeRun(free, frees);
+    if (frees) frameGiveRun(free, frees);
     frees = 0;
     if (high & MIGRATE_VALID) {
       if (moves) succeed(frame, to);
@@ -614,23 +682,30 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
       enlist(to);
     } else framePut(to);
   }
-  if (frees) frameFreeRun(free, frees);
+  if (frees) frameGiveRun(free, frees);
   return moved;
 }
 
-/**
- * `succeed`, the end of the lock and of the migration's reference, and `enlist`, of a page with one mapping, whose entry is at `slot`. True: nobody has the frame any more, and the caller frees it.
- * Requires: no second tier.
- */
+/** `succeed`, the end of the lock and of the migration's reference, and `enlist`, of a page with one mapping, whose entry is at `slot`. True: nobody has the old frame any more, and the caller frees it. Requires: no second tier. */
 export function handOver(frame: u32, to: u32, slot: u32): bool {
+  const node = nodeOf(to);
+  return handOverOn(frame, to, slot, kindOn(node), listOf(node));
+}
+
+/** The record of a node that lists its frames, else 0: see `enlist`. */
+function listOf(node: u32): u32 {
+  return load<u32>(node, NODE_OWNER) && load<u32>(node, NODE_ALLOC) != ALLOC_DRIVER ? node : 0;
+}
+
+/** The same where it is known what kind the entries of the target's node are of, and its list. */
+function handOverOn(frame: u32, to: u32, slot: u32, kind: u32, list: u32): bool {
   const record = frameRecord(frame),
     next = frameRecord(to),
-    node = nodeOf(to),
     refs = load<u32>(record, FRAME_REFS) - 2,
     flags = load<u32>(record, FRAME_FLAGS) & ~FRAME_LOCKED,
     payer = <u32>load<u16>(record, FRAME_CHARGE);
   assert(frameMaps(record) == 1);
-  store<u64>(slot, restored(load<u32>(slot, 4), to, kindOn(node)));
+  store<u64>(slot, restored(load<u32>(slot, 4), to, kind));
   // The mapping's reference on the new frame is that of its allocation.
   store<u32>(record, refs, FRAME_REFS);
   store<u32>(record, load<u32>(record, FRAME_MAPS) - 1, FRAME_MAPS);
@@ -639,11 +714,13 @@ export function handOver(frame: u32, to: u32, slot: u32): bool {
   store<u64>(record, 0, FRAME_RMAP);
   store<u32>(record, flags, FRAME_FLAGS);
   if (payer) frameCharge(next, payer - 1);
-  if (!refs) {
-    if (payer) frameUncharge(record, 0);
-    if (flags & FRAME_LISTED) listRemove(nodeOf(frame), frame);
+  if (!refs) frameRetire(frame);
+  if (list) {
+    const marks = load<u32>(next, FRAME_FLAGS);
+    if (marks & FRAME_LISTED) listRemove(list, to);
+    else store<u32>(next, marks | FRAME_LISTED, FRAME_FLAGS);
+    listAppend(list, to);
   }
-  if (load<u32>(node, NODE_OWNER) && load<u32>(node, NODE_ALLOC) != ALLOC_DRIVER) frameTouch(to);
   return !refs;
 }
 
@@ -669,6 +746,5 @@ function succeed(frame: u32, to: u32): void {
 
 /** Puts a frame of a device on its node's list of used frames, from which victims are chosen: the framework chooses them, whoever hands the frames out, but for a driver's allocator. The host's have no use for one. */
 export function enlist(frame: u32): void {
-  const node = nodeOf(frame);
-  if (load<u32>(node, NODE_OWNER) && load<u32>(node, NODE_ALLOC) != ALLOC_DRIVER && frameMaps(frameRecord(frame))) frameTouch(frame);
+  if (listOf(nodeOf(frame)) && frameMaps(frameRecord(frame))) frameTouch(frame);
 }

@@ -186,18 +186,22 @@ export function movingTally(source: u32, target: u32, n: u32, output: u32): void
     aimed: u32 = 0,
     first = n,
     splits: u32 = 0;
-  for (let i: u32 = 0; i < n; i++) {
+  for (let i: u32 = 0; i < n;) {
     const high = load<u32>(source + (i << 3), 4),
-      aim = load<u32>(target + (i << 3), 4);
+      aim = load<u32>(target + (i << 3), 4),
+      from = i;
     if (high & MIGRATE_COMPOUND && !(aim & MIGRATE_COMPOUND) && !splits) splits = u32(isAimed(target, i, n));
+    // Words that are alike count together.
+    do i++;
+    while (i < n && load<u32>(source + (i << 3), 4) == high && load<u32>(target + (i << 3), 4) == aim && !(high & MIGRATE_COMPOUND));
     if (!(high & MIGRATE_MOVE)) continue;
-    const pages = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
+    const pages = high & MIGRATE_COMPOUND ? HUGE_PAGES : i - from;
     if (high & MIGRATE_VALID) valid += pages;
     else {
       holes += pages;
       if (aim) {
         aimed += pages;
-        if (first == n) first = i;
+        if (first == n) first = from;
       }
     }
   }

@@ -19,7 +19,7 @@ import {
   RMAP_CHAINED_SHIFT,
   SELECT_SYSTEM,
 } from './layout';
-import { frameCopy, frameFreeRun, frameMaps, framePut, frameRecord, frameUnlock } from './frame';
+import { frameCopy, frameGiveRun, frameMaps, framePut, frameRecord, frameUnlock } from './frame';
 import { enlist, fill, handOver, restore, selected, takeAt } from './migrate';
 import { mapPage, rangeMap, rangeUnmap, unmapPage } from './range';
 import { seek, slotOf } from './table';
@@ -84,7 +84,7 @@ export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32
     assert(frameMaps(record) == 1);
     moved = moved && load<u32>(record, FRAME_REFS) == 2;
     if (moved) {
-      if (handOver(frame, to, slotOf(table, page))) frameFreeRun(frame, 1);
+      if (handOver(frame, to, slotOf(table, page))) frameGiveRun(frame, 1);
     } else {
       restore(frame, frame);
       frameUnlock(frame);

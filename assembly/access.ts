@@ -53,10 +53,12 @@ const READ_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
 /** What `translate` answers instead of a byte address (those are page-aligned). */
 const NO_ACCESS: u32 = 0;
 const BYTES_ELSEWHERE: u32 = 1;
-/** log2 of the bytes of a set; the bit of ACCESS_WRITE in its word. */
+/** log2 of the bytes of a set; where in an access its length and ACCESS_WRITE are. */
 const SET_SHIFT: u32 = 6;
-/** Of a block of PENDING_MAX accesses. */
-const MANY_BEHIND: u32 = 8;
+const LENGTH_SHIFT: u64 = 48;
+const WRITE_SHIFT: u64 = 60;
+/** Of accesses, one in 2^n. */
+const MANY_BEHIND_SHIFT: u32 = 3;
 const ACCESS_WRITE_SHIFT: u64 = 28;
 
 /** High word bits that say "an access of this sort may go through this entry" for the table of a TLB. */
@@ -244,8 +246,10 @@ export function translateAhead(tlb: u32, accesses: u32, list: u32, count: u32, t
     for (; k < count; k++) {
       const access = load<u64>(accesses + (load<u32>(list + (k << 2)) << 3));
       let at = frontTwo(tlb, sets, access);
-      if (at == NO_ACCESS) at = locate(tlb, access);
-      if (at < least) break;
+      if (at == NO_ACCESS) {
+        at = locate(tlb, access);
+        if (at < least) break;
+      }
       ahead += load<u8>(at);
       store<u32>(pending + (k << 2), at);
     }
@@ -255,9 +259,9 @@ export function translateAhead(tlb: u32, accesses: u32, list: u32, count: u32, t
       let at = front(tlb, sets, access);
       if (at == NO_ACCESS) {
         at = locate(tlb, access);
+        if (at < least) break;
         behind++;
       }
-      if (at < least) break;
       ahead += load<u8>(at);
       store<u32>(pending + (k << 2), at);
     }
@@ -275,9 +279,9 @@ export function settle(accesses: u32, values: u32, list: u32, count: u32): void 
       high = load<u32>(accesses + index, 4),
       at = load<u32>(pending + (k << 2)),
       value = values + index,
-      bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1;
-    if (at == BYTES_ELSEWHERE) performBlank(bytes, high & ACCESS_WRITE, value);
-    else if (bytes != 8) perform(at, bytes, high & ACCESS_WRITE, value);
+      more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH;
+    if (at == BYTES_ELSEWHERE) performBlank(more + 1, high & ACCESS_WRITE, value);
+    else if (more != 7) perform(at, more + 1, high & ACCESS_WRITE, value);
     else if (high & ACCESS_WRITE) store<u64>(at, load<u64>(value));
     else store<u64>(value, load<u64>(at));
   }
@@ -285,20 +289,24 @@ export function settle(accesses: u32, values: u32, list: u32, count: u32): void 
 
 /** Whether the next block is to be translated `turning`: when of the last one that was not, many were not in front. That is asked anew every 16 blocks. */
 export function turnsWays(blocks: u32, turning: bool, translated: u32): bool {
-  return (blocks & 15) != 0 && (turning || translated >> 16 > MANY_BEHIND);
+  return (blocks & 15) != 0 && (turning || translated >> 16 > (translated & 0xffff) >> MANY_BEHIND_SHIFT);
 }
 
-/** Looks for the page of an access in the most recent way of its set: the byte address of its first byte when that needs nothing more, else NO_ACCESS. `sets`: byte offset of the last set from the first one. */
+/**
+ * Looks for the page of an access in the most recent way of its set: the byte address of its first byte when that needs nothing more, else NO_ACCESS. `sets`: byte offset of the last set from the first one.
+ *
+ * A way is right when, of a way for writes of the page, nothing is missing, or for a read at most the two rights are. No branch on reading or writing: which it is, is hard to guess.
+ */
 function front(tlb: u32, sets: u32, access: u64): u32 {
   const offset = (<u32>access) & (PAGE_BYTES - 1),
-    vpn = (access & 0xffffffffffff) >> 12,
-    set = tlb + TLB_HEADER_BYTES + (((<u32>vpn) << SET_SHIFT) & sets);
-  if (offset + (((<u32>(access >> 32)) >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
-  // All ones for a write: no branch, since which accesses are writes is hard to guess.
-  const writes: u64 = 0 - ((access >> (ACCESS_WRITE_SHIFT + 32)) & 1);
-  if ((load<u64>(set) & (READ_MASK | writes)) != (vpn | READABLE | (writes & WRITABLE))) return NO_ACCESS;
-  const bytes = load<u32>(set, 8);
-  return bytes > BYTES_ELSEWHERE ? bytes + offset : NO_ACCESS;
+    vpn = (access << 16) >> 28,
+    set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
+  if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+  const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1));
+  if ((load<u64>(set, TLB_HEADER_BYTES) ^ (vpn | WRITABLE)) & mask) return NO_ACCESS;
+  const bytes = load<u32>(set, TLB_HEADER_BYTES + 8);
+  if (bytes <= BYTES_ELSEWHERE) return NO_ACCESS;
+  return bytes + offset;
 }
 
 /**
@@ -307,19 +315,20 @@ function front(tlb: u32, sets: u32, access: u64): u32 {
  */
 function frontTwo(tlb: u32, sets: u32, access: u64): u32 {
   const offset = (<u32>access) & (PAGE_BYTES - 1),
-    vpn = (access & 0xffffffffffff) >> 12,
-    set = tlb + TLB_HEADER_BYTES + (((<u32>vpn) << SET_SHIFT) & sets);
-  if (offset + (((<u32>(access >> 32)) >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
-  const writes: u64 = 0 - ((access >> (ACCESS_WRITE_SHIFT + 32)) & 1),
-    key = vpn | READABLE | (writes & WRITABLE),
-    second = (<u32>((load<u64>(set, TLB_WAY_BYTES) & (READ_MASK | writes)) == key)) << 4;
-  if (!((<u32>((load<u64>(set) & (READ_MASK | writes)) == key)) | second)) return NO_ACCESS;
-  const chosen = v128.load(set + second),
-    other = v128.load(set + (second ^ TLB_WAY_BYTES));
-  v128.store(set, chosen);
-  v128.store(set, other, TLB_WAY_BYTES);
+    vpn = (access << 16) >> 28,
+    set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
+  if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+  const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1)),
+    key = vpn | WRITABLE,
+    second = (<u32>(((load<u64>(set, TLB_HEADER_BYTES + TLB_WAY_BYTES) ^ key) & mask) == 0)) << 4;
+  if (((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask) != 0 && !second) return NO_ACCESS;
+  const chosen = v128.load(set + second, TLB_HEADER_BYTES),
+    other = v128.load(set + (second ^ TLB_WAY_BYTES), TLB_HEADER_BYTES);
+  v128.store(set, chosen, TLB_HEADER_BYTES);
+  v128.store(set, other, TLB_HEADER_BYTES + TLB_WAY_BYTES);
   const bytes = <u32>i32x4.extract_lane(chosen, 2);
-  return bytes > BYTES_ELSEWHERE ? bytes + offset : NO_ACCESS;
+  if (bytes <= BYTES_ELSEWHERE) return NO_ACCESS;
+  return bytes + offset;
 }
 
 /** Translates an access that is not in front, with all that `translate` does: the byte address of its first byte, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */

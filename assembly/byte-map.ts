@@ -80,7 +80,7 @@ export function byteMapRepeat(from: u32, count: u32): u32 {
         status = LONG;
         break;
       }
-      const vpn = (word & 0xffffffffffff) >> PAGE_SHIFT,
+      const vpn = (word << 16) >> (PAGE_SHIFT + 16),
         place = slotOf(vpn);
       const page = load<u64>(place) == vpn + 1 ? load<u32>(place, 8) : bytesOf(vpn, (high & ACCESS_WRITE) != 0);
       if (!page) {
@@ -102,7 +102,7 @@ export function byteMapRepeat(from: u32, count: u32): u32 {
         continue;
       }
       // An 8-byte look at the last bytes of a page sees the next page too; the mask drops that.
-      const wanted = load<u64>(at) & (~(<u64>0) >> ((8 - bytes) << 3));
+      const wanted = bytes == 8 ? load<u64>(at) : load<u64>(at) & (~(<u64>0) >> ((8 - bytes) << 3));
       if (wanted != load<u64>(value)) {
         store<u64>(BYTE_MAP_WANTED, wanted);
         return stop(k, DIFFERS, loads);

@@ -61,7 +61,7 @@ export class ByteMap {
     let word = L.BYTE_MAP_WORDS >>> 2;
     let value = L.BYTE_MAP_VALUES >>> 2;
     for (let k = from; k < from + count; k++, word += 2, value += 2) {
-      const at = order[k]! * 2;
+      const at = order[k]! << 1;
       u32[word] = words[at]!;
       u32[word + 1] = words[at + 1]!;
       u32[value] = values[at]!;

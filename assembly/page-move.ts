@@ -21,7 +21,7 @@ import {
 } from './layout';
 import { frameCopy, frameGiveRun, frameMaps, framePut, frameRecord, frameUnlock } from './frame';
 import { enlist, fill, handOver, restore, selected, takeAt } from './migrate';
-import { mapPage, rangeMap, rangeUnmap, unmapPage } from './range';
+import { OnePage, rangeMap, rangeUnmap } from './range';
 import { seek, slotOf } from './table';
 import { tlbDrop } from './tlb';
 
@@ -60,7 +60,7 @@ export function pageIsolate(table: u32, vpn: f64, select: u32, owner: u32, mirro
     if (load<u32>(record, FRAME_RMAP_OWNER) >> RMAP_CHAINED_SHIFT || load<u32>(record, FRAME_FLAGS) & FRAME_ORDER) return PAGE_NOT_SIMPLE;
     if (!takeAt(table, page, <u32>place, entry, 0)) return PAGE_NOT_SIMPLE;
   }
-  if (!unmapPage(mirror, page)) rangeUnmap(mirror, vpn, 1);
+  if (!OnePage.unmap(mirror, page)) rangeUnmap(mirror, vpn, 1);
   tlbDrop(tlb, page);
   return frame;
 }
@@ -98,6 +98,6 @@ export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32
   if (!mirror) return PAGE_MOVED;
   const write = load<u32>(slotOf(table, page), 4) & ENTRY_WRITE,
     high = KIND_PRESENT | write;
-  if (!mapPage(mirror, page, ((<u64>high) << 32) | to) && !rangeMap(mirror, vpn, 1, to, high)) return PAGE_MOVED | PAGE_UNINSTALLED;
+  if (!OnePage.map(mirror, page, ((<u64>high) << 32) | to) && !rangeMap(mirror, vpn, 1, to, high)) return PAGE_MOVED | PAGE_UNINSTALLED;
   return write ? PAGE_MOVED | PAGE_WRITABLE : PAGE_MOVED;
 }

@@ -10,7 +10,6 @@ import {
   STOP_NONE,
   STOP_SPLIT,
   STOP_TABLES,
-  TABLE_BITS,
   TABLE_LEVELS,
   TABLE_PAGES,
   TABLE_ROOT,
@@ -19,8 +18,7 @@ import {
 import { cut, loosen, orderOf, splitBlock, ungroup, withOrder } from './cut';
 import { clearRun, countSet, fillRun, firstSet, runEnd } from './run';
 import {
-  FOUR_NINES,
-  OFFSET,
+  Walk,
   afterBlock,
   afterHole,
   afterLeafPage,
@@ -41,7 +39,7 @@ import {
   subtreeFree,
   writeEntry,
 } from './table';
-import { live, pageOf, pageTake } from './table-page';
+import { live, liveAt, pageOf, pageTake } from './table-page';
 
 /**
  * Changes to a range of pages `[vpn, vpn + pages)`: map, unmap, protect, count, find. One visit per level-0 table page, block or
@@ -86,7 +84,7 @@ export function rangeMap(table: u32, vpn: f64, pages: u32, frame: u32, high: u32
     width: u32 = 1 << levelBits(table, 0);
   let page = start,
     entry = ((<u64>high) << 32) | frame;
-  if (pages == 1 && mapPage(table, start, entry)) return finish(1);
+  if (pages == 1 && OnePage.map(table, start, entry)) return finish(1);
   if (pages) {
     loosen(table, start);
     loosen(table, end);
@@ -107,29 +105,35 @@ export function rangeMap(table: u32, vpn: f64, pages: u32, frame: u32, high: u32
   return finish(page - start);
 }
 
-/**
- * `rangeMap` of one page whose table page is there, and which is not one of a group: what most calls of one page are. False, with nothing changed, where there is more to it.
- */
-export function mapPage(table: u32, page: u64, entry: u64): bool {
-  // `leafSlot`, written out: a call takes as long as the walk.
-  let slot: u32;
-  if (load<u64>(table, TABLE_BITS) == FOUR_NINES) {
-    let above = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(page >> 24)) & OFFSET));
-    if (<i64>above >= 0) return false;
-    above = load<u64>(<u32>above + ((<u32>(page >> 15)) & OFFSET));
-    if (<i64>above >= 0) return false;
-    above = load<u64>(<u32>above + ((<u32>(page >> 6)) & OFFSET));
-    if (<i64>above >= 0) return false;
-    slot = <u32>above + ((<u32>(page << 3)) & OFFSET);
-  } else {
-    slot = leafSlot(table, page);
+/** What most calls for one page need: its table page is there, and it is not one of a group. Written into the callers, since a call takes as long as all of it. */
+export class OnePage {
+  /** `rangeMap`. False, with nothing changed, where there is more to it. */
+  @inline
+  static map(table: u32, page: u64, entry: u64): bool {
+    const slot = Walk.leafSlot(table, page);
     if (!slot) return false;
+    const old = load<u64>(slot);
+    if (old & ORDER) return false;
+    store<u64>(slot, entry);
+    if (!old) count(table, pageOf(slot), 1, 1);
+    return true;
   }
-  const old = load<u64>(slot);
-  if (old & ORDER) return false;
-  store<u64>(slot, entry);
-  if (!old) count(table, pageOf(slot), 1, 1);
-  return true;
+
+  /** `rangeUnmap`, where the table page has other entries, or of a hole in one. False: as `map`. */
+  @inline
+  static unmap(table: u32, page: u64): bool {
+    const slot = Walk.leafSlot(table, page);
+    if (!slot) return false;
+    const old = load<u64>(slot);
+    if (!old) return true;
+    const at = liveAt(pageOf(slot)),
+      entries = <u32>load<u16>(at);
+    if (old & ORDER || entries == 1) return false;
+    store<u64>(slot, 0);
+    store<u16>(at, <u16>(entries - 1));
+    store<u32>(table, load<u32>(table, TABLE_PAGES) - 1, TABLE_PAGES);
+    return true;
+  }
 }
 
 /**
@@ -232,7 +236,7 @@ export function rangeUnmap(table: u32, vpn: f64, pages: u32): u32 {
     end = start + pages,
     before = load<u32>(table, TABLE_PAGES);
   let page = start;
-  if (pages == 1 && unmapPage(table, start)) {
+  if (pages == 1 && OnePage.unmap(table, start)) {
     finish(1);
     return before - load<u32>(table, TABLE_PAGES);
   }
@@ -258,30 +262,6 @@ export function rangeUnmap(table: u32, vpn: f64, pages: u32): u32 {
   }
   finish(page - start);
   return before - load<u32>(table, TABLE_PAGES);
-}
-
-/** `rangeUnmap` of one page that is not one of a group, and whose table page has others, or of a hole in one: as `mapPage`. */
-export function unmapPage(table: u32, page: u64): bool {
-  // `leafSlot`, written out: a call takes as long as the walk.
-  let slot: u32;
-  if (load<u64>(table, TABLE_BITS) == FOUR_NINES) {
-    let above = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(page >> 24)) & OFFSET));
-    if (<i64>above >= 0) return false;
-    above = load<u64>(<u32>above + ((<u32>(page >> 15)) & OFFSET));
-    if (<i64>above >= 0) return false;
-    above = load<u64>(<u32>above + ((<u32>(page >> 6)) & OFFSET));
-    if (<i64>above >= 0) return false;
-    slot = <u32>above + ((<u32>(page << 3)) & OFFSET);
-  } else {
-    slot = leafSlot(table, page);
-    if (!slot) return false;
-  }
-  const old = load<u64>(slot);
-  if (!old) return true;
-  if (old & ORDER || live(pageOf(slot)) == 1) return false;
-  store<u64>(slot, 0);
-  count(table, pageOf(slot), -1, -1);
-  return true;
 }
 
 /** Unmaps from `page` to the end of its level-0 table page or of the range; returns the page after. */

@@ -115,7 +115,8 @@ export function pageOf(slot: u32): u32 {
   return slot & ~(PAGE_BYTES - 1);
 }
 
-function liveAt(page: u32): u32 {
+/** Where the count of entries of a table page is: a u16. */
+export function liveAt(page: u32): u32 {
   return load<u32>(H_LIVE) + (((page - load<u32>(H_PAGES)) >> PAGE_SHIFT) << 1);
 }
 

@@ -215,7 +215,20 @@ export function leafOf(table: u32, vpn: u64): u32 {
 
 /** The level-0 slot of a page, or 0 when it has no level-0 table page or a block is in the way. */
 export function leafSlot(table: u32, vpn: u64): u32 {
-  if (load<u64>(table, TABLE_BITS) == FOUR_NINES) {
+  return Walk.leafSlot(table, vpn);
+}
+
+function leafSlotSteps(table: u32, vpn: u64): u32 {
+  const place = seekSteps(table, vpn);
+  return <u32>(place >> 32) ? 0 : <u32>place;
+}
+
+/** Walks that are written into their callers. */
+export class Walk {
+  /** `leafSlot`. */
+  @inline
+  static leafSlot(table: u32, vpn: u64): u32 {
+    if (load<u64>(table, TABLE_BITS) != FOUR_NINES) return leafSlotSteps(table, vpn);
     let entry = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(vpn >> 24)) & OFFSET));
     if (<i64>entry >= 0) return 0;
     entry = load<u64>(<u32>entry + ((<u32>(vpn >> 15)) & OFFSET));
@@ -223,8 +236,6 @@ export function leafSlot(table: u32, vpn: u64): u32 {
     entry = load<u64>(<u32>entry + ((<u32>(vpn >> 6)) & OFFSET));
     return <i64>entry < 0 ? <u32>entry + ((<u32>(vpn << 3)) & OFFSET) : 0;
   }
-  const place = seekSteps(table, vpn);
-  return <u32>(place >> 32) ? 0 : <u32>place;
 }
 
 /**

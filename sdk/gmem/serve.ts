@@ -554,7 +554,9 @@ export class ServeFault implements Step {
     const { space, device } = this.context;
     const { core } = this.platform;
     this.copying = false;
-    const { start, end } = space.granule(this.vpn, device.granulePages);
+    let start = this.vpn;
+    let end = start + 1;
+    if (device.granulePages > 1) ({ start, end } = space.granule(start, device.granulePages));
     this.peer = peer;
     while (this.need.length > 0) this.need.pop();
     this.reserved = 0;

@@ -72,13 +72,10 @@ export class PageMove {
     const mirror = this.mirrorFor(run, space, vma, memory);
     if (!mirror || space.isLimited || memory.kind !== 'private') return 'not simple';
     const { core, host } = this.platform;
-    const frame = host.take();
-    if (frame === L.FRAME_NONE) return 'not simple';
+    if (host.free === 0) return 'not simple';
     this.source = core.exports.pageIsolate(space.table, vpn, L.SELECT_PRIVATE, memory.owner, mirror.descriptor, mirror.slot);
-    if (this.source === L.PAGE_NOT_SIMPLE) {
-      core.exports.framePut(frame);
-      return 'not simple';
-    }
+    if (this.source === L.PAGE_NOT_SIMPLE) return 'not simple';
+    const frame = host.take();
     return this.go(space, vpn, vma, frame, memory, mirror, false, cause);
   }
 

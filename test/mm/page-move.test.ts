@@ -162,7 +162,7 @@ class World {
     return {
       pages,
       counters: machine.counters,
-      nodes: machine.nodes.map(({ name, used }) => `${name} ${used}`),
+      nodes: machine.nodes.map(({ name, used, peak }) => `${name} ${used} of ${peak}`),
       sequence: space.notifiers.sequence,
       flushes: context.flushCounts,
       tlb: context.tlbCounts,

@@ -290,16 +290,19 @@ export class NotifierSet {
     this.ending.waiters.wakeAll();
   }
 
-  /** @internal Whether this is the only subscription, nothing is being invalidated, and nobody follows the table: a change that it ignores concerns nobody else. */
-  isOnly(notifier: IntervalNotifier): boolean {
-    return (
-      this.running === 0 && this.tree.size === 1 && notifier.set === this && notifier.state === 'subscribed' && this.followers.length === 0
-    );
+  /** @internal Whether this is the only subscription to page `vpn`, nothing is being invalidated, and nobody follows the table: a change that it ignores concerns nobody else. */
+  isOnly(notifier: IntervalNotifier, vpn: number): boolean {
+    if (this.running > 0 || this.followers.length > 0 || notifier.state !== 'subscribed' || notifier.set !== this) return false;
+    if (this.tree.size === 1) return notifier.covers(vpn, vpn + 1);
+    const { hit } = this;
+    const isOnly = this.tree.overlapping(vpn, vpn + 1, hit) === 1 && hit[0] === notifier;
+    drained(hit);
+    return isOnly;
   }
 
   /**
-   * @internal Start and end of an invalidation that the only subscription ignores but for its sequence, and between which nothing else comes: readers that have begun retry. Requires: `isOnly(notifier)`, and that its range
-   * has the pages.
+   * @internal Start and end of an invalidation of one page that its only subscription ignores but for the sequence, and between which nothing else comes: readers that have begun retry. Requires: `isOnly(notifier,
+   * vpn)`.
    */
   pulse(notifier: IntervalNotifier): void {
     this.current += 2;

@@ -58,7 +58,7 @@ export class PageMove {
     memory: DeviceMemory,
     cause: MigrationCause,
   ): PageMoveOutcome {
-    const mirror = this.mirrorFor(run, space, vma, memory);
+    const mirror = this.mirrorFor(run, space, vpn, vma, memory);
     if (!mirror || frame < 0) return 'not simple';
     if (space.arrivals.meets(vpn)) return 'not simple';
     const { exports } = this.platform.core;
@@ -69,7 +69,7 @@ export class PageMove {
 
   /** The page `vpn` of `vma`, on `memory`, comes home. Out of host frames it is 'not simple'. */
   toHost(run: Run, space: AddressSpace, vpn: number, vma: Vma, memory: DeviceMemory, cause: MigrationCause): PageMoveOutcome {
-    const mirror = this.mirrorFor(run, space, vma, memory);
+    const mirror = this.mirrorFor(run, space, vpn, vma, memory);
     if (!mirror || space.isLimited || memory.kind !== 'private') return 'not simple';
     const { core, host } = this.platform;
     if (host.free === 0) return 'not simple';
@@ -80,10 +80,10 @@ export class PageMove {
   }
 
   /** What of the device is in the core, when the move concerns nobody else. */
-  private mirrorFor(run: Run, space: AddressSpace, vma: Vma, memory: DeviceMemory): CoreMirror | undefined {
+  private mirrorFor(run: Run, space: AddressSpace, vpn: number, vma: Vma, memory: DeviceMemory): CoreMirror | undefined {
     if (run.interleaves || !this.platform.isUnobserved || !(vma.flags & VMA_ANONYMOUS)) return undefined;
     const mirror = memory.device.mirrorIn(space);
-    return mirror && space.notifiers.isOnly(mirror.notifier) ? mirror : undefined;
+    return mirror && space.notifiers.isOnly(mirror.notifier, vpn) ? mirror : undefined;
   }
 
   private go(

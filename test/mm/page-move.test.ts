@@ -4,6 +4,7 @@
  */
 import { type AddressSpace, type Context, createMachineSync, isFarfaultError, type Machine, type Pin, type Ticket } from 'farfault';
 import { type Copies, defineDriver, deviceTable, deviceTlb, type Driver, type GmMmu, type Phys } from 'farfault/gmem';
+import type { IntervalNotifier, InvalidateEvent } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
 import { afterEach, describe, expect, test } from 'vitest';
 import { expectClean, PAGE } from '../machine/probe.ts';
@@ -16,6 +17,8 @@ interface Shape {
   readonly allocator: 'core' | 'driver';
   readonly kind: 'private' | 'coherent';
   readonly pages: number;
+  /** Somebody else has subscribed to the second quarter of the pages. */
+  readonly subscribed?: boolean;
 }
 
 const PAGES = 24;
@@ -38,6 +41,13 @@ class World {
     this.space = this.machine.createAddressSpace();
     this.context = this.space.attach(this.machine.addDevice(this.driver(shape)));
     this.at = this.space.mmap({ bytes: PAGES * PAGE }).start;
+    const [start, end] = [this.at + (PAGES / 4) * PAGE, this.at + (PAGES / 2) * PAGE];
+    const invalidate = (event: InvalidateEvent, notifier: IntervalNotifier): boolean => {
+      notifier.setSequence(event.sequence);
+      this.calls.push(`${event.reason} ${event.cause} ${event.end - event.start}`);
+      return true;
+    };
+    if (shape.subscribed) this.space.subscribe({ start, end }, { invalidate });
   }
 
   private driver({ engine, allocator, kind, pages }: Shape): Driver {
@@ -186,6 +196,7 @@ const shapes: readonly Shape[] = [
   { engine: true, allocator: 'core', kind: 'private', pages: 10 },
   { engine: true, allocator: 'driver', kind: 'private', pages: 10 },
   { engine: false, allocator: 'core', kind: 'coherent', pages: 32 },
+  { engine: true, allocator: 'core', kind: 'private', pages: 10, subscribed: true },
 ];
 
 const SEED = Number(globalThis.process?.env['FARFAULT_SEED'] ?? 5);
@@ -202,6 +213,9 @@ describe.each(shapes)('a device with %o', (shape) => {
       expect(await once.run(number), `operation ${i}`).toBe(await steps.run(number));
       expect(once.state, `after operation ${i}`).toEqual(steps.state);
       expect(once.machine.verify()).toBeUndefined();
+      // Who pays could be wrong in both alike: alone in the machine, the space pays for all that is in use.
+      if (!once.child)
+        for (const { name, used } of once.machine.nodes) expect(once.space.charged[name], `${name} after ${i}`).toBe(used * PAGE);
     }
     steps.end();
     once.end();

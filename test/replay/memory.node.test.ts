@@ -1,12 +1,11 @@
 /** What a replay takes does not depend on how long the trace is: neither what it keeps, nor, where nothing faults, what it leaves behind for the garbage collector. */
-import type { HeapProfiler } from 'node:inspector';
-import { Session } from 'node:inspector/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import nouveau from '../../drivers/nouveau/index.ts';
 import { PRESET_DEFAULT, presets } from '../../sdk/policy/preset.ts';
 import { replayTrace } from '../../sdk/replay/replay.ts';
+import { Allocations } from '../machine/allocations.ts';
 
 const MiB = 2 ** 20;
 const PAGES = 32;
@@ -51,11 +50,6 @@ function kept(): number {
   return heapUsed + external;
 }
 
-/** Bytes that a function, and those that it called, asked for. */
-function allocated({ selfSize, children }: HeapProfiler.SamplingHeapProfileNode): number {
-  return children.reduce((sum, child) => sum + allocated(child), selfSize);
-}
-
 test('a trace four times as long is replayed in the same memory', async () => {
   const text = piece(true);
   const length = 64;
@@ -72,27 +66,14 @@ test('a trace four times as long is replayed in the same memory', async () => {
 
 test('accesses that do not fault leave nothing on the heap of JavaScript', async () => {
   const text = piece(false);
-  const session = new Session();
-  session.connect();
+  const allocations = new Allocations();
   const warm = 8;
   const length = 16;
-  let began: Promise<unknown> | undefined;
-  const interval = 512;
   const done = await replayed(text, (pieces) => {
-    // The command is carried out at once, whatever becomes of its promise.
-    if (pieces === warm) {
-      began = session.post('HeapProfiler.startSampling', {
-        samplingInterval: interval,
-        includeObjectsCollectedByMajorGC: true,
-        includeObjectsCollectedByMinorGC: true,
-      } as never);
-    }
+    if (pieces === warm) allocations.begin();
     return pieces < warm + length;
   });
-  await began;
-  const { profile } = await session.post('HeapProfiler.stopSampling');
-  session.disconnect();
-  const bytes = allocated(profile.head);
+  const bytes = await allocations.end();
   expect(done).toBe((warm + length) * PIECE);
   // Something for a batch, a chunk or a turn; an object for each access would be 12 bytes or more.
   expect(bytes / (length * PIECE), 'bytes for an access').toBeLessThan(1);

@@ -2,12 +2,11 @@ import {
   ACCESS_LENGTH,
   ACCESS_LENGTH_SHIFT,
   ACCESS_WRITE,
-  AREA_PENDING,
+  BLOCK_ACCESSES,
   ENTRY_ACCESSED,
   ENTRY_DIRTY,
   ENTRY_KIND,
   ENTRY_WRITE,
-  H_AREAS,
   H_BLANK,
   H_STOP_INDEX,
   H_STOP_REASON,
@@ -15,7 +14,6 @@ import {
   H_STOP_VPN_LOW,
   KIND_PRESENT,
   PAGE_BYTES,
-  PENDING_MAX,
   STOP_BYTES,
   STOP_FAULT,
   STOP_NONE,
@@ -227,108 +225,106 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
 }
 
 /**
- * Translates the accesses whose indices are at `list` (u32 each, at most PENDING_MAX), one after the other, as long as they are inside one page and can be translated: the byte addresses go to AREA_PENDING, to be used
- * by `settle`. Returns how many, and from bit 16 on, how many of them were not in front of their set. The next one is to be executed by itself. Counted by the caller.
+ * Executes accesses one after the other, as long as they are inside one page and can be translated: those whose indices are at `list` (u32 each), or without one the first `count` of `accesses`; at most BLOCK_ACCESSES.
+ * Returns how many, and from bit 16 on, how many of them were not in front of their set. The next one is to be executed by itself. Counted by the caller.
  *
- * What `settle` will need is read here already, so that the processor fetches many lines at once, and not one after the other. No translation depends on the bytes of an access before it.
- *
- * `turning`: look at two ways, see `frontTwo`.
+ * One short loop without a call: the processor has the translations and bytes of several accesses under way at a time. `turning`: looks at two ways, see `frontTwo`.
  */
-export function translateAhead(tlb: u32, accesses: u32, list: u32, count: u32, turning: bool): u32 {
-  const pending = load<u32>(H_AREAS) + AREA_PENDING,
-    sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT,
-    // A machine without bytes goes on where there are none.
-    least = load<u32>(H_BLANK) ? BYTES_ELSEWHERE : BYTES_ELSEWHERE + 1;
-  let ahead: u32 = 0,
-    behind: u32 = 0,
-    k: u32 = 0;
-  if (turning) {
+export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, turning: bool): u32 {
+  if (load<u32>(H_BLANK)) {
+    if (list)
+      return turning
+        ? Inner.pass(tlb, accesses, values, list, count, true, true)
+        : Inner.pass(tlb, accesses, values, list, count, true, false);
+    return turning ? Inner.pass(tlb, accesses, values, 0, count, true, true) : Inner.pass(tlb, accesses, values, 0, count, true, false);
+  }
+  if (list)
+    return turning
+      ? Inner.pass(tlb, accesses, values, list, count, false, true)
+      : Inner.pass(tlb, accesses, values, list, count, false, false);
+  return turning ? Inner.pass(tlb, accesses, values, 0, count, false, true) : Inner.pass(tlb, accesses, values, 0, count, false, false);
+}
+
+/** The loop of `runBlock` and its looks, which are written into it: one for each way of running. */
+class Inner {
+  /** `blank`: on a machine without bytes. What is known beforehand is not asked in the loop. */
+  @inline
+  static pass(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, blank: bool, turning: bool): u32 {
+    const sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT;
+    let behind: u32 = 0,
+      k: u32 = 0;
     for (; k < count; k++) {
-      const access = load<u64>(accesses + (load<u32>(list + (k << 2)) << 3));
-      let at = frontTwo(tlb, sets, access);
-      if (at == NO_ACCESS) {
-        at = locate(tlb, access);
-        if (at < least) break;
+      const offset = list ? load<u32>(list + (k << 2)) << 3 : k << 3,
+        access = load<u64>(accesses + offset),
+        high = <u32>(access >> 32),
+        more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
+        value = values + offset;
+      let at = turning ? Inner.frontTwo(tlb, sets, access) : Inner.front(tlb, sets, access);
+      if (blank) {
+        if (at != BYTES_ELSEWHERE) {
+          if (locate(tlb, access) != BYTES_ELSEWHERE) break;
+          behind++;
+        }
+        if (high & ACCESS_WRITE) continue;
+        if (more <= 7) store<u64>(value, 0);
+        else perform(load<u32>(H_BLANK), more + 1, 0, value);
+        continue;
       }
-      ahead += load<u8>(at);
-      store<u32>(pending + (k << 2), at);
-    }
-  } else {
-    for (; k < count; k++) {
-      const access = load<u64>(accesses + (load<u32>(list + (k << 2)) << 3));
-      let at = front(tlb, sets, access);
-      if (at == NO_ACCESS) {
+      if (at <= BYTES_ELSEWHERE) {
         at = locate(tlb, access);
-        if (at < least) break;
+        if (at <= BYTES_ELSEWHERE) break;
         behind++;
       }
-      ahead += load<u8>(at);
-      store<u32>(pending + (k << 2), at);
+      if (more != 7) perform(at, more + 1, high & ACCESS_WRITE, value);
+      else if (high & ACCESS_WRITE) store<u64>(at, load<u64>(value));
+      else store<u64>(value, load<u64>(at));
     }
+    return k | (behind << 16);
   }
-  // Kept, or the reading ahead would be left out.
-  store<u32>(pending + PENDING_MAX * 4, ahead);
-  return k | (behind << 16);
-}
 
-/** Reads and writes the bytes of the first `count` accesses of a list that has been translated. */
-export function settle(accesses: u32, values: u32, list: u32, count: u32): void {
-  const pending = load<u32>(H_AREAS) + AREA_PENDING;
-  for (let k: u32 = 0; k < count; k++) {
-    const index = load<u32>(list + (k << 2)) << 3,
-      high = load<u32>(accesses + index, 4),
-      at = load<u32>(pending + (k << 2)),
-      value = values + index,
-      more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH;
-    if (at == BYTES_ELSEWHERE) performBlank(more + 1, high & ACCESS_WRITE, value);
-    else if (more != 7) perform(at, more + 1, high & ACCESS_WRITE, value);
-    else if (high & ACCESS_WRITE) store<u64>(at, load<u64>(value));
-    else store<u64>(value, load<u64>(at));
+  /**
+   * Looks for the page of an access in the most recent way of its set: the byte address of its first byte, or BYTES_ELSEWHERE, when that needs nothing more, else NO_ACCESS. `sets`: byte offset of the last set from the first one.
+   *
+   * A way is right when, of a way for writes of the page, nothing is missing, or for a read at most the two rights are. No branch on reading or writing: which it is, is hard to guess.
+   */
+  @inline
+  static front(tlb: u32, sets: u32, access: u64): u32 {
+    const offset = (<u32>access) & (PAGE_BYTES - 1),
+      vpn = (access << 16) >> 28,
+      set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
+    if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+    const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1));
+    if ((load<u64>(set, TLB_HEADER_BYTES) ^ (vpn | WRITABLE)) & mask) return NO_ACCESS;
+    const bytes = load<u32>(set, TLB_HEADER_BYTES + 8);
+    return bytes == BYTES_ELSEWHERE ? BYTES_ELSEWHERE : bytes + offset;
+  }
+
+  /**
+   * The same in the two most recent ways, the second of which then becomes the first: without a branch, for programs whose pages share sets in turns that nobody can guess. Where the first way is right nearly always,
+   * `front` is quicker, which does not write the set.
+   */
+  @inline
+  static frontTwo(tlb: u32, sets: u32, access: u64): u32 {
+    const offset = (<u32>access) & (PAGE_BYTES - 1),
+      vpn = (access << 16) >> 28,
+      set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
+    if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+    const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1)),
+      key = vpn | WRITABLE,
+      second = (<u32>(((load<u64>(set, TLB_HEADER_BYTES + TLB_WAY_BYTES) ^ key) & mask) == 0)) << 4;
+    if (((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask) != 0 && !second) return NO_ACCESS;
+    const chosen = v128.load(set + second, TLB_HEADER_BYTES),
+      other = v128.load(set + (second ^ TLB_WAY_BYTES), TLB_HEADER_BYTES);
+    v128.store(set, chosen, TLB_HEADER_BYTES);
+    v128.store(set, other, TLB_HEADER_BYTES + TLB_WAY_BYTES);
+    const bytes = <u32>i32x4.extract_lane(chosen, 2);
+    return bytes == BYTES_ELSEWHERE ? BYTES_ELSEWHERE : bytes + offset;
   }
 }
 
-/** Whether the next block is to be translated `turning`: when of the last one that was not, many were not in front. That is asked anew every 16 blocks. */
-export function turnsWays(blocks: u32, turning: bool, translated: u32): bool {
-  return (blocks & 15) != 0 && (turning || translated >> 16 > (translated & 0xffff) >> MANY_BEHIND_SHIFT);
-}
-
-/**
- * Looks for the page of an access in the most recent way of its set: the byte address of its first byte when that needs nothing more, else NO_ACCESS. `sets`: byte offset of the last set from the first one.
- *
- * A way is right when, of a way for writes of the page, nothing is missing, or for a read at most the two rights are. No branch on reading or writing: which it is, is hard to guess.
- */
-function front(tlb: u32, sets: u32, access: u64): u32 {
-  const offset = (<u32>access) & (PAGE_BYTES - 1),
-    vpn = (access << 16) >> 28,
-    set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
-  if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
-  const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1));
-  if ((load<u64>(set, TLB_HEADER_BYTES) ^ (vpn | WRITABLE)) & mask) return NO_ACCESS;
-  const bytes = load<u32>(set, TLB_HEADER_BYTES + 8);
-  if (bytes <= BYTES_ELSEWHERE) return NO_ACCESS;
-  return bytes + offset;
-}
-
-/**
- * The same in the two most recent ways, the second of which then becomes the first: without a branch, for programs whose pages share sets in turns that nobody can guess. Where the first way is right nearly always,
- * `front` is quicker, which does not write the set.
- */
-function frontTwo(tlb: u32, sets: u32, access: u64): u32 {
-  const offset = (<u32>access) & (PAGE_BYTES - 1),
-    vpn = (access << 16) >> 28,
-    set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
-  if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
-  const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1)),
-    key = vpn | WRITABLE,
-    second = (<u32>(((load<u64>(set, TLB_HEADER_BYTES + TLB_WAY_BYTES) ^ key) & mask) == 0)) << 4;
-  if (((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask) != 0 && !second) return NO_ACCESS;
-  const chosen = v128.load(set + second, TLB_HEADER_BYTES),
-    other = v128.load(set + (second ^ TLB_WAY_BYTES), TLB_HEADER_BYTES);
-  v128.store(set, chosen, TLB_HEADER_BYTES);
-  v128.store(set, other, TLB_HEADER_BYTES + TLB_WAY_BYTES);
-  const bytes = <u32>i32x4.extract_lane(chosen, 2);
-  if (bytes <= BYTES_ELSEWHERE) return NO_ACCESS;
-  return bytes + offset;
+/** Whether the next block is to be run `turning`: when of the last one that was not, many were not in front. That is asked anew every 16 blocks. `ran`: what `runBlock` said. */
+export function turnsWays(blocks: u32, turning: bool, ran: u32): bool {
+  return (blocks & 15) != 0 && (turning || ran >> 16 > (ran & 0xffff) >> MANY_BEHIND_SHIFT);
 }
 
 /** Translates an access that is not in front, with all that `translate` does: the byte address of its first byte, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */
@@ -355,19 +351,16 @@ export function numberFrom(at: u32, first: u32, end: u32): void {
  * `execute`. Counted by the caller.
  */
 export function runStraight(tlb: u32, accesses: u32, values: u32, from: u32, end: u32): u32 {
-  const list = load<u32>(H_AREAS) + AREA_PENDING + (PENDING_MAX + 1) * 4;
   let status: u32 = STOP_NONE,
     i = from,
     blocks: u32 = 0,
     turning: bool = false;
   while (i < end && status == STOP_NONE) {
-    const count = min<u32>(end - i, PENDING_MAX);
-    numberFrom(list, i, i + count);
-    const translated = translateAhead(tlb, accesses, list, count, turning),
-      done = translated & 0xffff;
-    settle(accesses, values, list, done);
+    const count = min<u32>(end - i, BLOCK_ACCESSES),
+      ran = runBlock(tlb, accesses + (i << 3), values + (i << 3), 0, count, turning),
+      done = ran & 0xffff;
     i += done;
-    turning = turnsWays(++blocks, turning, translated);
+    turning = turnsWays(++blocks, turning, ran);
     if (done == count) continue;
     status = execute(tlb, load<u64>(accesses + (i << 3)), values + (i << 3));
     if (status == STOP_NONE) i++;

@@ -1,10 +1,9 @@
-import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_WRITE, PAGE_BYTES, PAGE_SHIFT, PENDING_MAX } from './layout';
+import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_WRITE, PAGE_BYTES, PAGE_SHIFT } from './layout';
 import {
   BYTE_MAP_LOADS,
   BYTE_MAP_PAGES,
   BYTE_MAP_PAGES_MAX,
   BYTE_MAP_PAGES_USED,
-  BYTE_MAP_PENDING,
   BYTE_MAP_SLOTS,
   BYTE_MAP_SLOTS_AT,
   BYTE_MAP_STOP,
@@ -27,8 +26,6 @@ import {
 const GOING: u32 = 0;
 const NO_ROOM: u32 = 1;
 const DIFFERS: u32 = 2;
-/** Over 8 bytes, or over a page boundary: repeated by itself. */
-const LONG: u32 = 3;
 
 /** Byte address of the slot at which the search for a page begins. */
 function slotOf(vpn: u64): u32 {
@@ -59,68 +56,41 @@ function bytesOf(vpn: u64, make: bool): u32 {
 
 /**
  * Repeats accesses `from` to `count`, whose words and values stand at BYTE_MAP_*. Returns the one it came to; BYTE_MAP_STOP says why, BYTE_MAP_LOADS counts the loads.
- *
- * Block by block, in two passes: the first one finds the pages, and reads ahead, so that the processor fetches many lines at once; the second one stores and compares.
  */
 export function byteMapRepeat(from: u32, count: u32): u32 {
-  let loads: u32 = load<u32>(BYTE_MAP_LOADS),
-    ahead: u32 = 0,
-    k = from;
-  store<u32>(BYTE_MAP_STOP, GOING);
-  while (k < count) {
-    const last = min<u32>(k + PENDING_MAX, count);
-    let next = k,
-      status = GOING;
-    for (let slot: u32 = BYTE_MAP_PENDING; next < last; next++, slot += 4) {
-      const word = load<u64>(BYTE_MAP_WORDS + (next << 3)),
-        high = <u32>(word >> 32),
-        offset = (<u32>word) & (PAGE_BYTES - 1),
-        more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH;
-      if (more > 7 || offset + more >= <u32>PAGE_BYTES) {
-        status = LONG;
-        break;
-      }
-      const vpn = (word << 16) >> (PAGE_SHIFT + 16),
-        place = slotOf(vpn);
-      const page = load<u64>(place) == vpn + 1 ? load<u32>(place, 8) : bytesOf(vpn, (high & ACCESS_WRITE) != 0);
-      if (!page) {
-        status = NO_ROOM;
-        break;
-      }
-      ahead += load<u8>(page + offset);
-      store<u32>(slot, page + offset);
-    }
-    for (let slot: u32 = BYTE_MAP_PENDING; k < next; k++, slot += 4) {
-      const at = load<u32>(slot),
-        high = load<u32>(BYTE_MAP_WORDS + (k << 3), 4),
-        bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1,
-        value = BYTE_MAP_VALUES + (k << 3);
-      if (high & ACCESS_WRITE) {
-        if (bytes == 8) store<u64>(at, load<u64>(value));
-        else if (bytes == 4) store<u32>(at, load<u32>(value));
-        else for (let i: u32 = 0; i < bytes; i++) store<u8>(at + i, load<u8>(value + i));
-        continue;
-      }
-      // An 8-byte look at the last bytes of a page sees the next page too; the mask drops that.
-      const wanted = bytes == 8 ? load<u64>(at) : load<u64>(at) & (~(<u64>0) >> ((8 - bytes) << 3));
-      if (wanted != load<u64>(value)) {
-        store<u64>(BYTE_MAP_WANTED, wanted);
-        return stop(k, DIFFERS, loads);
-      }
-      loads++;
-    }
-    if (status == NO_ROOM) return stop(k, NO_ROOM, loads);
-    if (status == GOING) continue;
+  let loads: u32 = load<u32>(BYTE_MAP_LOADS);
+  for (let k = from; k < count; k++) {
     const word = load<u64>(BYTE_MAP_WORDS + (k << 3)),
       high = <u32>(word >> 32),
-      write = (high & ACCESS_WRITE) != 0;
-    const end = repeatLong(word & 0xffffffffffff, ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1, write, BYTE_MAP_VALUES + (k << 3));
-    if (end != GOING) return stop(k, end, loads);
-    if (!write) loads++;
-    k++;
+      offset = (<u32>word) & (PAGE_BYTES - 1),
+      more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
+      value = BYTE_MAP_VALUES + (k << 3);
+    if (more > 7 || offset + more >= <u32>PAGE_BYTES) {
+      const write = (high & ACCESS_WRITE) != 0,
+        status = repeatLong(word & 0xffffffffffff, more + 1, write, value);
+      if (status != GOING) return stop(k, status, loads);
+      if (!write) loads++;
+      continue;
+    }
+    const vpn = (word << 16) >> (PAGE_SHIFT + 16),
+      place = slotOf(vpn),
+      page = load<u64>(place) == vpn + 1 ? load<u32>(place, 8) : bytesOf(vpn, (high & ACCESS_WRITE) != 0),
+      at = page + offset;
+    if (!page) return stop(k, NO_ROOM, loads);
+    if (high & ACCESS_WRITE) {
+      if (more == 7) store<u64>(at, load<u64>(value));
+      else if (more == 3) store<u32>(at, load<u32>(value));
+      else for (let i: u32 = 0; i <= more; i++) store<u8>(at + i, load<u8>(value + i));
+      continue;
+    }
+    // An 8-byte look at the last bytes of a page sees the next page too; the mask drops that.
+    const wanted = more == 7 ? load<u64>(at) : load<u64>(at) & (~(<u64>0) >> ((7 - more) << 3));
+    if (wanted != load<u64>(value)) {
+      store<u64>(BYTE_MAP_WANTED, wanted);
+      return stop(k, DIFFERS, loads);
+    }
+    loads++;
   }
-  // Kept, or the reading ahead would be left out.
-  store<u32>(BYTE_MAP_PENDING + PENDING_MAX * 4, ahead);
   return stop(count, GOING, loads);
 }
 

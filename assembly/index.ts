@@ -53,4 +53,4 @@ export { jobBegin, laneRound, laneCancel } from './lanes';
 export { lackeyParse } from './lackey';
 export { verify } from './verify';
 export { byteMapRepeat } from './byte-map';
-export { countReads, runEnd, nextBlock, scaleAccesses } from './trace';
+export { countReads, gatherAccesses, runEnd, nextBlock, scaleAccesses } from './trace';

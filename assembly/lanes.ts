@@ -2,6 +2,7 @@ import {
   ACCESS_LENGTH,
   ACCESS_LENGTH_SHIFT,
   ACCESS_WRITE,
+  BLOCK_ACCESSES,
   FAULT_BYTES,
   FAULT_SPAN_AFTER,
   FAULT_SPAN_BEFORE,
@@ -17,12 +18,11 @@ import {
   JOB_STALLED,
   JOB_STRAIGHT,
   PAGE_BYTES,
-  PENDING_MAX,
   STOP_BYTES,
   STOP_FAULT,
   STOP_NONE,
 } from './layout';
-import { execute, numberFrom, reachable, runStraight, settle, stopAt, translateAhead, turnsWays } from './access';
+import { execute, numberFrom, reachable, runBlock, runStraight, stopAt, turnsWays } from './access';
 import { tlbCount } from './tlb';
 
 /**
@@ -40,6 +40,9 @@ import { tlbCount } from './tlb';
  * ```
  */
 
+/** In the list of the lanes that go on: one that does not any more. */
+const STALLED: u32 = 0xffffffff;
+
 /** Prepares a job of `n` accesses over `lanes` lanes, with a fault buffer of `faultsMax` records. */
 export function jobBegin(job: u32, n: u32, lanes: u32, faultsMax: u32): void {
   memory.fill(job, 0, JOB_LANE_NEXT);
@@ -54,7 +57,8 @@ export function jobBegin(job: u32, n: u32, lanes: u32, faultsMax: u32): void {
  * Returns the number of lanes that stalled: 0 means that the job is done. JOB_EXECUTED counts all accesses executed so far.
  * With STOP_BYTES in H_STOP_REASON the round broke off at a page whose bytes are elsewhere; H_STOP_INDEX is the access.
  *
- * As long as all lanes are at the same turn, the round is a straight run over the accesses. Once one has stalled, the others go on from a list, turn by turn. In both, translations run ahead of the bytes.
+ * As long as all lanes are at the same turn, the round is a straight run over the accesses. Once one has stalled, the others go on from a list: the order of the turns is written for a block of accesses at a time, where it will stay, and taken back
+ * from an access on that stalls.
  */
 export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order: u32, faults: u32): u32 {
   const n = load<u32>(job, JOB_ACCESSES),
@@ -102,39 +106,59 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
   }
 
   let blocks: u32 = 0,
-    turning: bool = false;
-  while (going) {
-    while (i < going) {
-      const list = live + (i << 2),
-        count = min<u32>(going - i, PENDING_MAX),
-        translated = translateAhead(tlb, accesses, list, count, turning),
-        done = translated & 0xffff;
-      settle(accesses, values, list, done);
-      turning = turnsWays(++blocks, turning, translated);
-      kept = advance(job, live, i, i + done, kept, order + (executed << 2));
-      executed += done;
-      i += done;
-      if (done == count) continue;
-      const index = load<u32>(live + (i << 2)),
+    turning: bool = false,
+    // Whether lanes that do not go on stand in the list.
+    gaps: bool = false;
+  for (;;) {
+    if (i == going) {
+      if (gaps) going = close(job, live, going);
+      if (!going) break;
+      gaps = false;
+      i = 0;
+    }
+    // Some turns, or a part of one: taken as if nothing could come in between.
+    const list = order + (executed << 2);
+    let count: u32 = 0,
+      slot = i;
+    do {
+      if (slot == going) slot = 0;
+      const some = min<u32>(going - slot, BLOCK_ACCESSES - count);
+      if (take(live + (slot << 2), list + (count << 2), some, lanes, n)) gaps = true;
+      slot += some;
+      count += some;
+    } while (count < <u32>BLOCK_ACCESSES && (slot < going || !gaps));
+    const ran = runBlock(tlb, accesses, values, list, count, turning),
+      done = ran & 0xffff;
+    turning = turnsWays(++blocks, turning, ran);
+    executed += done;
+    if (done < count) {
+      // Access `done` is tried by itself, and what is behind it has not had its turn.
+      for (; count > done; count--) {
+        slot = slot ? slot - 1 : going - 1;
+        store<u32>(live + (slot << 2), load<u32>(list + ((count - 1) << 2)));
+      }
+      const index = load<u32>(list + (done << 2)),
         access = load<u64>(accesses + (index << 3)),
         status = execute(tlb, access, values + (index << 3));
+      if (status == STOP_BYTES) {
+        keep(job, live, close(job, live, going));
+        return brokenOff(tlb, job, accesses, executed, index, stalled);
+      }
       if (status == STOP_NONE) {
-        kept = advance(job, live, i, i + 1, kept, order + (executed++ << 2));
-      } else if (status == STOP_FAULT) {
+        executed++;
+        store<u32>(live + (slot << 2), index + lanes);
+        if (index + lanes >= n) gaps = true;
+      } else {
         const lane = index % lanes;
         store<u32>(job + (lane << 2), index, JOB_LANE_NEXT);
         record(tlb, job, faults, access, lane, index);
         stalled++;
-      } else {
-        keep(job, live, 0, kept);
-        keep(job, live, i, going);
-        return brokenOff(tlb, job, accesses, executed, index, stalled);
+        store<u32>(live + (slot << 2), STALLED);
+        gaps = true;
       }
-      i++;
+      slot++;
     }
-    going = kept;
-    kept = 0;
-    i = 0;
+    i = slot;
   }
   tlbCount(tlb, executed - before);
   store<u32>(job, executed, JOB_EXECUTED);
@@ -143,25 +167,48 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
   return stalled;
 }
 
-/** The accesses that stand in the list from `from` to `to` have been executed: noted at `order`. The next ones of their lanes go to the list, from `kept` on, whose new end is returned. */
-function advance(job: u32, live: u32, from: u32, to: u32, kept: u32, order: u32): u32 {
+/** Copies the next accesses of `some` lanes from `live` to `list`; the ones after them are next then. Whether one of the lanes has none any more. */
+function take(live: u32, list: u32, some: u32, lanes: u32, n: u32): bool {
+  const step = i32x4.splat(lanes),
+    last = i32x4.splat(n - 1),
+    end = live + (some << 2);
+  let past = i32x4.splat(0);
+  // Four at a time.
+  for (; live + 16 <= end; live += 16, list += 16) {
+    const four = v128.load(live),
+      next = i32x4.add(four, step);
+    v128.store(list, four);
+    v128.store(live, next);
+    past = v128.or(past, i32x4.gt_u(next, last));
+  }
+  let ends = v128.any_true(past);
+  for (; live < end; live += 4, list += 4) {
+    const index = load<u32>(live);
+    store<u32>(list, index);
+    store<u32>(live, index + lanes);
+    if (index + lanes >= n) ends = true;
+  }
+  return ends;
+}
+
+/** Takes the lanes that do not go on out of the list of `going`: those that have finished say so in their words, those that stalled have. Returns how many are left. */
+function close(job: u32, live: u32, going: u32): u32 {
   const n = load<u32>(job, JOB_ACCESSES),
     lanes = load<u32>(job, JOB_LANES);
-  for (; from < to; from++, order += 4) {
-    const index = load<u32>(live + (from << 2)),
-      next = index + lanes;
-    store<u32>(order, index);
+  let kept: u32 = 0;
+  for (let slot: u32 = 0; slot < going; slot++) {
+    const next = load<u32>(live + (slot << 2));
     if (next < n) store<u32>(live + (kept++ << 2), next);
-    else store<u32>(job + ((index % lanes) << 2), next, JOB_LANE_NEXT);
+    else if (next != STALLED) store<u32>(job + ((next % lanes) << 2), next, JOB_LANE_NEXT);
   }
   return kept;
 }
 
-/** Notes the accesses that stand in the list from `from` to `to` with their lanes: they come next. */
-function keep(job: u32, live: u32, from: u32, to: u32): void {
+/** Notes the next accesses of the lanes in the list with their lanes. */
+function keep(job: u32, live: u32, going: u32): void {
   const lanes = load<u32>(job, JOB_LANES);
-  for (; from < to; from++) {
-    const next = load<u32>(live + (from << 2));
+  for (let slot: u32 = 0; slot < going; slot++) {
+    const next = load<u32>(live + (slot << 2));
     store<u32>(job + ((next % lanes) << 2), next, JOB_LANE_NEXT);
   }
 }

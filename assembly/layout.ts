@@ -471,10 +471,9 @@ export const FREED_HUGE = 1 << 30;
 /** u32 list: 2 MiB blocks that a replay has reserved lately. */
 export const AREA_BLOCKS = AREA_FREED + FREED_MAX * 4;
 export const BLOCKS_MAX = 1024;
-/** Byte addresses of accesses that are translated and whose bytes come next, u32 each; a word that takes what is read ahead; and a list of indices. */
-export const AREA_PENDING = AREA_BLOCKS + BLOCKS_MAX * 4;
-export const PENDING_MAX = 64;
-export const AREAS_LENGTH = AREA_PENDING + (2 * PENDING_MAX + 1) * 4;
+export const AREAS_LENGTH = AREA_BLOCKS + BLOCKS_MAX * 4;
+/** Accesses that run in one go, before it is asked again how to look for their pages. */
+export const BLOCK_ACCESSES = 64;
 /** Links of lists count from 1; a frame number that is none. */
 export const FRAME_NONE = -1;
 
@@ -569,8 +568,6 @@ export const BYTE_MAP_STOP = 8;
 export const BYTE_MAP_LOADS = 12;
 /** u64: what a load that differs should have observed. */
 export const BYTE_MAP_WANTED = 16;
-/** u32 each: byte addresses of accesses that come next, PENDING_MAX of them; then a word for what is read ahead. */
-export const BYTE_MAP_PENDING = 128;
 export const BYTE_MAP_SLOTS = 1 << 20;
 export const BYTE_MAP_SLOTS_AT = HEADER_BYTES;
 export const BYTE_MAP_WORDS = BYTE_MAP_SLOTS_AT + BYTE_MAP_SLOTS * 16;

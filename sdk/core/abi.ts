@@ -141,6 +141,7 @@ export interface CoreExports {
   verify(strict: number): number;
   byteMapRepeat(from: number, count: number): number;
   runEnd(accesses: number, from: number, count: number): number;
+  gatherAccesses(accesses: number, values: number, order: number, count: number, target: number): void;
   countReads(accesses: number, from: number, end: number): number;
   scaleAccesses(accesses: number, count: number, shift: number): void;
   nextBlock(accesses: number, from: number, count: number, recent: number, slots: number): number;

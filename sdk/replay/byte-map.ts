@@ -35,38 +35,20 @@ export class ByteMap {
   }
 
   /**
-   * Repeats `count` executed accesses, in the order of `order`, or of the array without one. `words` has the packed accesses, `values` what each wrote or observed, two
-   * u32 each. Returns how many were loads. Throws EIO when a load observed other bytes than the last ones written; `number` is the trace's number of access 0. ENOMEM when the
-   * program writes to more pages than the map can hold.
+   * Repeats `count` executed accesses, in the order of their execution. `words` has the packed accesses, `values` what each wrote or observed, two u32 each. Returns how many were loads. Throws EIO when a load observed
+   * other bytes than the last ones written: of the trace, access k is number `number` + `order[k]`, or `number` + k without an order. ENOMEM when the program writes to more pages than the map can hold.
    */
   repeat(words: Uint32Array, values: Uint32Array, order: Uint32Array | undefined, count: number, number: number): number {
     let loads = 0;
     for (let from = 0; from < count; from += L.BYTE_MAP_ACCESSES) {
       const some = Math.min(L.BYTE_MAP_ACCESSES, count - from);
-      if (order) this.#gather(words, values, order, from, some);
-      else {
-        this.#u32.set(words.subarray(from * 2, (from + some) * 2), L.BYTE_MAP_WORDS >>> 2);
-        this.#u32.set(values.subarray(from * 2, (from + some) * 2), L.BYTE_MAP_VALUES >>> 2);
-      }
-      const at = this.#repeat(some);
-      if (at < some) throw this.#lost(order ? order[from + at]! : from + at, words, values, number);
+      this.#u32.set(words.subarray(from * 2, (from + some) * 2), L.BYTE_MAP_WORDS >>> 2);
+      this.#u32.set(values.subarray(from * 2, (from + some) * 2), L.BYTE_MAP_VALUES >>> 2);
+      const at = from + this.#repeat(some);
+      if (at < from + some) throw this.#lost(at, words, values, number + (order ? order[at]! : at));
       loads += this.#u32[L.BYTE_MAP_LOADS >>> 2]!;
     }
     return loads;
-  }
-
-  /** Hands over accesses one by one, in the order of their execution. */
-  #gather(words: Uint32Array, values: Uint32Array, order: Uint32Array, from: number, count: number): void {
-    const u32 = this.#u32;
-    let word = L.BYTE_MAP_WORDS >>> 2;
-    let value = L.BYTE_MAP_VALUES >>> 2;
-    for (let k = from; k < from + count; k++, word += 2, value += 2) {
-      const at = order[k]! << 1;
-      u32[word] = words[at]!;
-      u32[word + 1] = words[at + 1]!;
-      u32[value] = values[at]!;
-      u32[value + 1] = values[at + 1]!;
-    }
   }
 
   /** Repeats the first `count` accesses that have been handed over: the first one that observed other bytes, or `count`. */
@@ -89,13 +71,12 @@ export class ByteMap {
     this.#u32[L.BYTE_MAP_PAGES_MAX >>> 2] = pages * 2;
   }
 
-  #lost(index: number, words: Uint32Array, values: Uint32Array, number: number): FarfaultError {
+  #lost(index: number, words: Uint32Array, values: Uint32Array, access: number): FarfaultError {
     const high = words[index * 2 + 1]!;
     const bytes = ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH) + 1;
     const addr = (high & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + words[index * 2]!;
     const observed = printedWord(values[index * 2]!, values[index * 2 + 1]!);
     const wanted = printedWord(this.#u32[L.BYTE_MAP_WANTED >>> 2]!, this.#u32[(L.BYTE_MAP_WANTED >>> 2) + 1]!);
-    const access = number + index;
     const where = `access ${access} reads ${bytes} bytes at 0x${addr.toString(16)}`;
     const message = `${where} and observes ${observed}, but ${wanted} was written last: data was lost or is stale`;
     return new FarfaultError('EIO', 'load', access, 'observes wrong data', message);

@@ -189,7 +189,7 @@ export class Replay {
       const until = Math.min(some + L.BYTE_MAP_ACCESSES, end);
       this.#fill(some, until);
       this.#execute(from, some, until);
-      this.#check(some, until, undefined);
+      this.#check(some, until);
     }
     this.#done = 0;
     this.cpu += end - from;
@@ -245,19 +245,38 @@ export class Replay {
     if (job.executed !== end - from)
       throw fail('EIO', 'device job', end - from - job.executed, 'accesses were cancelled: the driver refuses pages that are mapped');
     this.devices[device]! += end - from;
-    const straight = this.core.field(this.core.area(L.AREA_JOB), L.JOB_STRAIGHT) === end - from;
-    this.#check(from, end, straight ? undefined : this.core.words(L.AREA_ORDER, end - from));
+    if (this.core.field(this.core.area(L.AREA_JOB), L.JOB_STRAIGHT) === end - from) this.#check(from, end);
+    else this.#checkOrdered(from, end);
   }
 
-  /** Repeats executed accesses in the byte map, in the order of their execution. */
-  #check(from: number, end: number, order: Uint32Array | undefined): void {
-    if (!this.#bytes) {
-      this.#count(from, end, this.core.exports.countReads(this.core.area(L.AREA_ACCESSES), from, end));
-      return;
-    }
+  /** Repeats executed accesses in the byte map: they were executed one after the other. */
+  #check(from: number, end: number): void {
     const words = this.core.words(L.AREA_ACCESSES + from * L.ACCESS_BYTES, (end - from) * 2);
     const values = this.core.words(L.AREA_VALUES + from * 8, (end - from) * 2);
-    this.#count(from, end, this.#bytes.repeat(words, values, order, end - from, this.#number + from));
+    if (this.#bytes) this.#count(from, end, this.#bytes.repeat(words, values, undefined, end - from, this.#number + from));
+    else this.#countReads(from, end);
+  }
+
+  /** Repeats those of a job in the order of their execution. */
+  #checkOrdered(from: number, end: number): void {
+    if (!this.#bytes) {
+      this.#countReads(from, end);
+      return;
+    }
+    const { core } = this;
+    const accesses = core.area(L.AREA_ACCESSES) + from * L.ACCESS_BYTES;
+    const values = core.area(L.AREA_VALUES) + from * 8;
+    for (let at = 0; at < end - from; at += L.BYTE_MAP_ACCESSES) {
+      const some = Math.min(L.BYTE_MAP_ACCESSES, end - from - at);
+      core.exports.gatherAccesses(accesses, values, core.area(L.AREA_ORDER) + at * 4, some, core.area(L.AREA_BYTES));
+      const words = core.words(L.AREA_BYTES, some * 4);
+      const order = core.words(L.AREA_ORDER + at * 4, some);
+      this.#count(0, some, this.#bytes.repeat(words, words.subarray(some * 2), order, some, this.#number + from));
+    }
+  }
+
+  #countReads(from: number, end: number): void {
+    this.#count(from, end, this.core.exports.countReads(this.core.area(L.AREA_ACCESSES), from, end));
   }
 
   #count(from: number, end: number, loads: number): void {

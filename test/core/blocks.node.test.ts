@@ -12,7 +12,7 @@ const P = L.PAGE_BYTES;
 const BASE = 2 ** 24 - 4;
 const PAGES = 12;
 /** Several blocks, and enough of them for every way of looking. */
-const COUNT = 20 * L.PENDING_MAX + 3;
+const COUNT = 20 * L.BLOCK_ACCESSES + 3;
 
 /** A core whose pages are mapped, read-only, or missing. Frames are given out backwards. */
 class World {
@@ -260,6 +260,22 @@ describe('loops over a batch', () => {
         ({ address, bytes }) => !seen(Math.floor(address / block)) || !seen(Math.floor((address + bytes - 1) / block)),
       );
       expect(small.core.nextBlock(at, 0, accesses.length, recent, slots)).toBe(found < 0 ? accesses.length : found);
+    }
+  });
+
+  test('accesses are gathered in an order, and their values behind them', () => {
+    const next = random(5);
+    const order = small.bare.areas + L.AREA_ORDER;
+    const target = small.bare.areas + L.AREA_BYTES;
+    for (const count of [1, 2, 7, 100]) {
+      const words = Array.from({ length: 400 }, () => next(2 ** 32));
+      words.forEach((word, i) => small.setField(i < 200 ? at : small.values, (i % 200) * 4, word));
+      const wanted = Array.from({ length: count }, () => next(100));
+      wanted.forEach((index, k) => small.setField(order, k * 4, index));
+      small.setField(target, count * 16, 77);
+      small.core.gatherAccesses(at, small.values, order, count, target);
+      const pairs = (from: number): number[] => wanted.flatMap((index) => words.slice(from + 2 * index, from + 2 * index + 2));
+      expect(small.list(target, 4 * count + 1)).toEqual([...pairs(0), ...pairs(200), 77]);
     }
   });
 });

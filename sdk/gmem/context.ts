@@ -10,7 +10,6 @@ import type { Events, ReplicaCause } from '../events.ts';
 import { accessError, ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
 import type { AttachMode, MirrorHold, SpaceMirror } from '../mm/attach.ts';
 import { requireAligned, requireArray, requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
-import type { CoreMirror } from '../mm/device-memory.ts';
 import type { Install, RunInstaller } from '../mm/migration.ts';
 import type { VisitRun } from '../mm/migration-words.ts';
 import { type EntryFollower, type IntervalNotifier, type InvalidateEvent, RemoveNotifier } from '../mm/notifier.ts';
@@ -21,6 +20,7 @@ import { method } from '../step/method.ts';
 import type { Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import { type AtomicRequest, DeviceAtomic } from './atomic.ts';
+import { ReadyMirror } from './core-mirror.ts';
 import { Detach } from './detach.ts';
 import { type FlushCounts, Flushes } from './flush.ts';
 import { GiveUp, type GivenUp } from './give-up.ts';
@@ -67,7 +67,7 @@ export interface MigrateOptions {
 }
 
 /** One device in one address space. Made by `space.attach(device)`. */
-export class Context implements SpaceMirror, Locator, RunInstaller, CoreMirror {
+export class Context implements SpaceMirror, Locator, RunInstaller {
   readonly name: string;
   readonly space: AddressSpace;
   readonly device: Device;
@@ -119,8 +119,8 @@ export class Context implements SpaceMirror, Locator, RunInstaller, CoreMirror {
   private spareServe: ServeFault | undefined = undefined;
   /** `attach` is being called for a context that was saved: its table and TLB are there. */
   private restoring = false;
-  /** What `isReadyMade` says. */
-  private inCore = false;
+  /** @internal What it has in the core; undefined where not all of it is there. */
+  mirror: ReadyMirror | undefined = undefined;
 
   constructor(platform: Platform, device: Device, space: AddressSpace, mode: AttachMode) {
     this.platform = platform;
@@ -175,8 +175,8 @@ export class Context implements SpaceMirror, Locator, RunInstaller, CoreMirror {
     }
     if (formOf(this.mmu, device.policy, mode) === 'coupled') this.coupled = new Coupled(platform, this);
     if (this.mmu.walk && (mode === 'share' || !this.mmu.walk.harvest)) platform.tier?.distrust();
-    this.inCore = this.isReadyMade();
     this.notifier = space.notifiers.insert({ start: 0, end: VPN_LIMIT }, this);
+    this.mirror = this.makeMirror();
     device.contexts.push(this);
     space.mirrors.push(this);
     if (mode === 'replicate') this.follow();
@@ -222,7 +222,7 @@ export class Context implements SpaceMirror, Locator, RunInstaller, CoreMirror {
     Object.assign(this, { mmu: this.device.driver.attach(this, saved) });
     checkFamilies(this.name, this.mmu);
     Object.assign(this, { pmap: this.mmu.pmap ?? this.makeTable(), tlb: this.chooseTlb() });
-    this.inCore = this.isReadyMade();
+    this.mirror = this.makeMirror();
     this.restoring = false;
   }
 
@@ -847,30 +847,17 @@ export class Context implements SpaceMirror, Locator, RunInstaller, CoreMirror {
     if (changed.count > 0) this.guard(() => this.flushes.make(changed));
   }
 
-  /** @internal Whether all that it has of the space is in the core, and nothing is advised or owed that a migration would have to look at. */
-  get isInCore(): boolean {
-    return this.inCore && this.works && this.replicas.size === 0 && this.marks.areTold && this.space.attributes.size === 0;
-  }
-
-  /** Whether its table and its TLB are the ready-made ones, entered into by its own faults alone, and flushed at once. */
-  private isReadyMade(): boolean {
+  /** Its table and its TLB are the ready-made ones, and nobody but its own faults enters into them. */
+  private makeMirror(): ReadyMirror | undefined {
     const { placement, flush } = this.device.policy;
-    if (this.mode !== 'exclusive' || this.coupled || this.mmu.walk || placement || flush === 'deferred') return false;
-    return this.table !== undefined && this.pmap === this.table && this.tlb === this.readyTlb && this.pageLimit === VPN_LIMIT;
-  }
-
-  /** @internal Descriptor of the ready-made table. Requires: it has one. */
-  get descriptor(): number {
-    return this.table!.table;
-  }
-
-  /** @internal Counts the withdrawal of one page, which the core has made. */
-  withdrawn(): void {
-    this.flushes.countOne();
+    if (this.mode !== 'exclusive' || this.coupled || this.mmu.walk || placement || flush === 'deferred') return undefined;
+    const { table } = this;
+    if (!table || this.pmap !== table || this.tlb !== this.readyTlb || this.pageLimit !== VPN_LIMIT) return undefined;
+    return new ReadyMirror(this, table);
   }
 
   /** @internal Enters a page as its home entry has it. */
-  enterOne(vpn: number, frame: number): void {
+  installAsHome(vpn: number, frame: number): void {
     const high = this.platform.core.entry(this.space.table, vpn);
     this.installRun(vpn, 1, frame, (high & L.ENTRY_WRITE) !== 0);
   }

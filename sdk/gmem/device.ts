@@ -414,8 +414,8 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   }
 
   mirrorIn(space: AddressSpace): CoreMirror | undefined {
-    const context = this.contextOf(space);
-    return context?.isInCore ? context : undefined;
+    const mirror = this.contextOf(space)?.mirror;
+    return mirror?.isWhole ? mirror : undefined;
   }
 
   coupledIn(space: AddressSpace | undefined): PeerContext | undefined {

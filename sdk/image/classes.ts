@@ -5,6 +5,7 @@ import { Copies, Mappings, Marks, Ranges } from '../core/batch.ts';
 import { EventLog, Events } from '../events.ts';
 import { DeviceAtomic } from '../gmem/atomic.ts';
 import { Context } from '../gmem/context.ts';
+import { ReadyMirror } from '../gmem/core-mirror.ts';
 import { Detach } from '../gmem/detach.ts';
 import { DeviceAccess } from '../gmem/device-access.ts';
 import { DeviceTable, DeviceTlb } from '../gmem/device-table.ts';
@@ -194,6 +195,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   RangeFault,
   Ranges,
   ReadBegin,
+  ReadyMirror,
   Reap,
   RemoveDevice,
   Reclaim,

@@ -163,7 +163,7 @@ class World {
     // The entry of the CPU, that of the device, and who has the frame.
     const pages: string[] = [];
     for (let vpn = this.at / PAGE; vpn < this.at / PAGE + PAGES; vpn++) {
-      const words = [space.table, context.descriptor].map((table) => `${core.entry(table, vpn).toString(16)} ${core.entryLow}`);
+      const words = [space.table, context.table!.table].map((table) => `${core.entry(table, vpn).toString(16)} ${core.entryLow}`);
       const record = core.frameRecord(core.entryLow);
       pages.push(
         [...words, core.field(record, L.FRAME_REFS), core.field(record, L.FRAME_MAPS), core.field(record, L.FRAME_FLAGS)].join(' | '),

@@ -33,6 +33,7 @@ const long = [
   'test/exhaustive/**',
   'test/kernel/benchmark.node.test.ts',
   'test/kernel/giant.node.test.ts',
+  'test/machine/allocations.node.test.ts',
   'test/contract/zoo.test.ts',
   'test/contract/mutants.node.test.ts',
   'test/cli/**',

@@ -5,6 +5,7 @@
  * numbers, so arguments are checked by the callers above, and `>>> 0` happens here and nowhere else.
  */
 import * as L from '../../assembly/layout.ts';
+import { BytesArea } from './bytes-area.ts';
 import type { MemoryPlan } from './memory.ts';
 
 /** Exports of `assembly/index.ts`, by hand: name, parameters, result. Addresses come back signed; see `Core`. */
@@ -155,6 +156,14 @@ const FEW_WORDS = 64;
 /** TABLE_BITS of four levels of nine bits, as one word. */
 const FOUR_NINES = 0x09090909;
 
+const NO_WORDS: Uint32Array = new Uint32Array(0);
+
+/** Who is told of the frames that a core call has freed. */
+export interface FreedFrames {
+  /** A frame of a driver has come free, `pages` of them for a huge one. */
+  freed(frame: number, pages: number): void;
+}
+
 /**
  * One instance of the core over one memory. Its views never go stale: the memory cannot grow. Arrays handed out by `area*` are borrowed until the next call
  * into the core.
@@ -162,6 +171,8 @@ const FOUR_NINES = 0x09090909;
 export class Core {
   readonly exports: CoreExports;
   readonly plan: MemoryPlan;
+  /** The area AREA_BYTES. */
+  readonly bytesArea: BytesArea = new BytesArea(this);
   u8: Uint8Array;
   u32: Uint32Array;
   /** The same words with a sign: that of a high word tells child entries, and an entry is read without turning it into a fraction. */
@@ -170,6 +181,8 @@ export class Core {
   private fourNines = 0;
   /** Low word of the entry that the last `entry` call found. */
   entryLow = 0;
+  /** For the next list of freed frames; empty while one is being gone through. */
+  private spareList: Uint32Array = NO_WORDS;
 
   constructor(exports: CoreExports, buffer: ArrayBuffer, plan: MemoryPlan) {
     this.exports = exports;
@@ -185,6 +198,7 @@ export class Core {
     this.u32 = new Uint32Array(0);
     this.i32 = new Int32Array(0);
     this.fourNines = 0;
+    this.bytesArea.close();
   }
 
   /** Byte address of a batch area (AREA_*). */
@@ -372,17 +386,25 @@ export class Core {
     return this.header(L.H_FREED) !== 0;
   }
 
-  /** Takes the list of driver-owned frames that the last call freed: `each` is called once for every one. */
-  drainFreed(each: (frame: number, pages: number) => void): void {
+  /** Takes the list of driver-owned frames that the last call freed: `owner.freed` is called once for every one. */
+  drainFreed(owner: FreedFrames): void {
     const count = this.header(L.H_FREED);
     if (count === 0) return;
     this.setHeader(L.H_FREED, 0);
     if (count === 1) {
       const frame = this.u32[this.area(L.AREA_FREED) >>> 2]!;
-      each(frame & ~L.FREED_HUGE, frame & L.FREED_HUGE ? 2 ** L.HUGE_ORDER : 1);
+      owner.freed(frame & ~L.FREED_HUGE, frame & L.FREED_HUGE ? 2 ** L.HUGE_ORDER : 1);
       return;
     }
-    // Copied first: an owner that is told may call the core again.
-    for (const frame of this.words(L.AREA_FREED, count).slice()) each(frame & ~L.FREED_HUGE, frame & L.FREED_HUGE ? 2 ** L.HUGE_ORDER : 1);
+    // Copied first: an owner that is told may call the core again, and then this list is in use.
+    let { spareList: list } = this;
+    this.spareList = NO_WORDS;
+    if (list.length < count) list = new Uint32Array(count);
+    this.take(this.area(L.AREA_FREED), list, count);
+    for (let i = 0; i < count; i++) {
+      const frame = list[i]!;
+      owner.freed(frame & ~L.FREED_HUGE, frame & L.FREED_HUGE ? 2 ** L.HUGE_ORDER : 1);
+    }
+    this.spareList = list;
   }
 }

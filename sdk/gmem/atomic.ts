@@ -174,7 +174,7 @@ export class DeviceAtomic implements Step {
         if (!context.device.memory) return this.nextMeans();
         if (this.reaches(vpn) && this.couldMove(vpn)) {
           // The device uses the page where it is, since it once could not move: a fault would find nothing to do.
-          if (this.attempts++ === 0) return run.call(new MoveRange(this.platform, context, undefined, vpn, vpn + 1, 'device'));
+          if (this.attempts++ === 0) return run.call(new MoveRange(this.platform, context).of(undefined, vpn, vpn + 1, 'device'));
           this.busy = true;
           return this.nextMeans();
         }

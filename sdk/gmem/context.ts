@@ -117,6 +117,8 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
   private spareJob: JobRun | undefined = undefined;
   /** The step of the last fault that came by itself, for the next one. */
   private spareServe: ServeFault | undefined = undefined;
+  /** The step of the last migration that a program asked for, with its words, for the next one. */
+  private spareMove: MoveRange | undefined = undefined;
   /** `attach` is being called for a context that was saved: its table and TLB are there. */
   private restoring = false;
   /** @internal What it has in the core; undefined where not all of it is there. */
@@ -291,15 +293,19 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
    */
   migrate(range: AddressRange, options: MigrateOptions): number {
     requireOptions('migrate', options);
-    const step = this.migrateStep(range, options.to, options.memory);
+    const step = this.migrateStep(range, options.to, options.memory, false, this.spareMove);
+    this.spareMove = undefined;
     this.platform.scheduler.runSync(step);
+    this.spareMove = step;
     return step.moved;
   }
 
   async migrateAsync(range: AddressRange, options: MigrateOptions): Promise<number> {
     requireOptions('migrate', options);
-    const step = this.migrateStep(range, options.to, options.memory);
+    const step = this.migrateStep(range, options.to, options.memory, false, this.spareMove);
+    this.spareMove = undefined;
     await this.platform.scheduler.runAsync(step);
+    this.spareMove = step;
     return step.moved;
   }
 
@@ -552,8 +558,8 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
     return new JobRun(this.platform, this).of(job);
   }
 
-  /** `whole`: pages that are mostly read are moved as well, not copied. */
-  migrateStep(range: AddressRange, to: 'device' | 'host', index?: MemoryIndex, whole = false): MoveRange {
+  /** `whole`: pages that are mostly read are moved as well, not copied. `spare`: a step of this context that has ended, to be used again. */
+  migrateStep(range: AddressRange, to: 'device' | 'host', index?: MemoryIndex, whole = false, spare?: MoveRange): MoveRange {
     this.requireWorking('migrate');
     requireRange('migrate.range', range);
     this.address('migrate.range.end', range.end - 1, 1);
@@ -561,7 +567,8 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
     if (!this.device.memory) throw fail('EOPNOTSUPP', 'migrate.device', this.name, 'has no memory of its own');
     const memory = index === undefined ? undefined : this.device.memoryAt(index);
     if (index !== undefined && !memory) throw fail('EINVAL', 'migrate.memory', index, `is not the index of a memory of ${this.name}`);
-    return new MoveRange(this.platform, this, memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to, whole);
+    const step = spare ?? new MoveRange(this.platform, this);
+    return step.of(memory, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES, to, whole);
   }
 
   faultStep(addr: number, access: Access): ServeFault {
@@ -745,17 +752,18 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
 
   /** Whether the device's translation of a page, cached or not, allows the access. */
   reaches(vpn: number, write: boolean): boolean {
-    const { walk } = this.mmu;
-    if (walk) {
-      const access = write ? 'write' : 'read';
-      return permits(
-        this.guard(() => walk.translate(vpn, access)),
-        access,
-      );
-    }
+    if (this.mmu.walk) return this.walks(vpn, write ? 'write' : 'read');
     if (this.mustWait) return false;
     const high = this.platform.core.entry(this.table!.table, vpn);
     return (high & L.ENTRY_KIND) === L.KIND_PRESENT && (!write || (high & L.ENTRY_WRITE) !== 0);
+  }
+
+  /** Whether the driver's own translation allows an access. */
+  private walks(vpn: number, access: Access): boolean {
+    return permits(
+      this.guard(() => this.mmu.walk!.translate(vpn, access)),
+      access,
+    );
   }
 
   /**

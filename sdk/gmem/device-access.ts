@@ -1,12 +1,12 @@
 /** An access of the device to a byte range, by itself: page by page through its translations, serving each fault as a batch of one. */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import { type AccessOutcome, PIECE_BYTES } from '../mm/access.ts';
+import type { AccessOutcome } from '../mm/access.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import { reportFatal, settle } from './serve-batch.ts';
-import { FaultBatch } from './fault-batch.ts';
+import { type DeviceFaultRecord, FaultBatch } from './fault-batch.ts';
 import { reportBatch } from './job.ts';
 import type { ServeFault } from './serve.ts';
 import { translated } from './walk-lanes.ts';
@@ -26,7 +26,12 @@ export class DeviceAccess implements Step {
   private readonly write: boolean;
   /** Lent by the context from the first fault on that its driver does not serve itself. */
   private serve: ServeFault | undefined = undefined;
+  /** Of the fault under way, its one record; both are used again. */
   private batch: FaultBatch | undefined;
+  private record: { -readonly [field in keyof DeviceFaultRecord]: DeviceFaultRecord[field] } | undefined;
+  private isServing = false;
+  /** By which the bytes area knows it; 0: it has put nothing there. */
+  private writer = 0;
   private vpn = 0;
   /** At a page that does not translate: a fault is to be served. */
   private stalled = false;
@@ -68,7 +73,7 @@ export class DeviceAccess implements Step {
       this.stalled = false;
       return run.call(this.fault());
     }
-    if (this.batch) {
+    if (this.isServing) {
       const goesOn = this.settled();
       lock.release(run);
       if (!goesOn) return DONE;
@@ -130,12 +135,10 @@ export class DeviceAccess implements Step {
     const { core } = this.platform;
     const addr = this.addr + this.done;
     if (this.context.mmu.walk) return this.advanceByWalk(addr);
-    const length = Math.min(this.bytes.length - this.done, PIECE_BYTES - (addr % L.PAGE_BYTES));
-    const buffer = core.area(L.AREA_BYTES);
-    const part = this.bytes.subarray(this.done, this.done + length);
-    if (this.write) core.u8.set(part, buffer);
-    const done = core.exports.copyThrough(this.context.slot, addr, length, buffer, this.write ? 1 : 0);
-    if (!this.write) part.set(core.u8.subarray(buffer, buffer + done));
+    const length = this.pass(addr);
+    const { bytesArea } = core;
+    const done = core.exports.copyThrough(this.context.slot, addr, length, bytesArea.address, this.write ? 1 : 0);
+    if (!this.write) bytesArea.take(this.bytes, this.done, done);
     this.vpn = core.stopVpn;
     return done;
   }
@@ -153,18 +156,33 @@ export class DeviceAccess implements Step {
     }
     this.context.translations++;
     const offset = addr % L.PAGE_BYTES;
-    const part = this.bytes.subarray(this.done, this.done + Math.min(this.bytes.length - this.done, L.PAGE_BYTES - offset));
-    if (this.write) core.u8.set(part, at + offset);
-    else part.set(core.u8.subarray(at + offset, at + offset + part.length));
-    return part.length;
+    const length = Math.min(this.pass(addr), L.PAGE_BYTES - offset);
+    const { address } = core.bytesArea;
+    if (this.write) core.u8.copyWithin(at + offset, address, address + length);
+    else {
+      core.u8.copyWithin(address, at + offset, at + offset + length);
+      core.bytesArea.take(this.bytes, this.done, length);
+    }
+    return length;
+  }
+
+  /** Has the next bytes stand in the bytes area, or makes room for them: how many. */
+  private pass(addr: number): number {
+    const { bytesArea } = this.platform.core;
+    if (!this.write) return bytesArea.room(this.done, this.bytes.length, addr);
+    if (this.writer === 0) this.writer = bytesArea.begin();
+    return bytesArea.lend(this.writer, this.bytes, this.done, addr);
   }
 
   /** The step that serves the fault, through the driver's own service where it has one. */
   private fault(): Step {
     const { counters } = this.platform.events;
     const context = this.context;
-    const record = { vpn: this.vpn, write: this.write, lane: 0, spanStart: this.vpn, spanPages: 1 };
-    this.batch = new FaultBatch([record], 0);
+    const record = (this.record ??= { vpn: 0, write: this.write, lane: 0, spanStart: 0, spanPages: 1 });
+    record.vpn = this.vpn;
+    record.spanStart = this.vpn;
+    this.batch = this.batch ? this.batch.refill(this.batch.records, 0) : new FaultBatch([record], 0);
+    this.isServing = true;
     counters.deviceFaults[context.name] = (counters.deviceFaults[context.name] ?? 0) + 1;
     this.platform.events.countBatch(1);
     if (this.platform.events.heard)
@@ -185,7 +203,7 @@ export class DeviceAccess implements Step {
     const batch = this.batch!;
     const context = this.context;
     const { counters } = this.platform.events;
-    this.batch = undefined;
+    this.isServing = false;
     context.device.endBatch();
     if (!context.mmu.fault) {
       const { outcome } = this.serve!;
@@ -199,12 +217,14 @@ export class DeviceAccess implements Step {
     const { coalesced, deferred } = batch;
     counters.coalesced += coalesced;
     counters.deferred += deferred;
-    const place = { space: context.space.id, device: context.name };
-    if (events.heard) events.emit({ type: 'batch.served', ...place, records: 1, coalesced, deferred, overflow: 0 });
+    const { device } = context;
+    const space = context.space.id;
+    if (events.heard) events.emit({ type: 'batch.served', space, device: device.name, records: 1, coalesced, deferred, overflow: 0 });
     const cancelled = batch.cancelled(this.vpn, this.write);
     if (!cancelled) return true;
     counters.cancelled++;
-    if (events.heard) events.emit({ type: 'fault.cancelled', ...place, vpn: this.vpn, write: this.write, lane: 0, reason: cancelled });
+    if (events.heard)
+      events.emit({ type: 'fault.cancelled', space, device: device.name, vpn: this.vpn, write: this.write, lane: 0, reason: cancelled });
     this.outcome = cancelled;
     return false;
   }

@@ -31,23 +31,24 @@ const MOVED = 4;
 const COPIED = 5;
 const BACK = 6;
 
+/** Set up by `of`; reused by its owner, who keeps its words with it. */
 export class MoveRange implements Step {
   readonly name = 'move range';
   /** Pages that moved, or were copied. */
   moved = 0;
   private readonly platform: Platform;
   private readonly context: Context;
-  private readonly end: number;
-  private readonly to: 'device' | 'host';
+  private end = 0;
+  private to: 'device' | 'host' = 'device';
   /** Where pages go to; undefined when they go home. */
-  private readonly memory: OwnMemory | undefined;
+  private memory: OwnMemory | undefined;
   /** What pages are brought home from: all of it, part by part. */
-  private readonly sources: readonly OwnMemory[];
+  private readonly sources: OwnMemory[] = [];
   private readonly migration: Migration;
   private readonly evict: Evict;
   private phase = BATCH;
   /** Next page to look at, and the part under way. */
-  private vpn: number;
+  private vpn = 0;
   private start = 0;
   /** Sources that are still to be asked for their pages of the part. */
   private left: DeviceMemory[] = [];
@@ -61,7 +62,7 @@ export class MoveRange implements Step {
   /** A memory that a link reaches, whose pages come home all the same: the target gets copies of them. */
   private byHost: DeviceMemory | undefined;
   /** Pages that are mostly read are moved as the others are. */
-  private readonly whole: boolean;
+  private whole = false;
   /** Pages of the frames so far. */
   private taken = 0;
   /** Where pages of the second tier are looked for, and what brings one back. */
@@ -69,30 +70,38 @@ export class MoveRange implements Step {
   private fault: CpuFault | undefined;
   private full = false;
 
-  /** For the pages `[start, end)`; `memory`: to or from this one, else to the first, from all. `whole`: no copies, the pages themselves. */
-  constructor(
-    platform: Platform,
-    context: Context,
-    memory: OwnMemory | undefined,
-    start: number,
-    end: number,
-    to: 'device' | 'host',
-    whole = false,
-  ) {
-    const { device } = context;
-    this.whole = whole;
+  constructor(platform: Platform, context: Context) {
     this.platform = platform;
     this.context = context;
+    this.migration = new Migration(platform);
+    this.evict = new Evict(platform);
+  }
+
+  /** For the pages `[start, end)`; `memory`: to or from this one, else to the first, from all. `whole`: no copies, the pages themselves. */
+  of(memory: OwnMemory | undefined, start: number, end: number, to: 'device' | 'host', whole = false): this {
+    const { device, space } = this.context;
+    const { sources } = this;
+    this.whole = whole;
     this.vpn = start;
     this.end = end;
     this.to = to;
     this.memory = to === 'device' ? (memory ?? device.memory) : undefined;
+    sources.length = 0;
     // A memory that is asked for by name gets what is in the others, too, by way of the host.
-    if (to === 'device') this.sources = memory ? device.memories.filter((each) => each !== memory) : [];
-    else this.sources = memory ? [memory] : [...device.memories];
-    this.migration = new Migration(platform);
-    this.evict = new Evict(platform);
-    if (this.memory) this.evict.from(this.memory, context.space.id, start, 'user');
+    if (to === 'host' && !memory) sources.push(...device.memories);
+    else if (memory) for (const each of device.memories) if ((each === memory) === (to === 'host')) sources.push(each);
+    if (this.memory) this.evict.from(this.memory, space.id, start, 'user');
+    this.moved = 0;
+    this.phase = BATCH;
+    this.start = 0;
+    this.peer = undefined;
+    this.copying = false;
+    this.byHost = undefined;
+    this.taken = 0;
+    this.full = false;
+    this.moves.taken = 0;
+    this.copies.taken = 0;
+    return this;
   }
 
   next(run: Run): Progress {

@@ -76,7 +76,7 @@ export class Reserve implements Step {
         return AGAIN;
       case MOVE:
         this.phase = MOVED;
-        return run.call(new MoveRange(this.platform, context, undefined, this.range!.start, this.range!.end, 'device'));
+        return run.call(new MoveRange(this.platform, context).of(undefined, this.range!.start, this.range!.end, 'device'));
       case MOVED:
         if (this.hold()) return DONE;
         this.phase = UNDO;

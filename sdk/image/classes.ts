@@ -240,5 +240,14 @@ export const WITHOUT: Readonly<Record<string, Readonly<Record<string, () => unkn
   Events: { listeners: () => [] },
   Scheduler: { callers: () => new Map() },
   AddressSpace: { spareFault: () => undefined },
-  Context: { mmu: () => undefined, pmap: () => undefined, tlb: () => undefined, spareJob: () => undefined, spareServe: () => undefined },
+  CpuAccess: { writer: () => 0 },
+  DeviceAccess: { writer: () => 0 },
+  Context: {
+    mmu: () => undefined,
+    pmap: () => undefined,
+    tlb: () => undefined,
+    spareJob: () => undefined,
+    spareServe: () => undefined,
+    spareMove: () => undefined,
+  },
 };

@@ -14,9 +14,6 @@ export type AccessOutcome = 'done' | Exclude<FaultOutcome, 'served'> | 'no progr
 /** Tries for one page before an access gives up: a fault that is served every time and never lasts is a livelock. */
 export const FAULT_ATTEMPTS_MAX = 64;
 
-/** Bytes that are handed to the core at once: they are handed over again after every fault among them. */
-export const PIECE_BYTES = 65536;
-
 /** Reads into, or writes from, `bytes`. */
 export class CpuAccess implements Step {
   readonly name: string;
@@ -32,6 +29,8 @@ export class CpuAccess implements Step {
   private fault: CpuFault | undefined = undefined;
   private attempts = 0;
   private faulted = false;
+  /** By which the bytes area knows it; 0: it has put nothing there. */
+  private writer = 0;
 
   constructor(platform: Platform, space: AddressSpace, addr: number, bytes: Uint8Array, write: boolean) {
     this.name = write ? 'write' : 'read';
@@ -49,13 +48,15 @@ export class CpuAccess implements Step {
       if (outcome !== 'served') return this.end(outcome);
     }
     const { core } = this.platform;
-    const buffer = core.area(L.AREA_BYTES);
+    const { bytesArea } = core;
+    if (this.write && this.writer === 0) this.writer = bytesArea.begin();
     while (this.done < this.bytes.length) {
-      // Pieces end where pages do: one that is in two of them would be looked up twice.
-      const length = Math.min(this.bytes.length - this.done, PIECE_BYTES - ((this.addr + this.done) % L.PAGE_BYTES));
-      if (this.write) put(this.bytes, this.done, core.u8, buffer, length);
-      const done = core.exports.copyThrough(this.space.tlb, this.addr + this.done, length, buffer, this.write ? 1 : 0);
-      if (!this.write) put(core.u8, buffer, this.bytes, this.done, done);
+      const addr = this.addr + this.done;
+      const length = this.write
+        ? bytesArea.lend(this.writer, this.bytes, this.done, addr)
+        : bytesArea.room(this.done, this.bytes.length, addr);
+      const done = core.exports.copyThrough(this.space.tlb, addr, length, bytesArea.address, this.write ? 1 : 0);
+      if (!this.write) bytesArea.take(this.bytes, this.done, done);
       if (done > 0) this.attempts = 0;
       this.done += done;
       if (done === length) continue;
@@ -108,13 +109,4 @@ export class CpuAccess implements Step {
     }
     return DONE;
   }
-}
-
-/** Bytes so few that a loop has copied them before a view of them is made. */
-const FEW_BYTES = 64;
-
-/** Copies `length` bytes. */
-function put(from: Uint8Array, at: number, to: Uint8Array, toAt: number, length: number): void {
-  if (length > FEW_BYTES) to.set(from.subarray(at, at + length), toAt);
-  else for (let i = 0; i < length; i++) to[toAt + i] = from[at + i]!;
 }

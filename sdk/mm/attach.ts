@@ -44,8 +44,8 @@ export interface SpaceMirror {
   markAtomic(vpn: number): void;
   /** Serves one fault of it. */
   faultStep(addr: number, access: 'read' | 'write'): Step & { readonly outcome: string };
-  /** Moves a range to the device's memory, or home; `whole`: what is mostly read as well, of which there would be a copy. */
-  migrateStep(range: AddressRange, to: 'device' | 'host', memory?: number, whole?: boolean): Step;
+  /** Moves a range to the device's memory, or home; `whole`: what is mostly read as well, of which there would be a copy. `spare`: a step of an earlier call that has ended, to be used again. */
+  migrateStep(range: AddressRange, to: 'device' | 'host', memory?: number, whole?: boolean, spare?: Step): Step;
   /** Number of its device: the owner of its memories. */
   readonly owner: number;
   /** Its addresses, when its device hands them out itself. */

@@ -104,7 +104,11 @@ export class Hint implements Step {
   private first = 0;
   /** Page of the part that is looked at next for what others have. */
   private from = 0;
+  /** What brings the parts to the device, and what brings them home: each the same for all of them. */
+  private move: Step | undefined;
   private migration: Migration | undefined;
+  /** It has been called for the part under way. */
+  private called = false;
   private fault: CpuFault | undefined;
   /** Faults on the page at `from`, to have it alone. */
   private attempts = 0;
@@ -262,7 +266,8 @@ export class Hint implements Step {
       if (run.holds(mmapLock)) mmapLock.release(run);
       this.phase = BROUGHT;
       const range = { start: this.first * L.PAGE_BYTES, end: this.vpn * L.PAGE_BYTES };
-      return run.call(this.target!.migrateStep(range, 'device', undefined, this.advice === 'pinned'));
+      this.move = this.target!.migrateStep(range, 'device', undefined, this.advice === 'pinned', this.move);
+      return run.call(this.move);
     }
     if (!run.holds(mmapLock) && !mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
     const migration = this.comingHome(memory);
@@ -340,10 +345,10 @@ export class Hint implements Step {
     const { mmapLock, table } = this.space;
     const { core, memories, pageLocks } = this.platform;
     if (!run.holds(mmapLock) && !mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
-    if (this.migration) {
+    if (this.called) {
       // The stretch [first, vpn) has come, or not.
       for (let vpn = this.first; vpn < this.vpn; vpn++) this.countHome(vpn);
-      this.migration = undefined;
+      this.called = false;
     }
     while (this.vpn < this.end) {
       const high = core.entry(table, this.vpn);
@@ -359,7 +364,9 @@ export class Hint implements Step {
       const start = windowStart(this.vpn, high);
       const end = this.homeUntil(memory, Math.max(start + windowPages(high), Math.min(this.end, this.vpn + HINT_PART_PAGES)), vma);
       this.vpn = Math.min(this.end, end);
-      this.migration = new Migration(this.platform).toHost(this.space, start, end - start, memory, 'user', this.first);
+      this.called = true;
+      this.migration ??= new Migration(this.platform);
+      this.migration.toHost(this.space, start, end - start, memory, 'user', this.first);
       this.migration.isShared = true;
       return run.call(this.migration);
     }

@@ -23,7 +23,7 @@
 import * as L from '../../assembly/layout.ts';
 import { Copies, type CopyGround, type PeerPlace } from '../core/batch.ts';
 import { fail } from '../errors.ts';
-import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import { AGAIN, DONE, type Progress, type Run, type Step, type Waitable } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import { ADDRESS_LIMIT, requireCount } from './arguments.ts';
@@ -119,7 +119,8 @@ export class Memcpy implements Step, CopyGround {
   /** Frames of its two pages; FRAME_NONE: zeros. The locked ones among them, and the frame of the host through which the bytes go. */
   private from = L.FRAME_NONE;
   private to = L.FRAME_NONE;
-  private locked: number[] = [];
+  private lockedSource = L.FRAME_NONE;
+  private lockedTarget = L.FRAME_NONE;
   private bounce = L.FRAME_NONE;
   private ticket: Ticket | undefined;
   private readonly ways = { H2H: 0, H2D: 0, D2H: 0, D2D: 0 };
@@ -267,7 +268,7 @@ export class Memcpy implements Step, CopyGround {
     const high = core.entry(this.space.table, vpn);
     const kind = high & L.ENTRY_KIND;
     this.to = core.entryLow;
-    if (kind === L.KIND_MIGRATION) return this.leave(run, () => run.waitFor(pageLocks.wait(this.to)));
+    if (kind === L.KIND_MIGRATION) return this.waitUnlocked(run, pageLocks.wait(this.to));
     const isThere = kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE;
     if (isThere && high & L.ENTRY_WRITE && !(high & L.ENTRY_CPU_READS)) return undefined;
     const owner = kind === L.KIND_DEVICE_PRIVATE ? this.space.mirrorOf(this.platform.nodes.of(this.to).owner) : undefined;
@@ -292,7 +293,7 @@ export class Memcpy implements Step, CopyGround {
     if (!(vma.prot & PROT_READ)) return this.refuse('permission');
     const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
     this.from = core.entryLow;
-    if (kind === L.KIND_MIGRATION) return this.leave(run, () => run.waitFor(pageLocks.wait(this.from)));
+    if (kind === L.KIND_MIGRATION) return this.waitUnlocked(run, pageLocks.wait(this.from));
     if (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE) return undefined;
     if (kind === L.KIND_NONE && isAnonymous(vma)) {
       this.from = L.FRAME_NONE;
@@ -304,9 +305,9 @@ export class Memcpy implements Step, CopyGround {
   }
 
   /** Who waits for others to finish holds no lock that they might need. */
-  private leave(run: Run, then: () => Progress): Progress {
+  private waitUnlocked(run: Run, what: Waitable): Progress {
     this.unlock(run);
-    return then();
+    return run.waitFor(what);
   }
 
   private faulted(): Progress {
@@ -427,9 +428,8 @@ export class Memcpy implements Step, CopyGround {
         const frame = this.engineOf(this.from) ? this.bounce : this.from;
         const page = frame === L.FRAME_NONE ? 0 : core.frameBytes(frame);
         if (page === 0 && frame !== L.FRAME_NONE) return this.broken('bus error');
-        const bytes = this.buffer.subarray(0, this.length);
-        if (frame === L.FRAME_NONE) bytes.fill(0);
-        else bytes.set(core.u8.subarray(page + inSource, page + inSource + this.length));
+        if (frame === L.FRAME_NONE) this.buffer.fill(0, 0, this.length);
+        else core.bytesArea.fetch(page + inSource, this.buffer, this.length);
         this.phase = MERGED;
         const device = this.engineOf(this.to);
         if (!device) return this.land(core.frameBytes(this.to) + inDest);
@@ -437,7 +437,7 @@ export class Memcpy implements Step, CopyGround {
       }
       // falls through
       case MERGED:
-        core.u8.set(this.buffer.subarray(0, this.length), core.frameBytes(this.bounce) + inDest);
+        this.put(core.frameBytes(this.bounce) + inDest);
         this.phase = SENT;
         return this.transfer('to-device', this.engineOf(this.to)!, this.bounce, this.to);
       default:
@@ -447,19 +447,32 @@ export class Memcpy implements Step, CopyGround {
 
   /** Locks the pages that somebody could take away meanwhile, or says what to wait for: with nothing locked, and looking again then. */
   private lockPages(run: Run): Progress | undefined {
+    if (this.lock(this.from) && this.lock(this.to)) return undefined;
+    const frame = this.lock(this.from) ? this.to : this.from;
+    this.release();
+    this.phase = LOOK;
+    return this.waitUnlocked(run, this.platform.pageLocks.wait(frame));
+  }
+
+  /** False: somebody else has locked it. */
+  private lock(frame: number): boolean {
     const { core, pageLocks } = this.platform;
-    for (const frame of [this.from, this.to]) {
-      if (frame === L.FRAME_NONE || !this.mayGo(frame) || this.locked.includes(core.headOf(frame))) continue;
-      if (!pageLocks.tryLock(frame)) {
-        this.release();
-        this.phase = LOOK;
-        return this.leave(run, () => run.waitFor(pageLocks.wait(frame)));
-      }
-      // Reaping asks for no lock: the frame stays a frame.
-      core.exports.frameGet(core.headOf(frame));
-      this.locked.push(core.headOf(frame));
-    }
-    return undefined;
+    if (frame === L.FRAME_NONE || !this.mayGo(frame)) return true;
+    const head = core.headOf(frame);
+    if (head === this.lockedSource || head === this.lockedTarget) return true;
+    if (!pageLocks.tryLock(frame)) return false;
+    // Reaping asks for no lock: the frame stays a frame.
+    core.exports.frameGet(head);
+    if (this.lockedSource === L.FRAME_NONE) this.lockedSource = head;
+    else this.lockedTarget = head;
+    return true;
+  }
+
+  /** Ends the lock of a frame, if it is one. */
+  private free(frame: number): void {
+    if (frame === L.FRAME_NONE) return;
+    this.platform.pageLocks.unlock(frame);
+    this.platform.core.exports.framePut(frame);
   }
 
   /** On a device; or on a host with a second tier, whose pages go there whoever holds the space. */
@@ -477,8 +490,12 @@ export class Memcpy implements Step, CopyGround {
   }
 
   private land(into: number): Progress {
-    this.platform.core.u8.set(this.buffer.subarray(0, this.length), into);
+    this.put(into);
     return this.landed();
+  }
+
+  private put(into: number): void {
+    this.platform.core.u8.set(this.length === L.PAGE_BYTES ? this.buffer : this.buffer.subarray(0, this.length), into);
   }
 
   private landed(): Progress {
@@ -495,11 +512,10 @@ export class Memcpy implements Step, CopyGround {
   private release(): void {
     this.ticket = undefined;
     endInvalidation(this.clear);
-    for (const frame of this.locked) {
-      this.platform.pageLocks.unlock(frame);
-      this.platform.core.exports.framePut(frame);
-    }
-    this.locked = [];
+    this.free(this.lockedSource);
+    this.free(this.lockedTarget);
+    this.lockedSource = L.FRAME_NONE;
+    this.lockedTarget = L.FRAME_NONE;
     if (this.bounce !== L.FRAME_NONE) this.platform.core.exports.framePut(this.bounce);
     this.bounce = L.FRAME_NONE;
     this.platform.settleFreed();

@@ -168,12 +168,12 @@ export class MigrationWords {
   tally(core: Core): void {
     if (this.count <= FEW) return this.tallyFew();
     core.exports.movingTally(core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET), this.count, core.area(L.AREA_LIST));
-    const tally = core.words(L.AREA_LIST, L.MOVING_TALLY_BYTES / 4);
-    this.valid = tally[0]!;
-    this.holes = tally[1]!;
-    this.aimed = tally[2]!;
-    this.firstHole = tally[3]!;
-    this.mustSplit = tally[4] !== 0;
+    const at = core.area(L.AREA_LIST);
+    this.valid = core.field(at, 0);
+    this.holes = core.field(at, 4);
+    this.aimed = core.field(at, 8);
+    this.firstHole = core.field(at, 12);
+    this.mustSplit = core.field(at, 16) !== 0;
   }
 
   /** Word by word. So few are never 512: there is no huge page of a range, and none of a list is split here. */
@@ -213,12 +213,15 @@ export class MigrationWords {
     this.lend(core);
     const source = core.area(L.AREA_SOURCE);
     const target = withTargets ? core.area(L.AREA_TARGET) : 0;
+    const list = core.area(L.AREA_LIST);
+    const range = isRange ? 1 : 0;
+    const may = writable ? 1 : 0;
+    const some = copied ? 1 : 0;
+    const { u32 } = core;
     for (let from = 0; from < this.count; from = core.stopIndex) {
-      const [range, may, some] = [isRange ? 1 : 0, writable ? 1 : 0, copied ? 1 : 0];
-      const runs = core.exports.movingRuns(source, target, from, this.count, range, may, some, core.area(L.AREA_LIST), RUNS_MAX);
-      const list = core.words(L.AREA_LIST, runs * RUN_WORDS);
-      for (let at = 0; at < list.length; at += RUN_WORDS)
-        visit(list[at]!, list[at + 1]!, list[at + 2]! | 0, list[at + 3]!, list[at + 4] !== 0);
+      const runs = core.exports.movingRuns(source, target, from, this.count, range, may, some, list, RUNS_MAX);
+      const end = (list >>> 2) + runs * RUN_WORDS;
+      for (let at = list >>> 2; at < end; at += RUN_WORDS) visit(u32[at]!, u32[at + 1]!, u32[at + 2]! | 0, u32[at + 3]!, u32[at + 4] !== 0);
     }
   }
 }

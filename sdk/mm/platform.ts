@@ -3,7 +3,7 @@
  * hands it to its spaces and devices.
  */
 import * as L from '../../assembly/layout.ts';
-import { type Core } from '../core/abi.ts';
+import type { Core, FreedFrames } from '../core/abi.ts';
 import { Events } from '../events.ts';
 import { fail } from '../errors.ts';
 import { Lock } from '../step/lock.ts';
@@ -28,7 +28,7 @@ interface DeferredFlush {
 }
 
 /** The common ground of one machine's spaces, devices and steps. */
-export class Platform {
+export class Platform implements FreedFrames {
   readonly core: Core;
   readonly nodes: Nodes;
   readonly events: Events = new Events(method<Platform, 'addStray'>(this, 'addStray'));
@@ -165,9 +165,14 @@ export class Platform {
     if (!this.core.hasFreed) return;
     const outer = this.scheduler.beginCall('phys.freePage');
     try {
-      this.core.drainFreed((frame, pages) => this.memories.get(this.core.nodeOf(frame))?.freed(frame, pages));
+      this.core.drainFreed(this);
     } finally {
       this.scheduler.endCall(outer);
     }
+  }
+
+  /** @internal A frame of a driver has come free: its memory is told. */
+  freed(frame: number, pages: number): void {
+    this.memories.get(this.core.nodeOf(frame))?.freed(frame, pages);
   }
 }

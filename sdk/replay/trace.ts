@@ -121,6 +121,7 @@ export class TraceReader {
   #parse(text: Uint8Array, last: boolean): number {
     const core = this.#core;
     this.#lendRanges();
+    core.bytesArea.lose();
     core.u8.set(text, core.area(L.AREA_BYTES));
     const output = core.area(L.AREA_ACCESSES) + this.#count * L.ACCESS_BYTES;
     this.#count += core.exports.lackeyParse(core.area(L.AREA_BYTES), text.length, output, L.JOB_ACCESSES_MAX - this.#count, last ? 1 : 0);

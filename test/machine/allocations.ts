@@ -1,12 +1,20 @@
-/** What JavaScript asks its heap for, while something runs. For Node. */
+/** What JavaScript asks its heap for, and for memory outside of it, while something runs. For Node. */
 import type { HeapProfiler } from 'node:inspector';
 import { Session } from 'node:inspector/promises';
+import { memoryUsage } from 'node:process';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
 
 /** Bytes between two samples. */
 const INTERVAL = 512;
 
 /** Counts what is asked of the heap from `begin` to `end`, what has been collected meanwhile included. */
 export class Allocations {
+  /** The functions that asked for most, and how many bytes. */
+  most = '';
   private readonly session = new Session();
   private began: Promise<unknown> | undefined;
 
@@ -25,11 +33,36 @@ export class Allocations {
     await this.began;
     const { profile } = await this.session.post('HeapProfiler.stopSampling');
     this.session.disconnect();
-    return allocated(profile.head);
+    const by = new Map<string, number>();
+    const bytes = allocated(profile.head, '', by);
+    this.most = [...by]
+      .sort(([, a], [, b]) => b - a)
+      .slice(0, 5)
+      .map(([name, size]) => `${name} ${size}`)
+      .join(', ');
+    return bytes;
   }
 }
 
+/** Bytes of arrays outside of the heap that `work` asks for: the most of a few times, since what a collection frees meanwhile is not seen. */
+export function arrayBytes(work: () => void): number {
+  let most = 0;
+  for (let time = 0; time < 3; time++) {
+    collect();
+    const before = memoryUsage().arrayBuffers;
+    work();
+    most = Math.max(most, memoryUsage().arrayBuffers - before);
+  }
+  return most;
+}
+
 /** Bytes that a function, and those that it called, asked for. */
-function allocated({ selfSize, children }: HeapProfiler.SamplingHeapProfileNode): number {
-  return children.reduce((sum, child) => sum + allocated(child), selfSize);
+function allocated(node: HeapProfiler.SamplingHeapProfileNode, caller: string, by: Map<string, number>): number {
+  const { functionName, url } = node.callFrame;
+  const name = `${functionName || '(unnamed)'} of ${url.split('/').at(-1) || 'V8'}`;
+  if (node.selfSize > 0) {
+    const full = `${name}, called by ${caller}`;
+    by.set(full, (by.get(full) ?? 0) + node.selfSize);
+  }
+  return node.children.reduce((sum, child) => sum + allocated(child, name, by), node.selfSize);
 }

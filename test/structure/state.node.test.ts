@@ -10,7 +10,7 @@ import { STATE_CLASSES } from '../../sdk/image/classes.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 /** Classes that are no state: made again with every machine, or gone before anybody can save. */
-const NOT_STATE = new Set(['Core', 'Machine', 'FarfaultError', 'Idle', 'Walk']);
+const NOT_STATE = new Set(['Core', 'BytesArea', 'Machine', 'FarfaultError', 'Idle', 'Walk']);
 
 function files(folder: string): string[] {
   return readdirSync(join(root, folder), { recursive: true })

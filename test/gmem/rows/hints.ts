@@ -30,7 +30,7 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/mm/hint.ts',
-      find: "return run.call(this.target!.migrateStep(range, 'device', undefined, this.advice === 'pinned'));",
+      find: 'return run.call(this.move);',
       replace: 'return 1;',
     },
   },

@@ -223,7 +223,7 @@ export function frameCharge(entry: u32, index: u32): void {
 }
 
 /** Counts pages of a frame's node in for a space, or out. */
-function chargeNode(entry: u32, index: u32, pages: i32): void {
+export function chargeNode(entry: u32, index: u32, pages: i32): void {
   const node = (load<u32>(entry, FRAME_FLAGS) >> FRAME_NODE_SHIFT) & 0xff,
     at = load<u32>(H_CHARGES) + ((index * NODES_MAX + node) << 2);
   store<u32>(at, load<u32>(at) + pages);

@@ -68,12 +68,12 @@ import {
 } from './layout';
 import { backingDrop, backingMove, backingOf, backingSet } from './backing';
 import { frameCharge, frameClear, frameGiveRun, frameMaps, framePut, frameRecord, frameRetire, frameTouch, frameUnlock } from './frame';
+import { handOverRun } from './hand-over';
 import { deposit, splitHuge, splitIsolated } from './huge';
 import { listAppend, listRemove, nodeOf } from './node';
 import { ownerWord, rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import {
   FOUR_NINES,
-  OFFSET,
   afterBlock,
   afterHole,
   afterLeafPage,
@@ -173,7 +173,7 @@ export function restore(frame: u32, to: u32): void {
 }
 
 /** The entry that a migration entry becomes, whose high word is given, when its page is on frame `to` now. */
-function restored(migration: u32, to: u32, kind: u32): u64 {
+export function restored(migration: u32, to: u32, kind: u32): u64 {
   let high = (migration & ~ENTRY_KIND) | kind;
   // What it is marked with from now on is what happens to it when it is back.
   if (kind == KIND_SWAP) high &= ~(ENTRY_DIRTY | ENTRY_ACCESSED);
@@ -651,19 +651,29 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
             toKind = kindOn(node);
             list = listOf(node);
           }
-          moved++;
-          if (!handOverOn(frame, to, leaf + ((low << 3) & OFFSET), toKind, list)) continue;
-          if (!frees || free + frees != frame || frame - freeBase >= freeFrames) {
-            if (frees) frameGiveRun(free, frees);
-            if (frame - freeBase >= freeFrames) {
-              const node = nodeOf(frame);
-              freeBase = load<u32>(node, NODE_BASE);
-              freeFrames = load<u32>(node, NODE_FRAMES);
-            }
-            free = frame;
+          if (frees && (free + frees != frame || frame - freeBase >= freeFrames)) {
+            frameGiveRun(free, frees);
             frees = 0;
           }
-          frees++;
+          if (frame - freeBase >= freeFrames) {
+            const node = nodeOf(frame);
+            freeBase = load<u32>(node, NODE_BASE);
+            freeFrames = load<u32>(node, NODE_FRAMES);
+          }
+          const index = low & (HUGE_PAGES - 1),
+            slot = leaf + index * ENTRY_BYTES,
+            room = min(min(n - i, HUGE_PAGES - index), min(freeFrames - (frame - freeBase), toFrames - (to - toBase)));
+          let pages = handOverRun(word, target + (i << 3), room, slot, toKind, list),
+            gone = pages;
+          if (!pages) {
+            gone = u32(handOverOn(frame, to, slot, toKind, list));
+            pages = 1;
+          }
+          moved += pages;
+          i += pages - 1;
+          if (!gone) continue;
+          if (!frees) free = frame;
+          frees += gone;
           continue;
         }
       }

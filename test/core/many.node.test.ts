@@ -288,6 +288,7 @@ describe.each(flavours)('%s: a migration of many words', (flavour) => {
       mover.field(table, L.TABLE_CHARGED),
       mover.field(table, L.TABLE_PAGES),
       mover.field(table, L.TABLE_TABLES),
+      mover.list(mover.bare.header(L.H_CHARGES) + mover.field(table, L.TABLE_INDEX) * L.NODES_MAX * 4, CXL + 1),
     ]);
     const used = [HOST, GPU, NPU, CXL].map((node) => {
       const list: number[] = [];
@@ -323,7 +324,8 @@ describe.each(flavours)('%s: a migration of many words', (flavour) => {
       } else {
         const to = [HOST, GPU, NPU, CXL][below(4)]!;
         const late = VPN + below(PAGES);
-        const [gap, writable, refuse] = [1 + below(6), below(2), below(PAGES)];
+        // Without gaps, too: pages that follow each other on both sides end together.
+        const [gap, writable, refuse] = [below(2) ? 1 + below(6) : PAGES + 1, below(2), below(2) ? below(PAGES) : PAGES];
         both(({ mover, table }) => {
           const one = mover === each.mover;
           const { core, source, target } = mover;
@@ -360,6 +362,55 @@ describe.each(flavours)('%s: a migration of many words', (flavour) => {
       expect(many.mover.core.verify(1)).toBe(0);
     }
   });
+
+  test.each(Array.from({ length: 30 }, (_, seed) => seed))(
+    'ends so, too, when frames follow each other and their pages, marks, or places on the list do not: seed %i',
+    (seed) => {
+      const below = randomOf(seed);
+      const [many, each] = [world(), world()];
+      const both = (act: (of: { mover: Mover; table: number; other: number }) => unknown): void => expect(act(many)).toEqual(act(each));
+      const pages = Array.from({ length: PAGES }, (_, i) => i);
+      for (let swaps = below(8); swaps > 0; swaps--) {
+        const [a, b] = [below(PAGES), below(PAGES)];
+        [pages[a], pages[b]] = [pages[b]!, pages[a]!];
+      }
+      let frames: number[] = [];
+      both(({ mover, table }) => (frames = pages.map((page) => mover.core.mapFresh(table, VPN + page, HOST) >>> 0)));
+      both(({ mover, table, other }) => {
+        mover.core.reprotect(table, VPN + (seed % PAGES), 7, 1);
+        mover.share(frames[(seed * 7) % PAGES]!, other, VPN + pages[(seed * 7) % PAGES]!, L.KIND_PRESENT);
+      });
+      for (const to of [GPU, HOST, CXL, GPU, HOST]) {
+        const step = 1 + below(PAGES);
+        const [touched, gone] = [Array.from({ length: below(4) }, () => below(PAGES)), below(2 * PAGES)];
+        let moved: number[] = [];
+        both(({ mover, table }) => {
+          const { core, source, target } = mover;
+          for (const i of touched) if (mover.frame(frames[i]!, L.FRAME_FLAGS) & L.FRAME_LISTED) core.frameTouch(frames[i]!);
+          mover.collectFrames(frames);
+          const targets = frames.map(() => mover.take(to));
+          mover.aim(targets);
+          core.migrateCopy(source, target, PAGES);
+          core.migrateCommit(0, 0, PAGES, source, target, 0, L.FRAME_NONE);
+          // Unmapped on its way: nobody has it at the end.
+          if (gone < PAGES) core.zap(table, VPN + gone, 1);
+          const words = mover.words(source, PAGES);
+          const one = mover === each.mover;
+          const count = one ? 1 : step;
+          for (let i = 0; i < PAGES; i += count) core.migrateFinalize(Math.min(count, PAGES - i), source + i * 8, target + i * 8);
+          moved = targets.map((frame, i) => (words[i]![1] & L.MIGRATE_MOVE ? frame : frames[i]!));
+          return [words, targets];
+        });
+        frames = moved;
+        both(({ mover, table, other }) => seen(mover, [table, other]));
+        expect(many.mover.core.verify(1)).toBe(0);
+        if (gone < PAGES) {
+          both(({ mover, table }) => mover.core.mapFresh(table, VPN + gone, HOST));
+          frames = pages.map((page) => entryOf(many.mover, many.table, VPN + page).low);
+        }
+      }
+    },
+  );
 });
 
 function entryOf(small: SmallCore, table: number, vpn: number): { high: number; low: number } {

@@ -62,6 +62,13 @@ export function rows(size: Size = FULL): Row[] {
       () => turns(size, faults, words),
       least === undefined ? undefined : { least },
     );
+  const metadata = (percent: number): Row => ({
+    name: `replay.metadata.${percent}percent`,
+    unit: 'M/s',
+    items: size.accesses,
+    ours: () => onMachine(turns(size, percent / 100, HOT_WORDS), 'metadata'),
+    peers: [{ name: 'with bytes', contender: () => onMachine(turns(size, percent / 100, HOT_WORDS)) }],
+  });
   const recorded = (name: string): Row => {
     const program = (): Program => workload(name, size.textBytes);
     return row(`replay.${name}`, () => parsed(program().text, program().offload).length / 2, program);
@@ -72,6 +79,7 @@ export function rows(size: Size = FULL): Row[] {
     madeUp('1percent', 0.01, HOT_WORDS, 50),
     madeUp('10percent', 0.1, HOT_WORDS, 9),
     madeUp('0.1percent.scattered', 0.001, ALL_WORDS),
+    ...[0, 0.1, 1, 10].map(metadata),
     ...WORKLOADS.map(recorded),
   ];
 }
@@ -157,7 +165,7 @@ interface Counts {
 }
 
 /** On a fresh machine each time, its device memory ample. The clock stands still until what warms the machine has been read: at most the last batch of it is timed. */
-function onMachine({ name, warmUp, text, offload }: Program): Contender {
+function onMachine({ name, warmUp, text, offload }: Program, bytesIn: 'backed' | 'metadata' = 'backed'): Contender {
   const preset = presets[PRESET_DEFAULT]!;
   let counts: Counts | undefined;
   const ms = async (): Promise<number> => {
@@ -168,7 +176,7 @@ function onMachine({ name, warmUp, text, offload }: Program): Contender {
       yield text;
     };
     const now = (): number => (runs ? performance.now() : 0);
-    const options = { name, offload, preset, driver: nouveau({ vram: 512 * MiB }), dram: 512 * MiB, lanes: LANES, seed: SEED };
+    const options = { name, offload, preset, driver: nouveau({ vram: 512 * MiB }), dram: 512 * MiB, bytesIn, lanes: LANES, seed: SEED };
     const { accesses, host } = await replayTrace(source(), { ...options, now });
     const { cpu, device, read: reads, write: writes } = accesses;
     counts = { cpu, device, reads, writes };

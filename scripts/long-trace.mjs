@@ -1,27 +1,23 @@
 /**
  * Replays a generated trace of any length against the built package, and says how fast, and how much memory the process took at most:
  *
- *   node scripts/long-trace.mjs [accesses]      a billion if left out
+ *   node scripts/long-trace.mjs [accesses] [--ceiling MiB]      a billion, and 192 MiB, if left out
  *
- * The text is made, read and forgotten piece by piece. Fails when the memory is above the ceiling, which no length of a trace may move.
+ * The text is made, read and forgotten piece by piece. Ends with 1 when the memory was above the ceiling, which no length of a trace may move, or when accesses are missing.
  */
 import { performance } from 'node:perf_hooks';
-import { TextEncoder } from 'node:util';
+import { parseArgs, TextEncoder } from 'node:util';
 import { buildIfStale } from './build-if-stale.mjs';
 
 const MiB = 2 ** 20;
 /** Bytes of resident memory: Node itself, a machine of 64 MiB, the replay's own map of bytes, eight pieces of text. */
-const CEILING = 192 * MiB;
+const CEILING_MIB = 192;
 /** Accesses of a piece: half the CPU's, half the device's, to the same pages. */
 const PIECE = 1 << 16;
 const PIECES = 8;
 const PAGES = 64;
 
-const accesses = Number(process.argv[2] ?? 1e9);
-if (!Number.isInteger(accesses) || accesses < 1) {
-  console.error(`${process.argv[2]} is not a count of accesses`);
-  process.exit(2);
-}
+const { accesses, ceiling } = readArguments();
 buildIfStale();
 const { PRESET_DEFAULT, presets, replayTrace } = await import('../dist/replay.js');
 const { default: nouveau } = await import('../dist/drivers/nouveau.js');
@@ -46,8 +42,25 @@ console.log(`${done} accesses, ${faults} faults, every load checked`);
 console.log(
   `${seconds.toFixed(1)} s with the reading of the text, ${(report.host.accessesPerSecond / 1e6).toFixed(1)} million accesses a second without it`,
 );
-console.log(`${(peak / MiB).toFixed(0)} MiB resident at most; the ceiling is ${CEILING / MiB} MiB`);
-if (done < accesses || peak > CEILING) process.exit(1);
+console.log(`${(peak / MiB).toFixed(0)} MiB resident at most; the ceiling is ${ceiling} MiB`);
+if (done < accesses || peak > ceiling * MiB) process.exit(1);
+
+function readArguments() {
+  try {
+    const { values, positionals } = parseArgs({ options: { ceiling: { type: 'string' } }, allowPositionals: true });
+    const [count = '1000000000', ...others] = positionals;
+    if (others.length > 0) throw new Error(`${others[0]} is one argument too many`);
+    return { accesses: countOf(count, 'accesses'), ceiling: countOf(values.ceiling ?? String(CEILING_MIB), 'MiB') };
+  } catch (error) {
+    console.error(error.message);
+    process.exit(2);
+  }
+}
+
+function countOf(text, what) {
+  if (!/^[1-9][0-9]{0,14}$/.test(text)) throw new Error(`${text} is not a count of ${what}`);
+  return Number(text);
+}
 
 function* text() {
   for (let i = 0; i < total; i++) yield pieces[i % PIECES];

@@ -49,7 +49,7 @@ export { coldFrames, victims, usedFrames } from './victims';
 export { backingDrop, backingOf } from './backing';
 export { tlbCreate, tlbDestroy, tlbInvalidate, tlbFlush } from './tlb';
 export { runAccesses, copyThrough, fillValues } from './access';
-export { jobBegin, laneRound, laneCancel } from './lanes';
+export { jobBegin, laneRound, laneCancel, faultsAhead } from './lanes';
 export { lackeyParse } from './lackey';
 export { verify } from './verify';
 export { byteMapRepeat } from './byte-map';

@@ -335,6 +335,7 @@ export class JobRun implements Step {
     const context = this.context;
     const job = core.area(L.AREA_JOB);
     const count = core.field(job, L.JOB_FAULTS);
+    if (count > 1) core.exports.faultsAhead(context.space.table, core.area(L.AREA_FAULTS), count);
     const records = this.records.fetch(core, count);
     const batch = this.batch.refill(records, core.field(job, L.JOB_OVERFLOW));
     const { counters } = events;

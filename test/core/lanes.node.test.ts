@@ -237,4 +237,30 @@ describe.each(flavours)('%s', (flavour) => {
     job.small.core.tlbFlush(job.tlb);
     expect([job.round(), job.small.stop, job.order]).toEqual([0, L.STOP_NONE, [0, 1, 2]]);
   });
+
+  test('reading ahead of the service of faults changes nothing but a list, whatever the pages are', () => {
+    const pages = every('r').map((_, page) => page);
+    const job = new Job(
+      flavour,
+      pages.map((page) => at(page, 0, 1, true)),
+      PAGES,
+      100,
+    );
+    const { small, table } = job;
+    job.allow(every('r'));
+    // A hole, a page without bytes, one that is on its way, one of a device.
+    small.core.rangeUnmap(table, BASE + 1, 1);
+    small.core.rangeMap(table, BASE + 2, 1, small.base[2]!, L.KIND_PRESENT);
+    small.core.rangeMap(table, BASE + 3, 1, small.base[1]! + 3, L.KIND_MIGRATION);
+    small.core.rangeMap(table, BASE + 4, 1, 2 ** 31, L.KIND_SPECIAL);
+    job.round();
+    const count = job.field(L.JOB_FAULTS);
+    expect(job.faults.map(([page]) => page - BASE)).toEqual(pages);
+    const list = small.bare.areas + L.AREA_LIST;
+    const before = small.u8.slice();
+    small.core.faultsAhead(table, small.bare.areas + L.AREA_FAULTS, count);
+    const after = small.u8.slice();
+    for (const memory of [before, after]) memory.fill(0, list, list + (count + 1) * 4);
+    expect(Buffer.compare(before, after)).toBe(0);
+  });
 });

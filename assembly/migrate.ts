@@ -67,7 +67,18 @@ import {
   TABLE_TLB,
 } from './layout';
 import { backingDrop, backingMove, backingOf, backingSet } from './backing';
-import { frameCharge, frameClear, frameGiveRun, frameMaps, framePut, frameRecord, frameRetire, frameTouch, frameUnlock } from './frame';
+import {
+  copyPages,
+  frameCharge,
+  frameClear,
+  frameGiveRun,
+  frameMaps,
+  framePut,
+  frameRecord,
+  frameRetire,
+  frameTouch,
+  frameUnlock,
+} from './frame';
 import { handOverRun } from './hand-over';
 import { deposit, splitHuge, splitIsolated } from './huge';
 import { listAppend, listRemove, nodeOf } from './node';
@@ -519,7 +530,7 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
     }
     if (!toBytes) continue;
     const bytes = toBytes + ((first - toBase) << toShift);
-    if (fromBytes) memory.copy(bytes, fromBytes + ((frame - fromBase) << fromShift), pages * PAGE_BYTES);
+    if (fromBytes) copyPages(bytes, fromBytes + ((frame - fromBase) << fromShift), pages);
     else memory.fill(bytes, 0, pages * PAGE_BYTES);
     copied += pages;
   }

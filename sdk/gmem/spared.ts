@@ -38,19 +38,26 @@ export class Spared {
     const flags = core.field(record, L.FRAME_FLAGS);
     if (flags & L.FRAME_SPARED) return;
     core.setField(record, L.FRAME_FLAGS, flags | L.FRAME_SPARED);
-    this.note(frame);
+    this.note(frame, 1);
   }
 
   /** Frames that have got their marks already: `n` of a list, from index `at` on. */
   marked(frames: Int32Array, at: number, n: number): void {
-    for (let i = at; i < at + n; i++) this.note(frames[i]!);
+    const end = at + n;
+    for (let i = at; i < end;) {
+      const first = frames[i]!;
+      let pages = 1;
+      while (i + pages < end && frames[i + pages]! === first + pages) pages++;
+      this.note(first, pages);
+      i += pages;
+    }
   }
 
-  private note(frame: number): void {
+  private note(frame: number, pages: number): void {
     const { runs } = this;
     const last = runs.length - 1;
-    if (last > 0 && runs[last - 1]! + runs[last]! === frame) runs[last]!++;
-    else runs.push(frame, 1);
+    if (last > 0 && runs[last - 1]! + runs[last]! === frame) runs[last]! += pages;
+    else runs.push(frame, pages);
   }
 
   /** The operation has ended. */

@@ -64,8 +64,7 @@ export class HostFrames {
     const { words } = this;
     for (let i = 0; i < words.count;) {
       // Small ones that follow each other get their frames in one go.
-      let end = i;
-      while (end < words.count && !(words.bits(end) & L.MIGRATE_COMPOUND)) end++;
+      const end = words.smallsEnd(i);
       if (end - i > FEW) {
         if (!this.wantSmalls(i, end)) return;
         i = end;
@@ -77,13 +76,11 @@ export class HostFrames {
   /** Gives the small words `[from, end)` their frames; false: there is none left. */
   private wantSmalls(from: number, end: number): boolean {
     const words = this.words;
-    let wanted = 0;
-    for (let i = from; i < end; i++) if (words.bits(i) & L.MIGRATE_VALID && !words.hasTarget(i)) wanted++;
+    const wanted = words.wanting(from, end);
     const frames = (this.frames = this.frames.length < wanted ? new Int32Array(wanted) : this.frames);
     const taken = this.platform.host.takeMany(frames, 0, Math.min(wanted, this.most));
     this.most -= taken;
-    let next = 0;
-    for (let i = from; next < taken; i++) if (words.bits(i) & L.MIGRATE_VALID && !words.hasTarget(i)) words.aim(i, frames[next++]!, false);
+    words.aimWanting(from, frames, taken);
     return taken === wanted;
   }
 

@@ -139,6 +139,45 @@ export class MigrationWords {
     this.target[i * 2 + 1] = huge ? L.MIGRATE_VALID | L.MIGRATE_COMPOUND : L.MIGRATE_VALID;
   }
 
+  /** Gives small words their frames, in order: word `offsets[k] - offsets[0]` gets `frames[k]`, or, where that is negative, one that the device will choose. */
+  aimEach(offsets: Uint32Array, frames: Int32Array, n: number): void {
+    const { target } = this;
+    const first = offsets[0]!;
+    for (let k = 0; k < n; k++) {
+      const at = (offsets[k]! - first) * 2;
+      const frame = frames[k]!;
+      target[at] = frame < 0 ? LATER : frame;
+      target[at + 1] = L.MIGRATE_VALID;
+    }
+  }
+
+  /** The first word from `from` on that stands for a huge page; `count`: there is none. */
+  smallsEnd(from: number): number {
+    const { source, count } = this;
+    let i = from;
+    while (i < count && !(source[i * 2 + 1]! & L.MIGRATE_COMPOUND)) i++;
+    return i;
+  }
+
+  /** How many words of `[from, end)` have a source and no target. */
+  wanting(from: number, end: number): number {
+    const { source, target } = this;
+    let wanted = 0;
+    for (let at = from * 2 + 1; at < end * 2; at += 2) if (source[at]! & L.MIGRATE_VALID && target[at] === 0) wanted++;
+    return wanted;
+  }
+
+  /** Gives the first `n` of these, which are small, the frames in order. */
+  aimWanting(from: number, frames: Int32Array, n: number): void {
+    const { source, target } = this;
+    let next = 0;
+    for (let at = from * 2 + 1; next < n; at += 2) {
+      if (!(source[at]! & L.MIGRATE_VALID) || target[at] !== 0) continue;
+      target[at - 1] = frames[next++]!;
+      target[at] = L.MIGRATE_VALID;
+    }
+  }
+
   /** The device will choose the target of word `i`. */
   later(i: number, huge: boolean): void {
     this.aim(i, LATER, huge);

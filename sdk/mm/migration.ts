@@ -265,11 +265,15 @@ export class Migration implements Step {
   /** Gives the pages of `aims` their frames. */
   private aimAll({ offsets, frames, taken, huge }: Aims): void {
     const { words } = this;
+    if (huge.size === 0) {
+      words.aimEach(offsets, frames, taken);
+      return;
+    }
     const first = offsets[0]!;
     for (let k = 0; k < taken; k++) {
       const frame = frames[k]!;
       const i = offsets[k]! - first;
-      const isHuge = huge.size > 0 && huge.has(offsets[k]!);
+      const isHuge = huge.has(offsets[k]!);
       if (isHuge) this.select |= L.SELECT_COMPOUND;
       if (frame < 0) words.later(i, isHuge);
       else words.aim(i, frame, isHuge);

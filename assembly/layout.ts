@@ -253,6 +253,9 @@ export const TABLE_CHARGED = 48;
 export const TABLE_CHARGE_LIMIT = 52;
 /** Of a device table: byte address of the descriptor of the home table that it mirrors. */
 export const TABLE_HOME = 56;
+/** Of a table whose shape has no unrolled walk: the level-0 table page that was last walked to, 0: none; and, a u64, which one it is: its page numbers without the bits of level 0. */
+export const TABLE_NEAR = 60;
+export const TABLE_NEAR_INDEX = 64;
 
 export const LEVELS_MAX = 5;
 export const LEVEL_BITS_MAX = 9;

@@ -14,6 +14,8 @@ import {
   TABLE_INDEX,
   TABLE_IS_HOME,
   TABLE_LEVELS,
+  TABLE_NEAR,
+  TABLE_NEAR_INDEX,
   TABLE_PAGES,
   TABLE_ROOT,
   TABLE_SHIFTS,
@@ -178,16 +180,32 @@ export function seek(table: u32, vpn: u64): u64 {
   return at(0, <u32>entry + ((<u32>(vpn << 3)) & OFFSET));
 }
 
+/** `seek` in a table of any shape. Whoever serves a fault walks to one page again and again, so the last level-0 table page is remembered (TABLE_NEAR) until one of the table's pages goes. */
 function seekSteps(table: u32, vpn: u64): u64 {
+  const near = load<u32>(table, TABLE_NEAR),
+    width = <u64>levelBits(table, 0);
+  if (near && load<u64>(table, TABLE_NEAR_INDEX) == vpn >> width) {
+    const slot = near + ((<u32>vpn & ((1 << <u32>width) - 1)) << 3);
+    if (!ASC_NO_ASSERT) assert(slot == <u32>seekFromRoot(table, vpn));
+    return at(0, slot);
+  }
+  return seekFromRoot(table, vpn);
+}
+
+function seekFromRoot(table: u32, vpn: u64): u64 {
   let level = load<u32>(table, TABLE_LEVELS) - 1,
-    slot = slotIn(table, load<u32>(table, TABLE_ROOT), level, vpn);
+    page = load<u32>(table, TABLE_ROOT),
+    slot = slotIn(table, page, level, vpn);
   while (level) {
     const entry = load<u64>(slot);
-    if (!isChild(entry)) break;
+    if (!isChild(entry)) return at(level, slot);
     level--;
-    slot = slotIn(table, <u32>entry, level, vpn);
+    page = <u32>entry;
+    slot = slotIn(table, page, level, vpn);
   }
-  return at(level, slot);
+  store<u32>(table, page, TABLE_NEAR);
+  store<u64>(table, vpn >> <u64>levelBits(table, 0), TABLE_NEAR_INDEX);
+  return at(0, slot);
 }
 
 function at(level: u32, slot: u32): u64 {
@@ -393,5 +411,6 @@ export function subtreeFree(table: u32, page: u32, level: u32): u32 {
 /** Frees one table page of a table. Requires: no entry names it any more. */
 export function pageDrop(table: u32, page: u32): void {
   pageFree(page);
+  store<u32>(table, 0, TABLE_NEAR);
   store<u32>(table, load<u32>(table, TABLE_TABLES) - 1, TABLE_TABLES);
 }

@@ -44,7 +44,7 @@ export { exclusiveSet, exclusiveClear, cpuReadsSet } from './exclusive';
 export { duplicateSet, replicaSet, replicaPart } from './replica';
 export { migrateCollect, migrateCollectFrames, migrateSplit, migrateCopy, migrateCommit, migrateFinalize } from './migrate';
 export { movablePages, movingRuns, movingTally } from './moving';
-export { pageIsolate, pageSettle } from './page-move';
+export { pageIsolate, pageRestore, pageSettle } from './page-move';
 export { coldFrames, victims, usedFrames } from './victims';
 export { backingDrop, backingOf } from './backing';
 export { tlbCreate, tlbDestroy, tlbInvalidate, tlbFlush } from './tlb';

@@ -511,6 +511,9 @@ export const SELECT_COMPOUND = 8;
 export const SELECT_NO_HOLES = 16;
 /** Pages on the second tier. */
 export const SELECT_SWAP = 32;
+/** Of one page: not one that the device's table translates, nor one that is present without the right to write. */
+export const SELECT_UNTRANSLATED = 64;
+export const SELECT_WRITABLE = 128;
 
 // Which pages could move: see `movablePages`.
 export const MOVABLE_ANONYMOUS = 1;

@@ -18,11 +18,13 @@ import {
   PAGE_WRITABLE,
   RMAP_CHAINED_SHIFT,
   SELECT_SYSTEM,
+  SELECT_UNTRANSLATED,
+  SELECT_WRITABLE,
 } from './layout';
 import { frameCopy, frameGiveRun, frameMaps, framePut, frameRecord, frameUnlock } from './frame';
 import { enlist, fill, handOver, restore, selected, takeAt } from './migrate';
 import { OnePage, rangeMap, rangeUnmap } from './range';
-import { seek, slotOf } from './table';
+import { seek, slotOf, walk } from './table';
 import { tlbDrop } from './tlb';
 
 /**
@@ -41,28 +43,39 @@ import { tlbDrop } from './tlb';
  * Takes a page from its mapping. Returns the frame that it is on, locked, with one reference more and a migration entry in its place; PAGE_HOLE for a hole or the page of zeros, if SELECT_SYSTEM: nothing is
  * locked then; PAGE_NOT_SIMPLE, with nothing changed, for all that needs `migrateCollect`: a huge page, one that several entries map or that is held, one with copies, one that is not selected.
  *
- * `mirror`, `tlb`: the device's table and the slot of its TLB. Requires: an anonymous VMA has the page. `select`, `owner`: as for `migrateCollect`.
+ * `mirror`, `tlb`: the device's table and the slot of its TLB. Requires: an anonymous VMA has the page. `select`, `owner`: as for `migrateCollect`; besides SELECT_UNTRANSLATED and SELECT_WRITABLE.
  */
 export function pageIsolate(table: u32, vpn: f64, select: u32, owner: u32, mirror: u32, tlb: u32): i32 {
   const page = <u64>vpn,
     place = seek(table, page),
     entry = load<u64>(<u32>place),
     high = <u32>(entry >> 32),
-    kind = high & ENTRY_KIND;
+    kind = high & ENTRY_KIND,
+    isTranslated = walk(mirror, page) != 0;
+  if (isTranslated && select & SELECT_UNTRANSLATED) return PAGE_NOT_SIMPLE;
   let frame: i32 = PAGE_HOLE;
   if (kind == KIND_NONE || (kind == KIND_PRESENT && high & ENTRY_ZERO)) {
     if (!(select & SELECT_SYSTEM) || high & ENTRY_ORDER) return PAGE_NOT_SIMPLE;
   } else {
     frame = <i32>entry;
+    if (select & SELECT_WRITABLE && !(high & ENTRY_WRITE)) return PAGE_NOT_SIMPLE;
     if (place >> 32 || high & (ENTRY_ORDER | ENTRY_CPU_READS | ENTRY_REPLICATED) || !selected(kind, frame, select, owner))
       return PAGE_NOT_SIMPLE;
     const record = frameRecord(frame);
     if (load<u32>(record, FRAME_RMAP_OWNER) >> RMAP_CHAINED_SHIFT || load<u32>(record, FRAME_FLAGS) & FRAME_ORDER) return PAGE_NOT_SIMPLE;
     if (!takeAt(table, page, <u32>place, entry, 0)) return PAGE_NOT_SIMPLE;
   }
-  if (!OnePage.unmap(mirror, page)) rangeUnmap(mirror, vpn, 1);
+  if (isTranslated && !OnePage.unmap(mirror, page)) rangeUnmap(mirror, vpn, 1);
   tlbDrop(tlb, page);
   return frame;
+}
+
+/** Puts a page back that `pageIsolate` took: it stays on `frame`, what it said; a hole a hole. */
+export function pageRestore(frame: i32): void {
+  if (frame < 0) return;
+  restore(frame, frame);
+  frameUnlock(frame);
+  framePut(frame);
 }
 
 /**
@@ -85,11 +98,7 @@ export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32
     moved = moved && load<u32>(record, FRAME_REFS) == 2;
     if (moved) {
       if (handOver(frame, to, slotOf(table, page))) frameGiveRun(frame, 1);
-    } else {
-      restore(frame, frame);
-      frameUnlock(frame);
-      framePut(frame);
-    }
+    } else pageRestore(frame);
   }
   if (!moved) {
     framePut(to);

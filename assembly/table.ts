@@ -185,7 +185,7 @@ function seekSteps(table: u32, vpn: u64): u64 {
   const near = load<u32>(table, TABLE_NEAR),
     width = <u64>levelBits(table, 0);
   if (near && load<u64>(table, TABLE_NEAR_INDEX) == vpn >> width) {
-    const slot = near + ((<u32>vpn & ((1 << <u32>width) - 1)) << 3);
+    const slot = near + (((<u32>vpn) & ((1 << (<u32>width)) - 1)) << 3);
     if (!ASC_NO_ASSERT) assert(slot == <u32>seekFromRoot(table, vpn));
     return at(0, slot);
   }
@@ -204,7 +204,7 @@ function seekFromRoot(table: u32, vpn: u64): u64 {
     slot = slotIn(table, page, level, vpn);
   }
   store<u32>(table, page, TABLE_NEAR);
-  store<u64>(table, vpn >> <u64>levelBits(table, 0), TABLE_NEAR_INDEX);
+  store<u64>(table, vpn >> (<u64>levelBits(table, 0)), TABLE_NEAR_INDEX);
   return at(0, slot);
 }
 

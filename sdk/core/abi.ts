@@ -112,6 +112,7 @@ export interface CoreExports {
     max: number,
   ): number;
   pageIsolate(table: number, vpn: number, select: number, owner: number, mirror: number, tlb: number): number;
+  pageRestore(frame: number): void;
   pageSettle(
     table: number,
     vpn: number,

@@ -517,6 +517,11 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
     return this.space.charged;
   }
 
+  /** @internal Whether there is any limit to what this space may have of the device's memories. */
+  get isLimited(): boolean {
+    return this.limits.size > 0;
+  }
+
   /** @internal Pages that this space may still have of a memory, when it has `taken` that nobody pays for yet. */
   roomIn(memory: OwnMemory, taken: number): number {
     if (this.limits.size === 0) return Infinity;
@@ -1053,6 +1058,11 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
   service(batch: FaultBatch): Step | undefined {
     const { fault } = this.mmu;
     return fault && this.guard(() => fault.service(batch));
+  }
+
+  /** @internal Whether `requireWorking` has nothing to say. */
+  get serves(): boolean {
+    return this.works && !this.device.leaving && this.space.isOpen;
   }
 
   /** @internal Whether it serves: neither left nor failed. */

@@ -2,8 +2,10 @@
  * What a context has in the core, when it has all of it there: the ready-made table and TLB, entered into by its own faults alone and flushed at once. Whoever moves a page can then change them in the core, in
  * the same call that moves it, and tells the context afterwards.
  */
+import type { Copies } from '../core/batch.ts';
 import type { CoreMirror } from '../mm/device-memory.ts';
 import type { IntervalNotifier } from '../mm/notifier.ts';
+import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
 import type { DeviceTable } from './device-table.ts';
 
@@ -29,6 +31,15 @@ export class ReadyMirror implements CoreMirror {
 
   get mayEnter(): boolean {
     return this.context.mayEnter;
+  }
+
+  get hasEngine(): boolean {
+    const { copy, phys } = this.context.mmu;
+    return copy !== undefined || phys?.preparePage !== undefined;
+  }
+
+  copy(operation: 'toDevice' | 'toHost' | 'zero', copies: Copies): Ticket | void {
+    return this.context.device.copyIn(this.context, copies, operation);
   }
 
   withdrawn(): void {

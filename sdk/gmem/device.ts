@@ -490,9 +490,12 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     return all;
   }
 
-  /** Its copy engine; the core where it has none. */
   private engine(space: AddressSpace | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
-    const context = this.mover(space);
+    return this.copyIn(this.mover(space), copies, operation);
+  }
+
+  /** @internal The copy engine of a context; the core where it has none. */
+  copyIn(context: Context | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
     const engine = context?.mmu.copy;
     const prepare = context?.mmu.phys?.preparePage;
     if (context && prepare && operation !== 'toHost' && this.isFilled(copies)) {
@@ -526,6 +529,8 @@ export class OwnMemory implements DeviceMemory {
   readonly index: number;
   readonly kind: 'private' | 'coherent';
   readonly device: Device;
+  /** @internal A fault brings one page to it, at once: it is private, has granules of a page, and neither does its device choose the pages nor is some of it kept free. */
+  readonly isPlain: boolean;
   /** Most frames in use; 0: no limit. */
   private framesMax = 0;
   /** It is being unplugged: no frame of it is given away. */
@@ -577,6 +582,7 @@ export class OwnMemory implements DeviceMemory {
       }
       this.keeper = new Keeper(platform, this, low, high);
     }
+    this.isPlain = this.kind === 'private' && this.granulePages === 1 && this.node.allocator !== 'peer' && !this.keeper;
     this.policy = victims === 'fifo' ? undefined : typeof victims === 'string' ? victimPolicy(victims) : victims;
     platform.memories.set(this.node.index, this);
   }

@@ -45,9 +45,17 @@ export class ServeBatch implements Step {
       if (this.called && !this.settled()) return DONE;
       const fault = this.faults[this.at];
       if (!fault) return DONE;
-      this.spare(fault);
+      if (fault.spanPages > 1) this.spare(fault);
+      const serve = this.serve.of(fault.vpn, fault.write && !this.readsOnly);
+      if (serve.isServedAtOnce(run)) {
+        this.batch.served++;
+        this.readsOnly = false;
+        this.at++;
+        continue;
+      }
+      if (fault.spanPages === 1) this.spare(fault);
       this.called = true;
-      if (run.callNow(this.serve.of(fault.vpn, fault.write && !this.readsOnly)) !== DONE) return CALL;
+      if (run.callNow(serve) !== DONE) return CALL;
     }
   }
 

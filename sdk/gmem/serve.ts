@@ -30,11 +30,11 @@ import type { DeviceMemory } from '../mm/device-memory.ts';
 import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import { BLOCK_PAGES } from '../mm/movements.ts';
-import { PageMove } from '../mm/page-move.ts';
+import { PageMove, type PageMoveOutcome } from '../mm/page-move.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
 import { reportSplit } from '../mm/splits.ts';
-import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_DEVICE } from '../mm/vma.ts';
+import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_ANONYMOUS, VMA_DEVICE, VMA_PRIVATE } from '../mm/vma.ts';
 import { AT_NOWHERE, type Placement, type PlacementAdvice, type PlacementQuestion } from '../policy/placement.ts';
 import { pinnedUntil, resides, restraintOf } from '../policy/thrashing.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -66,6 +66,11 @@ const MIRRORED = 6;
 const TOUCHED = 7;
 const CLEARED = 8;
 const DUPLICATED = 9;
+const TRY = 10;
+const TRIED = 11;
+
+/** Flags of private anonymous memory that nothing was advised of. */
+const COMMON = VMA_ANONYMOUS | VMA_PRIVATE;
 
 /** Looks at one page before it gives up: each one follows a change that somebody made. */
 const LOOKS_MAX = 64;
@@ -102,6 +107,10 @@ export class ServeFault implements Step {
   private write = false;
   private phase = LOCK;
   private looks = 0;
+  /** What has come of the attempt to serve it at once. */
+  private tried: PageMoveOutcome = 'not simple';
+  /** The memory was asked for a frame then, and had none: it is not asked again before something has gone. */
+  private hasRefused = false;
   /** Pages of the granule that are not on the device, the faulting one first, and how many of them have a frame. */
   private readonly need: number[] = [];
   private reserved = 0;
@@ -145,10 +154,11 @@ export class ServeFault implements Step {
     this.outcome = 'served';
     this.vpn = vpn;
     this.write = write;
-    this.phase = LOCK;
+    this.phase = TRY;
     this.looks = 0;
     this.remote = 'policy';
     this.small = false;
+    this.hasRefused = false;
     this.ownBatch = false;
     return this;
   }
@@ -161,13 +171,40 @@ export class ServeFault implements Step {
     return this;
   }
 
+  /**
+   * Serves it in the turn of whoever asks, where it is what most faults are: a page of the host, or a hole, of memory that nothing was advised of comes to a memory that has room, and nobody else has to hear of it. What is left out then
+   * (the table, the policies, the locks) could say nothing else, nor could anybody tell. False: `next` goes on from where this came to. Requires: as `of`.
+   */
+  isServedAtOnce(run: Run): boolean {
+    const { context, vpn, write, page } = this;
+    const { space, device, mirror } = context;
+    const { memory } = device;
+    this.phase = LOCK;
+    if (!memory?.isPlain || !mirror?.isWhole || context.isLimited || !context.serves || !space.mmapLock.isFreeToRead) return false;
+    if (memory.node.used === memory.node.frames) return false;
+    const vma = space.vmas.find(vpn);
+    if (vma?.flags !== COMMON || !(vma.prot & PROT_READ) || (write && !(vma.prot & PROT_WRITE))) return false;
+    const outcome = page.faultIn(run, space, vpn, vma, memory, mirror, write);
+    this.hasRefused = outcome === 'no frame';
+    if (outcome === 'not simple' || outcome === 'no frame') return false;
+    if (outcome !== 'stayed') memory.bring(page.target);
+    if (outcome === 'moved' && (write ? page.isWritable : page.isReadable)) return true;
+    this.tried = outcome;
+    this.phase = TRIED;
+    return false;
+  }
+
   next(run: Run): Progress {
     const { mmapLock } = this.context.space;
     const { batch } = this.context.device;
     switch (this.phase) {
       case BATCH:
         if (!batch.tryAcquire(run)) return run.waitFor(batch);
-        this.phase = LOCK;
+        this.phase = TRY;
+      // falls through
+      case TRY:
+        if (this.isServedAtOnce(run)) return this.end(run, 'served');
+        if (this.phase === TRIED) return AGAIN;
       // falls through
       case LOCK:
         if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
@@ -179,6 +216,10 @@ export class ServeFault implements Step {
         if (this.fault.outcome !== 'served') return this.end(run, this.fault.outcome);
         this.phase = LOOK;
         return AGAIN;
+      case TRIED:
+        // It was free in this same turn.
+        if (!mmapLock.tryAcquireShared(run)) return run.waitFor(mmapLock);
+        return this.moved(run, this.tried, this.context.device.memory!);
       case TOUCHED:
         return this.touched(run);
       case EVICTED:
@@ -645,7 +686,8 @@ export class ServeFault implements Step {
     if (this.huge) return this.reserveHuge(run, memory);
     while (this.reserved < this.need.length) {
       const isOver = this.context.roomIn(memory, this.reserved) < 1;
-      const frame = isOver ? L.FRAME_NONE : memory.takeFrame();
+      const frame = isOver || this.hasRefused ? L.FRAME_NONE : memory.takeFrame();
+      this.hasRefused = false;
       if (frame === L.FRAME_NONE) {
         if (!this.exhausted) {
           this.phase = EVICTED;
@@ -682,16 +724,30 @@ export class ServeFault implements Step {
     const frame = this.frames[0]!;
     this.reserved = 0;
     const outcome = this.peer ? 'not simple' : this.page.toDevice(run, space, vpn, space.vmas.find(vpn)!, frame, memory, 'fault');
-    if (outcome === 'moved' && ((this.write ? this.page.isWritable : this.page.isReadable) || context.reaches(vpn, this.write)))
-      return this.end(run, 'served');
-    if (outcome === 'moved' || outcome === 'stayed') {
-      this.remote = this.page.hasFailed ? 'copy failed' : 'pinned';
-      return this.mapHost(run, 1);
-    }
+    if (outcome !== 'not simple') return this.moved(run, outcome, memory);
     const picks = this.noPicks(1);
     picks[0] = frame;
-    const migration = this.moving(picks, memory);
-    return run.call(outcome === 'copying' ? migration.copying(this.page) : migration);
+    return run.call(this.moving(picks, memory));
+  }
+
+  /** The page has moved by itself, or has stayed, or is on its way. */
+  private moved(run: Run, outcome: PageMoveOutcome, memory: OwnMemory): Progress {
+    const { context, vpn, page } = this;
+    if (outcome === 'copying') {
+      this.need[0] = this.first = this.last = vpn;
+      while (this.need.length > 1) this.need.pop();
+      this.peer = undefined;
+      this.huge = this.copying = false;
+      this.reserved = 0;
+      this.phase = MIGRATED;
+      const picks = this.noPicks(1);
+      picks[0] = page.target;
+      return run.call(this.moving(picks, memory).copying(page));
+    }
+    if (outcome === 'moved' && ((this.write ? page.isWritable : page.isReadable) || context.reaches(vpn, this.write)))
+      return this.end(run, 'served');
+    this.remote = page.hasFailed ? 'copy failed' : 'pinned';
+    return this.mapHost(run, 1);
   }
 
   /** Nothing may go: what there is has to do. */

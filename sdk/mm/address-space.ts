@@ -650,6 +650,11 @@ export class AddressSpace {
     this.spareFault = fault;
   }
 
+  /** @internal Whether it serves: neither closed nor reaped. */
+  get isOpen(): boolean {
+    return !this.exiting && !this.dying && this.platform.open;
+  }
+
   /** Whether its memory has been taken because the machine had none left. */
   get isReaped(): boolean {
     return this.dying;

@@ -49,6 +49,9 @@ export interface CoreMirror {
   readonly notifier: IntervalNotifier;
   /** Whether what is true now may be entered. */
   readonly mayEnter: boolean;
+  /** Whether bytes to or from its memories go through a copy engine of the driver's, and that: see `MigrationDevice`. */
+  readonly hasEngine: boolean;
+  copy(operation: 'toDevice' | 'toHost' | 'zero', copies: Copies): Ticket | void;
   /** Counts the withdrawal of one page, which the core has made. */
   withdrawn(): void;
   /** Enters a page as its home entry has it. */

@@ -23,8 +23,8 @@ import { MigrationCopies } from './migration-copies.ts';
 import type { Platform } from './platform.ts';
 import { PROT_WRITE, type Vma, VMA_ANONYMOUS } from './vma.ts';
 
-/** `moved`; `stayed`: it could not, and is where it was; `copying`: the engine has not finished (`ticket`); `not simple`: nothing has been done. */
-export type PageMoveOutcome = 'moved' | 'stayed' | 'copying' | 'not simple';
+/** `moved`; `stayed`: it could not, and is where it was; `copying`: the engine has not finished (`ticket`); `not simple`: nothing has been done; `no frame`: nor then, but the memory was asked for one. */
+export type PageMoveOutcome = 'moved' | 'stayed' | 'copying' | 'not simple' | 'no frame';
 
 export class PageMove {
   /** Of an engine that has not finished. */
@@ -67,6 +67,27 @@ export class PageMove {
     return this.go(space, vpn, vma, frame, memory, mirror, true, cause);
   }
 
+  /**
+   * For a device fault, as part of a batch: the page `vpn` of `vma`, which the device does not translate yet, goes to a frame that `memory` gives for it (`target`). 'not simple' is also a page that is present without the right
+   * to write when `write` is wanted.
+   */
+  faultIn(run: Run, space: AddressSpace, vpn: number, vma: Vma, memory: DeviceMemory, mirror: CoreMirror, write: boolean): PageMoveOutcome {
+    if (space.arrivals.meets(vpn) || !this.concernsOnly(run, space, vpn, vma, mirror)) return 'not simple';
+    const { exports } = this.platform.core;
+    const select = L.SELECT_SYSTEM | L.SELECT_UNTRANSLATED | (write ? L.SELECT_WRITABLE : 0);
+    this.source = exports.pageIsolate(space.table, vpn, select, memory.owner, mirror.descriptor, mirror.slot);
+    if (this.source === L.PAGE_NOT_SIMPLE) return 'not simple';
+    try {
+      this.target = memory.takeFrame();
+    } catch (error) {
+      exports.pageRestore(this.source);
+      throw error;
+    }
+    if (this.target >= 0) return this.go(space, vpn, vma, this.target, memory, mirror, true, 'fault');
+    exports.pageRestore(this.source);
+    return 'no frame';
+  }
+
   /** The page `vpn` of `vma`, on `memory`, comes home. Out of host frames it is 'not simple'. */
   toHost(run: Run, space: AddressSpace, vpn: number, vma: Vma, memory: DeviceMemory, cause: MigrationCause): PageMoveOutcome {
     const mirror = this.mirrorFor(run, space, vpn, vma, memory);
@@ -81,9 +102,13 @@ export class PageMove {
 
   /** What of the device is in the core, when the move concerns nobody else. */
   private mirrorFor(run: Run, space: AddressSpace, vpn: number, vma: Vma, memory: DeviceMemory): CoreMirror | undefined {
-    if (run.interleaves || !this.platform.isUnobserved || !(vma.flags & VMA_ANONYMOUS)) return undefined;
     const mirror = memory.device.mirrorIn(space);
-    return mirror && space.notifiers.isOnly(mirror.notifier, vpn) ? mirror : undefined;
+    return mirror && this.concernsOnly(run, space, vpn, vma, mirror) ? mirror : undefined;
+  }
+
+  /** Whether nobody but this device has to hear of the page, and nobody looks on. */
+  private concernsOnly(run: Run, space: AddressSpace, vpn: number, vma: Vma, { notifier }: CoreMirror): boolean {
+    return !run.interleaves && this.platform.isUnobserved && (vma.flags & VMA_ANONYMOUS) !== 0 && space.notifiers.isOnly(notifier, vpn);
   }
 
   private go(
@@ -105,13 +130,13 @@ export class PageMove {
     let moves = 1;
     let copies = 1;
     this.hasFailed = false;
-    if (device.hasEngine(space)) {
+    if (mirror.hasEngine) {
       copies = 0;
       this.ground.for(device);
       this.copies.clear().add(source, frame);
       let ticket: Ticket | void;
       try {
-        ticket = source < 0 ? device.zero(space, this.copies) : device.copy(inward ? 'to-device' : 'to-host', space, this.copies);
+        ticket = mirror.copy(source < 0 ? 'zero' : inward ? 'toDevice' : 'toHost', this.copies);
       } catch (error) {
         core.exports.pageSettle(space.table, vpn, source, frame, 0, 0, 0, 0);
         platform.settleFreed();

@@ -138,6 +138,11 @@ export class RwLock implements Holdable, Waitable {
     return this.reading;
   }
 
+  /** Whether any run could have it shared now: who ends in the same turn need not take it. */
+  get isFreeToRead(): boolean {
+    return this.writing === undefined && this.queue.length === 0;
+  }
+
   /** Takes the lock for this run alone, or returns false. Does not wait. */
   tryAcquire(run: Run): boolean {
     if (run.checked) checkOrder(run, this);

@@ -2,7 +2,7 @@
  * A page that moves at once beside a page that moves in steps. Who listens to a machine makes it move in steps: the same operations on one that is heard and one that is not must leave the same behind, after
  * each of them: results and errors, entries, counters, references, frames, sequences, calls of the driver.
  */
-import { type AddressSpace, type Context, createMachineSync, isFarfaultError, type Machine, type Pin, type Ticket } from 'farfault';
+import { type AddressSpace, type Context, createMachineSync, isFarfaultError, type Machine, MiB, type Pin, type Ticket } from 'farfault';
 import { type Copies, defineDriver, deviceTable, deviceTlb, type Driver, type GmMmu, type Phys } from 'farfault/gmem';
 import type { IntervalNotifier, InvalidateEvent } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
@@ -33,15 +33,17 @@ class World {
   open: { readonly ticket: Ticket; readonly copies: Copies } | undefined;
   child: AddressSpace | undefined;
   pin: Pin | undefined;
-  private readonly at: number;
+  private asked = 0;
+  /** Address of the first page. */
+  readonly start: number;
 
   constructor(shape: Shape, heard: boolean) {
     this.machine = createMachineSync({ dram: 40 * PAGE, deviceMemory: 2 ** 20, tablePages: 256 });
     if (heard) this.machine.onEvent(() => {});
     this.space = this.machine.createAddressSpace();
     this.context = this.space.attach(this.machine.addDevice(this.driver(shape)));
-    this.at = this.space.mmap({ bytes: PAGES * PAGE }).start;
-    const [start, end] = [this.at + (PAGES / 4) * PAGE, this.at + (PAGES / 2) * PAGE];
+    this.start = this.space.mmap({ bytes: PAGES * PAGE }).start;
+    const [start, end] = [this.start + (PAGES / 4) * PAGE, this.start + (PAGES / 2) * PAGE];
     const invalidate = (event: InvalidateEvent, notifier: IntervalNotifier): boolean => {
       notifier.setSequence(event.sequence);
       this.calls.push(`${event.reason} ${event.cause} ${event.end - event.start}`);
@@ -66,7 +68,12 @@ class World {
       };
     const free = Array.from({ length: pages }, (_, page) => page);
     const phys: Phys = {
-      allocPage: () => free.shift(),
+      // Now and then it has none though there are some.
+      allocPage: () => {
+        const page = ++this.asked % 5 === 0 ? undefined : free.shift();
+        this.calls.push(`alloc ${page}`);
+        return page;
+      },
       freePage: (page) => {
         this.calls.push(`free ${page}`);
         free.push(page);
@@ -85,10 +92,22 @@ class World {
     }))();
   }
 
+  /** The copy that was put off is made, or fails. */
+  finish(): void {
+    const { open } = this;
+    this.open = undefined;
+    if (!open) return;
+    if (this.manner === 'fails later') open.ticket.fail('no');
+    else {
+      open.copies.perform();
+      open.ticket.complete();
+    }
+  }
+
   /** One operation, `number` says which one and where. Returns what came of it. */
   async run(number: number): Promise<string> {
     const page = (number >>> 8) % PAGES;
-    const addr = this.at + page * PAGE + ((number >>> 16) % 500) * 8;
+    const addr = this.start + page * PAGE + ((number >>> 16) % 500) * 8;
     const bytes = Uint8Array.of(number, number >>> 8, number >>> 16);
     const later = async <T>(verb: Promise<T>): Promise<T> => {
       let ended = false;
@@ -97,18 +116,11 @@ class World {
         () => (ended = true),
       );
       for (await Promise.resolve(); !ended; await Promise.resolve()) {
-        const { open } = this;
-        this.open = undefined;
-        if (!open) continue;
-        if (this.manner === 'fails later') open.ticket.fail('no');
-        else {
-          open.copies.perform();
-          open.ticket.complete();
-        }
+        this.finish();
       }
       return verb;
     };
-    const range = { start: this.at + page * PAGE, end: this.at + Math.min(PAGES, page + 3) * PAGE };
+    const range = { start: this.start + page * PAGE, end: this.start + Math.min(PAGES, page + 3) * PAGE };
     const turns: (() => unknown)[] = [
       () => later(this.space.readAsync(addr, 3)),
       () => later(this.space.writeAsync(addr, bytes)),
@@ -162,7 +174,7 @@ class World {
     const { core } = machine.platform;
     // The entry of the CPU, that of the device, and who has the frame.
     const pages: string[] = [];
-    for (let vpn = this.at / PAGE; vpn < this.at / PAGE + PAGES; vpn++) {
+    for (let vpn = this.start / PAGE; vpn < this.start / PAGE + PAGES; vpn++) {
       const words = [space.table, context.table!.table].map((table) => `${core.entry(table, vpn).toString(16)} ${core.entryLow}`);
       const record = core.frameRecord(core.entryLow);
       pages.push(
@@ -219,6 +231,108 @@ describe.each(shapes)('a device with %o', (shape) => {
     }
     steps.end();
     once.end();
+  });
+});
+
+/** What is not the common fault of a device, and what is but only just: `space`, its first page, and what is looked at afterwards. */
+const arrangements: Readonly<Record<string, (world: World) => unknown>> = {
+  'a write to a page that has lost the right to write': ({ space, context, start }) => {
+    space.write(start, Uint8Array.of(1));
+    space.fork().close();
+    context.write(start, Uint8Array.of(2));
+    return [...space.read(start, 1)];
+  },
+  'a write to a page that others have, too': ({ space, context, start }) => {
+    space.write(start, Uint8Array.of(1));
+    const child = space.fork();
+    context.write(start, Uint8Array.of(2));
+    const has = [...child.read(start, 1)];
+    child.close();
+    return has;
+  },
+  'a page of zeros, read, then written': ({ space, context, start }) => {
+    space.read(start, 1);
+    context.read(start, 1);
+    context.write(start, Uint8Array.of(2));
+    return [...space.read(start, 1)];
+  },
+  'a hole of hugetlb-like memory': ({ machine, space, context }) => {
+    const { start } = space.mmap({ bytes: 2 * MiB, hugetlb: 2 * MiB });
+    try {
+      context.read(start, 1);
+    } finally {
+      machine.verify();
+      space.munmap({ start, end: start + 2 * MiB });
+    }
+  },
+  'a mapping without rights, one that is read-only, and none': ({ space, context, start }) => {
+    const none = space.mmap({ bytes: PAGE, prot: 'none' });
+    const readOnly = space.mmap({ bytes: PAGE, prot: 'r' });
+    const accesses = [none.start, readOnly.start, start - 64 * PAGE].flatMap((addr) => [
+      { op: 'write' as const, addr, bytes: 1, value: 1 },
+      { op: 'read' as const, addr, bytes: 1 },
+    ]);
+    const { cancelled, observed } = context.submit({ accesses, lanes: 6 });
+    return [...cancelled, ...observed];
+  },
+  'more lanes than the memory has frames': ({ context, start }) => {
+    const accesses = Array.from({ length: PAGES }, (_, i) => ({ op: 'write' as const, addr: start + i * PAGE, bytes: 8, value: i }));
+    const { rounds, order } = context.submit({ accesses, lanes: PAGES });
+    return [rounds, ...order];
+  },
+  'more pages than the space may have of the memory': ({ context, start }) => {
+    context.limit(2 * PAGE);
+    for (let page = 0; page < 4; page++) context.write(start + page * PAGE, Uint8Array.of(page));
+    return context.charged;
+  },
+  'accesses that need two pages': ({ context, start }) => {
+    const accesses = [0, 1, 2, 1].map((page) => ({ op: 'write' as const, addr: start + (page + 1) * PAGE - 4, bytes: 8, value: page }));
+    return [...context.submit({ accesses, lanes: 3 }).order];
+  },
+  'a table page that cannot be had': ({ machine, space, context, start }) => {
+    // One page of every 2 MiB: each of them wants a table page of its own, on both sides.
+    const many = space.mmap({ bytes: 400 * 2 * MiB });
+    let served = 0;
+    try {
+      for (; served < 400; served++) context.write(many.start + served * 2 * MiB, Uint8Array.of(1));
+    } finally {
+      space.munmap(many);
+      context.write(start, Uint8Array.of(served));
+    }
+    return machine.nodes.map(({ used }) => used);
+  },
+  'somebody waits to have the mappings for himself': async (world) => {
+    const { machine, space, context, start } = world;
+    context.write(start, Uint8Array.of(1));
+    const hold = { start: start + 4 * PAGE, end: start + 5 * PAGE };
+    world.manner = 'later';
+    const touch = space.readAsync(start, 1);
+    world.manner = 'now';
+    const unmap = space.munmapAsync(hold);
+    const read = context.readAsync(start + PAGE, 1);
+    const waiting = machine.pending.map(({ steps, waitsFor }) => `${steps[0]}: ${waitsFor.replace(/\d+/g, 'n')}`);
+    world.finish();
+    await Promise.all([touch, unmap, read]);
+    return waiting;
+  },
+};
+
+describe.each([shapes[0]!, shapes[1]!, shapes[2]!])('a device with %o', (shape) => {
+  test.each(Object.entries(arrangements))('is the same at once and in steps: %s', async (_, arrangement) => {
+    const outcomes = [];
+    for (const heard of [true, false]) {
+      const world = new World(shape, heard);
+      const result = await Promise.resolve(world)
+        .then(arrangement)
+        .catch((error: unknown) => {
+          if (!isFarfaultError(error)) throw error;
+          return error.message;
+        });
+      expect(world.machine.verify()).toBeUndefined();
+      outcomes.push({ result, state: world.state });
+      world.end();
+    }
+    expect(outcomes[1]).toEqual(outcomes[0]);
   });
 });
 

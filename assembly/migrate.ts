@@ -13,6 +13,7 @@ import {
   ENTRY_ORDER_SHIFT,
   ENTRY_WRITE,
   ENTRY_ZERO,
+  FRAME_BYTES,
   FRAME_CHARGE,
   FRAME_FILE,
   FRAME_FLAGS,
@@ -130,6 +131,8 @@ import { tlbDrop, tlbDropRange } from './tlb';
  */
 
 const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
+/** References and mappings of a frame with one mapping, no pin, and the reference of a migration. */
+const TAKEN: u64 = ((<u64>1) << 32) | 2;
 /** From ENTRY_WRITE to MIGRATE_WRITE. */
 const WRITE_SHIFT = 1;
 
@@ -315,8 +318,10 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
         store<u32>(record, load<u32>(record, FRAME_FLAGS) | FRAME_LOCKED, FRAME_FLAGS);
         store<u32>(record, 2, FRAME_REFS);
         store<u64>(slot, migrationOf(entry));
-        store<u64>(word, ((<u64>(MIGRATE_VALID | MIGRATE_MOVE | ((high & ENTRY_WRITE) >> WRITE_SHIFT))) << 32) | frame);
-        moving++;
+        const taken = ((<u64>(MIGRATE_VALID | MIGRATE_MOVE | ((high & ENTRY_WRITE) >> WRITE_SHIFT))) << 32) | frame;
+        store<u64>(word, taken);
+        const more = collectRun(page, slot, entry, likeFrames - (frame - likeBase), <u32>(next - page), mapping, word, taken, aim);
+        moving += more + 1;
         // Translations go range by range.
         if (tlb) {
           if (stale + stales != page) {
@@ -324,8 +329,12 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
             stale = page;
             stales = 0;
           }
-          stales++;
+          stales += more + 1;
         }
+        page += more;
+        slot += more * ENTRY_BYTES;
+        word += more << 3;
+        if (aim) aim += more << 3;
       } else if (collectPage(table, page, slot, entry, select, owner, faultFrame, word)) {
         moving++;
         if (isPlain && load<u32>(word, 4) & MIGRATE_VALID) {
@@ -342,6 +351,30 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
   }
   if (stales) tlbDropRange(tlb, stale, stales);
   return moving;
+}
+
+/**
+ * Takes the pages behind one that has just been taken, as long as everything counts on from it: entries, frames, mappings, with references, flags and payer alike. `slot` and `word` are the first one's,
+ * `entry` and `taken` what was there and what its word is now; at most `frames` frames and `pages` pages, it included. `aim`: as `wanted` of a collection, of the first one. Returns how many.
+ */
+function collectRun(page: u64, slot: u32, entry: u64, frames: u32, pages: u32, mapping: u64, word: u32, taken: u64, aim: u32): u32 {
+  const most = min(frames, pages),
+    first = frameRecord(<u32>entry),
+    migration = migrationOf(entry),
+    locked = v128.load(first),
+    // What it was before it was taken.
+    before = i32x4.replace_lane(i32x4.replace_lane(locked, 2, i32x4.extract_lane(locked, 2) ^ FRAME_LOCKED), 0, 1);
+  let record = first + FRAME_BYTES,
+    n: u32 = 1;
+  for (; n < most; n++) {
+    if (load<u64>(slot + n * ENTRY_BYTES) != entry + n || (aim && !(load<u32>(aim + (n << 3), 4) & MIGRATE_VALID))) break;
+    if (load<u64>(record, FRAME_RMAP) != mapping + page + n || v128.any_true(v128.xor(v128.load(record), before))) break;
+    v128.store(record, locked);
+    store<u64>(slot + n * ENTRY_BYTES, migration + n);
+    store<u64>(word + (n << 3), taken + n);
+    record += FRAME_BYTES;
+  }
+  return n - 1;
 }
 
 /** Whether nobody but one mapping, given as it is in its record, has a frame, so that it can be taken. */
@@ -555,6 +588,16 @@ export function migrateCommit(table: u32, vpn: f64, n: u32, source: u32, target:
       to = load<u32>(target + (i << 3)),
       aim = load<u32>(target + (i << 3), 4);
     if (!(high & MIGRATE_MOVE)) continue;
+    // A small page that its mapping and this migration have, as most.
+    if (
+      (high & (MIGRATE_VALID | MIGRATE_COMPOUND)) == MIGRATE_VALID &&
+      (aim & (MIGRATE_VALID | MIGRATE_COMPOUND)) == MIGRATE_VALID &&
+      load<u64>(frameRecord(frame), FRAME_REFS) == TAKEN &&
+      frame != faultFrame
+    ) {
+      moving++;
+      continue;
+    }
     let moves = (aim & MIGRATE_VALID) != 0 && matches(high, aim);
     if (moves && high & MIGRATE_VALID) {
       const entry = frameRecord(frame);

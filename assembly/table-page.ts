@@ -125,24 +125,8 @@ export function live(page: u32): u32 {
   return load<u16>(liveAt(page));
 }
 
-/** Adds to a page's count of live entries; `entries` may be a negative number in two's complement. Returns how many there are now. */
-export function liveAdd(page: u32, entries: u32): u32 {
-  const at = liveAt(page),
-    now = load<u16>(at) + entries;
-  store<u16>(at, <u16>now);
-  return now;
-}
-
-/** `liveAdd` for each of the slots (u32) in `[list, end)`, in the table page that it is in. Returns 1 if one of the pages has become empty, else 0. */
-export function liveAddEach(list: u32, end: u32, entries: u32): u32 {
-  const counts = load<u32>(H_LIVE),
-    pages = load<u32>(H_PAGES);
-  let isEmpty: u32 = 0;
-  for (; list < end; list += 4) {
-    const at = counts + (((load<u32>(list) - pages) >> PAGE_SHIFT) << 1),
-      now = load<u16>(at) + entries;
-    store<u16>(at, <u16>now);
-    isEmpty |= u32(!now);
-  }
-  return isEmpty;
+/** Adds to a page's count of live entries; `entries` may be a negative number in two's complement. */
+export function liveAdd(page: u32, entries: u32): void {
+  const at = liveAt(page);
+  store<u16>(at, <u16>(load<u16>(at) + entries));
 }

@@ -2,7 +2,7 @@
 export * from '../../assembly/index';
 import { OnePage, REPLACED, rangeMap, rangeUnmap } from '../../assembly/range';
 import { Walk, count, pruneLeaf } from '../../assembly/table';
-import { liveAddEach } from '../../assembly/table-page';
+import { H_LIVE, H_PAGES, PAGE_SHIFT } from '../../assembly/layout';
 
 /** Pages whose entries are written before they are counted. */
 const BLOCK: u32 = 256;
@@ -32,7 +32,7 @@ function mapSome(table: u32, first: u64, at: u32, end: u32, high: u64, scratch: 
     store<u32>(news, slot);
     news += ((slot & REPLACED) ^ REPLACED) << 2;
   }
-  liveAddEach(scratch, news, 1);
+  countEach(scratch, news, 1);
   if (root) count(table, root, 0, (news - scratch) >> 2);
   return at;
 }
@@ -61,8 +61,22 @@ function unmapSome(table: u32, first: u64, at: u32, end: u32, scratch: u32): u32
     store<u32>(gone, slot);
     gone += (slot & REPLACED) << 2;
   }
-  const isEmpty = liveAddEach(scratch, gone, -1);
+  const isEmpty = countEach(scratch, gone, -1);
   if (root) count(table, root, 0, 0 - ((gone - scratch) >> 2));
   if (isEmpty) for (let page = from; page < at; page += 4) pruneLeaf(table, first + load<u32>(page));
   return at;
+}
+
+/** Adds to the count of live entries of the table page of each of the slots (u32) in `[list, end)`: `liveAdd`, with all that stays the same looked up once. Returns 1 if one of the pages has become empty, else 0. */
+function countEach(list: u32, end: u32, entries: u32): u32 {
+  const counts = load<u32>(H_LIVE),
+    pages = load<u32>(H_PAGES);
+  let isEmpty: u32 = 0;
+  for (; list < end; list += 4) {
+    const at = counts + (((load<u32>(list) - pages) >> PAGE_SHIFT) << 1),
+      now = load<u16>(at) + entries;
+    store<u16>(at, <u16>now);
+    isEmpty |= u32(!now);
+  }
+  return isEmpty;
 }

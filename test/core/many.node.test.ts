@@ -324,12 +324,17 @@ describe.each(flavours)('%s: a migration of many words', (flavour) => {
       } else {
         const to = [HOST, GPU, NPU, CXL][below(4)]!;
         const late = VPN + below(PAGES);
+        // Somebody has a reference on it all the time: it stays.
+        const guest = VPN + below(PAGES);
         // Without gaps, too: pages that follow each other on both sides end together.
         const [gap, writable, refuse] = [below(2) ? 1 + below(6) : PAGES + 1, below(2), below(2) ? below(PAGES) : PAGES];
         both(({ mover, table }) => {
           const one = mover === each.mover;
           const { core, source, target } = mover;
           const step = one ? 1 : pages;
+          const { high, low } = entryOf(mover, table, guest);
+          const isThere = [L.KIND_PRESENT, L.KIND_DEVICE_PRIVATE].includes(high & L.ENTRY_KIND) && !(high & L.ENTRY_ZERO);
+          if (isThere) core.frameGet(low);
           for (let i = 0; i < pages; i += step) core.migrateCollect(table, from + i, step, ALL, GPU_OWNER, L.FRAME_NONE, source + i * 8, 0);
           const collected = mover.words(source, pages);
           const targets = collected.map(([, bits], i) => {
@@ -353,6 +358,7 @@ describe.each(flavours)('%s: a migration of many words', (flavour) => {
           let moved = 0;
           for (let i = 0; i < pages; i += step) moved += core.migrateFinalize(step, source + i * 8, target + i * 8);
           if (held) core.framePut(held[0]);
+          if (isThere) core.framePut(low);
           return [collected, targets, words, moved];
         });
         next += pages;

@@ -718,7 +718,7 @@ export function foldEvent(counters: Counters, event: MachineEvent): Counters {
       addMigrated(counters, event.from, event.to, event.pages, event.bytes, event.way, event.cause);
       break;
     case 'frames.evicted':
-      addEvicted(counters, event.pages, event.results, event.by);
+      addEvicted(counters, event.pages, fatesOf(event.results), event.by);
       break;
     case 'page.replicated':
       addReplicated(counters, event.isKept);
@@ -759,10 +759,25 @@ function addReplicated({ replicas }: Counters, isKept: boolean): void {
   if (isKept) replicas.kept++;
 }
 
-function addEvicted(counters: Counters, pages: number, results: readonly EvictionResult[], by: Evictor): void {
+/** How many victims had each result. */
+export type EvictionFates = { [result in EvictionResult]?: number };
+
+/** Counts one more. */
+export function addFate(fates: EvictionFates, result: EvictionResult): void {
+  fates[result] = (fates[result] ?? 0) + 1;
+}
+
+function fatesOf(results: readonly EvictionResult[]): EvictionFates {
+  const fates: EvictionFates = {};
+  for (const result of results) addFate(fates, result);
+  return fates;
+}
+
+function addEvicted(counters: Counters, pages: number, fates: EvictionFates, by: Evictor): void {
   if (pages > 0) counters.evictions++;
   counters.reclaimed[by] += pages;
-  for (const result of results) counters.evicted[result] = (counters.evicted[result] ?? 0) + 1;
+  for (const result in fates)
+    counters.evicted[result as EvictionResult] = (counters.evicted[result as EvictionResult] ?? 0) + fates[result as EvictionResult]!;
 }
 
 function addBatch(counters: Counters, records: number): void {
@@ -882,8 +897,8 @@ export class Events {
   }
 
   /** Adds one choice of victims, and what became of them. */
-  countEvicted(pages: number, results: readonly EvictionResult[], by: Evictor): void {
-    addEvicted(this.counters, pages, results, by);
+  countEvicted(pages: number, fates: EvictionFates, by: Evictor): void {
+    addEvicted(this.counters, pages, fates, by);
   }
 
   countBatch(records: number): void {

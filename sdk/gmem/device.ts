@@ -760,12 +760,11 @@ export class OwnMemory implements DeviceMemory {
       return frames ?? [];
     }
     // A huge one makes room for 512.
-    const frames: number[] = [];
+    const frames = this.candidates(pages, passed, payer);
     let room = 0;
-    for (const frame of this.candidates(pages, passed, payer)) {
-      frames.push(frame);
-      room += this.platform.core.pagesOf(frame);
-      if (room >= pages) break;
+    for (let i = 0; i < frames.length; i++) {
+      room += this.platform.core.pagesOf(frames[i]!);
+      if (room >= pages) return i + 1 === frames.length ? frames : frames.slice(0, i + 1);
     }
     return frames;
   }
@@ -777,7 +776,9 @@ export class OwnMemory implements DeviceMemory {
     if (count > 0) core.words(L.AREA_FREED, count).set([...passed].slice(-count));
     const list = core.area(L.AREA_LIST);
     const found = core.exports.victims(this.node.index, list, Math.min(most, L.LIST_MAX), core.area(L.AREA_FREED), count, payer);
-    return [...core.words(L.AREA_LIST, found)];
+    const frames = new Array<number>(found);
+    for (let i = 0; i < found; i++) frames[i] = core.u32[(list >>> 2) + i]!;
+    return frames;
   }
 
   /**

@@ -13,7 +13,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Marks, type Ranges } from '../core/batch.ts';
-import type { EvictionCause, EvictionResult, Evictor, PageRun } from '../events.ts';
+import { addFate, type EvictionCause, type EvictionFates, type EvictionResult, type Evictor, type PageRun } from '../events.ts';
 import { Migration } from '../mm/migration.ts';
 import { mappingsOf, placesOf } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
@@ -79,6 +79,8 @@ export class Evict implements Step {
   private vpn = 0;
   private cause: EvictionCause = 'fault';
   private by: Evictor = 'direct';
+  /** What became of the victims; each of them, while somebody listens. */
+  private fates: EvictionFates = {};
   private told: number[] = [];
   private results: EvictionResult[] = [];
   /** While somebody listens: where what went is mapped now. */
@@ -265,6 +267,7 @@ export class Evict implements Step {
     this.victims = victims;
     this.at = 0;
     this.gone = 0;
+    this.fates = {};
     this.told = [];
     this.results = [];
     this.runs = [];
@@ -279,10 +282,9 @@ export class Evict implements Step {
     const left = new Set(rest);
     for (const frame of this.victims) {
       if (left.has(frame)) continue;
-      this.told.push(frame);
-      this.results.push('success');
+      this.tell(frame, 'success');
     }
-    this.gone = this.told.length;
+    this.gone = this.victims.length - rest.length;
     this.freed += this.gone;
     this.victims = rest;
     this.phase = DROP;
@@ -300,7 +302,8 @@ export class Evict implements Step {
   private move(run: Run): Progress {
     if (this.at < this.victims.length) {
       this.phase = MOVED;
-      const part = this.victims.slice(this.at, this.at + L.WORDS_MAX);
+      const { at, victims } = this;
+      const part = at === 0 && victims.length <= L.WORDS_MAX ? victims : victims.slice(at, at + L.WORDS_MAX);
       this.at += part.length;
       this.migration ??= new Migration(this.platform);
       return run.call(this.migration.framesToHost(part, this.memory, 'evict'));
@@ -308,18 +311,25 @@ export class Evict implements Step {
     this.report();
     this.phase = CHOOSE;
     // What was used of a block has gone: it is free as a whole, however few that were.
-    if (this.order > 0 && this.results.every((result) => result === 'success')) return DONE;
+    if (this.order > 0 && Object.keys(this.fates).every((result) => result === 'success')) return DONE;
     // Without host frames the next ones would stay, too.
-    return this.results.includes('fallback') ? DONE : AGAIN;
+    return this.fates.fallback ? DONE : AGAIN;
+  }
+
+  private tell(frame: number, result: EvictionResult): void {
+    addFate(this.fates, result);
+    if (!this.platform.events.heard) return;
+    this.told.push(frame);
+    this.results.push(result);
   }
 
   /** What became of each victim of a part. */
   private settle(): void {
     const migration = this.migration!;
     for (let i = 0; i < migration.pages; i++) {
-      const { frame, result } = migration.fateOf(i);
-      this.told.push(frame);
-      this.results.push(result);
+      const frame = migration.listedFrame(i);
+      const result = migration.fateOf(i);
+      this.tell(frame, result);
       if (result !== 'success') this.passed.add(frame);
     }
     this.freed += migration.moved;
@@ -331,7 +341,7 @@ export class Evict implements Step {
     const { events } = this.platform;
     const { space, vpn, cause, by, told: frames, results, runs } = this;
     const pages = this.gone;
-    events.countEvicted(pages, results, by);
+    events.countEvicted(pages, this.fates, by);
     if (!events.heard) return;
     const node = this.memory.node.name;
     events.emit({ type: 'frames.evicted', node, pages, frames, results, by, space, vpn, cause, runs });

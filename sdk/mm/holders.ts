@@ -114,6 +114,10 @@ function flagsOf(platform: Platform, high: number, frame: number): PageFlag[] {
   if (dirty) flags.push('dirty');
   if (core.field(core.frameRecord(frame), L.FRAME_MAPS) >>> L.MAPS_BITS > 0) flags.push('pinned');
   if (memories.get(core.nodeOf(frame))?.needs(head)) flags.push('will need');
-  if (platform.evicting.has(head)) flags.push('evicting');
+  for (const frames of platform.evicting) {
+    if (!frames.includes(head)) continue;
+    flags.push('evicting');
+    break;
+  }
   return flags;
 }

@@ -485,18 +485,22 @@ export class Migration implements Step {
     return this.coupled && this.isPeerDone ? this.moves!.code : 'success';
   }
 
-  /** @internal What became of word `i` of a migration by frame, and the frame it was of. Requires: DONE. */
-  fateOf(i: number): { readonly frame: number; readonly result: EvictionResult } {
+  /** @internal The frame that word `i` of a migration by frame was of. */
+  listedFrame(i: number): number {
+    return this.listed![i]!;
+  }
+
+  /** @internal What became of it. Requires: DONE. */
+  fateOf(i: number): EvictionResult {
     const words = this.words;
-    const frame = this.listed![i]!;
     const bits = words.bits(i);
-    if (bits & L.MIGRATE_MOVE) return { frame, result: 'success' };
-    if (bits & L.MIGRATE_VALID) return { frame, result: this.failed ? 'device error' : words.hasTarget(i) ? 'held' : 'fallback' };
+    if (bits & L.MIGRATE_MOVE) return 'success';
+    if (bits & L.MIGRATE_VALID) return this.failed ? 'device error' : words.hasTarget(i) ? 'held' : 'fallback';
     const { core } = this.platform;
-    const record = core.frameRecord(frame);
+    const record = core.frameRecord(this.listed![i]!);
     const isMapped = (core.field(record, L.FRAME_MAPS) & L.MAPS_MASK) !== 0;
     const isUsed = (core.field(record, L.FRAME_FLAGS) & L.FRAME_STATE) === L.STATE_USED;
-    return { frame, result: isUsed && isMapped ? 'held' : 'unmapped' };
+    return isUsed && isMapped ? 'held' : 'unmapped';
   }
 
   /** What became of one page of the range. Requires: DONE. */
@@ -634,7 +638,7 @@ export class Migration implements Step {
 
   /** What was on its way home to make room has arrived, or stays. */
   private evicted(): void {
-    if (this.cause === 'evict' && this.listed) for (const frame of this.listed) this.platform.evicting.delete(frame);
+    if (this.cause === 'evict' && this.listed) this.platform.evicting.delete(this.listed);
   }
 
   private announce(): void {
@@ -732,7 +736,7 @@ export class Migration implements Step {
       core.words(L.AREA_LIST, words.count).set(this.listed!);
       exports.migrateCollectFrames(core.area(L.AREA_LIST), words.count, sourceAt);
       words.keep(core);
-      if (this.cause === 'evict') for (const frame of this.listed!) this.platform.evicting.add(frame);
+      if (this.cause === 'evict') this.platform.evicting.add(this.listed!);
       this.others?.end();
       const places = this.coupled ? this.choosePlaces() : this.places!;
       for (const [each, ranges] of places) this.device.withdraw(each, ranges, this.tickets);

@@ -27,6 +27,8 @@ interface DeferredFlush {
   flushDeferred(): void;
 }
 
+const NO_WORDS: Uint32Array = new Uint32Array(0);
+
 /** The common ground of one machine's spaces, devices and steps. */
 export class Platform implements FreedFrames {
   readonly core: Core;
@@ -54,8 +56,12 @@ export class Platform implements FreedFrames {
   readonly devices: object[] = [];
   /** Who has put a flush off. */
   private readonly deferred: Set<DeferredFlush> = new Set();
-  /** Frames, first ones of huge frames, that are on their way home to make room. */
-  readonly evicting: Set<number> = new Set();
+  /** Lists of frames, first ones of huge frames, that are on their way home to make room. */
+  readonly evicting: Set<readonly number[]> = new Set();
+  /** @internal For `placesOf`. */
+  placed: Float64Array = new Float64Array(0);
+  /** @internal Of a range fault that has ended. */
+  spareWords: Uint32Array = NO_WORDS;
   /** Files that were made. */
   lastFile = 0;
   private running = true;
@@ -169,6 +175,14 @@ export class Platform implements FreedFrames {
     } finally {
       this.scheduler.endCall(outer);
     }
+  }
+
+  /** @internal Words for a range fault, whatever they are: no fewer than `count`. */
+  takeWords(count: number): Uint32Array {
+    const words = this.spareWords;
+    if (words.length < count) return new Uint32Array(count);
+    this.spareWords = NO_WORDS;
+    return words;
   }
 
   /** @internal A frame of a driver has come free: its memory is told. */

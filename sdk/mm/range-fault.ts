@@ -92,6 +92,8 @@ export class RangeFault implements Step {
   private faulted = false;
   /** Pages before this one have their answer. */
   private from = 0;
+  /** Pages that are looked at together next. */
+  private ahead = L.WORDS_MAX;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -107,7 +109,8 @@ export class RangeFault implements Step {
     this.sequence = sequence;
     this.faulted = false;
     this.from = 0;
-    if (this.words.length < asked.pages * 2) this.words = new Uint32Array(asked.pages * 2);
+    this.ahead = L.WORDS_MAX;
+    if (this.words.length < asked.pages * 2) this.words = this.platform.takeWords(asked.pages * 2);
     return this;
   }
 
@@ -123,20 +126,40 @@ export class RangeFault implements Step {
     }
     const { notifier, vpn, pages, owner } = this.asked;
     if (notifier.checkRetry(this.sequence)) return this.end('busy');
-    const { core } = this.platform;
-    const from = this.from;
-    core.exports.snapshotHmm(this.space.table, vpn + from, pages - from, core.area(L.AREA_SOURCE), owner);
-    this.words.set(core.words(L.AREA_SOURCE, (pages - from) * 2), from * 2);
-    // The page that faulted is looked at again.
-    for (let i = from; i < pages; i++) {
+    // The page that faulted is looked at again, and so is what lies behind it: but no further than that may hold until the next fault.
+    let looked = this.from;
+    for (let i = this.from; i < pages; i++) {
+      if (i === looked) {
+        looked = Math.min(pages, i + this.ahead);
+        this.look(i, looked);
+        this.ahead *= 4;
+      }
       const need = this.need(i);
       if (need === 'nothing') continue;
       this.at = i;
       if (need !== 'read' && need !== 'write') return this.end(need);
       this.faulted = true;
+      this.ahead = LOOK_AHEAD;
       return run.call(this.fault.of(this.space, vpn + i, need === 'write', true, owner));
     }
     return this.end('done');
+  }
+
+  /** @internal Nobody looks at the words any more: many of them are for the next one. */
+  giveWords(): void {
+    if (this.words.length <= WORDS_KEPT_MAX) return;
+    this.platform.spareWords = this.words;
+    this.words = NO_WORDS;
+  }
+
+  /** Takes the words of the pages `[from, to)`. */
+  private look(from: number, to: number): void {
+    const { core } = this.platform;
+    const { words } = this;
+    const area = core.area(L.AREA_SOURCE);
+    core.exports.snapshotHmm(this.space.table, this.asked.vpn + from, to - from, area, this.asked.owner);
+    if (to - from > LOOK_AHEAD) words.set(core.words(L.AREA_SOURCE, (to - from) * 2), from * 2);
+    else for (let i = 0, at = area >>> 2; i < (to - from) * 2; i++, at++) words[from * 2 + i] = core.u32[at]!;
   }
 
   private end(outcome: RangeFaultOutcome): typeof DONE {
@@ -171,6 +194,13 @@ export class RangeFault implements Step {
   }
 }
 
+/** Words that a step keeps for its own next use. */
+const WORDS_KEPT_MAX = 1024;
+const NO_WORDS: Uint32Array = new Uint32Array(0);
+
+/** Pages behind one that faulted that are looked at together, where the next may fault as well. */
+const LOOK_AHEAD = 16;
+
 /** Throws EINVAL for a range that the notifier does not cover, or that is longer than one look can be. */
 function requireRequest(space: AddressSpace, { notifier, vpn, pages }: RangeRequest): void {
   if (!Number.isInteger(pages) || pages < 1 || pages > L.WORDS_MAX)
@@ -180,7 +210,7 @@ function requireRequest(space: AddressSpace, { notifier, vpn, pages }: RangeRequ
     throw fail('EINVAL', 'request.vpn', vpn, `begins ${pages} pages that the notifier does not cover`);
 }
 
-/** Puts an answer into a device's table. Called under the driver lock, while the answer is true. */
+/** Puts an answer into a device's table. Called under the driver lock, while the answer is true. The words are lent until it returns. */
 export type InstallAnswer = (words: Uint32Array, vpn: number, pages: number) => void;
 
 const BEGIN = 0;
@@ -280,6 +310,7 @@ export class MirrorRange implements Step {
 
   private end(outcome: RangeFaultOutcome): typeof DONE {
     this.outcome = outcome;
+    this.fault.giveWords();
     return DONE;
   }
 

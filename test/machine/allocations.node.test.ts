@@ -3,6 +3,7 @@ import { type AddressRange, type AddressSpace, createMachineSync, type Machine }
 import nouveau from 'farfault/drivers/nouveau';
 import { type Context, defineDriver, type Driver } from 'farfault/gmem';
 import { describe, expect, test } from 'vitest';
+import { HMM_VALID, HMM_WRITE } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
 import { Allocations, arrayBytes } from './allocations.ts';
 import { PAGE } from './probe.ts';
@@ -257,6 +258,39 @@ const PATHS: readonly Path[] = [
         expect(space.hmadvise(range, 'prefetch', { device: context.device }).pages).toBe(pages);
         expect(space.hmadvise(range, 'prefetch', { device: 'host' }).pages).toBe(pages);
       },
+  },
+  {
+    name: 'range faults of pages that are there',
+    drivers: BOTH,
+    of: (world) => {
+      const { scheduler } = world.machine.platform;
+      const { hmm, installWords } = world.context;
+      return () =>
+        eachPart(world, (vpn, pages) => scheduler.runSync(hmm.rangeFault({ vpn, pages, request: HMM_VALID + HMM_WRITE }, installWords)));
+    },
+  },
+  {
+    name: 'range faults of holes',
+    of: (world) => {
+      const { scheduler } = world.machine.platform;
+      const { hmm, installWords } = world.context;
+      return () => {
+        world.space.madvise(world.range, 'dontneed');
+        eachPart(world, (vpn, pages) => scheduler.runSync(hmm.rangeFault({ vpn, pages, request: HMM_VALID + HMM_WRITE }, installWords)));
+      };
+    },
+  },
+  {
+    // Two evictions for a page, and the list of victims has 8 bytes for each.
+    name: 'an eviction',
+    of: (world) => {
+      const { start, end } = another(world);
+      return () => {
+        world.context.migrate(world.range, { to: 'device' });
+        world.context.migrate({ start, end }, { to: 'device' });
+      };
+    },
+    heap: 24,
   },
   {
     name: 'a fork, and its end',

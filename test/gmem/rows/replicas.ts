@@ -48,7 +48,11 @@ export const rows: readonly Row[] = [
     tests: [
       'test/gmem/replicas.test.ts > the flags of a page > say that it is written, pinned, needed by a batch, or on its way home to make room',
     ],
-    canary: { file: 'sdk/mm/migration.ts', find: 'this.platform.evicting.add(frame)', replace: 'this.platform.evicting.delete(frame)' },
+    canary: {
+      file: 'sdk/mm/migration.ts',
+      find: 'this.platform.evicting.add(this.listed!)',
+      replace: 'this.platform.evicting.delete(frame)',
+    },
   },
   {
     id: 'D3',

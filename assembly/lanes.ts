@@ -156,7 +156,6 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
       if (status == STOP_NONE) {
         executed++;
         store<u32>(live + (slot << 2), index + lanes);
-        if (index + lanes >= n) gaps = true;
       } else {
         const lane = index % lanes;
         store<u32>(job + (lane << 2), index, JOB_LANE_NEXT);

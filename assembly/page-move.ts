@@ -87,7 +87,8 @@ export function pageRestore(frame: i32): void {
  */
 export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32, copies: u32, writable: u32, mirror: u32): u32 {
   const page = <u64>vpn;
-  let moved = moves != 0;
+  let slot: u32 = 0,
+    moved = moves != 0;
   if (moved && copies) frameCopy(frame, to, 1);
   if (frame < 0) {
     moved = moved && fill(table, page, to, writable) != 0;
@@ -97,7 +98,8 @@ export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32
     assert(frameMaps(record) == 1);
     moved = moved && load<u32>(record, FRAME_REFS) == 2;
     if (moved) {
-      if (handOver(frame, to, slotOf(table, page))) frameGiveRun(frame, 1);
+      slot = slotOf(table, page);
+      if (handOver(frame, to, slot)) frameGiveRun(frame, 1);
     } else pageRestore(frame);
   }
   if (!moved) {
@@ -105,7 +107,8 @@ export function pageSettle(table: u32, vpn: f64, frame: i32, to: u32, moves: u32
     return 0;
   }
   if (!mirror) return PAGE_MOVED;
-  const write = load<u32>(slotOf(table, page), 4) & ENTRY_WRITE,
+  if (!slot) slot = slotOf(table, page);
+  const write = load<u32>(slot, 4) & ENTRY_WRITE,
     high = KIND_PRESENT | write;
   if (!OnePage.map(mirror, page, ((<u64>high) << 32) | to) && !rangeMap(mirror, vpn, 1, to, high)) return PAGE_MOVED | PAGE_UNINSTALLED;
   return write ? PAGE_MOVED | PAGE_WRITABLE : PAGE_MOVED;

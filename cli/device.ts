@@ -28,6 +28,9 @@ const REPLAYED: DriverSource = {
   builtIn: { nouveau: { factory: nouveau }, mirror: { factory: mirror }, npu: { factory: npu } },
 };
 
+/** Their names. */
+export const REPLAYED_DRIVERS: readonly string[] = Object.keys(REPLAYED.builtIn);
+
 /** The driver that `--device` names. Throws UsageError when there is none, or when it refuses the options. */
 export async function makeDriver(device: string, { vram, granule, policy = false }: DeviceOptions): Promise<Driver> {
   if (device === 'mirror' && vram !== undefined) throw new UsageError('--vram means nothing to mirror, which has no memory of its own');

@@ -105,6 +105,9 @@ const GRADED: DriverSource = {
   },
 };
 
+/** Their names. */
+export const SHIPPED_DRIVERS: readonly string[] = Object.keys(GRADED.builtIn);
+
 /** What the driver threw where nobody could catch it. */
 const LOOSE = 'The driver threw in a timer or a promise of its own, outside of every call';
 

@@ -1,6 +1,6 @@
 /** What `--help` prints. */
 import type { OptionDescription } from './arguments.ts';
-import { GRADE_OPTIONS } from './grade.ts';
+import { GRADE_OPTIONS, SHIPPED_DRIVERS } from './grade.ts';
 import { MACHINE_OPTIONS, REPLAY_OPTIONS } from './replay.ts';
 
 export const HELP = `farfault: a user-space machine with the semantics of Linux heterogeneous memory management
@@ -77,9 +77,9 @@ own. Prints a line a case: passed, failed, or not applicable and why. For a fail
 the state before and after (a letter a page), the calls of the driver around it, and the command that
 replays it.
 
-The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of nouveau, mirror,
-integrated, npu, kvm, rdma, iommu, dmirror. What its author says about it is an export of the same module,
-called expectations, all optional:
+The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of
+  ${SHIPPED_DRIVERS.join(', ')}
+What its author says about it is an export of the same module, called expectations, all optional:
   export const expectations = {
     options: { vram: 262144 },                     made with these in each case: small memories, short tests
     machine: { dram: 67108864 },                   sizes of the machine

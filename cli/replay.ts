@@ -20,7 +20,7 @@ import {
   type WorkingSet,
 } from 'farfault/replay';
 import { type Arguments, type OptionDescription, parseArguments } from './arguments.ts';
-import { makeDriver } from './device.ts';
+import { makeDriver, REPLAYED_DRIVERS } from './device.ts';
 import { DataError, fileError, oneLine, UsageError } from './fail.ts';
 import { openTarget, print, type Target } from './output.ts';
 import { showProgress } from './progress.ts';
@@ -38,7 +38,7 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
   {
     name: 'device',
     takes: 'many',
-    value: '[name=]nouveau|mirror|npu|./module.js',
+    value: `[name=]${REPLAYED_DRIVERS.join('|')}|./module.js`,
     help: [
       'The device. A module exports a driver made with defineDriver by default;',
       `it is called with { vram, granule } in bytes. Default: ${DEFAULTS.device}. Given again, another one`,

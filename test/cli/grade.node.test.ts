@@ -256,9 +256,9 @@ test('--help is the whole truth', async () => {
     the state before and after (a letter a page), the calls of the driver around it, and the command that
     replays it.
 
-    The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of nouveau, mirror,
-    integrated, npu, kvm, rdma, iommu, dmirror. What its author says about it is an export of the same module,
-    called expectations, all optional:
+    The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of
+      nouveau, mirror, integrated, npu, kvm, rdma, iommu, dmirror
+    What its author says about it is an export of the same module, called expectations, all optional:
       export const expectations = {
         options: { vram: 262144 },                     made with these in each case: small memories, short tests
         machine: { dram: 67108864 },                   sizes of the machine

@@ -5,9 +5,6 @@ import { faultOf, NOTHING, rejectedBy, thrownBy } from './refusal.ts';
 import { type Argument, ROWS, type Row } from './table.ts';
 import { makeWorld, stateHash, type World } from './world.ts';
 
-/* What follows is what a program without types can do. */
-type Loose = any; // eslint-disable-line @typescript-eslint/no-explicit-any
-
 let world: World;
 let before: number;
 
@@ -18,14 +15,14 @@ beforeAll(() => {
 afterAll(() => world.machine.close());
 
 /** The good arguments, one of them, or a field of one, replaced. */
-function spoilt(good: Loose[], { at, field }: Argument, value: unknown): Loose[] {
+function spoilt(good: unknown[], { at, field }: Argument, value: unknown): unknown[] {
   if (field === undefined) {
     good[at] = value;
     return good;
   }
-  const put = (into: Loose, path: readonly string[]): Loose => {
+  const put = (into: unknown, path: readonly string[]): unknown => {
     const [first, ...rest] = path as [string, ...string[]];
-    const copy: Loose = Array.isArray(into) ? [...into] : { ...into };
+    const copy = (Array.isArray(into) ? [...(into as unknown[])] : { ...(into as object) }) as Record<string, unknown>;
     copy[first] = rest.length === 0 ? value : put(copy[first] ?? (/^\d+$/.test(rest[0]!) ? [] : {}), rest);
     return copy;
   };

@@ -1,17 +1,14 @@
 /** What is over says so: every verb of a closed machine, and of what was closed before its machine, answers EBADF; and what is of another machine is refused with EINVAL. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Invalidation } from 'farfault/mm';
+import { type IntervalNotifier, Invalidation } from 'farfault/mm';
 import { faultOf, NOTHING, rejectedBy, thrownBy } from './refusal.ts';
 import { BARE, ROWS, type Row } from './table.ts';
 import { makeWorld, PAGE, stateHash, type World } from './world.ts';
 
-/* What follows is what a program without types can do. */
-type Loose = any; // eslint-disable-line @typescript-eslint/no-explicit-any
-
 const ANY = [''];
 const verbs = [...ROWS, ...BARE].filter(({ closed }) => closed === 'EBADF');
 
-async function answerOf(row: Row, world: World, values: Loose[]): Promise<string> {
+async function answerOf(row: Row, world: World, values: unknown[]): Promise<string> {
   const call = (): unknown => row.call(world, values);
   const error = row.rejects ? await rejectedBy(call) : thrownBy(call);
   return error === NOTHING ? 'it is done' : (faultOf(error, ANY, 'EBADF') ?? 'EBADF');
@@ -19,7 +16,7 @@ async function answerOf(row: Row, world: World, values: Loose[]): Promise<string
 
 describe('a machine that is closed', () => {
   let world: World;
-  let arguments_: Map<string, Loose[]>;
+  let arguments_: Map<string, unknown[]>;
 
   beforeAll(() => {
     world = makeWorld();
@@ -75,7 +72,7 @@ const parts: Record<string, { close: (world: World) => void; kind: RegExp; but?:
 
 describe.each(Object.entries(parts))('%s that is closed, in a machine that is not', (_what, { close, kind, but = [], kept = [] }) => {
   let world: World;
-  let arguments_: Map<string, Loose[]>;
+  let arguments_: Map<string, unknown[]>;
   let before: number;
   const own = verbs.filter(({ name }) => kind.test(name) && !kept.includes(name));
 
@@ -125,7 +122,7 @@ describe('of another machine', () => {
     other.machine.close();
   });
 
-  const migrate = ({ hmm, range }: World, notifier: Loose): unknown =>
+  const migrate = ({ hmm, range }: World, notifier: IntervalNotifier): unknown =>
     hmm.rangeFault({ vpn: range.start / PAGE, pages: 1, notifier }, () => {});
 
   test.each<[string, readonly string[], (mine: World, theirs: World) => unknown]>([

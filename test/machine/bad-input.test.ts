@@ -2,11 +2,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, createMachineSync, isFarfaultError, type Machine } from 'farfault';
 import nouveau from 'farfault/drivers/nouveau';
-import { defineDriver, deviceTable, deviceTlb } from 'farfault/gmem';
+import { defineDriver, deviceTable, deviceTlb, type GmMmu } from 'farfault/gmem';
 import { expectClean, PAGE, probeDriver, smallMachine, used } from './probe.ts';
 
-/* What follows is what a program without types can do. */
-type Loose = any; // eslint-disable-line @typescript-eslint/no-explicit-any
+/* What follows is what a program without types can do: `as never` is anything. */
 
 let machine: Machine;
 let space: AddressSpace;
@@ -40,19 +39,19 @@ function refused(action: () => unknown): string {
   return 'nothing thrown';
 }
 
-const device = (description: Loose) => (): unknown => machine.addDevice({ name: 'bad', attach: () => ({}), ...description });
-const memory = (description: Loose) => device({ memory: [{ name: 'ram', kind: 'private', bytes: PAGE, ...description }] });
+const device = (description: object) => (): unknown => machine.addDevice({ name: 'bad', attach: () => ({}), ...description });
+const memory = (description: object) => device({ memory: [{ name: 'ram', kind: 'private', bytes: PAGE, ...description }] });
 const at = (page: number): number => range.start + page * PAGE;
 
 const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
   createMachine: [
-    ['no object', () => createMachineSync(5 as Loose), 'EINVAL: createMachine options 5 are not an object'],
-    ['null', () => createMachineSync(null as Loose), 'EINVAL: createMachine options null are not an object'],
+    ['no object', () => createMachineSync(5 as never), 'EINVAL: createMachine options 5 are not an object'],
+    ['null', () => createMachineSync(null as never), 'EINVAL: createMachine options null are not an object'],
     ['dram of half a page', () => createMachineSync({ dram: 2048 }), 'EINVAL: createMachine.dram 2048 is not a multiple of 4096 above 0'],
     ['no dram', () => createMachineSync({ dram: 0 }), 'EINVAL: createMachine.dram 0 is not a multiple of 4096 above 0'],
     [
       'dram in words',
-      () => createMachineSync({ dram: '1 MiB' as Loose }),
+      () => createMachineSync({ dram: '1 MiB' as never }),
       'EINVAL: createMachine.dram "1 MiB" is not a multiple of 4096 above 0',
     ],
     [
@@ -80,8 +79,8 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ],
   ],
   addDevice: [
-    ['nothing', () => machine.addDevice(undefined as Loose), /^EINVAL: driver undefined is not a driver/],
-    ['a factory', () => machine.addDevice(nouveau as Loose), /^EINVAL: driver function .* is not a driver/],
+    ['nothing', () => machine.addDevice(undefined as never), /^EINVAL: driver undefined is not a driver/],
+    ['a factory', () => machine.addDevice(nouveau as never), /^EINVAL: driver function .* is not a driver/],
     ['no name', device({ name: undefined }), /^EINVAL: driver.name undefined is not 1 to 32 lower-case letters/],
     ['a name in capitals', device({ name: 'GPU' }), /^EINVAL: driver.name "GPU" is not 1 to 32 lower-case letters/],
     ['a name that is taken', device({ name: 'probe' }), 'EINVAL: driver.name "probe" is the name of a device of this machine already'],
@@ -117,12 +116,12 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ],
   ],
   mmap: [
-    ['nothing', () => space.mmap(undefined as Loose), 'EINVAL: mmap options undefined are not an object'],
+    ['nothing', () => space.mmap(undefined as never), 'EINVAL: mmap options undefined are not an object'],
     ['no bytes', () => space.mmap({ bytes: 0 }), 'EINVAL: mmap.bytes 0 is not a length between 1 byte and 2^48'],
     ['half a byte', () => space.mmap({ bytes: 0.5 }), 'EINVAL: mmap.bytes 0.5 is not a length between 1 byte and 2^48'],
-    ['a big integer', () => space.mmap({ bytes: 4096n as Loose }), 'EINVAL: mmap.bytes 4096n is not a length between 1 byte and 2^48'],
-    ['rights unknown', () => space.mmap({ bytes: 1, prot: 'wr' as Loose }), /^EINVAL: mmap.prot "wr" is not one of none, r, w/],
-    ['rights of an object', () => space.mmap({ bytes: 1, prot: 'toString' as Loose }), /^EINVAL: mmap.prot "toString" is not one of/],
+    ['a big integer', () => space.mmap({ bytes: 4096n as never }), 'EINVAL: mmap.bytes 4096n is not a length between 1 byte and 2^48'],
+    ['rights unknown', () => space.mmap({ bytes: 1, prot: 'wr' as never }), /^EINVAL: mmap.prot "wr" is not one of none, r, w/],
+    ['rights of an object', () => space.mmap({ bytes: 1, prot: 'toString' as never }), /^EINVAL: mmap.prot "toString" is not one of/],
     ['a place in a page', () => space.mmap({ bytes: 1, at: 0x1001 }), 'EINVAL: mmap.at 0x1001 is not page-aligned'],
     ['a place outside', () => space.mmap({ bytes: 1, at: 2 ** 48 }), 'EINVAL: mmap.at 0x1000000000000 is not a byte address below 2^48'],
     ['fixed nowhere', () => space.mmap({ bytes: 1, fixed: true }), 'EINVAL: mmap.at undefined is required with fixed'],
@@ -133,7 +132,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ],
   ],
   'munmap, mprotect, madvise': [
-    ['nothing', () => space.munmap(undefined as Loose), 'EINVAL: munmap.range undefined is not a range { start, end }'],
+    ['nothing', () => space.munmap(undefined as never), 'EINVAL: munmap.range undefined is not a range { start, end }'],
     ['a start in a page', () => space.munmap({ start: 1, end: PAGE }), 'EINVAL: munmap.range.start 1 is not page-aligned'],
     ['an end in a page', () => space.munmap({ start: 0, end: 5000 }), 'EINVAL: munmap.range.end 0x1388 is not page-aligned'],
     ['an empty range', () => space.munmap({ start: PAGE, end: PAGE }), 'EINVAL: munmap.range.end 0x1000 is not above its start 0x1000'],
@@ -143,7 +142,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
       'EINVAL: munmap.range.end 0x2000000000000 is not a byte address up to 2^48',
     ],
     ['a start below', () => space.munmap({ start: -PAGE, end: PAGE }), 'EINVAL: munmap.range.start -4096 is not a byte address below 2^48'],
-    ['rights unknown', () => space.mprotect(range, 'rwxs' as Loose), /^EINVAL: mprotect.prot "rwxs" is not one of/],
+    ['rights unknown', () => space.mprotect(range, 'rwxs' as never), /^EINVAL: mprotect.prot "rwxs" is not one of/],
     [
       'what is not mapped',
       () => space.mprotect({ start: at(3), end: at(5) }, 'r'),
@@ -151,68 +150,68 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ],
     [
       'advice unknown',
-      () => space.madvise(range, 'willneed' as Loose),
+      () => space.madvise(range, 'willneed' as never),
       /^EINVAL: madvise.advice "willneed" is not one of: 'dontneed', 'free', 'hugepage', 'nohugepage', 'collapse', 'dontfork', 'dofork'$/,
     ],
     ['advice on what is not mapped', () => space.madvise({ start: at(4), end: at(5) }, 'dontneed'), /has no mapping at 0x10004000$/],
   ],
   'read, write': [
-    ['nowhere', () => space.read(undefined as Loose, 1), 'EINVAL: read.addr undefined is not a byte address below 2^48'],
+    ['nowhere', () => space.read(undefined as never, 1), 'EINVAL: read.addr undefined is not a byte address below 2^48'],
     ['below', () => space.read(-1, 1), 'EINVAL: read.addr -1 is not a byte address below 2^48'],
     ['less than nothing', () => space.read(0, -1), 'EINVAL: read.bytes -1 is not a length between 0 and 2^31 - 1'],
     ['more than there can be', () => space.read(0, 2 ** 40), 'EINVAL: read.bytes 0x10000000000 is not a length between 0 and 2^31 - 1'],
     ['over the end', () => space.read(2 ** 48 - 1, 2), /^EOVERFLOW: read.addr 0xffffffffffff leaves the address space/],
-    ['a list', () => space.write(range.start, [1] as Loose), 'EINVAL: write.bytes an array of 1 is not a Uint8Array'],
-    ['words', () => space.write(range.start, new Uint16Array(1) as Loose), 'EINVAL: write.bytes a Uint16Array is not a Uint8Array'],
-    ['no buffer to try', () => space.tryRead(range.start, undefined as Loose), 'EINVAL: tryRead.bytes undefined is not a Uint8Array'],
-    ['no bytes to try', () => space.tryWrite(range.start, 'x' as Loose), 'EINVAL: write.bytes "x" is not a Uint8Array'],
+    ['a list', () => space.write(range.start, [1] as never), 'EINVAL: write.bytes an array of 1 is not a Uint8Array'],
+    ['words', () => space.write(range.start, new Uint16Array(1) as never), 'EINVAL: write.bytes a Uint16Array is not a Uint8Array'],
+    ['no buffer to try', () => space.tryRead(range.start, undefined as never), 'EINVAL: tryRead.bytes undefined is not a Uint8Array'],
+    ['no bytes to try', () => space.tryWrite(range.start, 'x' as never), 'EINVAL: write.bytes "x" is not a Uint8Array'],
   ],
   'looking and subscribing': [
-    ['a dump of nothing', () => space.dump(5 as Loose), 'EINVAL: dump.range 5 is not a range { start, end }'],
+    ['a dump of nothing', () => space.dump(5 as never), 'EINVAL: dump.range 5 is not a range { start, end }'],
     ['a snapshot of a part', () => space.snapshot({ start: 0, end: 1 }), 'EINVAL: snapshot.range.end 1 is not page-aligned'],
     [
       'a subscriber to nothing',
       () => space.subscribe({ start: 0, end: 0 }, { invalidate: () => true }),
       /^EINVAL: subscribe.range.end 0 is not above/,
     ],
-    ['a subscriber that does not listen', () => space.subscribe(range, {} as Loose), 'EINVAL: ops.invalidate undefined is not a function'],
+    ['a subscriber that does not listen', () => space.subscribe(range, {} as never), 'EINVAL: ops.invalidate undefined is not a function'],
   ],
   attach: [
-    ['nothing', () => space.attach(undefined as Loose), /^EINVAL: attach.device undefined is not a device of a machine/],
-    ['a driver', () => space.attach(probeDriver() as Loose), /^EINVAL: attach.device an object is not a device of a machine/],
+    ['nothing', () => space.attach(undefined as never), /^EINVAL: attach.device undefined is not a device of a machine/],
+    ['a driver', () => space.attach(probeDriver() as never), /^EINVAL: attach.device an object is not a device of a machine/],
     ['twice', () => space.attach(context.device), 'EINVAL: attach.device "probe" is attached to this address space already'],
   ],
   context: [
     ['a read nowhere', () => context.read(NaN, 1), 'EINVAL: read.addr NaN is not a byte address below 2^48'],
     ['a read of everything', () => context.read(0, 2 ** 32), /^EINVAL: read.bytes 0x100000000 is not a length/],
-    ['a write of text', () => context.write(range.start, 'x' as Loose), 'EINVAL: write.bytes "x" is not a Uint8Array'],
+    ['a write of text', () => context.write(range.start, 'x' as never), 'EINVAL: write.bytes "x" is not a Uint8Array'],
     [
       'a fault of another sort',
-      () => context.fault(range.start, 'execute' as Loose),
+      () => context.fault(range.start, 'execute' as never),
       `EINVAL: fault.access "execute" is not one of: 'read', 'write'`,
     ],
     ['a fault outside', () => context.fault(2 ** 48, 'read'), /^EINVAL: fault.addr 0x1000000000000 is not a byte address/],
     [
       'a migration of nothing',
-      () => context.migrate(undefined as Loose, { to: 'device' }),
+      () => context.migrate(undefined as never, { to: 'device' }),
       /^EINVAL: migrate.range undefined is not a range/,
     ],
     [
       'a migration elsewhere',
-      () => context.migrate(range, { to: 'moon' as Loose }),
+      () => context.migrate(range, { to: 'moon' as never }),
       `EINVAL: migrate.to "moon" is not one of: 'device', 'host'`,
     ],
     [
       'a migration without a goal',
-      () => context.migrate(range, undefined as Loose),
+      () => context.migrate(range, undefined as never),
       /^EINVAL: migrate options undefined are not an object/,
     ],
-    ['no job', () => context.submit(undefined as Loose), 'EINVAL: job undefined is not an object'],
+    ['no job', () => context.submit(undefined as never), 'EINVAL: job undefined is not an object'],
     ['no lanes', () => context.submit({ accesses: [], lanes: 0 }), 'EINVAL: job.lanes 0 is not a count between 1 and 4096'],
-    ['an access that is none', () => context.submit({ accesses: [null] as Loose }), /^EINVAL: job access null is not an object/],
+    ['an access that is none', () => context.submit({ accesses: [null] as never }), /^EINVAL: job access null is not an object/],
     [
       'an access of another sort',
-      () => context.submit({ accesses: [{ op: 'exec', addr: 0, bytes: 1 }] as Loose }),
+      () => context.submit({ accesses: [{ op: 'exec', addr: 0, bytes: 1 }] as never }),
       /^EINVAL: job access op "exec"/,
     ],
     [
@@ -249,15 +248,15 @@ describe('a driver’s families', () => {
   let names = 0;
 
   /** Attaches a driver with these families, and says what is wrong with them. */
-  function attached(mmu: Loose, driver: Loose = {}): string {
+  function attached(mmu: unknown, driver: object = {}): string {
     const name = `d${names++}`;
-    const added = machine.addDevice(defineDriver(() => ({ name, attach: () => mmu, ...driver }))());
+    const added = machine.addDevice(defineDriver(() => ({ name, attach: () => mmu as GmMmu, ...driver }))());
     const message = refused(() => space.attach(added));
     expect(added.contexts).toEqual([]);
     return message.replace(name, 'bad');
   }
 
-  test.each<[string, Loose, string]>([
+  test.each<[string, unknown, string | RegExp]>([
     ['nothing', undefined, 'EINVAL: bad.attach result undefined is not an object of families'],
     [
       'a family misspelt',
@@ -270,7 +269,7 @@ describe('a driver’s families', () => {
       'EINVAL: bad family "constructor" is unknown: the families are pmap, tlb, walk, copy, phys, peer, fault, peerVa',
     ],
     ['a family that is null', { tlb: null }, 'EINVAL: bad.tlb null is not an object of operations'],
-    ['a family that is a function', { walk: () => {} }, /^EINVAL: bad.walk function walk is not an object of operations/ as Loose],
+    ['a family that is a function', { walk: () => {} }, /^EINVAL: bad.walk function walk is not an object of operations/],
     [
       'an operation misspelt',
       { tlb: { invalidate() {}, invalidateCoalesed() {} } },
@@ -326,7 +325,7 @@ describe('a driver’s families', () => {
       (context) => deviceTable(context, { bits: [9, 9, 9] }),
       /^EINVAL: geometry.bits 27 bits in all are not the 36/,
     ],
-    ['a geometry that is none', (context) => deviceTable(context, {} as Loose), /^EINVAL: geometry.bits undefined is not an array/],
+    ['a geometry that is none', (context) => deviceTable(context, {} as never), /^EINVAL: geometry.bits undefined is not an array/],
     ['three sets', (context) => deviceTlb(context, 3), /^EINVAL: deviceTlb.sets 3 is not a power of two between 1 and 256/],
     [
       'a second table',

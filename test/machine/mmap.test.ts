@@ -2,8 +2,6 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type AddressSpace, GiB, isFarfaultError, type Machine, type MemoryFile, MiB, type MmapOptions } from 'farfault';
 import { expectClean, PAGE, Probe, smallMachine, used } from './probe.ts';
 
-type Loose = any; // eslint-disable-line @typescript-eslint/no-explicit-any
-
 let machine: Machine;
 let space: AddressSpace;
 let file: MemoryFile;
@@ -89,7 +87,7 @@ describe('a mapping', () => {
   });
 });
 
-const bad: [string, (file: MemoryFile) => Loose, RegExp][] = [
+const bad: [string, (file: MemoryFile) => unknown, RegExp][] = [
   ['no options', () => 5, /^EINVAL: mmap options 5 are not an object/],
   ['no length', () => ({ bytes: 0 }), /^EINVAL: mmap.bytes 0 is not a length/],
   ['rights of its own', () => ({ bytes: 1, prot: 'q' }), /^EINVAL: mmap.prot "q" is not one of none, r/],
@@ -125,7 +123,7 @@ const bad: [string, (file: MemoryFile) => Loose, RegExp][] = [
 ];
 
 test.each(bad)('mmap of %s is refused, and nothing is mapped', (_, options, message) => {
-  expect(refused(() => space.mmap(options(file)))).toMatch(message);
+  expect(refused(() => space.mmap(options(file) as MmapOptions))).toMatch(message);
   expect([space.vmas.size, machine.verify()]).toEqual([0, undefined]);
 });
 

@@ -240,7 +240,8 @@ const PATHS: readonly Path[] = [
   {
     name: 'a migration to a device, and home',
     drivers: BOTH,
-    heap: 1,
+    // One for each way.
+    heap: 2,
     of:
       ({ context, range, pages }) =>
       () => {

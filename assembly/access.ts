@@ -26,7 +26,7 @@ import {
   TLB_WRITE,
 } from './layout';
 import { frameBytes } from './node';
-import { slotOf, walk } from './table';
+import { entryAt, isWithin, seek, slotOf, walk } from './table';
 import { setOf, tlbCount, tlbFill, tlbFind, tlbMiss, tlbUse } from './tlb';
 
 /**
@@ -84,7 +84,11 @@ export function reachable(tlb: u32, vpn: u64, write: u32): bool {
 /** Sets accessed, and dirty for a write, in the table entry of a page (all base pages of a contiguous group are marked one by one). */
 function mark(table: u32, vpn: u64, write: u32): void {
   const slot = slotOf(table, vpn);
-  if (slot) store<u32>(slot, load<u32>(slot, 4) | ENTRY_ACCESSED | (write ? ENTRY_DIRTY : 0), 4);
+  if (slot) markAt(slot, write);
+}
+
+function markAt(slot: u32, write: u32): void {
+  store<u32>(slot, load<u32>(slot, 4) | ENTRY_ACCESSED | (write ? ENTRY_DIRTY : 0), 4);
 }
 
 /**
@@ -107,13 +111,15 @@ function translate(tlb: u32, vpn: u64, write: u32): u32 {
       return load<u32>(way, 8);
     }
   }
-  const table = load<u32>(tlb, TLB_TABLE),
-    entry = walk(table, vpn);
+  const table = load<u32>(tlb, TLB_TABLE);
+  if (!isWithin(table, vpn)) return NO_ACCESS;
+  const place = seek(table, vpn),
+    entry = entryAt(table, place, vpn);
   if (!permitted(entry, write)) return NO_ACCESS;
   const frame = <u32>entry;
   let bytes = frameBytes(frame);
   if (!bytes) bytes = BYTES_ELSEWHERE;
-  mark(table, vpn, write);
+  markAt(<u32>place, write);
   tlbFill(tlb, vpn, ((<u32>(entry >> 32)) & ENTRY_WRITE ? TLB_WRITE : 0) | (write ? TLB_DIRTY : 0), bytes, frame);
   tlbMiss(tlb);
   return bytes;

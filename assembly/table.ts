@@ -157,10 +157,7 @@ export function walk(table: u32, vpn: u64): u64 {
 
 function walkSteps(table: u32, vpn: u64): u64 {
   if (vpn >> load<u32>(table, TABLE_VPN_BITS)) return 0;
-  const place = seekSteps(table, vpn),
-    entry = load<u64>(<u32>place),
-    level = <u32>(place >> 32);
-  return entry ? entry + (vpn & (pagesBelow(table, level) - 1)) : 0;
+  return entryAt(table, seekSteps(table, vpn), vpn);
 }
 
 /**
@@ -206,6 +203,18 @@ function seekFromRoot(table: u32, vpn: u64): u64 {
   store<u32>(table, page, TABLE_NEAR);
   store<u64>(table, vpn >> (<u64>levelBits(table, 0)), TABLE_NEAR_INDEX);
   return at(0, slot);
+}
+
+/** The entry of a page, that of a block adjusted to name the page's own frame, from where it is. Requires: `place` is what `seek` said of the page. */
+export function entryAt(table: u32, place: u64, vpn: u64): u64 {
+  const entry = load<u64>(<u32>place),
+    level = <u32>(place >> 32);
+  return level && entry ? entry + (vpn & (pagesBelow(table, level) - 1)) : entry;
+}
+
+/** Whether a table is wide enough for a page number. */
+export function isWithin(table: u32, vpn: u64): bool {
+  return load<u64>(table, TABLE_BITS) == FOUR_NINES || !(vpn >> load<u32>(table, TABLE_VPN_BITS));
 }
 
 function at(level: u32, slot: u32): u64 {

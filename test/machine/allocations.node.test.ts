@@ -13,6 +13,8 @@ const MANY = 16384;
 /** Times that it is done, and looked at. */
 const TIMES = 3;
 const LOOKS = 2;
+/** Measurements that are made again before a path is found to ask for too much. */
+const AGAIN_MAX = 4;
 
 const plain = defineDriver(({ pages = 1 }: { pages?: number }) => ({
   name: 'plain',
@@ -373,12 +375,16 @@ describe.each(PATHS)('$name', (path) => {
     const driver = DRIVERS[name];
     await asked(driver(MANY), MANY, path);
     const few = await asked(driver(FEW), FEW, path);
-    const many = await asked(driver(MANY), MANY, path);
     const further = MANY - FEW;
+    const most = path.heap ?? 4;
+    // On a busy machine it compiles late: what is asked for in the meantime is not asked for again, what the path makes for each page is.
+    let many = await asked(driver(MANY), MANY, path);
+    for (let again = 0; again < AGAIN_MAX && (many.heap - few.heap) / further >= most; again++)
+      many = await asked(driver(MANY), MANY, path);
     expect(
       (many.heap - few.heap) / further,
       `bytes of heap for a page: ${few.heap} for ${FEW}, ${many.heap} for ${MANY}: ${many.most}`,
-    ).toBeLessThan(path.heap ?? 4);
+    ).toBeLessThan(most);
     const arrays = (many.arrays - few.arrays) / further - (path.answer ?? 0);
     expect(arrays, `bytes of arrays for a page: ${few.arrays} for ${FEW}, ${many.arrays} for ${MANY}`).toBeLessThan(0.1);
   });

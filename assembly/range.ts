@@ -39,7 +39,7 @@ import {
   subtreeFree,
   writeEntry,
 } from './table';
-import { live, pageOf, pageTake } from './table-page';
+import { live, liveAt, pageOf, pageTake } from './table-page';
 
 /**
  * Changes to a range of pages `[vpn, vpn + pages)`: map, unmap, protect, count, find. One visit per level-0 table page, block or
@@ -56,8 +56,6 @@ import { live, pageOf, pageTake } from './table-page';
 const KIND: u64 = (<u64>ENTRY_KIND) << 32;
 const PRESENT: u64 = (<u64>KIND_PRESENT) << 32;
 const ORDER: u64 = (<u64>ENTRY_ORDER) << 32;
-/** Beside a slot, which is a multiple of 8: its entry was not none before. */
-export const REPLACED: u32 = 1;
 
 /** Notes how far a call came. */
 function finish(done: u64): u32 {
@@ -107,48 +105,34 @@ export function rangeMap(table: u32, vpn: f64, pages: u32, frame: u32, high: u32
   return finish(page - start);
 }
 
-/**
- * What most calls for one page need: the table is of four levels of nine bits, its table page is there, and the entry is not one of a group. Written into the callers, since a call takes as long as all
- * of it.
- */
+/** What most calls for one page need: its table page is there, and it is not one of a group. Written into the callers, since a call takes as long as all of it. */
 export class OnePage {
   /** `rangeMap`. False, with nothing changed, where there is more to it. */
   @inline
   static map(table: u32, page: u64, entry: u64): bool {
-    const root = Walk.root(table),
-      slot = root ? OnePage.put(root, page, entry) : 0;
+    const slot = Walk.leafSlot(table, page);
     if (!slot) return false;
-    if (!(slot & REPLACED)) count(table, pageOf(slot), 1, 1);
+    const old = load<u64>(slot);
+    if (old & ORDER) return false;
+    store<u64>(slot, entry);
+    if (!old) count(table, pageOf(slot), 1, 1);
     return true;
   }
 
-  /** `rangeUnmap`. False: as `map`. */
+  /** `rangeUnmap`, where the table page has other entries, or of a hole in one. False: as `map`. */
   @inline
   static unmap(table: u32, page: u64): bool {
-    const root = Walk.root(table),
-      slot = root ? OnePage.put(root, page, 0) : 0;
+    const slot = Walk.leafSlot(table, page);
     if (!slot) return false;
-    if (slot & REPLACED) {
-      const leaf = pageOf(slot);
-      count(table, leaf, -1, -1);
-      if (!live(leaf)) pruneLeaf(table, page);
-    }
-    return true;
-  }
-
-  /**
-   * Writes an entry, none included, and counts nothing: that is the caller's, who may have many pages. (A counter that is read, raised and written back for each of them, at random among table pages,
-   * takes longer than all the rest: the processor foretells from which store such a load gets its value, and errs.) Returns its slot, | REPLACED if there was an entry before, or 0, with nothing
-   * changed, where there is more to it. `root`: see `Walk.root`.
-   */
-  @inline
-  static put(root: u32, page: u64, entry: u64): u32 {
-    const slot = Walk.leafSlotFrom(root, page);
-    if (!slot) return 0;
     const old = load<u64>(slot);
-    if (old & ORDER) return 0;
-    store<u64>(slot, entry);
-    return slot | u32(old != 0);
+    if (!old) return true;
+    const at = liveAt(pageOf(slot)),
+      entries = <u32>load<u16>(at);
+    if (old & ORDER || entries == 1) return false;
+    store<u64>(slot, 0);
+    store<u16>(at, <u16>(entries - 1));
+    store<u32>(table, load<u32>(table, TABLE_PAGES) - 1, TABLE_PAGES);
+    return true;
   }
 }
 

@@ -242,8 +242,7 @@ export function leafOf(table: u32, vpn: u64): u32 {
 
 /** The level-0 slot of a page, or 0 when it has no level-0 table page or a block is in the way. */
 export function leafSlot(table: u32, vpn: u64): u32 {
-  const root = Walk.root(table);
-  return root ? Walk.leafSlotFrom(root, vpn) : leafSlotSteps(table, vpn);
+  return Walk.leafSlot(table, vpn);
 }
 
 function leafSlotSteps(table: u32, vpn: u64): u32 {
@@ -253,16 +252,11 @@ function leafSlotSteps(table: u32, vpn: u64): u32 {
 
 /** Walks that are written into their callers. */
 export class Walk {
-  /** The root of a table of four levels of nine bits; 0: it has another shape. */
+  /** `leafSlot`. */
   @inline
-  static root(table: u32): u32 {
-    return load<u64>(table, TABLE_BITS) == FOUR_NINES ? load<u32>(table, TABLE_ROOT) : 0;
-  }
-
-  /** `leafSlot` below such a root. */
-  @inline
-  static leafSlotFrom(root: u32, vpn: u64): u32 {
-    let entry = load<u64>(root + ((<u32>(vpn >> 24)) & OFFSET));
+  static leafSlot(table: u32, vpn: u64): u32 {
+    if (load<u64>(table, TABLE_BITS) != FOUR_NINES) return leafSlotSteps(table, vpn);
+    let entry = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(vpn >> 24)) & OFFSET));
     if (<i64>entry >= 0) return 0;
     entry = load<u64>(<u32>entry + ((<u32>(vpn >> 15)) & OFFSET));
     if (<i64>entry >= 0) return 0;

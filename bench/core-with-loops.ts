@@ -5,8 +5,8 @@ import { packageRoot } from './workload.ts';
 
 /** What it exports beside the core's own. */
 export interface CoreLoops {
-  mapEach(table: number, vpn: number, order: number, n: number, high: number, scratch: number): void;
-  unmapEach(table: number, vpn: number, order: number, n: number, scratch: number): void;
+  mapEach(table: number, vpn: number, order: number, n: number, high: number): void;
+  unmapEach(table: number, vpn: number, order: number, n: number): void;
 }
 
 interface Compiler {

@@ -300,18 +300,18 @@ class Changes extends Table {
   /** One page after the other, in an order of chance. The first page of each table stays, and with it the table. */
   single(which: 'map.single' | 'unmap.single', n: number): Contender {
     const exports = this.core.exports as unknown as CoreLoops;
-    const { table, input, output } = this;
+    const { table, input } = this;
     const order = shuffled(this.pages, 3).map((page) => (page % 512 === 0 ? page + 1 : page));
     this.core.u32.set(order, input >>> 2);
     const fill = (): void => void this.core.exports.rangeMap(table, BASE, this.pages, 0, PRESENT);
     const empty = (): void => {
       fill();
-      exports.unmapEach(table, BASE, input, n, output);
+      exports.unmapEach(table, BASE, input, n);
     };
     const checksum = (): number => this.#everything();
     return which === 'map.single'
-      ? { reset: empty, run: () => exports.mapEach(table, BASE, input, n, PRESENT, output), checksum }
-      : { reset: fill, run: () => exports.unmapEach(table, BASE, input, n, output), checksum };
+      ? { reset: empty, run: () => exports.mapEach(table, BASE, input, n, PRESENT), checksum }
+      : { reset: fill, run: () => exports.unmapEach(table, BASE, input, n), checksum };
   }
 
   mapRange(times: number): Contender {

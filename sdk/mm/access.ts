@@ -63,8 +63,12 @@ export class CpuAccess implements Step {
       if (core.stopReason !== L.STOP_FAULT) return this.end('bus error');
       if (this.space.devicePins.size > 0 && this.remotely(core.stopVpn)) continue;
       if (++this.attempts > FAULT_ATTEMPTS_MAX) return this.end('no progress');
-      this.faulted = true;
-      return run.call((this.fault ??= this.space.takeFault()).of(this.space, core.stopVpn, this.write));
+      const fault = (this.fault ??= this.space.takeFault()).of(this.space, core.stopVpn, this.write);
+      if (!fault.endsAtOnce(run)) {
+        this.faulted = true;
+        return run.call(fault);
+      }
+      if (fault.outcome !== 'served') return this.end(fault.outcome);
     }
     return this.end('done');
   }

@@ -32,6 +32,7 @@ import * as L from '../../assembly/layout.ts';
 import type { CpuFaultCause } from '../events.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
+import type { DeviceMemory } from './device-memory.ts';
 import { HUGE_PAGES, hugeWindow, windowPages, windowStart } from './huge-window.ts';
 import { endInvalidation, Migration } from './migration.ts';
 import { Invalidation } from './notifier.ts';
@@ -64,6 +65,7 @@ export type FaultOutcome = 'served' | 'no mapping' | 'permission' | 'no memory' 
 /** Flags of private anonymous memory that nothing was advised of. */
 const ANONYMOUS = VMA_ANONYMOUS | VMA_PRIVATE;
 
+const TRY = -1;
 const LOCK = 0;
 const LOOK = 1;
 const HOME = 2;
@@ -94,7 +96,11 @@ export class CpuFault implements Step {
   private unsharing = false;
   private forDevice = false;
   private owner = 0;
-  private phase = LOCK;
+  private phase = TRY;
+  /** What follows when it has the lock: LOOK, or how far it came at once. */
+  private then = LOOK;
+  /** Whether the page's way home at once has been tried, and counted: it was not simple. */
+  private hasTried = false;
   /** The exclusive page whose lock this fault holds. */
   private locked = L.FRAME_NONE;
   private readonly clear: Invalidation = new Invalidation();
@@ -123,7 +129,9 @@ export class CpuFault implements Step {
     this.forDevice = forDevice;
     this.owner = owner;
     this.tries = 0;
-    this.phase = forDevice ? LOOK : LOCK;
+    this.hasTried = false;
+    this.then = LOOK;
+    this.phase = forDevice ? LOOK : TRY;
     return this;
   }
 
@@ -137,11 +145,71 @@ export class CpuFault implements Step {
     return this;
   }
 
+  /**
+   * Ends it in the turn of whoever asks, where it is what most faults are: of memory that nothing was advised of a page that comes home, a hole, or the page of zeros that is written. What is left out then (the lock, the turns between) could
+   * say nothing else, nor could anybody tell. False: `next` goes on from where this came to. Requires: `of`, for the CPU.
+   */
+  endsAtOnce(run: Run): boolean {
+    const { platform, space, vpn, write } = this;
+    this.phase = LOCK;
+    if (run.interleaves || !space.mmapLock.isFreeToRead || space.isLimited || space.isReaped || !platform.isUnobserved) return false;
+    const vma = space.vmas.find(vpn);
+    if (vma?.flags !== ANONYMOUS || !(vma.prot & PROT_READ) || (write && !(vma.prot & PROT_WRITE))) return false;
+    const { core } = platform;
+    const high = core.entry(space.table, vpn);
+    switch (high & (L.ENTRY_KIND | L.ENTRY_ORDER)) {
+      case L.KIND_DEVICE_PRIVATE: {
+        const memory = platform.memories.get(core.nodeOf(core.entryLow))!;
+        return memory.granulePages === 1 && space.devicePins.size === 0 && this.isHomeAtOnce(run, vma, memory);
+      }
+      case L.KIND_NONE:
+        if (space.arrivals.meets(vpn) || space.notifiers.followers.length > 0) return false;
+        this.anonymous();
+        return true;
+      case L.KIND_PRESENT:
+        return write && (high & L.ENTRY_ZERO) !== 0 && space.notifiers.followers.length === 0 && this.isOwnAtOnce();
+      default:
+        return false;
+    }
+  }
+
+  private isHomeAtOnce(run: Run, vma: Vma, memory: DeviceMemory): boolean {
+    this.count('home');
+    const outcome = this.move(run, vma, memory);
+    if (outcome === 'ended') return true;
+    this.hasTried = outcome === 'not simple';
+    if (outcome === 'copying') this.then = HOME;
+    return false;
+  }
+
+  /** A page of zeros becomes the space's own. */
+  private isOwnAtOnce(): boolean {
+    this.count('cow');
+    if (this.platform.host.free === 0) this.outcome = 'no memory';
+    else {
+      this.announce(this.vpn, 1, FRESH);
+      if (this.clear.unfinished) {
+        this.then = FRESH;
+        this.phase = LOCK;
+        return false;
+      }
+      this.finish();
+    }
+    return true;
+  }
+
   next(run: Run): Progress {
     switch (this.phase) {
+      case TRY:
+        if (this.endsAtOnce(run)) return DONE;
+      // falls through
       case LOCK:
+        // What has begun without the lock goes on with it: it was free in this same turn.
         if (!this.space.mmapLock.tryAcquireShared(run)) return run.waitFor(this.space.mmapLock);
-        this.phase = LOOK;
+        this.phase = this.then;
+        this.then = LOOK;
+        if (this.phase === HOME) return run.call(this.home!);
+        if (this.phase === FRESH) return AGAIN;
       // falls through
       case LOOK:
         return this.look(run);
@@ -156,13 +224,18 @@ export class CpuFault implements Step {
       default: {
         const { unfinished } = this.clear;
         if (unfinished) return run.waitFor(unfinished);
-        this.flushed(this.phase);
-        endInvalidation(this.clear);
-        this.unlockPage();
-        this.platform.settleFreed();
+        this.finish();
         return this.end(run, this.outcome);
       }
     }
+  }
+
+  /** Every device has flushed. */
+  private finish(): void {
+    this.flushed(this.phase);
+    endInvalidation(this.clear);
+    this.unlockPage();
+    this.platform.settleFreed();
   }
 
   abort(run: Run): void {
@@ -472,21 +545,48 @@ export class CpuFault implements Step {
   private callHome(run: Run, vma: Vma, node: number, isHuge: boolean): Progress {
     const space = this.space;
     const memory = this.platform.memories.get(node)!;
-    this.count('home');
     const { start, end } = space.granule(this.vpn, isHuge ? Math.max(memory.granulePages, HUGE_PAGES) : memory.granulePages);
-    const outcome =
-      end - start === 1 ? (this.page ??= new PageMove(this.platform)).toHost(run, space, start, vma, memory, 'home') : 'not simple';
-    if (outcome === 'moved' || outcome === 'stayed') {
-      this.broughtHome = true;
-      return this.end(run, outcome === 'moved' ? 'served' : this.platform.host.free === 0 ? 'no memory' : 'bus error');
+    if (!this.hasTried) {
+      this.count('home');
+      const outcome = end - start === 1 ? this.move(run, vma, memory) : 'not simple';
+      if (outcome === 'ended') return this.end(run, this.outcome);
+      this.phase = HOME;
+      if (outcome === 'copying') return run.call(this.home!);
     }
+    this.hasTried = false;
     this.phase = HOME;
-    this.home ??= new Migration(this.platform);
-    this.home.toHost(space, start, end - start, memory, 'home', this.vpn);
-    this.home.wanted = this.vpn;
+    return run.call(this.comes(start, end - start, memory));
+  }
+
+  /** The page comes home by itself, if that is simple: `ended`, with the outcome; `copying`: `home` goes on with it. */
+  private move(run: Run, vma: Vma, memory: DeviceMemory): 'ended' | 'copying' | 'not simple' {
+    const { platform, space, vpn } = this;
+    const page = (this.page ??= new PageMove(platform));
+    const outcome = page.toHost(run, space, vpn, vma, memory, 'home');
+    switch (outcome) {
+      case 'moved':
+        this.broughtHome = true;
+        return 'ended';
+      case 'stayed':
+        this.broughtHome = true;
+        this.outcome = platform.host.free === 0 ? 'no memory' : 'bus error';
+        return 'ended';
+      case 'copying':
+        this.comes(vpn, 1, memory).copying(page);
+        return 'copying';
+      default:
+        return 'not simple';
+    }
+  }
+
+  /** The migration of pages that come home with this one. */
+  private comes(start: number, pages: number, memory: DeviceMemory): Migration {
+    const home = (this.home ??= new Migration(this.platform));
+    home.toHost(this.space, start, pages, memory, 'home', this.vpn);
+    home.wanted = this.vpn;
     // Who only reads it leaves the device its copy, if that is for duplication.
-    this.home.isShared = !this.write && !this.unsharing;
-    return run.call(outcome === 'copying' ? this.home.copying(this.page!) : this.home);
+    home.isShared = !this.write && !this.unsharing;
+    return home;
   }
 
   /** Pinned to a device, for which this is not served: it does not come. Who may wait holds no lock meanwhile, so that the mappings can change. */

@@ -2,8 +2,19 @@
  * A page that moves at once beside a page that moves in steps. Who listens to a machine makes it move in steps: the same operations on one that is heard and one that is not must leave the same behind, after
  * each of them: results and errors, entries, counters, references, frames, sequences, calls of the driver.
  */
-import { type AddressSpace, type Context, createMachineSync, isFarfaultError, type Machine, MiB, type Pin, type Ticket } from 'farfault';
-import { type Copies, defineDriver, deviceTable, deviceTlb, type Driver, type GmMmu, type Phys } from 'farfault/gmem';
+import {
+  type AddressRange,
+  type AddressSpace,
+  type Context,
+  createMachineSync,
+  type DevicePolicy,
+  isFarfaultError,
+  type Machine,
+  MiB,
+  type Pin,
+  type Ticket,
+} from 'farfault';
+import { type AttachMode, type Copies, defineDriver, deviceTable, deviceTlb, type Driver, type GmMmu, type Phys } from 'farfault/gmem';
 import type { IntervalNotifier, InvalidateEvent } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -19,6 +30,10 @@ interface Shape {
   readonly pages: number;
   /** Somebody else has subscribed to the second quarter of the pages. */
   readonly subscribed?: boolean;
+  /** What a fault moves; one page. */
+  readonly granuleBytes?: number;
+  readonly mode?: AttachMode;
+  readonly policy?: DevicePolicy;
 }
 
 const PAGES = 24;
@@ -41,7 +56,7 @@ class World {
     this.machine = createMachineSync({ dram: 40 * PAGE, deviceMemory: 2 ** 20, tablePages: 256 });
     if (heard) this.machine.onEvent(() => {});
     this.space = this.machine.createAddressSpace();
-    this.context = this.space.attach(this.machine.addDevice(this.driver(shape)));
+    this.context = this.space.attach(this.machine.addDevice(this.driver(shape), shape.policy), shape.mode && { mode: shape.mode });
     this.start = this.space.mmap({ bytes: PAGES * PAGE }).start;
     const [start, end] = [this.start + (PAGES / 4) * PAGE, this.start + (PAGES / 2) * PAGE];
     const invalidate = (event: InvalidateEvent, notifier: IntervalNotifier): boolean => {
@@ -52,7 +67,7 @@ class World {
     if (shape.subscribed) this.space.subscribe({ start, end }, { invalidate });
   }
 
-  private driver({ engine, allocator, kind, pages }: Shape): Driver {
+  private driver({ engine, allocator, kind, pages, granuleBytes = PAGE }: Shape): Driver {
     const copied =
       (what: string) =>
       (copies: Copies): Ticket | void => {
@@ -82,6 +97,7 @@ class World {
     };
     return defineDriver(() => ({
       name: 'card',
+      granuleBytes,
       memory: [{ name: 'ram', kind, bytes: pages * PAGE, allocator }],
       attach: (context: Context): GmMmu => ({
         pmap: deviceTable(context),
@@ -319,6 +335,164 @@ const arrangements: Readonly<Record<string, (world: World) => unknown>> = {
 
 describe.each([shapes[0]!, shapes[1]!, shapes[2]!])('a device with %o', (shape) => {
   test.each(Object.entries(arrangements))('is the same at once and in steps: %s', async (_, arrangement) => {
+    const outcomes = [];
+    for (const heard of [true, false]) {
+      const world = new World(shape, heard);
+      const result = await Promise.resolve(world)
+        .then(arrangement)
+        .catch((error: unknown) => {
+          if (!isFarfaultError(error)) throw error;
+          return error.message;
+        });
+      expect(world.machine.verify()).toBeUndefined();
+      outcomes.push({ result, state: world.state });
+      world.end();
+    }
+    expect(outcomes[1]).toEqual(outcomes[0]);
+  });
+});
+
+/** The status of each access, and what it read. */
+function touched({ space }: World, ...accesses: readonly (readonly ['read' | 'write', number])[]): unknown[] {
+  return accesses.map(([op, addr]) => {
+    const bytes = Uint8Array.of(9);
+    const { status } = op === 'read' ? space.tryRead(addr, bytes) : space.tryWrite(addr, bytes);
+    return [op, status, ...bytes];
+  });
+}
+
+/** Writes pages of memory of its own until `left` frames of the host are left. */
+function fill({ machine, space }: World, left: number): AddressRange {
+  const [host] = machine.nodes;
+  const range = space.mmap({ bytes: (host!.frames - host!.used) * PAGE });
+  for (let addr = range.start; host!.frames - machine.nodes[0]!.used > left; addr += PAGE) space.write(addr, Uint8Array.of(1));
+  return range;
+}
+
+/** What is not the common fault of the CPU, and what is but only just. */
+const touches: Readonly<Record<string, (world: World) => unknown>> = {
+  'a page of the device, read and written': (world) => {
+    const { context, start } = world;
+    for (let page = 0; page < 4; page++) context.write(start + page * PAGE, Uint8Array.of(page));
+    return touched(world, ['read', start], ['write', start + PAGE], ['read', start + PAGE], ['read', start + 2 * PAGE]);
+  },
+  'holes, and a page of zeros that is written': (world) => {
+    const { start } = world;
+    return touched(world, ['read', start], ['write', start], ['write', start + PAGE], ['read', start]);
+  },
+  'a page of zeros that a device translates': (world) => {
+    const { context, start } = world;
+    fill(world, 2);
+    context.limit(PAGE);
+    context.write(start, Uint8Array.of(1));
+    touched(world, ['read', start + PAGE]);
+    context.read(start + PAGE, 1);
+    return [touched(world, ['write', start + PAGE]), ...context.read(start + PAGE, 1)];
+  },
+  'the host has one frame, and then none': (world) => {
+    const { context, start } = world;
+    for (let page = 0; page < 3; page++) context.write(start + page * PAGE, Uint8Array.of(page + 1));
+    const range = fill(world, 1);
+    const [read, write] = ['read', 'write'] as const;
+    touched(world, [read, start + 4 * PAGE]);
+    const first = touched(world, [read, start], [read, start + PAGE], [write, start + 3 * PAGE], [write, start + 4 * PAGE]);
+    world.space.munmap(range);
+    return [first, touched(world, [read, start + PAGE], [write, start + 3 * PAGE], [write, start + 4 * PAGE])];
+  },
+  'mappings without rights, without the right to write, and none': (world) => {
+    const { space, context, start } = world;
+    for (const page of [0, 1]) context.write(start + page * PAGE, Uint8Array.of(7));
+    space.mprotect({ start, end: start + PAGE }, 'none');
+    space.mprotect({ start: start + PAGE, end: start + 3 * PAGE }, 'r');
+    const places = [start, start + PAGE, start + 2 * PAGE, start - 64 * PAGE];
+    return touched(world, ...places.flatMap((addr) => (['write', 'read'] as const).map((op) => [op, addr] as const)));
+  },
+  'a page of the device, and a hole, of a space that is at its limit': (world) => {
+    const { space, context, start } = world;
+    for (const page of [0, 1]) context.write(start + page * PAGE, Uint8Array.of(7));
+    space.limit(PAGE);
+    return touched(world, ['read', start], ['read', start + PAGE], ['write', start + 2 * PAGE], ['read', start + 2 * PAGE]);
+  },
+  'a page that is pinned to the device': (world) => {
+    const { space, context, start } = world;
+    context.write(start, Uint8Array.of(7));
+    space.hmadvise({ start, end: start + PAGE }, 'pinned', { device: context.device });
+    return touched(world, ['read', start], ['write', start]);
+  },
+  'a page of the device that others have, too': (world) => {
+    const { space, context, start } = world;
+    context.write(start, Uint8Array.of(7));
+    const child = space.fork();
+    const statuses = touched(world, ['read', start], ['write', start]);
+    const has = [...child.read(start, 1)];
+    child.close();
+    return [statuses, has];
+  },
+  'an engine that throws': (world) => {
+    const { context, start } = world;
+    context.write(start, Uint8Array.of(7));
+    world.manner = 'throws';
+    let thrown = '';
+    try {
+      touched(world, ['read', start]);
+    } catch (error) {
+      thrown = (error as Error).message;
+    }
+    world.manner = 'now';
+    return [thrown, touched(world, ['read', start])];
+  },
+  'a huge page of zeros where none is wanted any more': (world) => {
+    const { space } = world;
+    const range = space.mmap({ bytes: 4 * MiB });
+    const huge = Math.ceil(range.start / (2 * MiB)) * 2 * MiB;
+    space.madvise(range, 'hugepage');
+    touched(world, ['read', huge + PAGE]);
+    space.madvise(range, 'nohugepage');
+    return touched(world, ['write', huge + PAGE], ['read', huge]);
+  },
+  'shared memory, and memory that is advised to be huge': (world) => {
+    const { space } = world;
+    const shared = space.mmap({ bytes: PAGE, shared: true }).start;
+    const advised = space.mmap({ bytes: PAGE }).start;
+    space.madvise({ start: advised, end: advised + PAGE }, 'hugepage');
+    return touched(world, ...[shared, advised].flatMap((addr) => (['read', 'write'] as const).map((op) => [op, addr] as const)));
+  },
+  'a subscriber that has not finished when a page of zeros is to be written': async (world) => {
+    const { machine, space, context, start } = world;
+    touched(world, ['read', start]);
+    const ticket = context.ticket('flush');
+    const range = { start, end: start + PAGE };
+    const subscription = space.subscribe(range, { invalidate: (event, notifier) => (notifier.setSequence(event.sequence), ticket) });
+    const write = space.writeAsync(start, Uint8Array.of(5));
+    const waiting = machine.pending.map(({ steps, waitsFor, holds }) => `${steps[0]}: ${waitsFor.replace(/\d+/g, 'n')}, ${holds.length}`);
+    const unmap = space.munmapAsync({ start: start + PAGE, end: start + 2 * PAGE });
+    ticket.complete();
+    await Promise.all([write, unmap]);
+    space.unsubscribe(subscription);
+    return [waiting, ...space.read(start, 1)];
+  },
+  'somebody waits to have the mappings for himself': async (world) => {
+    const { machine, space, context, start } = world;
+    for (const page of [0, 1]) context.write(start + page * PAGE, Uint8Array.of(1));
+    world.manner = 'later';
+    const touch = space.readAsync(start, 1);
+    world.manner = 'now';
+    const unmap = space.munmapAsync({ start: start + 4 * PAGE, end: start + 5 * PAGE });
+    const others = [space.readAsync(start + PAGE, 1), space.writeAsync(start + 2 * PAGE, Uint8Array.of(1))];
+    const waiting = machine.pending.map(({ steps, waitsFor }) => `${steps[0]}: ${waitsFor.replace(/\d+/g, 'n')}`);
+    world.finish();
+    await Promise.all([touch, unmap, ...others]);
+    return waiting;
+  },
+};
+
+describe.each([
+  ...shapes,
+  { ...shapes[1]!, granuleBytes: 4 * PAGE },
+  { ...shapes[1]!, mode: 'replicate' as const },
+  { ...shapes[0]!, policy: { pinnedAccess: 'remote' as const } },
+])('the CPU beside a device with %o', (shape) => {
+  test.each(Object.entries(touches))('is the same at once and in steps: %s', async (_, arrangement) => {
     const outcomes = [];
     for (const heard of [true, false]) {
       const world = new World(shape, heard);

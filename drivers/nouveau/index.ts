@@ -21,7 +21,7 @@ import {
   type GmMmu,
   MiB,
 } from '../../sdk/gmem/index.ts';
-import { coalesce } from './coalesce.ts';
+import { Coalescer } from './coalesce.ts';
 import { Vram } from './vram.ts';
 
 /** Options of the nouveau driver. */
@@ -94,6 +94,7 @@ const nouveau: DriverFactory<NouveauOptions> = defineDriver(
         ({ memory, engine } = saved as { memory: Vram | undefined; engine: CopyEngine });
       },
       attach(context: Context): GmMmu {
+        const coalescer = new Coalescer();
         const serve = context.batchStep();
         return {
           pmap: deviceTable(context, PASCAL),
@@ -102,7 +103,7 @@ const nouveau: DriverFactory<NouveauOptions> = defineDriver(
           copy: engine,
           fault: {
             service(batch) {
-              const faults = coalesce(batch.records);
+              const faults = coalescer.of(batch.records);
               batch.coalesced += batch.records.length - faults.length;
               return serve.of(batch, faults);
             },

@@ -63,9 +63,6 @@ export interface JobReport {
   readonly cancelled: readonly number[];
 }
 
-/** Words of a small job that its step keeps for the next one. */
-const WORDS_KEPT_MAX = 1024;
-
 /** Bytes of one range of a window. */
 const WINDOW_BYTES_MAX = 2 ** 32;
 
@@ -125,7 +122,8 @@ export class JobRun implements Step {
     const { accesses, lanes, window } = checkJob(job);
     this.asked = window;
     const length = accesses.length * 2;
-    if (!this.words || this.words.length < length || this.words.length > WORDS_KEPT_MAX) this.words = new Uint32Array(length);
+    // Kept for the next one.
+    if (!this.words || this.words.length < length) this.words = new Uint32Array(length);
     const { words } = this;
     // Handed out with the report.
     const values = new Uint32Array(length);

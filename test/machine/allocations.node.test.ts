@@ -296,6 +296,19 @@ const PATHS: readonly Path[] = [
     heap: 24,
   },
   {
+    name: "a device's fault batches",
+    drivers: BOTH,
+    of: ({ context, range, pages }) => {
+      const accesses = Array.from({ length: pages }, (_, i) => ({ op: 'read' as const, addr: range.start + i * PAGE, bytes: 4 }));
+      return () => {
+        context.migrate(range, { to: 'host' });
+        expect(context.submit({ accesses, lanes: 128 }).rounds).toBe(pages / 128 + 1);
+      };
+    },
+    // What each access observed, and their order.
+    answer: 12,
+  },
+  {
     name: 'a fork, and its end',
     of:
       ({ space }) =>

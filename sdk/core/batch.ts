@@ -63,25 +63,79 @@ export interface Mark {
   readonly dirty: boolean;
 }
 
+/** Marks that a list has room for when it is first needed. */
+const FEW_MARKS = 64;
+
 /** Marks that a driver hands over: what `walk.harvest` fills. */
 export class Marks {
-  private readonly vpns: number[] = [];
-  private readonly dirt: boolean[] = [];
+  private vpns: Float64Array = new Float64Array(0);
+  private dirt: Uint8Array = new Uint8Array(0);
+  private used = 0;
 
   /** How many pages. */
   get count(): number {
-    return this.vpns.length;
+    return this.used;
   }
 
   /** Adds a page that was accessed; `dirty`: written. In any order; a page may come twice. */
   add(vpn: number, dirty: boolean): void {
-    this.vpns.push(vpn);
-    this.dirt.push(dirty);
+    if (this.used === this.vpns.length) this.makeRoom();
+    // What is no number shall not become one.
+    this.vpns[this.used] = Number.isFinite(vpn) ? vpn : NaN;
+    this.dirt[this.used++] = dirty ? 1 : 0;
   }
 
   /** Calls `visit` for every page that was added. */
   each(visit: (vpn: number, dirty: boolean) => void): void {
-    for (let i = 0; i < this.vpns.length; i++) visit(this.vpns[i]!, this.dirt[i]!);
+    for (let i = 0; i < this.used; i++) visit(this.vpns[i]!, this.dirt[i] === 1);
+  }
+
+  /** Mark `i` without a call for it: its page, and whether it was written. For the framework. */
+  vpn(i: number): number {
+    return this.vpns[i]!;
+  }
+
+  isDirty(i: number): boolean {
+    return this.dirt[i] === 1;
+  }
+
+  /** Empties the list; for its owner. */
+  clear(): this {
+    this.used = 0;
+    return this;
+  }
+
+  /** Ascending by page, each page once: written, if it was by any of its marks. For its owner. Requires: page numbers below 2^52. */
+  sort(): this {
+    if (this.isSorted()) return this;
+    const { vpns, dirt, used } = this;
+    // A page and its mark are one number; what was written comes behind what was not.
+    for (let i = 0; i < used; i++) vpns[i] = vpns[i]! * 2 + dirt[i]!;
+    vpns.subarray(0, used).sort();
+    let kept = 0;
+    for (let i = 0; i < used; i++) {
+      const vpn = Math.floor(vpns[i]! / 2);
+      const dirty = vpns[i]! % 2;
+      if (kept === 0 || vpns[kept - 1] !== vpn) kept++;
+      vpns[kept - 1] = vpn;
+      dirt[kept - 1] = dirty;
+    }
+    this.used = kept;
+    return this;
+  }
+
+  private isSorted(): boolean {
+    for (let i = 1; i < this.used; i++) if (this.vpns[i - 1]! >= this.vpns[i]!) return false;
+    return true;
+  }
+
+  private makeRoom(): void {
+    const length = Math.max(FEW_MARKS, 2 * this.vpns.length);
+    const { vpns, dirt } = this;
+    this.vpns = new Float64Array(length);
+    this.vpns.set(vpns);
+    this.dirt = new Uint8Array(length);
+    this.dirt.set(dirt);
   }
 }
 

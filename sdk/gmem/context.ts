@@ -119,6 +119,8 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
   private spareServe: ServeFault | undefined = undefined;
   /** The step of the last migration that a program asked for, with its words, for the next one. */
   private spareMove: MoveRange | undefined = undefined;
+  /** The same for a harvest. */
+  private spareHarvest: Harvest | undefined = undefined;
   /** `attach` is being called for a context that was saved: its table and TLB are there. */
   private restoring = false;
   /** @internal What it has in the core; undefined where not all of it is there. */
@@ -425,8 +427,10 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
    * driver translates by itself and has no `walk.harvest`. Models: `iommu_read_and_clear_dirty`, `mmu_notifier_clear_young`.
    */
   harvest(range: AddressRange): readonly Mark[] {
-    const step = this.harvestStep(range);
+    const step = this.harvestStep(range, this.spareHarvest);
+    this.spareHarvest = undefined;
     this.platform.scheduler.runSync(step);
+    this.spareHarvest = step;
     return step.marks;
   }
 
@@ -640,14 +644,15 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
     return new GiveUp(this.platform, this, [...vpns]);
   }
 
-  harvestStep(range: AddressRange): Harvest {
+  /** `spare`: a step of this context that has ended, to be used again. */
+  harvestStep(range: AddressRange, spare?: Harvest): Harvest {
     this.requireWorking('harvest');
     requireRange('harvest.range', range);
     if (this.mode === 'share')
       throw fail('EOPNOTSUPP', 'harvest', this.name, 'shares the table of the CPU: its marks are those of the CPU as well');
     if (this.mmu.walk && !this.mmu.walk.harvest)
       throw fail('EOPNOTSUPP', 'harvest', this.name, 'translates by itself and keeps no marks (walk.harvest)');
-    return new Harvest(this, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES);
+    return (spare ?? new Harvest(this)).of(range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES);
   }
 
   detachStep(): Detach {
@@ -765,10 +770,16 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
 
   /** Whether the driver's own translation allows an access. */
   private walks(vpn: number, access: Access): boolean {
-    return permits(
-      this.guard(() => this.mmu.walk!.translate(vpn, access)),
-      access,
-    );
+    return permits(this.translated(vpn, access), access);
+  }
+
+  /** What the driver translates a page to. No closure for `guard`: it is asked for each page. */
+  private translated(vpn: number, access: Access): Translation | undefined {
+    try {
+      return this.mmu.walk!.translate(vpn, access);
+    } catch (error) {
+      throw this.failWith(error);
+    }
   }
 
   /**
@@ -829,7 +840,7 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
     this.installRun(vpn, 1, frame, true);
     const changed = this.changed.clear();
     changed.add(vpn, 1);
-    if (this.works) this.guard(() => this.flushes.make(changed));
+    if (this.works) this.flushed(changed);
   }
 
   /** Frame behind a page in the ready-made table. Requires: it has one, and the driver does not translate by itself. */
@@ -857,7 +868,16 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
       } else changed.add(vpn + i, 1);
     }
     this.enter(mappings);
-    if (changed.count > 0) this.guard(() => this.flushes.make(changed));
+    if (changed.count > 0) this.flushed(changed);
+  }
+
+  /** Empties the caches of pages whose translations have changed. */
+  private flushed(changed: Ranges): void {
+    try {
+      this.flushes.make(changed);
+    } catch (error) {
+      throw this.failWith(error);
+    }
   }
 
   /** Its table and its TLB are the ready-made ones, and nobody but its own faults enters into them. */
@@ -898,7 +918,7 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
       if ((old & L.ENTRY_KIND) === L.KIND_PRESENT) changed.add(vpn, 1);
     }
     this.enter(mappings);
-    if (changed.count > 0) this.guard(() => this.flushes.make(changed));
+    if (changed.count > 0) this.flushed(changed);
     if (!this.full) return;
     changed.clear();
     for (const vpn of vpns) changed.add(vpn, 1);
@@ -992,9 +1012,8 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
 
   /** @internal Whether the device translates this page to this frame now. */
   translatesTo(vpn: number, frame: number): boolean {
-    const { walk } = this.mmu;
-    if (!walk) return this.reaches(vpn, false) && this.frameBehind(vpn) === frame;
-    const translation = this.guard(() => walk.translate(vpn, 'read'));
+    if (!this.mmu.walk) return this.reaches(vpn, false) && this.frameBehind(vpn) === frame;
+    const translation = this.translated(vpn, 'read');
     return translation !== undefined && this.guard(() => this.frameOf(translation)) === frame;
   }
 
@@ -1057,7 +1076,12 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
   /** The driver's own service of a batch. */
   service(batch: FaultBatch): Step | undefined {
     const { fault } = this.mmu;
-    return fault && this.guard(() => fault.service(batch));
+    // For each fault: no closure for `guard`.
+    try {
+      return fault?.service(batch);
+    } catch (error) {
+      throw this.failWith(error);
+    }
   }
 
   /** @internal Whether `requireWorking` has nothing to say. */

@@ -211,7 +211,7 @@ export class DeviceAccess implements Step {
         this.fatal(outcome);
         return false;
       }
-      settle(batch, { vpn: this.vpn, write: this.write }, outcome, context);
+      settle(batch, this.record!, outcome, context);
     }
     const { events } = this.platform;
     const { coalesced, deferred } = batch;

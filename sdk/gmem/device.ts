@@ -32,7 +32,7 @@ import {
 } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
-import { AT_HOST } from '../policy/placement.ts';
+import { AT_HOST, type PlacementQuestion } from '../policy/placement.ts';
 import { checkPolicy, type DevicePolicy, type PinnedAccess } from '../policy/policy.ts';
 import { Fifo, type VictimCandidate, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
 import { Lock } from '../step/lock.ts';
@@ -105,6 +105,8 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   resets = 0;
   private readonly platform: Platform;
   private readonly plugged: OwnMemory[] = [];
+  /** Asked of every page that could be duplicated. */
+  private readonly question: { -readonly [field in keyof PlacementQuestion]: PlacementQuestion[field] };
   /** Its operations that are unfinished, and some that have ended. */
   private tickets: Ticket[] = [];
 
@@ -118,6 +120,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     this.driver = driver;
     this.policy = policy;
     this.owner = owner;
+    this.question = { device: owner, vpn: 0, write: false, at: AT_HOST, isReachable: true, mayDuplicate: true, advice: undefined };
     this.batch = new Lock('batch', owner);
     this.replayable = driver.replayable ?? true;
     this.turn = driver.activeContexts === 'one' ? new Lock('turn', owner) : undefined;
@@ -442,9 +445,9 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     if (!this.mayDuplicateIn(space)) return false;
     const context = this.contextOf(space);
     if (!context?.mayDuplicate || !context.mayEnter) return false;
-    const advice = space.attributes.at(vpn);
-    const { owner: device } = this;
-    const question = { device, vpn, write: false, at: AT_HOST, isReachable: true, mayDuplicate: true, advice };
+    const { question } = this;
+    question.vpn = vpn;
+    question.advice = space.attributes.at(vpn);
     return choosePlacement(this.platform, this, question) === 'duplicate';
   }
 

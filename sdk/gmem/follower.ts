@@ -25,6 +25,7 @@ import type { Context } from './context.ts';
 export class Follower implements EntryFollower {
   private readonly platform: Platform;
   private readonly context: Context;
+  private words: Uint32Array = new Uint32Array(0);
   /** What has been withdrawn, or come to be, while changes were under way. */
   private readonly behind: Ranges = new Ranges();
 
@@ -66,6 +67,14 @@ export class Follower implements EntryFollower {
       at = windowStart(vpn, high);
       end = at + windowPages(high);
     }
+    if (end - at === 1) {
+      const vma = this.context.space.vmas.find(at);
+      if (vma && vma.prot & PROT_READ) this.enterMapped(at, end);
+    } else this.enterEach(at, end);
+  }
+
+  /** The same, VMA by VMA. A function of its own: its closure is not made for one page. */
+  private enterEach(at: number, end: number): void {
     this.context.space.vmas.each(at, end, ({ prot }, from, to) => {
       // An own page in private memory is there whatever its VMA allows.
       if (prot & PROT_READ) this.enterMapped(from, to);
@@ -92,10 +101,14 @@ export class Follower implements EntryFollower {
     const { core } = this.platform;
     const { context } = this;
     core.exports.snapshotHmm(context.space.table, vpn, pages, core.area(L.AREA_SOURCE), context.device.owner);
-    const words = core.words(L.AREA_SOURCE, pages * 2).slice();
+    const first = core.area(L.AREA_SOURCE) >>> 2;
     let any = false;
-    for (let i = 1; i < words.length && !any; i += 2) any = words[i]! >= HMM_VALID;
+    for (let i = 1; i < pages * 2 && !any; i += 2) any = core.u32[first + i]! >= HMM_VALID;
     if (!any) return;
+    // Of its own: a driver that is told of them may have the core use the area.
+    if (this.words.length < pages * 2) this.words = new Uint32Array(Math.min(L.WORDS_MAX * 2, 2 ** Math.ceil(Math.log2(pages * 2))));
+    const { words } = this;
+    core.take(core.area(L.AREA_SOURCE), words, pages * 2);
     try {
       context.installAnswer(words, vpn, pages);
     } catch {

@@ -10,20 +10,35 @@ const FLUSH = 1;
 /** Marks are taken and cleared under the driver lock, then the caches forget the pages: what is done through them until then is in the answer, too. */
 export class Harvest implements Step {
   readonly name = 'harvest';
-  /** What was found, ascending by page; complete once the step is DONE. */
-  marks: readonly Mark[] = [];
+  /** What was found, ascending by page, each page once; complete once the step is DONE. Lent until the step is used again. */
+  readonly found: Marks = new Marks();
   private readonly context: Context;
   private readonly ranges: Ranges = new Ranges();
-  private readonly start: number;
-  private readonly end: number;
+  private start = 0;
+  private end = 0;
   private phase = LOCK;
   private ticket: Ticket | undefined;
 
-  /** Pages from `start` up to `end`. */
-  constructor(context: Context, start: number, end: number) {
+  constructor(context: Context) {
     this.context = context;
+  }
+
+  /** For the pages from `start` up to `end`. */
+  of(start: number, end: number): this {
     this.start = start;
     this.end = end;
+    this.phase = LOCK;
+    this.ticket = undefined;
+    this.found.clear();
+    return this;
+  }
+
+  /** The same as objects of the caller's own. */
+  get marks(): readonly Mark[] {
+    const { found } = this;
+    const marks = new Array<Mark>(found.count);
+    for (let i = 0; i < marks.length; i++) marks[i] = { vpn: found.vpn(i), accessed: true, dirty: found.isDirty(i) };
+    return marks;
   }
 
   next(run: Run): Progress {
@@ -35,20 +50,13 @@ export class Harvest implements Step {
     if (!context.lock.tryAcquire(run)) return run.waitFor(context.lock);
     context.requireWorking('harvest');
     this.ranges.clear().add(this.start, this.end - this.start);
-    const marks = new Marks();
+    const marks = this.found.clear();
     this.ticket = context.marks.take(this.ranges, marks);
     context.marks.takeOwed(this.start, this.end, marks);
-    this.marks = merged(marks);
+    marks.sort();
     context.lock.release(run);
     if (!this.ticket) return DONE;
     this.phase = FLUSH;
     return run.waitFor(this.ticket);
   }
-}
-
-/** Ascending by page, each page once. */
-function merged(marks: Marks): Mark[] {
-  const pages = new Map<number, boolean>();
-  marks.each((vpn, dirty) => pages.set(vpn, dirty || pages.get(vpn) === true));
-  return [...pages].sort(([a], [b]) => a - b).map(([vpn, dirty]) => ({ vpn, accessed: true, dirty }));
 }

@@ -11,6 +11,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Marks, Ranges } from '../core/batch.ts';
+import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
 import { VPN_LIMIT } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
@@ -25,8 +26,12 @@ const WRITTEN_MAX = 2 ** 20;
 export class AccessMarks {
   private readonly platform: Platform;
   private readonly context: Context;
-  /** Marks that are gone from its table and that nobody was told of: by page, whether it was written. */
-  private readonly owed: Map<number, boolean> = new Map();
+  /** Marks that are gone from its table and that nobody was told of: by page, 1 if it was written. */
+  private readonly owed: PageMap = new PageMap();
+  /** Pages that had marks, when they are taken. */
+  private readonly changed: Ranges = new Ranges();
+  /** Marks of what is withdrawn. */
+  private readonly last: Marks = new Marks();
 
   constructor(platform: Platform, context: Context) {
     this.platform = platform;
@@ -50,12 +55,13 @@ export class AccessMarks {
     try {
       this.read(ranges, marks);
       if (marks.count === 0) return undefined;
-      const changed = new Ranges();
-      marks.each((vpn, dirty) => {
-        if (dirty && this.platform.tier) this.written(vpn);
+      const changed = this.changed.clear();
+      for (let i = 0; i < marks.count; i++) {
+        const vpn = marks.vpn(i);
+        if (marks.isDirty(i) && this.platform.tier) this.written(vpn);
         if (!covers(ranges, vpn)) throw fail('EINVAL', `${context.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
         changed.add(vpn, 1);
-      });
+      }
       const ticket = context.flushes.make(changed);
       context.flushes.add(ticket);
       return ticket;
@@ -66,21 +72,24 @@ export class AccessMarks {
 
   /** @internal Marks that were taken for somebody else than `harvest`, which will tell them. */
   owe(vpn: number, dirty: boolean): void {
-    this.owed.set(vpn, dirty || this.owed.get(vpn) === true);
+    this.owed.set(vpn, dirty || this.owed.get(vpn) === 1 ? 1 : 0);
   }
 
   /** @internal Takes what is owed of these pages. */
   takeOwed(start: number, end: number, marks: Marks): void {
-    for (const [vpn, dirty] of this.owed) {
+    const { owed } = this;
+    for (let at = owed.next(0); at >= 0; at = owed.next(at + 1)) {
+      const vpn = owed.pageAt(at);
       if (vpn < start || vpn >= end) continue;
-      marks.add(vpn, dirty);
-      this.owed.delete(vpn);
+      marks.add(vpn, owed.valueAt(at) === 1);
+      owed.delete(vpn);
     }
   }
 
   /** @internal Pages are taken away: they take their marks along. What the device has written of them is no longer what the second tier has. */
   withdrawn(asked: Ranges): void {
-    if (this.owed.size > 0) for (const vpn of this.owed.keys()) if (covers(asked, vpn)) this.owed.delete(vpn);
+    const { owed } = this;
+    for (let at = owed.next(0); at >= 0; at = owed.next(at + 1)) if (covers(asked, owed.pageAt(at))) owed.delete(owed.pageAt(at));
     const { tier } = this.platform;
     if (!tier?.isTrusting) return;
     const ranges = asked.pages > WRITTEN_MAX ? this.mappedIn(asked) : asked;
@@ -88,11 +97,9 @@ export class AccessMarks {
       tier.forget();
       return;
     }
-    const marks = new Marks();
+    const marks = this.last.clear();
     this.read(ranges, marks);
-    marks.each((vpn, dirty) => {
-      if (dirty) this.written(vpn);
-    });
+    for (let i = 0; i < marks.count; i++) if (marks.isDirty(i)) this.written(marks.vpn(i));
   }
 
   /** @internal The device is about to be reset: the marks that it has are the last ones. */

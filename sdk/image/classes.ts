@@ -2,6 +2,7 @@
  * The classes that a machine's state is made of. A saved machine names them; a test looks that none is missing.
  */
 import { Copies, Mappings, Marks, Ranges } from '../core/batch.ts';
+import { PageMap } from '../core/page-map.ts';
 import { EventLog, Events } from '../events.ts';
 import { DeviceAtomic } from '../gmem/atomic.ts';
 import { Context } from '../gmem/context.ts';
@@ -181,6 +182,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   OwnMemory,
   PageLocks,
   PageLockWait,
+  PageMap,
   PageMove,
   PeerBatch,
   PeerItem,
@@ -250,5 +252,6 @@ export const WITHOUT: Readonly<Record<string, Readonly<Record<string, () => unkn
     spareJob: () => undefined,
     spareServe: () => undefined,
     spareMove: () => undefined,
+    spareHarvest: () => undefined,
   },
 };

@@ -5,6 +5,7 @@
  *
  * Models: GMEM_PINNED, `MADV_PINNED`, `MADV_UNPINNED`.
  */
+import { PageMap } from '../core/page-map.ts';
 import type { Run, Waitable } from '../step/step.ts';
 import { WaitQueue } from '../step/step.ts';
 import type { Node } from './node.ts';
@@ -15,7 +16,7 @@ export class DevicePins implements Waitable {
   readonly label: string;
   private readonly platform: Platform;
   /** Frames by page. */
-  private readonly frames: Map<number, number> = new Map();
+  private readonly frames: PageMap = new PageMap();
   private readonly waiters: WaitQueue = new WaitQueue();
 
   constructor(platform: Platform, space: number) {
@@ -45,25 +46,26 @@ export class DevicePins implements Waitable {
   /** Ends the pins of the pages `[start, end)`, or of those on one node. Returns how many. */
   release(start: number, end: number, node?: Node): number {
     if (this.frames.size === 0) return 0;
-    const ended: number[] = [];
-    for (const [vpn, frame] of this.frames) if (vpn >= start && vpn < end && (!node || node.holds(frame))) ended.push(vpn);
-    for (const vpn of ended) {
-      this.platform.core.exports.frameUnpin(this.frames.get(vpn)!);
-      this.frames.delete(vpn);
+    const { frames } = this;
+    let ended = 0;
+    for (let at = frames.next(0); at >= 0; at = frames.next(at + 1)) {
+      const vpn = frames.pageAt(at);
+      const frame = frames.valueAt(at);
+      if (vpn < start || vpn >= end || (node && !node.holds(frame))) continue;
+      this.platform.core.exports.frameUnpin(frame);
+      frames.delete(vpn);
+      ended++;
     }
-    if (ended.length > 0) {
+    if (ended > 0) {
       this.platform.settleFreed();
       this.waiters.wakeAll();
     }
-    return ended.length;
+    return ended;
   }
 
   /** Pages have gone to another place. */
   move(from: number, to: number, pages: number): void {
-    if (this.frames.size === 0) return;
-    const moved = [...this.frames].filter(([vpn]) => vpn >= from && vpn < from + pages);
-    for (const [vpn] of moved) this.frames.delete(vpn);
-    for (const [vpn, frame] of moved) this.frames.set(vpn - from + to, frame);
+    this.frames.move(from, to, pages);
   }
 
   enqueue(run: Run): boolean {

@@ -14,6 +14,7 @@
  * Models: `hmm_dma_map_alloc`, `hmm_dma_map_pfn`, `hmm_dma_unmap_pfn`, `dma_iova_try_alloc`.
  */
 import * as L from '../../assembly/layout.ts';
+import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
 import type { Platform } from './platform.ts';
 import { HMM_VALID, HMM_WRITE } from './range-fault.ts';
@@ -40,7 +41,8 @@ export interface DmaDevice {
 
 /** The I/O page table in front of one device. */
 export class Iommu {
-  private readonly frames: Map<number, { readonly frame: number; readonly write: boolean }> = new Map();
+  /** By page: the frame, times two, plus one where writes are allowed. */
+  private readonly frames: PageMap = new PageMap();
   private readonly pages: number;
   private next = 1;
 
@@ -64,7 +66,7 @@ export class Iommu {
   }
 
   map(page: number, frame: number, write: boolean): void {
-    this.frames.set(page, { frame, write });
+    this.frames.set(page, frame * 2 + (write ? 1 : 0));
   }
 
   unmap(page: number): void {
@@ -74,7 +76,8 @@ export class Iommu {
   /** What the device reaches at an address; undefined: the access is blocked. */
   translate(address: number): { readonly frame: number; readonly write: boolean } | undefined {
     if (!Number.isSafeInteger(address) || address < 0) throw fail('EINVAL', 'translate.address', address, 'is not a byte address');
-    return this.frames.get(Math.floor(address / L.PAGE_BYTES));
+    const entry = this.frames.get(Math.floor(address / L.PAGE_BYTES));
+    return entry === undefined ? undefined : { frame: Math.floor(entry / 2), write: entry % 2 === 1 };
   }
 }
 

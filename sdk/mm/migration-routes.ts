@@ -26,13 +26,19 @@ export function routesOf(platform: Platform, words: MigrationWords): readonly Mo
     const { name: to, owner } = nodes.of(words.targetFrame(i));
     const source = isCopied ? nodes.of(words.frame(i)) : host;
     const from = source.name;
-    let route = routes.find((each) => each.from === from && each.to === to);
+    let route = routeOf(routes, from, to);
     if (!route) routes.push((route = { from, to, way: wayOf(source.owner, owner), copied: 0, cleared: 0, frames: [] }));
     if (isHeard) route.frames.push(words.targetFrame(i));
     if (isCopied) route.copied += words.span(i);
     else route.cleared += words.span(i);
   }
   return routes;
+}
+
+/** That of two nodes. A function of its own: a closure would be made for every page. */
+function routeOf(routes: readonly Moved[], from: string, to: string): Moved | undefined {
+  for (const route of routes) if (route.from === from && route.to === to) return route;
+  return undefined;
 }
 
 /** Which way is between two owners: devices by their numbers, 0 is the host. */

@@ -18,6 +18,7 @@ import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
 import { type EvictionResult, MIGRATING, type MigrationCause, type PageRun, type Way } from '../events.ts';
 import { fail } from '../errors.ts';
+import { method } from '../step/method.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -29,7 +30,7 @@ import { MigrationCopies, peerEngine } from './migration-copies.ts';
 import { placesOf, runsOf } from './migration-places.ts';
 import { routesOf } from './migration-routes.ts';
 import type { Aims } from './migration-aims.ts';
-import { MigrationWords, type VisitRun } from './migration-words.ts';
+import { MigrationWords, type RunsOf, type VisitRun } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
 import type { PageMove } from './page-move.ts';
 import type { PeerBehaviour, PeerCode } from './peer-batch.ts';
@@ -84,6 +85,10 @@ const SWAP = 'swap';
 
 const NOWHERE: readonly PageRun[] = [];
 const NONE: readonly number[] = [];
+/** Lists of the words that move: those that were collected, and those that go, as their VMA allows. */
+const COLLECTED: RunsOf = { isRange: true, withTargets: false };
+const MOVED: RunsOf = { isRange: true, withTargets: true, writable: false };
+const MOVED_WRITABLE: RunsOf = { isRange: true, withTargets: true, writable: true };
 
 /** Most pages of one migration: the batch area's words. */
 export const MIGRATION_PAGES_MAX: number = L.WORDS_MAX;
@@ -154,9 +159,13 @@ export class Migration implements Step {
   /** Where the frames of a migration by frame were mapped when they were collected; of one by address, where other spaces map them. */
   private places: Map<AddressSpace, Ranges> | undefined;
   private readonly withdrawn: Ranges = new Ranges();
+  /** `withdrawRun`, to be handed out. */
+  private readonly visitWithdrawn: VisitRun = method<Migration, 'withdrawRun'>(this, 'withdrawRun');
   private readonly tickets: Ticket[] = [];
   /** Made at the first use of a copy engine. */
   private copies: MigrationCopies | undefined;
+  /** Pages that leave a copy, and the frames that become it, in turn. */
+  private readonly staying: number[] = [];
   /** For events: the huge pages of the range, before. */
   private heads: readonly number[] = NONE;
   /** What the wanted page is to be brought for, as a device with the family `peer` is told. Set them after `toDevice`. */
@@ -290,7 +299,7 @@ export class Migration implements Step {
     this.vpn = vpn;
     this.select = (memory.kind === 'coherent' ? L.SELECT_COHERENT : L.SELECT_PRIVATE) | L.SELECT_COMPOUND;
     // Selectors know devices, not memories.
-    if (memory.device.memories.some((other) => other !== memory && other.kind === memory.kind)) this.only = memory;
+    if (hasLike(memory)) this.only = memory;
     this.first = first - vpn;
     this.node = memory.node.name;
     this.coupled = memory.device.coupledIn(space);
@@ -783,13 +792,17 @@ export class Migration implements Step {
     return rest;
   }
 
+  /** @internal The pages of the words from `i` on are to move. */
+  withdrawRun(i: number, pages: number): void {
+    this.withdrawn.add(this.vpn + i, pages);
+  }
+
   /** The owner's own contexts ignored the event: now they lose exactly the pages that were collected. */
   private withdraw(space: AddressSpace): void {
     // One that does it all in one go does that, too.
     if (this.coupled) return;
-    const { vpn } = this;
     const ranges = this.withdrawn.clear();
-    this.words.eachRun(this.platform.core, { isRange: true, withTargets: false }, (i, pages) => ranges.add(vpn + i, pages));
+    this.words.eachRun(this.platform.core, COLLECTED, this.visitWithdrawn);
     if (ranges.count > 0) this.device.withdraw(space, ranges, this.tickets);
   }
 
@@ -896,17 +909,17 @@ export class Migration implements Step {
     this.refused = this.collected - this.moved;
     if (this.coupled) this.moves!.undo(this.device, this.coupled, this.tickets);
     else if (space && this.install) this.installMoved(space, this.install);
-    else if (space && this.installer) this.installer.installRuns(this.vpn, (visit) => this.eachInstalled(space, visit));
+    else if (space && this.installer) this.installEach(space, this.installer);
   }
 
   private settle(): void {
     const { core, pageLocks } = this.platform;
     const words = this.words;
     const space = this.space;
-    const kept = space && this.isShared && !this.coupled ? this.hold(space) : undefined;
+    const kept = space && this.isShared && !this.coupled ? this.hold(space) : 0;
     words.lend(core);
     core.exports.migrateFinalize(words.count, core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET));
-    if (space && kept) for (let i = 0; i < kept.length; i += 2) this.device.keep(space, kept[i]!, kept[i + 1]!);
+    if (space) for (let i = 0; i < kept; i += 2) this.device.keep(space, this.staying[i]!, this.staying[i + 1]!);
     if (space && this.cleared > 0) this.withhold(space);
     this.evicted();
     if (this.coupled) this.moves!.end();
@@ -922,7 +935,8 @@ export class Migration implements Step {
   /** What came home, or stayed there, the CPU has again: those who follow its table are told. */
   private follow(): void {
     if (this.space && this.space.notifiers.followers.length > 0) this.space.installed(this.vpn, this.words.count);
-    for (const [each, ranges] of this.places ?? [])
+    if (!this.places) return;
+    for (const [each, ranges] of this.places)
       if (each.notifiers.followers.length > 0) for (let i = 0; i < ranges.count; i++) each.installed(ranges.start(i), ranges.length(i));
   }
 
@@ -936,17 +950,18 @@ export class Migration implements Step {
     }
   }
 
-  /** Holds the frames that become copies of what leaves them: pages and frames in turn. */
-  private hold(space: AddressSpace): number[] {
+  /** Holds the frames that become copies of what leaves them: pages and frames in turn, in `staying`; returns how many numbers that are. */
+  private hold(space: AddressSpace): number {
     const words = this.words;
-    const kept: number[] = [];
+    let kept = 0;
     if (!this.device.mayDuplicateIn(space)) return kept;
     for (let i = 0; i < words.count; i++) {
       const bits = words.bits(i);
       if (!words.moves(i) || !(bits & L.MIGRATE_VALID) || bits & L.MIGRATE_COMPOUND || !this.device.duplicates(space, this.vpn + i))
         continue;
       this.platform.core.exports.frameGet(words.frame(i));
-      kept.push(this.vpn + i, words.frame(i));
+      this.staying[kept++] = this.vpn + i;
+      this.staying[kept++] = words.frame(i);
     }
     return kept;
   }
@@ -1050,8 +1065,13 @@ export class Migration implements Step {
     }
   }
 
+  /** The same run by run. A function of its own: its closure is not made where nothing is installed. */
+  private installEach(space: AddressSpace, installer: RunInstaller): void {
+    installer.installRuns(this.vpn, (visit) => this.eachInstalled(space, visit));
+  }
+
   private eachInstalled(space: AddressSpace, visit: VisitRun): void {
-    this.words.eachRun(this.platform.core, { isRange: true, withTargets: true, writable: space.writable(this.vpn) }, visit);
+    this.words.eachRun(this.platform.core, space.writable(this.vpn) ? MOVED_WRITABLE : MOVED, visit);
   }
 
   /** Between commit and finalize the device gets its translations: the write right is the migration entry's, or for a hole the VMA's. */
@@ -1070,4 +1090,12 @@ export class Migration implements Step {
       return bits & L.MIGRATE_VALID ? (bits & L.MIGRATE_WRITE) !== 0 : writable;
     });
   }
+}
+
+/** Whether its device has another memory of its kind. */
+function hasLike(memory: DeviceMemory): boolean {
+  const { memories } = memory.device;
+  // A loop: a closure would be made for every page that comes home by itself.
+  for (let i = 0; i < memories.length; i++) if (memories[i] !== memory && memories[i]!.kind === memory.kind) return true;
+  return false;
 }

@@ -42,11 +42,16 @@ export interface PinOptions {
   readonly longTerm?: boolean;
 }
 
-/** A page of a shared object. */
-interface ObjectPage {
+/** Pages of a pin, `[first, end)`, that are pages of a shared object, from its page `page` on. */
+interface ObjectRun {
   readonly object: SharedObject;
   readonly page: number;
+  readonly first: number;
+  end: number;
 }
+
+/** Pages that a list of frames has room for from the beginning: of a longer range most may not be there. */
+const FRAMES_AT_ONCE = 2 ** 20;
 
 /** Faults for one page before it gives up. */
 export const PIN_ATTEMPTS_MAX = 64;
@@ -58,16 +63,16 @@ export class Pin {
   readonly isWritable: boolean;
   readonly isLongTerm: boolean;
   private readonly platform: Platform;
-  private readonly objects: ReadonlyMap<number, ObjectPage>;
+  private readonly objects: readonly ObjectRun[];
   /** Where its pages were mapped. */
   private readonly place: { readonly space: number; readonly vpn: number };
   private holding = true;
 
-  /** Takes over the pins of `frames`: one each, none on the page of zeros. `objects`: what stands behind the pages of shared objects, by page of the pin. */
+  /** Takes over the pins of `frames`: one each, none on the page of zeros. `objects`: what stands behind the pages of shared objects, ascending. */
   constructor(
     platform: Platform,
     frames: readonly number[],
-    objects: ReadonlyMap<number, ObjectPage>,
+    objects: readonly ObjectRun[],
     write: boolean,
     longTerm: boolean,
     place: { readonly space: number; readonly vpn: number },
@@ -92,7 +97,18 @@ export class Pin {
   /** Reads `bytes` bytes from byte `offset` of the pinned range on, as the holder's DMA would: past all page tables. Throws EINVAL outside of it, EIO where the bytes are not in the machine's memory. */
   read(offset: number, bytes: number): Uint8Array {
     const into = new Uint8Array(this.length('pin.read.bytes', offset, bytes));
-    this.each('pin.read', offset, bytes, (at, done, length) => into.set(this.platform.core.u8.subarray(at, at + length), done));
+    const { u8, bytesArea } = this.platform.core;
+    for (let done = 0; done < bytes;) {
+      const room = bytesArea.room(done, bytes, offset + done);
+      for (let filled = 0; filled < room;) {
+        const length = Math.min(room - filled, L.PAGE_BYTES - ((offset + done + filled) % L.PAGE_BYTES));
+        const at = this.bytesAt('pin.read', offset + done + filled);
+        u8.copyWithin(bytesArea.address + filled, at, at + length);
+        filled += length;
+      }
+      bytesArea.take(into, done, room);
+      done += room;
+    }
     return into;
   }
 
@@ -101,12 +117,22 @@ export class Pin {
     requireBytes('pin.write.bytes', bytes);
     this.length('pin.write.bytes', offset, bytes.length);
     if (!this.isWritable) throw fail('EPERM', 'pin.write', offset, 'is in a range that was pinned for reading');
-    this.each('pin.write', offset, bytes.length, (at, done, length, page) => {
-      this.platform.core.u8.set(bytes.subarray(done, done + length), at);
-      const behind = this.objects.get(page);
-      // Unless it was truncated away meanwhile: then it is the holder's alone.
-      if (behind?.object.frameOf(behind.page) === this.frames[page]) behind!.object.markDirty(behind!.page);
-    });
+    const { u8, bytesArea } = this.platform.core;
+    const writer = bytesArea.begin();
+    for (let done = 0; done < bytes.length;) {
+      const lent = bytesArea.lend(writer, bytes, done, offset + done);
+      const length = Math.min(lent, L.PAGE_BYTES - ((offset + done) % L.PAGE_BYTES));
+      const at = this.bytesAt('pin.write', offset + done);
+      u8.copyWithin(at, bytesArea.address, bytesArea.address + length);
+      this.markDirty(Math.floor((offset + done) / L.PAGE_BYTES));
+      done += length;
+    }
+  }
+
+  /** What stands behind a page of the pin has been written to; unless it was truncated away meanwhile: then the page is the holder's alone. */
+  private markDirty(page: number): void {
+    for (const { object, first, end, page: of } of this.objects)
+      if (page >= first && page < end && object.frameOf(of + page - first) === this.frames[page]) object.markDirty(of + page - first);
   }
 
   /** Ends the pin; pages that nobody else holds any more go back. Throws EBADF the second time. Models: `unpin_user_pages`. */
@@ -114,22 +140,16 @@ export class Pin {
     this.requireHeld('unpin');
     this.platform.requireIdle('unpin');
     this.holding = false;
-    release(this.platform, this.frames);
+    release(this.platform, this.frames, this.frames.length);
     const { events } = this.platform;
     if (events.heard) events.emit({ type: 'pages.unpinned', ...this.place, pages: this.frames.length });
   }
 
-  /** Calls `visit` with the byte address, the bytes done before the length and the page of each part. */
-  private each(verb: string, offset: number, bytes: number, visit: (at: number, done: number, length: number, page: number) => void): void {
-    for (let done = 0; done < bytes;) {
-      const inPage = (offset + done) % L.PAGE_BYTES;
-      const length = Math.min(bytes - done, L.PAGE_BYTES - inPage);
-      const page = Math.floor((offset + done) / L.PAGE_BYTES);
-      const at = this.platform.core.frameBytes(this.frames[page]!);
-      if (at === 0) throw fail('EIO', `${verb}.offset`, offset + done, 'is in a frame that has no bytes in the memory of this machine');
-      visit(at + inPage, done, length, page);
-      done += length;
-    }
+  /** Where in the core's memory byte `offset` of the pinned range is. */
+  private bytesAt(verb: string, offset: number): number {
+    const at = this.platform.core.frameBytes(this.frames[Math.floor(offset / L.PAGE_BYTES)]!);
+    if (at === 0) throw fail('EIO', `${verb}.offset`, offset, 'is in a frame that has no bytes in the memory of this machine');
+    return at + (offset % L.PAGE_BYTES);
   }
 
   private length(argument: string, offset: number, bytes: number): number {
@@ -147,11 +167,11 @@ export class Pin {
   }
 }
 
-/** Ends the pins of frames, pages of zeros left out, which have none. */
-function release(platform: Platform, frames: readonly number[]): void {
+/** Ends the pins of the first `count` frames, pages of zeros left out, which have none. */
+function release(platform: Platform, frames: readonly number[], count: number): void {
   const { core } = platform;
   const zeros = core.nodeOf(core.header(L.H_ZERO_FRAME));
-  for (const frame of frames) if (core.nodeOf(frame) !== zeros) core.exports.frameUnpin(frame);
+  for (let i = 0; i < count; i++) if (core.nodeOf(frames[i]!) !== zeros) core.exports.frameUnpin(frames[i]!);
   platform.settleFreed();
 }
 
@@ -176,8 +196,10 @@ export class PinRange implements Step {
   private readonly fault: CpuFault;
   /** Made when a page first has to leave a coherent memory. */
   private migration: Migration | undefined;
-  private readonly frames: number[] = [];
-  private readonly objects: Map<number, ObjectPage> = new Map();
+  /** Of each page; the first `count` of them are pinned. */
+  private readonly frames: number[];
+  private count = 0;
+  private readonly objects: ObjectRun[] = [];
   private vpn: number;
   private attempts = 0;
   private isLocker = false;
@@ -192,6 +214,7 @@ export class PinRange implements Step {
     this.write = write;
     this.longTerm = longTerm;
     this.fault = new CpuFault(platform);
+    this.frames = new Array<number>(Math.min(end - start, FRAMES_AT_ONCE));
     this.vpn = start;
   }
 
@@ -238,9 +261,8 @@ export class PinRange implements Step {
         case 'nothing':
           // The page of zeros goes nowhere and is nobody's.
           if (!(high & L.ENTRY_ZERO) && !core.exports.framePin(frame, this.longTerm ? 1 : 0)) return this.stop(run, 'too many');
-          if (this.write && vma!.object && !(vma!.flags & VMA_PRIVATE))
-            this.objects.set(this.frames.length, { object: vma!.object, page: vma!.offset + (this.vpn - vma!.start) });
-          this.frames.push(frame);
+          if (this.write && vma!.object && !(vma!.flags & VMA_PRIVATE)) this.stands(vma!.object, vma!.offset + (this.vpn - vma!.start));
+          this.frames[this.count++] = frame;
           this.vpn++;
           this.attempts = 0;
           continue;
@@ -260,9 +282,17 @@ export class PinRange implements Step {
     return DONE;
   }
 
+  /** The page that is about to be counted is page `page` of a shared object. */
+  private stands(object: SharedObject, page: number): void {
+    const last = this.objects.at(-1);
+    if (last?.object === object && last.end === this.count && last.page + this.count - last.first === page) last.end++;
+    else this.objects.push({ object, page, first: this.count, end: this.count + 1 });
+  }
+
   private pinned(): Pin {
     const { events } = this.platform;
     const { frames, write, longTerm } = this;
+    frames.length = this.count;
     const place = { space: this.space.id, vpn: this.end - frames.length };
     if (events.heard) events.emit({ type: 'pages.pinned', ...place, pages: frames.length, write, longTerm });
     return new Pin(this.platform, frames, this.objects, write, longTerm, place);
@@ -326,8 +356,8 @@ export class PinRange implements Step {
   }
 
   private giveBack(): void {
-    release(this.platform, this.frames);
-    this.frames.length = 0;
+    release(this.platform, this.frames, this.count);
+    this.count = 0;
   }
 
   private unlock(run: Run): void {

@@ -158,7 +158,7 @@ export class RangeFault implements Step {
     const { words } = this;
     const area = core.area(L.AREA_SOURCE);
     core.exports.snapshotHmm(this.space.table, this.asked.vpn + from, to - from, area, this.asked.owner);
-    if (to - from > LOOK_AHEAD) words.set(core.words(L.AREA_SOURCE, (to - from) * 2), from * 2);
+    if (to - from > FEW_PAGES) words.set(core.words(L.AREA_SOURCE, (to - from) * 2), from * 2);
     else for (let i = 0, at = area >>> 2; i < (to - from) * 2; i++, at++) words[from * 2 + i] = core.u32[at]!;
   }
 
@@ -200,6 +200,9 @@ const NO_WORDS: Uint32Array = new Uint32Array(0);
 
 /** Pages behind one that faulted that are looked at together, where the next may fault as well. */
 const LOOK_AHEAD = 16;
+
+/** Pages so few that a loop has taken their words before a view of them is made. */
+const FEW_PAGES = 256;
 
 /** Throws EINVAL for a range that the notifier does not cover, or that is longer than one look can be. */
 function requireRequest(space: AddressSpace, { notifier, vpn, pages }: RangeRequest): void {
@@ -299,11 +302,12 @@ export class MirrorRange implements Step {
     if (owner === 0) return true;
     const { core } = this.platform;
     const { words } = this.fault;
+    const { u32 } = core;
     core.exports.snapshotHmm(this.space.table, vpn, pages, core.area(L.AREA_TARGET), owner);
-    const now = core.words(L.AREA_TARGET, pages * 2);
+    const now = core.area(L.AREA_TARGET) >>> 2;
     for (let i = 0; i < pages * 2; i += 2) {
-      const lost = words[i + 1]! & ~now[i + 1]! & (HMM_WRITE | (1 << L.HMM_VALID_SHIFT));
-      if (words[i + 1]! >= HMM_VALID && (lost !== 0 || words[i] !== now[i])) return false;
+      const lost = words[i + 1]! & ~u32[now + i + 1]! & (HMM_WRITE | (1 << L.HMM_VALID_SHIFT));
+      if (words[i + 1]! >= HMM_VALID && (lost !== 0 || words[i] !== u32[now + i])) return false;
     }
     return true;
   }

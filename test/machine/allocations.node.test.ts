@@ -1,74 +1,9 @@
 /** Many pages at once leave nothing for each of them on the heap of JavaScript, nor outside of it, but the answer that was asked for. */
-import { type AddressRange, type AddressSpace, createMachineSync, type Machine } from 'farfault';
-import nouveau from 'farfault/drivers/nouveau';
-import { type Context, defineDriver, type Driver } from 'farfault/gmem';
-import { describe, expect, test } from 'vitest';
+import { expect } from 'vitest';
 import { HMM_VALID, HMM_WRITE } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
-import { Allocations, arrayBytes } from './allocations.ts';
+import { another, BOTH, eachPart, hold, onDevice, type Path } from './allocations-paths.ts';
 import { PAGE } from './probe.ts';
-
-const FEW = 1024;
-const MANY = 16384;
-/** Times that it is done, and looked at. */
-const TIMES = 3;
-const LOOKS = 2;
-/** Measurements that are made again before a path is found to ask for too much. */
-const AGAIN_MAX = 4;
-
-const plain = defineDriver(({ pages = 1 }: { pages?: number }) => ({
-  name: 'plain',
-  memory: [{ name: 'ram', kind: 'private' as const, bytes: pages * PAGE }],
-  attach: () => ({}),
-}));
-
-/** A device whose memory the machine hands out and whose bytes the core copies; one that does both by itself. */
-const DRIVERS = {
-  plain: (pages: number) => plain({ pages }),
-  nouveau: (pages: number) => nouveau({ vram: pages * PAGE }),
-} as const satisfies Record<string, (pages: number) => Driver>;
-
-/** A space with as many pages, and a device whose memory has room for them. */
-interface World {
-  readonly machine: Machine;
-  readonly space: AddressSpace;
-  readonly context: Context;
-  /** Of `pages` pages, which have bytes. */
-  readonly range: AddressRange;
-  readonly pages: number;
-  /** Of as many bytes as the range has: to be read into, and written. */
-  readonly bytes: Uint8Array;
-}
-
-interface Path {
-  readonly name: string;
-  readonly drivers?: readonly (keyof typeof DRIVERS)[];
-  /** Makes ready; returns what is done again and again. */
-  readonly of: (world: World) => () => void;
-  /** Bytes of a page in the array that is returned. */
-  readonly answer?: number;
-  /** Below how many bytes of heap for a page: an element of an array takes 8, a number that is not small 12. Default 4: V8 compiles when it likes, and that is seen as well. */
-  readonly heap?: number;
-}
-
-/** Of what a device takes part in. */
-const BOTH = ['plain', 'nouveau'] as const;
-
-/** Calls a verb for as many pages as one call takes. */
-const PART = 4096;
-function eachPart({ range, pages }: World, call: (vpn: number, pages: number) => void): void {
-  for (let page = 0; page < pages; page += PART) call(range.start / PAGE + page, Math.min(PART, pages - page));
-}
-
-function onDevice({ context, range, pages }: World): void {
-  expect(context.migrate(range, { to: 'device' })).toBe(pages);
-}
-
-function another({ space, bytes }: World): AddressRange {
-  const range = space.mmap({ bytes: bytes.length });
-  space.write(range.start, bytes);
-  return range;
-}
 
 const PATHS: readonly Path[] = [
   {
@@ -352,53 +287,4 @@ const PATHS: readonly Path[] = [
   },
 ];
 
-interface Asked {
-  readonly heap: number;
-  readonly arrays: number;
-  readonly most: string;
-}
-
-/** What is asked for while it is done once with so many pages. */
-async function asked(driver: Driver, pages: number, { of }: Path): Promise<Asked> {
-  const machine = createMachineSync({ dram: 4 * pages * PAGE, tablePages: 1024 });
-  const space = machine.createAddressSpace();
-  const context = space.attach(machine.addDevice(driver));
-  const range = space.mmap({ bytes: pages * PAGE });
-  const bytes = new Uint8Array(pages * PAGE).fill(1);
-  space.write(range.start, bytes);
-  const work = of({ machine, space, context, range, pages, bytes });
-  for (let i = 0; i < 3; i++) work();
-  const arrays = arrayBytes(work);
-  // V8 compiles when it likes, and that is seen as well.
-  let [heap, most] = [Infinity, ''];
-  for (let look = 0; look < LOOKS; look++) {
-    const allocations = new Allocations();
-    allocations.begin();
-    for (let i = 0; i < TIMES; i++) work();
-    const now = (await allocations.end()) / TIMES;
-    if (now < heap) [heap, most] = [now, allocations.most];
-  }
-  expect(machine.verify()).toBeUndefined();
-  machine.close();
-  return { heap, arrays, most };
-}
-
-describe.each(PATHS)('$name', (path) => {
-  test.each(path.drivers ?? (['plain'] as const))('asks for as much whatever the pages (%s)', async (name) => {
-    const driver = DRIVERS[name];
-    await asked(driver(MANY), MANY, path);
-    const few = await asked(driver(FEW), FEW, path);
-    const further = MANY - FEW;
-    const most = path.heap ?? 4;
-    // On a busy machine it compiles late: what is asked for in the meantime is not asked for again, what the path makes for each page is.
-    let many = await asked(driver(MANY), MANY, path);
-    for (let again = 0; again < AGAIN_MAX && (many.heap - few.heap) / further >= most; again++)
-      many = await asked(driver(MANY), MANY, path);
-    expect(
-      (many.heap - few.heap) / further,
-      `bytes of heap for a page: ${few.heap} for ${FEW}, ${many.heap} for ${MANY}: ${many.most}`,
-    ).toBeLessThan(most);
-    const arrays = (many.arrays - few.arrays) / further - (path.answer ?? 0);
-    expect(arrays, `bytes of arrays for a page: ${few.arrays} for ${FEW}, ${many.arrays} for ${MANY}`).toBeLessThan(0.1);
-  });
-});
+hold(PATHS);

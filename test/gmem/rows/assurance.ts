@@ -118,7 +118,7 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/mm/pin.ts',
-      find: '    release(this.platform, this.frames);\n    const { events }',
+      find: '    release(this.platform, this.frames, this.frames.length);\n    const { events }',
       replace: '    const { events }',
     },
   },

@@ -61,7 +61,7 @@ export const rows: readonly Row[] = [
       'test/gmem/second-tier.test.ts > a page that came back > to a device and is read there is dropped by an eviction; one that the device wrote is copied',
       'test/gmem/second-tier.test.ts > a page that came back > and was not written goes again without a copy',
     ],
-    canary: { file: 'sdk/gmem/marks.ts', find: 'if (dirty) this.written(vpn);', replace: '' },
+    canary: { file: 'sdk/gmem/marks.ts', find: 'if (marks.isDirty(i)) this.written(marks.vpn(i));', replace: '' },
   },
   {
     id: 'H11',

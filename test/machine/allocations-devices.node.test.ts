@@ -1,0 +1,297 @@
+/** The same for what devices, pins, files and drivers do with many pages: nothing for each of them, but the answer. */
+import { expect } from 'vitest';
+import { register } from 'farfault/drivers/rdma';
+import { HMM_VALID, HMM_WRITE } from 'farfault/mm';
+import { another, BOTH, eachPart, hold, onDevice, type Path, plain, type World } from './allocations-paths.ts';
+import { PAGE } from './probe.ts';
+
+/** Pages of a range fault that is to bring each of them home. */
+const FOREIGN_PAGES = 256;
+
+/** A second device, with as much memory as the first, and a link between them. */
+function peer({ machine, space, context, pages }: World): World['context'] {
+  const device = machine.addDevice(plain({ pages, name: 'peer' }));
+  machine.link(context.device, device);
+  return space.attach(device);
+}
+
+const PATHS: readonly Path[] = [
+  {
+    name: 'a device that reads what it faults in, page by page',
+    drivers: BOTH,
+    of: (world) => () => {
+      world.context.migrate(world.range, { to: 'host' });
+      world.context.read(world.range.start, world.bytes.length);
+    },
+    answer: PAGE,
+  },
+  {
+    name: 'a device that writes what it faults in, page by page',
+    drivers: BOTH,
+    of: (world) => () => {
+      world.context.migrate(world.range, { to: 'host' });
+      world.context.write(world.range.start, world.bytes);
+    },
+  },
+  {
+    name: 'a CPU that reads what it brings home, page by page',
+    drivers: BOTH,
+    of: (world) => () => {
+      onDevice(world);
+      world.space.read(world.range.start, world.bytes.length);
+    },
+    answer: PAGE,
+  },
+  {
+    name: 'a CPU that writes what it brings home, page by page',
+    drivers: BOTH,
+    of: (world) => () => {
+      onDevice(world);
+      world.space.write(world.range.start, world.bytes);
+    },
+  },
+  {
+    // Its frames, 8 bytes each, are the answer.
+    name: 'a pin for reading, and its end',
+    heap: 12,
+    of:
+      ({ space, range }) =>
+      () =>
+        space.pin(range).unpin(),
+  },
+  {
+    name: 'a pin of holes for writing, and its end',
+    heap: 12,
+    of:
+      ({ space, range }) =>
+      () => {
+        space.madvise(range, 'dontneed');
+        space.pin(range, { write: true, longTerm: true }).unpin();
+      },
+  },
+  {
+    name: 'a pin of shared memory for writing, and its end',
+    heap: 12,
+    of: ({ space, bytes }) => {
+      const range = space.mmap({ bytes: bytes.length, shared: true });
+      space.write(range.start, bytes);
+      return () => space.pin(range, { write: true }).unpin();
+    },
+  },
+  {
+    name: 'what the holder of a pin writes and reads',
+    of: ({ space, range, bytes }) => {
+      const pin = space.pin(range, { write: true });
+      return () => {
+        pin.write(0, bytes);
+        pin.read(0, bytes.length);
+      };
+    },
+    answer: PAGE,
+  },
+  {
+    name: 'pages that are pinned to a device, and are not any more',
+    drivers: BOTH,
+    of:
+      ({ space, context, range, pages }) =>
+      () => {
+        expect(space.hmadvise(range, 'pinned', { device: context.device }).pages).toBe(pages);
+        space.hmadvise(range, 'unpinned');
+      },
+  },
+  {
+    name: 'mremap of pages that are pinned to a device',
+    of: ({ space, context, range }) => {
+      space.hmadvise(range, 'pinned', { device: context.device });
+      let here = range;
+      return () => {
+        here = space.mremap(here, { mayMove: true, to: here.start === range.start ? 2 ** 40 : range.start });
+      };
+    },
+  },
+  {
+    name: 'a fork of pages that are pinned to a device, and its end',
+    of:
+      ({ space, context, range }) =>
+      () => {
+        space.hmadvise(range, 'pinned', { device: context.device });
+        space.fork().close();
+        space.hmadvise(range, 'unpinned');
+      },
+  },
+  {
+    // The answer is an object for each page that has been used: three fields, a page number that is not small, its place in the list.
+    name: 'a harvest of marks',
+    drivers: BOTH,
+    heap: 80,
+    of: (world) => {
+      onDevice(world);
+      return () => {
+        world.context.write(world.range.start, world.bytes);
+        expect(world.context.harvest(world.range).length).toBe(world.pages);
+      };
+    },
+  },
+  {
+    name: 'a step that harvests marks, and whose answer is only counted',
+    drivers: BOTH,
+    of: (world) => {
+      onDevice(world);
+      const { scheduler } = world.machine.platform;
+      const step = world.context.harvestStep(world.range);
+      return () => {
+        world.context.write(world.range.start, world.bytes);
+        scheduler.runSync(world.context.harvestStep(world.range, step));
+        expect(step.found.count).toBe(world.pages);
+      };
+    },
+  },
+  {
+    name: 'addresses on the bus for the words of range faults, and their end',
+    of: (world) => {
+      const words = world.context.hmm.snapshot(world.range.start / PAGE, world.pages);
+      const maps: ReturnType<typeof world.context.hmm.dmaMap>[] = [];
+      eachPart(world, (_, pages) => maps.push(world.context.hmm.dmaMap(pages)));
+      return () => {
+        let part = 0;
+        eachPart(world, (vpn, pages) => {
+          const its = words.subarray((vpn - world.range.start / PAGE) * 2);
+          for (let i = 0; i < pages; i++) maps[part]!.map(its, i);
+          for (let i = 0; i < pages; i++) maps[part]!.unmap(its, i);
+          part++;
+        });
+      };
+    },
+  },
+  {
+    name: 'the words of a range in the HMM dialect',
+    of:
+      ({ context, range, pages }) =>
+      () =>
+        context.hmm.snapshot(range.start / PAGE, pages),
+    answer: 8,
+  },
+  {
+    // In parts of 256 pages, each of which makes a step with words of its own.
+    name: 'range faults of pages that are on another device',
+    heap: 12,
+    answer: 8,
+    of: (world) => {
+      const { scheduler } = world.machine.platform;
+      const { hmm, installWords } = peer(world);
+      return () => {
+        onDevice(world);
+        const last = world.range.end / PAGE;
+        // Each page that comes home makes it begin again, which it does not do more than a thousand times.
+        for (let vpn = world.range.start / PAGE; vpn < last; vpn += FOREIGN_PAGES)
+          scheduler.runSync(hmm.rangeFault({ vpn, pages: FOREIGN_PAGES, request: HMM_VALID + HMM_WRITE }, installWords));
+      };
+    },
+  },
+  {
+    name: 'a migration from one device to another',
+    of: (world) => {
+      const other = peer(world);
+      return () => {
+        onDevice(world);
+        expect(other.migrate(world.range, { to: 'device' })).toBe(world.pages);
+      };
+    },
+  },
+  {
+    name: 'hmemcpy from one device to another',
+    of: (world) => {
+      const other = peer(world);
+      const { start, end } = another(world);
+      other.migrate({ start, end }, { to: 'device' });
+      onDevice(world);
+      return () => world.space.hmemcpy(start, world.range.start, world.bytes.length);
+    },
+  },
+  {
+    name: 'hmemcpy to a device',
+    drivers: BOTH,
+    of: (world) => {
+      const { start, end } = another(world);
+      return () => {
+        world.space.hmemcpy(start, world.range.start, world.bytes.length, { to: world.context.device });
+        world.context.migrate({ start, end }, { to: 'host' });
+      };
+    },
+  },
+  {
+    name: 'bits of a driver for its pages, and a migration with them',
+    drivers: BOTH,
+    of: (world) => {
+      let bits = 1;
+      return () => {
+        world.context.setAttributes(world.range, (bits = 3 - bits));
+        onDevice(world);
+        world.context.migrate(world.range, { to: 'host' });
+      };
+    },
+  },
+  {
+    name: "hmadvise 'dontneed' and 'willneed' of pages on a device",
+    drivers: BOTH,
+    of: (world) => () => {
+      onDevice(world);
+      world.space.hmadvise(world.range, 'willneed');
+      world.space.hmadvise(world.range, 'dontneed');
+    },
+  },
+  {
+    name: 'hugetlb pages: mmap, touches, munmap',
+    of:
+      ({ space, bytes }) =>
+      () => {
+        const range = space.mmap({ bytes: bytes.length, hugetlb: 2 ** 21 });
+        space.write(range.start, bytes);
+        space.munmap(range);
+      },
+  },
+  {
+    name: 'huge pages: touches, a migration to a device, and home',
+    drivers: BOTH,
+    of:
+      ({ space, context, bytes }) =>
+      () => {
+        const range = space.mmap({ bytes: bytes.length, align: 2 ** 21 });
+        space.madvise(range, 'hugepage');
+        space.write(range.start, bytes);
+        context.migrate(range, { to: 'device' });
+        context.migrate(range, { to: 'host' });
+        space.munmap(range);
+      },
+  },
+  {
+    name: 'touches that a device follows',
+    drivers: ['plain', 'mirror'],
+    of: ({ machine, context, bytes }) => {
+      const space = machine.createAddressSpace();
+      space.attach(context.device, { mode: 'replicate' });
+      return () => {
+        const range = space.mmap({ bytes: bytes.length });
+        space.write(range.start, bytes);
+        space.munmap(range);
+      };
+    },
+  },
+  {
+    name: 'an adapter that writes to memory that is pinned for it',
+    drivers: ['rdma'],
+    heap: 12,
+    of: ({ context, range, bytes }) => {
+      const piece = bytes.subarray(0, 64 * PAGE);
+      return () => {
+        let all = true;
+        const region = register(context, range, { pinned: true });
+        for (let at = 0; at < bytes.length; at += 64 * PAGE) all &&= region.write(at, piece) === 'success';
+        expect(all).toBe(true);
+        region.deregister();
+      };
+    },
+  },
+];
+
+hold(PATHS);

@@ -2,15 +2,11 @@ import {
   ACCESS_LENGTH,
   ACCESS_LENGTH_SHIFT,
   ACCESS_WRITE,
-  AREA_LIST,
   BLOCK_ACCESSES,
-  ENTRY_KIND,
   FAULT_BYTES,
   FAULT_SPAN_AFTER,
   FAULT_SPAN_BEFORE,
   FAULT_WRITE,
-  FRAME_NONE,
-  H_AREAS,
   H_STOP_REASON,
   JOB_ACCESSES,
   JOB_EXECUTED,
@@ -21,15 +17,12 @@ import {
   JOB_OVERFLOW,
   JOB_STALLED,
   JOB_STRAIGHT,
-  KIND_PRESENT,
   PAGE_BYTES,
   STOP_BYTES,
   STOP_FAULT,
   STOP_NONE,
 } from './layout';
 import { execute, numberFrom, reachable, runBlock, runStraight, stopAt, turnsWays } from './access';
-import { frameBytes } from './node';
-import { walk } from './table';
 import { tlbCount } from './tlb';
 
 /**
@@ -47,8 +40,6 @@ import { tlbCount } from './tlb';
  * ```
  */
 
-/** Of the first two words of a fault record. */
-const VPN_MASK: u64 = 0xfffffffff;
 /** In the list of the lanes that go on: one that does not any more. */
 const STALLED: u32 = 0xffffffff;
 
@@ -257,25 +248,4 @@ function push(job: u32, faults: u32, vpn: u64, flags: u32, lane: u32, index: u32
   store<u32>(slot, lane, 8);
   store<u32>(slot, index, 12);
   store<u32>(job, count + 1, JOB_FAULTS);
-}
-
-/**
- * Reads what serving `count` fault records will read first: entries of the home table, records of frames, first bytes of pages. One page after the other each of them would be waited for; here many are under way at
- * a time. Changes nothing but AREA_LIST. Requires: `count` is at most FAULTS_MAX.
- */
-export function faultsAhead(table: u32, faults: u32, count: u32): void {
-  const list = load<u32>(H_AREAS) + AREA_LIST,
-    end = list + (count << 2);
-  for (let at = list; at < end; at += 4, faults += FAULT_BYTES) {
-    const entry = walk(table, load<u64>(faults) & VPN_MASK);
-    store<u32>(at, ((<u32>(entry >> 32)) & ENTRY_KIND) == KIND_PRESENT ? <u32>entry : FRAME_NONE);
-  }
-  for (let at = list; at < end; at += 4) {
-    const frame = load<u32>(at);
-    store<u32>(at, frame == <u32>FRAME_NONE ? list : frameBytes(frame));
-  }
-  let read: u32 = 0;
-  for (let at = list; at < end; at += 4) read += load<u8>(load<u32>(at));
-  // Kept, or the reading would be left out.
-  store<u32>(end, read);
 }

@@ -140,6 +140,7 @@ export interface CoreExports {
   laneRound(tlb: number, job: number, accesses: number, values: number, order: number, faults: number): number;
   laneCancel(job: number, lane: number): void;
   faultsAhead(table: number, faults: number, count: number): void;
+  accessesAhead(tlb: number, accesses: number, from: number, end: number): void;
   lackeyParse(input: number, length: number, output: number, max: number, last: number): number;
   verify(strict: number): number;
   byteMapRepeat(from: number, count: number): number;

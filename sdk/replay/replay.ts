@@ -42,6 +42,10 @@ import type { WorkingSet } from './working-set.ts';
 /** Addresses reserved at the first touch of any page in them. */
 export const RESERVATION_BYTES: number = L.PAGE_BYTES << L.HUGE_ORDER;
 
+/** Accesses between faults of the CPU, up to which they count as dense, and accesses that are looked ahead of then. */
+const DENSE = 32;
+const AHEAD = 128;
+
 /** Tries for one CPU access before the replay gives up. */
 const ATTEMPTS_MAX = 64;
 
@@ -101,6 +105,10 @@ export class Replay {
   /** Accesses of the CPU's run under way that are done; whose job is under way. */
   #done = 0;
   #inJob = -1;
+  /** Accesses between faults of the CPU, the latest counting most; the latest; and how far has been looked ahead. */
+  #gap = 8 * DENSE;
+  #stopped = 0;
+  #ahead = 0;
 
   constructor(machine: Machine, bytes: ByteMap | undefined, setup: ReplaySetup) {
     this.machine = machine;
@@ -185,6 +193,7 @@ export class Replay {
 
   /** Executed, and checked, some at a time: what they need is still in the processor's caches then. */
   #runCpu(from: number, end: number): void {
+    this.#stopped = this.#ahead = from;
     for (let some = from; some < end; some += L.BYTE_MAP_ACCESSES) {
       const until = Math.min(some + L.BYTE_MAP_ACCESSES, end);
       this.#fill(some, until);
@@ -213,8 +222,18 @@ export class Replay {
       at = next;
       this.#done = at - from;
       if (at === end) break;
+      if (attempts === 1) this.#lookAhead(accesses, at, end);
       this.#serveCpu(attempts, (this.core.field(accesses, at * L.ACCESS_BYTES + 4) & L.ACCESS_WRITE) !== 0);
     }
+  }
+
+  /** A fault at access `at`: where they are dense, what the next ones will read is read beforehand. */
+  #lookAhead(accesses: number, at: number, end: number): void {
+    this.#gap = (this.#gap * 3 + Math.min(at - this.#stopped, 8 * DENSE)) >> 2;
+    this.#stopped = at;
+    if (this.#gap > DENSE || at < this.#ahead) return;
+    this.#ahead = Math.min(at + AHEAD, end);
+    this.core.exports.accessesAhead(this.space.tlb, accesses, at, this.#ahead);
   }
 
   #serveCpu(attempts: number, write: boolean): void {

@@ -263,4 +263,36 @@ describe.each(flavours)('%s', (flavour) => {
     for (const memory of [before, after]) memory.fill(0, list, list + (count + 1) * 4);
     expect(Buffer.compare(before, after)).toBe(0);
   });
+
+  test('reading ahead of the faults of the CPU looks at pages of devices without a translation, and changes nothing but a list', () => {
+    const pages = every('r').map((_, page) => page);
+    const job = new Job(
+      flavour,
+      pages.map((page) => at(page, 8, 1, true)),
+      PAGES,
+      100,
+    );
+    const { small, table, tlb } = job;
+    const [, frames, bodiless] = small.base;
+    job.allow(every('w'));
+    const place = (page: number, frame: number, kind: number): number => small.core.rangeMap(table, BASE + page, 1, frame, kind);
+    // With a translation, in front of its set and behind another; in the trace they come again.
+    for (const page of [7, 3]) expect(small.core.runAccesses(tlb, small.accesses, small.values, page, page + 1)).toBe(page + 1);
+    for (const page of [7, 3, 2, 5, 9]) place(page, frames! + page, L.KIND_DEVICE_PRIVATE);
+    place(6, bodiless!, L.KIND_DEVICE_PRIVATE);
+    place(1, frames! + 1, L.KIND_MIGRATION);
+    small.core.rangeUnmap(table, BASE + 4, 1);
+    small.core.rangeMap(table, BASE + 8, 1, 2 ** 31, L.KIND_SPECIAL);
+    const list = small.bare.areas + L.AREA_LIST;
+    const before = small.u8.slice();
+    small.core.accessesAhead(tlb, small.accesses, 1, PAGES - 1);
+    expect(small.list(list, 3)).toEqual([small.core.frameBytes(frames! + 2), small.core.frameBytes(frames! + 5), 0].map((at) => at >>> 0));
+    // Of one access, and of none.
+    small.core.accessesAhead(tlb, small.accesses, PAGES - 1, PAGES);
+    expect(small.list(list, 1)).toEqual([small.core.frameBytes(frames! + 9) >>> 0]);
+    small.core.accessesAhead(tlb, small.accesses, 3, 3);
+    const after = small.u8.slice();
+    for (const memory of [before, after]) memory.fill(0, list, list + (PAGES + 1) * 8);
+    expect(Buffer.compare(before, after)).toBe(0);
+  });
 });

@@ -776,8 +776,10 @@ function fatesOf(results: readonly EvictionResult[]): EvictionFates {
 function addEvicted(counters: Counters, pages: number, fates: EvictionFates, by: Evictor): void {
   if (pages > 0) counters.evictions++;
   counters.reclaimed[by] += pages;
-  for (const result in fates)
-    counters.evicted[result as EvictionResult] = (counters.evicted[result as EvictionResult] ?? 0) + fates[result as EvictionResult]!;
+  for (const result in fates) {
+    const pagesOf = fates[result as EvictionResult]!;
+    if (pagesOf > 0) counters.evicted[result as EvictionResult] = (counters.evicted[result as EvictionResult] ?? 0) + pagesOf;
+  }
 }
 
 function addBatch(counters: Counters, records: number): void {

@@ -22,6 +22,8 @@ export const CHUNKS_WANTED = 8;
 /** Fewer would let a fault batch evict what it has just brought. */
 export const CHUNKS_MIN = 4;
 
+const NO_PAGES: readonly number[] = [];
+
 export class Vram implements Phys {
   readonly pages: number;
   readonly chunkPages: number;
@@ -32,6 +34,8 @@ export class Vram implements Phys {
   private readonly fullBelow: Uint32Array;
   /** Chunk numbers, least recently allocated-into first. */
   private readonly recency: number[];
+  /** Pages that are to go. */
+  private readonly chosen: number[] = [];
   private current = 0;
 
   /** `granulePages`: what one fault moves; a chunk is never smaller. */
@@ -76,19 +80,23 @@ export class Vram implements Phys {
     if (page < this.fullBelow[chunk]!) this.fullBelow[chunk] = page;
   }
 
-  /** Every used page of the next chunk to go; empty when the batch needs them all. A chunk with one spared page stays as a whole. */
+  /** Every used page of the next chunk to go, ascending; empty when the batch needs them all. A chunk with one spared page stays as a whole. Lent until it is asked again. */
   victims(spared: (page: number) => boolean): readonly number[] {
     for (const chunk of this.recency) {
-      const pages = this.usedPages(chunk);
-      if (!pages.some(spared)) return pages;
+      if (!this.isSpared(chunk, spared)) return this.usedPages(chunk);
     }
-    return [];
+    return NO_PAGES;
   }
 
-  /** Used pages of a chunk, ascending. */
-  usedPages(chunk: number): readonly number[] {
-    const pages: number[] = [];
-    for (let page = chunk * this.chunkPages; page < this.endOf(chunk); page++) if (this.used[page]) pages.push(page);
+  private isSpared(chunk: number, spared: (page: number) => boolean): boolean {
+    for (let page = chunk * this.chunkPages; page < this.endOf(chunk); page++) if (this.used[page] && spared(page)) return true;
+    return false;
+  }
+
+  private usedPages(chunk: number): readonly number[] {
+    const pages = this.chosen;
+    pages.length = this.usedInChunk[chunk]!;
+    for (let page = chunk * this.chunkPages, at = 0; page < this.endOf(chunk); page++) if (this.used[page]) pages[at++] = page;
     return pages;
   }
 

@@ -200,7 +200,12 @@ export class Detach implements Step {
     const { space, device } = this.context;
     const { core } = this.platform;
     if (device.memories.length === 0) return;
-    for (let vpn = this.mapped(0); vpn < 2 ** L.VPN_BITS; vpn = this.mapped(vpn + 1)) {
+    for (let vpn = 0; vpn < 2 ** L.VPN_BITS; vpn++) {
+      // Not by a function that returns a page: its number would be an object, for each.
+      const pages = Math.min(2 ** L.VPN_BITS - vpn, 2 ** 30);
+      const found = core.exports.rangeNext(space.table, vpn, pages);
+      vpn = found < 0 ? vpn + pages - 1 : found;
+      if (found < 0) continue;
       if (isOn(core.entry(space.table, vpn) & L.ENTRY_KIND) && device.holding(core.entryLow)) {
         throw fail(
           'EAGAIN',

@@ -48,7 +48,6 @@ import {
   HOST,
   type MemoryDescription,
   type MemoryIndex,
-  type Phys,
 } from './driver.ts';
 import { Introduce } from './introduce.ts';
 import { Keeper } from './keeper.ts';
@@ -66,6 +65,7 @@ const IMPORT_PAGES = 16;
 /** A block of the largest granule. */
 const ADDRESS_BITS_MIN = 21;
 const NOBODY: ReadonlySet<number> = new Set();
+const NO_FRAMES: readonly number[] = [];
 const OLDEST: VictimPolicy = new Fifo();
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
@@ -731,8 +731,16 @@ export class OwnMemory implements DeviceMemory {
 
   dropReplicas(frames: readonly number[], cause: MigrationCause, tickets: Ticket[]): readonly number[] {
     const { core } = this.platform;
+    // Most often there are none: no list is made.
+    let any = false;
+    for (let i = 0; i < frames.length && !any; i++) any = (core.field(core.frameRecord(frames[i]!), L.FRAME_FLAGS) & L.FRAME_REPLICA) !== 0;
+    if (!any) return frames;
+    return this.dropCopies(frames, cause, tickets);
+  }
+
+  private dropCopies(frames: readonly number[], cause: MigrationCause, tickets: Ticket[]): readonly number[] {
+    const { core } = this.platform;
     const copies = frames.filter((frame) => core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_REPLICA);
-    if (copies.length === 0) return frames;
     const dropped = new Set(copies);
     for (const context of this.device.contexts) {
       const { replicas } = context;
@@ -751,19 +759,20 @@ export class OwnMemory implements DeviceMemory {
     return frames.filter((frame) => !dropped.has(frame));
   }
 
-  victims(pages: number, passed: ReadonlySet<number> = NOBODY, payer = 0): readonly number[] {
-    const copies = this.copies(pages, payer);
+  /** Whether a context of the device has copies of pages. */
+  private get hasReplicas(): boolean {
+    const { contexts } = this.device;
+    for (let i = 0; i < contexts.length; i++) if (contexts[i]!.replicas.size > 0) return true;
+    return false;
+  }
+
+  /** `list`: for the answer, and lent with it; default: one of the caller's own. */
+  victims(pages: number, passed: ReadonlySet<number> = NOBODY, payer = 0, list: number[] = []): readonly number[] {
+    const copies = this.hasReplicas ? this.copies(pages, payer) : NO_FRAMES;
     if (copies.length > 0) return copies;
-    if (this.node.allocator === 'driver') {
-      const frames = this.driven((phys) => {
-        const chosen = phys.victims?.((page) => this.spared.has(this.node.base + page) || passed.has(this.node.base + page)) ?? [];
-        for (const page of chosen) this.requirePage('victims result', page);
-        return chosen.map((page) => this.node.base + page);
-      });
-      return frames ?? [];
-    }
+    if (this.node.allocator === 'driver') return this.victimsOfDriver(passed, list);
     // A huge one makes room for 512.
-    const frames = this.candidates(pages, passed, payer);
+    const frames = this.candidates(pages, passed, payer, list);
     let room = 0;
     for (let i = 0; i < frames.length; i++) {
       room += this.platform.core.pagesOf(frames[i]!);
@@ -772,14 +781,33 @@ export class OwnMemory implements DeviceMemory {
     return frames;
   }
 
+  /** What the driver lets go. A function of its own: its closures are not made where the core chooses. */
+  private victimsOfDriver(passed: ReadonlySet<number>, list: number[]): readonly number[] {
+    const context = this.device.contexts[0];
+    try {
+      const { spared, node } = this;
+      const chosen = context?.mmu.phys?.victims?.((page) => spared.has(node.base + page) || passed.has(node.base + page)) ?? NO_FRAMES;
+      // A list that is emptied gives its memory back.
+      if (chosen.length === 0) return NO_FRAMES;
+      for (let i = 0; i < chosen.length; i++) this.requirePage('victims result', chosen[i]!);
+      list.length = chosen.length;
+      for (let i = 0; i < chosen.length; i++) list[i] = node.base + chosen[i]!;
+      return list;
+    } catch (error) {
+      throw context!.failWith(error);
+    }
+  }
+
   /** @internal The `most` oldest frames that may go, oldest first: neither spared, locked nor pinned, and not in `passed`. Requires: the core is the allocator. */
-  candidates(most: number, passed: ReadonlySet<number> = NOBODY, payer = 0): readonly number[] {
+  candidates(most: number, passed: ReadonlySet<number> = NOBODY, payer = 0, frames: number[] = []): readonly number[] {
     const { core } = this.platform;
     const count = Math.min(passed.size, L.FREED_MAX);
     if (count > 0) core.words(L.AREA_FREED, count).set([...passed].slice(-count));
     const list = core.area(L.AREA_LIST);
     const found = core.exports.victims(this.node.index, list, Math.min(most, L.LIST_MAX), core.area(L.AREA_FREED), count, payer);
-    const frames = new Array<number>(found);
+    // A list that is emptied gives its memory back.
+    if (found === 0) return NO_FRAMES;
+    frames.length = found;
     for (let i = 0; i < found; i++) frames[i] = core.u32[(list >>> 2) + i]!;
     return frames;
   }
@@ -861,17 +889,6 @@ export class OwnMemory implements DeviceMemory {
       context?.mmu.peer?.freePage?.(page, pages);
     } catch (error) {
       context?.failWith(error);
-    }
-  }
-
-  /** Asks the driver's allocator, which is one for all of the device's contexts; undefined when it is in no space. */
-  private driven<T>(ask: (phys: Phys) => T): T | undefined {
-    const context = this.device.contexts[0];
-    if (!context?.mmu.phys) return undefined;
-    try {
-      return ask(context.mmu.phys);
-    } catch (error) {
-      throw context.failWith(error);
     }
   }
 

@@ -14,10 +14,11 @@
  * What does not come to pass (a page that has changed, a failed copy) leaves the page where it is, and its frame goes back.
  */
 import * as L from '../../assembly/layout.ts';
-import { Copies, Ranges } from '../core/batch.ts';
+import { Copies } from '../core/batch.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
+import { Places } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
@@ -46,6 +47,7 @@ export class Duplicate implements Step {
   private readonly platform: Platform;
   private readonly context: Context;
   private readonly announced: Announced = new Announced();
+  private readonly places: Places = new Places();
   private readonly ground: MigrationCopies;
   private readonly copies: Copies;
   private vpns: readonly number[] = [];
@@ -126,12 +128,12 @@ export class Duplicate implements Step {
   private tell(): void {
     const { core } = this.platform;
     const { space } = this.context;
-    const ranges = new Ranges();
+    const ranges = this.places.only(space);
     for (const { vpn } of this.parts) {
       const high = core.entry(space.table, vpn);
       if (high & L.ENTRY_WRITE || (high & L.ENTRY_PROMISES) === L.ENTRY_CPU_READS) ranges.add(vpn, 1);
     }
-    if (ranges.count > 0) this.announced.tell(new Map([[space, ranges]]), 'PROTECTION_PAGE', 'duplicate');
+    if (ranges.count > 0) this.announced.tell(this.places, 'PROTECTION_PAGE', 'duplicate');
   }
 
   /** Nobody has a translation for writing any more: nor does the CPU, from here on. */
@@ -165,7 +167,8 @@ export class Duplicate implements Step {
           continue;
         kept.push(part);
       }
-    this.parts = parts.filter((part) => !kept.includes(part));
+    const stays = new Set(kept);
+    this.parts = parts.filter((part) => !stays.has(part));
     this.giveUp();
     this.parts = kept;
     for (const part of kept) {

@@ -15,7 +15,7 @@ import * as L from '../../assembly/layout.ts';
 import type { MigrationCause } from '../events.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { Migration } from '../mm/migration.ts';
-import { placesOf } from '../mm/migration-places.ts';
+import { Places } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
@@ -36,6 +36,9 @@ export class Evacuate implements Step {
   private from = 0;
   private before = 0;
   private called = false;
+  /** Frames in use, and those of them that are mapped. */
+  private readonly all: number[] = [];
+  private readonly mapped: number[] = [];
   /** Flushes of copies that were dropped. */
   private readonly flushes: Ticket[] = [];
 
@@ -79,9 +82,15 @@ export class Evacuate implements Step {
     }
     const found = core.exports.usedFrames(node.index, this.from, core.area(L.AREA_LIST), L.WORDS_MAX);
     const next = core.stopIndex;
-    const all = [...core.words(L.AREA_LIST, found)];
+    const { all, mapped: frames } = this;
+    all.length = found;
+    for (let i = 0; i < found; i++) all[i] = core.u32[(core.area(L.AREA_LIST) >>> 2) + i]!;
     const rest = this.memory.dropReplicas(all, this.cause, this.flushes);
-    const frames = rest.filter((frame) => (core.field(core.frameRecord(frame), L.FRAME_MAPS) & L.MAPS_MASK) !== 0);
+    let count = 0;
+    frames.length = rest.length;
+    for (let i = 0; i < rest.length; i++)
+      if ((core.field(core.frameRecord(rest[i]!), L.FRAME_MAPS) & L.MAPS_MASK) !== 0) frames[count++] = rest[i]!;
+    frames.length = count;
     const revoke = this.exclusive(frames);
     if (revoke) return run.call(revoke);
     this.from = next;
@@ -96,7 +105,10 @@ export class Evacuate implements Step {
   private exclusive(frames: readonly number[]): Revoke | undefined {
     if (this.memory.kind !== 'coherent') return undefined;
     const { core } = this.platform;
-    for (const [space, ranges] of placesOf(this.platform, frames)) {
+    const places = new Places().of(this.platform, frames);
+    for (let place = 0; place < places.count; place++) {
+      const space = places.space(place);
+      const ranges = places.ranges(place);
       for (let i = 0; i < ranges.count; i++) {
         for (let vpn = ranges.start(i); vpn < ranges.start(i) + ranges.length(i); vpn++) {
           if ((core.entry(space.table, vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE)

@@ -15,7 +15,7 @@ import * as L from '../../assembly/layout.ts';
 import { Marks, type Ranges } from '../core/batch.ts';
 import { addFate, type EvictionCause, type EvictionFates, type EvictionResult, type Evictor, type PageRun } from '../events.ts';
 import { Migration } from '../mm/migration.ts';
-import { mappingsOf, placesOf } from '../mm/migration-places.ts';
+import { mappingsOf, Places } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import type { VictimCandidate, VictimPolicy } from '../policy/victim.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -69,6 +69,9 @@ export class Evict implements Step {
   private readonly accessed: Set<number> = new Set();
   private readonly dirty: Set<number> = new Set();
   private victims: readonly number[] = NONE;
+  /** Victims that nobody was asked about. */
+  private readonly chosen: number[] = [];
+  private readonly marks: Marks = new Marks();
   private at = 0;
   /** Flushes of copies that were dropped. */
   private readonly flushes: Ticket[] = [];
@@ -113,7 +116,7 @@ export class Evict implements Step {
     this.phase = CHOOSE;
     this.pages = pages;
     this.rounds = 0;
-    this.passed.clear();
+    if (this.passed.size > 0) this.passed.clear();
     return this;
   }
 
@@ -159,7 +162,7 @@ export class Evict implements Step {
     const block = this.order > 0 ? memory.blockPolicy : undefined;
     if (block) return this.chooseBlock(block, wanted);
     const policy = memory.victimPolicy;
-    if (!policy) return this.go(memory.victims(wanted, this.passed, this.payer));
+    if (!policy) return this.go(memory.victims(wanted, this.passed, this.payer, this.chosen));
     // Copies go before anything that would have to move.
     const copies = memory.copies(wanted, this.payer);
     if (copies.length > 0) return this.go(copies);
@@ -186,9 +189,10 @@ export class Evict implements Step {
   private ask(): void {
     this.asked = [];
     this.phase = MARKS;
-    for (const [space, ranges] of placesOf(this.platform, this.candidates)) {
-      const context = this.memory.device.contextOf(space);
-      if (context?.marks.areThere) this.asked.push({ context, ranges });
+    const places = new Places().of(this.platform, this.candidates);
+    for (let i = 0; i < places.count; i++) {
+      const context = this.memory.device.contextOf(places.space(i));
+      if (context?.marks.areThere) this.asked.push({ context, ranges: places.ranges(i) });
     }
   }
 
@@ -203,7 +207,7 @@ export class Evict implements Step {
     this.ticket = undefined;
     // While this one waited, it may have left.
     if (context.marks.areThere) {
-      const marks = new Marks();
+      const marks = this.marks.clear();
       this.ticket = context.marks.take(ranges, marks);
       marks.each((vpn, dirty) => {
         context.marks.owe(vpn, dirty);
@@ -267,10 +271,13 @@ export class Evict implements Step {
     this.victims = victims;
     this.at = 0;
     this.gone = 0;
-    this.fates = {};
-    this.told = [];
-    this.results = [];
-    this.runs = [];
+    for (const result in this.fates) this.fates[result as EvictionResult] = 0;
+    if (this.platform.events.heard) {
+      // They are the listener's.
+      this.told = [];
+      this.results = [];
+      this.runs = [];
+    }
     this.phase = MOVE;
     const rest = this.memory.dropReplicas(victims, 'evict', this.flushes);
     if (rest.length < victims.length) this.dropped(rest);
@@ -311,9 +318,14 @@ export class Evict implements Step {
     this.report();
     this.phase = CHOOSE;
     // What was used of a block has gone: it is free as a whole, however few that were.
-    if (this.order > 0 && Object.keys(this.fates).every((result) => result === 'success')) return DONE;
+    if (this.order > 0 && this.haveAllGone()) return DONE;
     // Without host frames the next ones would stay, too.
     return this.fates.fallback ? DONE : AGAIN;
+  }
+
+  private haveAllGone(): boolean {
+    for (const result in this.fates) if (result !== 'success' && this.fates[result as EvictionResult]! > 0) return false;
+    return true;
   }
 
   private tell(frame: number, result: EvictionResult): void {

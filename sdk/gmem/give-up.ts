@@ -27,6 +27,8 @@ export class GiveUp implements Step {
   private readonly context: Context;
   private readonly vpns: readonly number[];
   private readonly migration: Migration;
+  /** The one that goes now. */
+  private readonly frame: number[] = [L.FRAME_NONE];
   private called = false;
 
   constructor(platform: Platform, context: Context, vpns: readonly number[]) {
@@ -57,7 +59,8 @@ export class GiveUp implements Step {
         continue;
       }
       this.called = true;
-      return run.call(this.migration.framesToHost([this.platform.core.headOf(frame)], memory, 'evict'));
+      this.frame[0] = this.platform.core.headOf(frame);
+      return run.call(this.migration.framesToHost(this.frame, memory, 'evict'));
     }
     return DONE;
   }

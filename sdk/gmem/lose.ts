@@ -17,7 +17,7 @@ import type { PageRun } from '../events.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
 import { Migration } from '../mm/migration.ts';
-import { placesOf } from '../mm/migration-places.ts';
+import { Places } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Device, OwnMemory } from './device.ts';
@@ -76,9 +76,9 @@ export class Lose implements Step {
     // A fork, an mremap may have come while devices flushed; a migration may have taken a page.
     const locked = pageLocks.anyLocked(node.base, node.frames);
     if (locked !== undefined) return run.waitFor(pageLocks.wait(locked));
-    const places = placesOf(this.platform, this.frames);
+    const places = new Places().of(this.platform, this.frames);
     if (this.announced.tell(places, 'CLEAR', 'reset')) return AGAIN;
-    for (const [space, ranges] of places) this.poison(space, ranges);
+    for (let i = 0; i < places.count; i++) this.poison(places.space(i), places.ranges(i));
     this.announced.end();
     this.platform.settleFreed();
     this.frames = [];

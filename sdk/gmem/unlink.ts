@@ -2,7 +2,7 @@
  * Cutting a link: nothing new goes over it, what is under way ends, then the devices at its ends lose their translations into each other's memory. Pages stay where they are.
  */
 import * as L from '../../assembly/layout.ts';
-import { placesOf } from '../mm/migration-places.ts';
+import { Places } from '../mm/migration-places.ts';
 import type { Link } from '../mm/links.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -73,7 +73,8 @@ export class Unlink implements Step {
         const found = core.exports.usedFrames(node.index, from, core.area(L.AREA_LIST), L.WORDS_MAX);
         from = core.stopIndex;
         const frames = [...core.words(L.AREA_LIST, found)];
-        for (const [space, ranges] of placesOf(this.platform, frames)) device.withdraw(space, ranges, this.tickets);
+        const places = new Places().of(this.platform, frames);
+        for (let i = 0; i < places.count; i++) device.withdraw(places.space(i), places.ranges(i), this.tickets);
       }
     }
   }

@@ -66,6 +66,7 @@ import { Mark } from '../mm/madvise.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
 import { Aims } from '../mm/migration-aims.ts';
 import { MigrationWords } from '../mm/migration-words.ts';
+import { Places } from '../mm/migration-places.ts';
 import { Migration } from '../mm/migration.ts';
 import { Mmap } from '../mm/mmap.ts';
 import { MovedBlock, Movements } from '../mm/movements.ts';
@@ -190,6 +191,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   PeerVaClient,
   Pin,
   PinRange,
+  Places,
   Platform,
   PreemptedJob,
   Question,

@@ -2,21 +2,28 @@
  * What a migration has told subscribers of other spaces, or of many: the pages that map its frames, at the time of telling. Mappings come and go while devices flush (a fork, an mremap); what has come is told
  * before it changes.
  */
-import type { Ranges } from '../core/batch.ts';
 import type { InvalidationCause } from '../events.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
+import type { Places } from './migration-places.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
 
+/** Events that are kept for their next use. */
+const SPARE_MAX = 64;
+
 export class Announced {
-  private readonly events: Map<AddressSpace, Invalidation[]> = new Map();
+  /** Spaces that have been told something, and what: by the ends of the ranges. */
+  private readonly spaces: AddressSpace[] = [];
+  private readonly events: Invalidation[][] = [];
+  private readonly spare: Invalidation[] = [];
 
   /** Tells what has not been told yet, one event for each run of pages. Returns whether there was any. */
-  tell(places: ReadonlyMap<AddressSpace, Ranges>, reason: InvalidateReason, cause: InvalidationCause, owner?: number): boolean {
+  tell(places: Places, reason: InvalidateReason, cause: InvalidationCause, owner?: number): boolean {
     let any = false;
-    for (const [space, ranges] of places) {
-      let events = this.events.get(space);
-      if (!events) this.events.set(space, (events = []));
+    for (let place = 0; place < places.count; place++) {
+      const space = places.space(place);
+      const ranges = places.ranges(place);
+      const events = this.eventsOf(space, place);
       const told = events.length;
       // Both ascend by their ends: what ends before a run can be passed over for all that follow.
       let at = 0;
@@ -27,7 +34,7 @@ export class Announced {
         let known = at;
         while (known < told && events[known]!.start > start) known++;
         if (known < told) continue;
-        const event = new Invalidation();
+        const event = this.spare.pop() ?? new Invalidation();
         space.announce(event.set(start, end, reason, owner, cause));
         events.push(event);
         any = true;
@@ -37,16 +44,34 @@ export class Announced {
     return any;
   }
 
+  /** What a space has been told; `place`: where it was come across this time, and most likely the last time. */
+  private eventsOf(space: AddressSpace, place: number): Invalidation[] {
+    const at = this.spaces[place] === space ? place : this.spaces.indexOf(space);
+    if (at >= 0) return this.events[at]!;
+    this.spaces.push(space);
+    // Lists of those who were told the last time are empty, and used again.
+    return (this.events[this.spaces.length - 1] ??= []);
+  }
+
   /** Ticket of a flush that is not finished. */
   get unfinished(): Ticket | undefined {
-    for (const events of this.events.values()) for (const { unfinished } of events) if (unfinished) return unfinished;
+    for (let i = 0; i < this.spaces.length; i++) {
+      const events = this.events[i]!;
+      for (let k = 0; k < events.length; k++) {
+        const { unfinished } = events[k]!;
+        if (unfinished) return unfinished;
+      }
+    }
     return undefined;
   }
 
   /** The change is over, or will not come. */
   end(): void {
-    if (this.events.size === 0) return;
-    for (const events of this.events.values()) for (const event of events) event.running?.invalidateEnd(event);
-    this.events.clear();
+    for (let i = 0; i < this.spaces.length; i++) for (const event of this.events[i]!) event.running?.invalidateEnd(event);
+    while (this.spaces.length > 0) {
+      this.spaces.pop();
+      const events = this.events[this.spaces.length]!;
+      for (let event = events.pop(); event; event = events.pop()) if (this.spare.length < SPARE_MAX) this.spare.push(event);
+    }
   }
 }

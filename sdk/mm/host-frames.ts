@@ -30,7 +30,8 @@ export class HostFrames {
   prepare(frames: readonly number[], most: number): readonly number[] {
     const { core, host } = this.platform;
     let list: number[] | undefined;
-    frames.forEach((frame, i) => {
+    for (let i = 0; i < frames.length; i++) {
+      const frame = frames[i]!;
       const flags = core.field(core.frameRecord(frame), L.FRAME_FLAGS);
       if ((flags & L.FRAME_ORDER) !== 0 && (flags & L.FRAME_STATE) === L.STATE_USED) {
         const target = host.take(L.HUGE_ORDER);
@@ -40,11 +41,11 @@ export class HostFrames {
           reportSplit(this.platform, core.field(place.table, L.TABLE_INDEX), place.vpn, 'migration');
           list ??= frames.slice(0, i);
           for (let page = 0; page < HUGE_PAGES; page++) list.push(frame + page);
-          return;
+          continue;
         }
       }
       list?.push(frame);
-    });
+    }
     if (!list) return frames;
     list.length = Math.min(list.length, most);
     return list;

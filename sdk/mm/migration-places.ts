@@ -12,58 +12,118 @@ const MAPPINGS_MAX = Math.floor(L.LIST_MAX / 3);
 /** Pages that the list has room for when it is first needed. */
 const FEW_PLACES = 64;
 
-/** The pages of every space that map these frames, ascending. A huge frame's mapping is 512 pages. Models: `rmap_walk`. */
-export function placesOf(platform: Platform, frames: readonly number[]): Map<AddressSpace, Ranges> {
-  const found: Found = { ranges: new Map(), only: undefined, count: 0, others: undefined };
-  for (let i = 0; i < frames.length; i++) note(platform, frames[i]!, found);
-  if (found.only) addAll(found.ranges.get(found.only)!, platform.placed.subarray(0, found.count).sort());
-  if (found.others) for (const [space, pages] of found.others) addAll(found.ranges.get(space)!, Float64Array.from(pages).sort());
-  return found.ranges;
-}
-
-/** Where frames are mapped, so far. Most are of one space: its pages, `count` of them, are sorted in a list that is kept. A page, and whether its mapping is huge, are one number. */
-interface Found {
-  readonly ranges: Map<AddressSpace, Ranges>;
-  only: AddressSpace | undefined;
+/** Of one space: where it maps frames, and of a space that is not the first one, its pages while they are not sorted. A page, and whether its mapping is huge, are one number. */
+interface Place {
+  space: AddressSpace;
+  readonly ranges: Ranges;
+  pages: Float64Array;
   count: number;
-  others: Map<AddressSpace, number[]> | undefined;
 }
 
-/** Notes the pages that map a frame. A function of its own: it is called for each, and then V8 has compiled it. */
-function note(platform: Platform, frame: number, found: Found): void {
-  const { core } = platform;
-  const { u32 } = core;
-  const list = core.area(L.AREA_LIST);
-  const record = core.frameRecord(frame);
-  if (core.field(record, L.FRAME_RMAP_OWNER) === 0) return;
-  const huge = core.field(record, L.FRAME_FLAGS) & L.FRAME_ORDER ? 1 : 0;
-  const mappings = core.exports.rmapList(frame, list, MAPPINGS_MAX);
-  for (let at = list >>> 2, left = mappings; left > 0; at += 3, left--) {
-    const space = platform.spaces.get(u32[at]!);
-    if (!space) continue;
-    if (!found.ranges.has(space)) found.ranges.set(space, new Ranges());
-    found.only ??= space;
-    const page = (u32[at + 2]! * 2 ** 32 + u32[at + 1]!) * 2 + huge;
-    if (space !== found.only) noteOther(found, space, page);
-    else {
-      if (found.count === platform.placed.length) platform.placed = longer(platform.placed);
-      platform.placed[found.count++] = page;
+/** The pages of every space that map some frames, ascending: space by space, in the order in which they were come across. Reused by its owner. A huge frame's mapping is 512 pages. Models: `rmap_walk`. */
+export class Places {
+  private readonly list: Place[] = [];
+  private used = 0;
+  /** Where in the list a space is that is not the first one. */
+  private readonly indexes: Map<AddressSpace, number> = new Map();
+
+  /** How many spaces. */
+  get count(): number {
+    return this.used;
+  }
+
+  space(i: number): AddressSpace {
+    return this.list[i]!.space;
+  }
+
+  ranges(i: number): Ranges {
+    return this.list[i]!.ranges;
+  }
+
+  /** Of these frames. */
+  of(platform: Platform, frames: readonly number[]): this {
+    this.clear();
+    for (let i = 0; i < frames.length; i++) this.note(platform, frames[i]!);
+    for (let i = 0; i < this.used; i++) {
+      const place = this.list[i]!;
+      addAll(place.ranges, i === 0 ? platform.placed : place.pages, place.count);
     }
+    return this;
+  }
+
+  /** Of one space and no other: whoever calls fills the ranges. */
+  only(space: AddressSpace): Ranges {
+    this.clear();
+    return this.add(space).ranges;
+  }
+
+  /** One space is not looked at. */
+  leaveOut(space: AddressSpace): void {
+    const at = this.list.findIndex((place, i) => i < this.used && place.space === space);
+    if (at < 0) return;
+    this.list.push(...this.list.splice(at, 1));
+    this.used--;
+  }
+
+  private clear(): void {
+    this.used = 0;
+    if (this.indexes.size > 0) this.indexes.clear();
+  }
+
+  private add(space: AddressSpace): Place {
+    const place = (this.list[this.used] ??= { space, ranges: new Ranges(), pages: new Float64Array(0), count: 0 });
+    place.space = space;
+    place.ranges.clear();
+    place.count = 0;
+    if (this.used > 0) this.indexes.set(space, this.used);
+    this.used++;
+    return place;
+  }
+
+  /** Notes the pages that map a frame. A function of its own: it is called for each, and then V8 has compiled it. */
+  private note(platform: Platform, frame: number): void {
+    const { core } = platform;
+    const { u32 } = core;
+    const list = core.area(L.AREA_LIST);
+    const record = core.frameRecord(frame);
+    if (core.field(record, L.FRAME_RMAP_OWNER) === 0) return;
+    const huge = core.field(record, L.FRAME_FLAGS) & L.FRAME_ORDER ? 1 : 0;
+    const mappings = core.exports.rmapList(frame, list, MAPPINGS_MAX);
+    for (let at = list >>> 2, left = mappings; left > 0; at += 3, left--) {
+      const space = platform.spaces.get(u32[at]!);
+      if (!space) continue;
+      const page = (u32[at + 2]! * 2 ** 32 + u32[at + 1]!) * 2 + huge;
+      const place = this.placeOf(space);
+      // Most are of one space: its pages are in a list that all have in common.
+      if (place === this.list[0]) {
+        if (place.count === platform.placed.length) platform.placed = longer(platform.placed);
+        platform.placed[place.count++] = page;
+      } else {
+        if (place.count === place.pages.length) place.pages = longer(place.pages);
+        place.pages[place.count++] = page;
+      }
+    }
+  }
+
+  private placeOf(space: AddressSpace): Place {
+    if (this.used > 0 && this.list[0]!.space === space) return this.list[0]!;
+    const at = this.used > 1 ? this.indexes.get(space) : undefined;
+    return at === undefined ? this.add(space) : this.list[at]!;
   }
 }
 
-function noteOther(found: Found, space: AddressSpace, page: number): void {
-  const others = (found.others ??= new Map());
-  const pages = others.get(space);
-  if (pages) pages.push(page);
-  else others.set(space, [page]);
-}
-
-function addAll(ranges: Ranges, pages: Float64Array): void {
-  for (let i = 0; i < pages.length; i++) {
+/** Adds the first `count` pages, sorted. */
+function addAll(ranges: Ranges, pages: Float64Array, count: number): void {
+  if (!isAscending(pages, count)) pages.subarray(0, count).sort();
+  for (let i = 0; i < count; i++) {
     const huge = pages[i]! % 2;
     ranges.add((pages[i]! - huge) / 2, huge === 1 ? HUGE_PAGES : 1);
   }
+}
+
+function isAscending(pages: Float64Array, count: number): boolean {
+  for (let i = 1; i < count; i++) if (pages[i]! < pages[i - 1]!) return false;
+  return true;
 }
 
 function longer(list: Float64Array): Float64Array {
@@ -82,7 +142,11 @@ export function mappingsOf({ core }: Platform, frame: number, most: number): { r
 /** The same for events: space by space, ascending. */
 export function runsOf(platform: Platform, frames: readonly number[]): PageRun[] {
   const runs: PageRun[] = [];
-  for (const [{ id: space }, ranges] of placesOf(platform, frames)) ranges.each((vpn, pages) => void runs.push({ space, vpn, pages }));
+  const places = new Places().of(platform, frames);
+  for (let i = 0; i < places.count; i++) {
+    const { id: space } = places.space(i);
+    places.ranges(i).each((vpn, pages) => void runs.push({ space, vpn, pages }));
+  }
   return runs;
 }
 

@@ -27,10 +27,10 @@ import { type DeviceMemory, FRAME_LATER_HUGE, type MigrationDevice, type PeerCon
 import { HostFrames } from './host-frames.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { MigrationCopies, peerEngine } from './migration-copies.ts';
-import { placesOf, runsOf } from './migration-places.ts';
+import { Places, runsOf } from './migration-places.ts';
 import { routesOf } from './migration-routes.ts';
 import type { Aims } from './migration-aims.ts';
-import { MigrationWords, type RunsOf, type VisitRun } from './migration-words.ts';
+import { FEW, MigrationWords, type RunsOf, type VisitRun } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
 import type { PageMove } from './page-move.ts';
 import type { PeerBehaviour, PeerCode } from './peer-batch.ts';
@@ -157,7 +157,8 @@ export class Migration implements Step {
   /** What other spaces have been told: those that share pages of the range, or all that map the frames. */
   private others: Announced | undefined;
   /** Where the frames of a migration by frame were mapped when they were collected; of one by address, where other spaces map them. */
-  private places: Map<AddressSpace, Ranges> | undefined;
+  private places: Places | undefined;
+  private readonly found: Places = new Places();
   private readonly withdrawn: Ranges = new Ranges();
   /** `withdrawRun`, to be handed out. */
   private readonly visitWithdrawn: VisitRun = method<Migration, 'withdrawRun'>(this, 'withdrawRun');
@@ -647,7 +648,12 @@ export class Migration implements Step {
 
   /** What was on its way home to make room has arrived, or stays. */
   private evicted(): void {
-    if (this.cause === 'evict' && this.listed) this.platform.evicting.delete(this.listed);
+    if (this.cause !== 'evict' || !this.listed) return;
+    const { evicting } = this.platform;
+    const at = evicting.indexOf(this.listed);
+    if (at < 0) return;
+    evicting[at] = evicting.at(-1)!;
+    evicting.pop();
   }
 
   private announce(): void {
@@ -667,15 +673,15 @@ export class Migration implements Step {
   /** Tells every space that maps what is to move and has not been told. Returns whether there was one. */
   private tellOthers(): boolean {
     if (!this.space) {
-      this.places = placesOf(this.platform, this.listed!);
+      this.places = this.found.of(this.platform, this.listed!);
       return (this.others ??= new Announced()).tell(this.places, 'MIGRATE', MIGRATING[this.cause], this.owner);
     }
     // Nothing is shared in a machine without reverse-map records.
     if (this.platform.core.header(L.H_CHAIN_USED) === 0) return false;
     const shared = this.shared(this.space);
     if (shared.length === 0) return false;
-    const places = placesOf(this.platform, shared);
-    places.delete(this.space);
+    const places = this.found.of(this.platform, shared);
+    places.leaveOut(this.space);
     this.places = places;
     return (this.others ??= new Announced()).tell(places, 'CLEAR', MIGRATING[this.cause]);
   }
@@ -742,13 +748,15 @@ export class Migration implements Step {
       this.others?.end();
       this.withdraw(space);
     } else {
-      core.words(L.AREA_LIST, words.count).set(this.listed!);
+      const { listed } = this;
+      if (words.count > FEW) core.words(L.AREA_LIST, words.count).set(listed!);
+      else for (let i = 0; i < words.count; i++) core.u32[(core.area(L.AREA_LIST) >>> 2) + i] = listed![i]!;
       exports.migrateCollectFrames(core.area(L.AREA_LIST), words.count, sourceAt);
       words.keep(core);
-      if (this.cause === 'evict') this.platform.evicting.add(this.listed!);
+      if (this.cause === 'evict') this.platform.evicting.push(this.listed!);
       this.others?.end();
-      const places = this.coupled ? this.choosePlaces() : this.places!;
-      for (const [each, ranges] of places) this.device.withdraw(each, ranges, this.tickets);
+      if (this.coupled) for (const [each, ranges] of this.choosePlaces()) this.device.withdraw(each, ranges, this.tickets);
+      else for (let i = 0; i < this.places!.count; i++) this.device.withdraw(this.places!.space(i), this.places!.ranges(i), this.tickets);
     }
   }
 
@@ -769,11 +777,15 @@ export class Migration implements Step {
   private choosePlaces(): Map<AddressSpace, Ranges> {
     const words = this.words;
     const rest = new Map<AddressSpace, Ranges>();
+    const places = new Places();
     this.peerPlaces = [];
     for (let i = 0; i < words.count; i++) {
       let chosen: PeerPlace | undefined;
       if (words.moves(i)) {
-        for (const [space, ranges] of placesOf(this.platform, [words.frame(i)])) {
+        places.of(this.platform, [words.frame(i)]);
+        for (let place = 0; place < places.count; place++) {
+          const space = places.space(place);
+          const ranges = places.ranges(place);
           for (let at = 0; at < ranges.count; at++) {
             for (let vpn = ranges.start(at); vpn < ranges.start(at) + ranges.length(at); vpn += words.span(i)) {
               const context = chosen ? undefined : this.device.coupledIn(space);
@@ -935,9 +947,13 @@ export class Migration implements Step {
   /** What came home, or stayed there, the CPU has again: those who follow its table are told. */
   private follow(): void {
     if (this.space && this.space.notifiers.followers.length > 0) this.space.installed(this.vpn, this.words.count);
-    if (!this.places) return;
-    for (const [each, ranges] of this.places)
+    const { places } = this;
+    if (!places) return;
+    for (let place = 0; place < places.count; place++) {
+      const each = places.space(place);
+      const ranges = places.ranges(place);
       if (each.notifiers.followers.length > 0) for (let i = 0; i < ranges.count; i++) each.installed(ranges.start(i), ranges.length(i));
+    }
   }
 
   /** What has been asked for since an eviction took it stays. Models: GM_MAPPING_WILLNEED. */

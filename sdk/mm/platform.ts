@@ -57,8 +57,8 @@ export class Platform implements FreedFrames {
   /** Who has put a flush off. */
   private readonly deferred: Set<DeferredFlush> = new Set();
   /** Lists of frames, first ones of huge frames, that are on their way home to make room. */
-  readonly evicting: Set<readonly number[]> = new Set();
-  /** @internal For `placesOf`. */
+  readonly evicting: (readonly number[])[] = [];
+  /** @internal For `Places`. */
   placed: Float64Array = new Float64Array(0);
   /** @internal Of a range fault that has ended. */
   spareWords: Uint32Array = NO_WORDS;

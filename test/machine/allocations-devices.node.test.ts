@@ -241,6 +241,76 @@ const PATHS: readonly Path[] = [
     },
   },
   {
+    // Two evictions for a page, and the driver's list of victims has 8 bytes for each.
+    name: 'an eviction of what a driver chooses',
+    drivers: ['nouveau'],
+    heap: 28,
+    of: (world) => {
+      const { start, end } = another(world);
+      return () => {
+        onDevice(world);
+        world.context.migrate({ start, end }, { to: 'device' });
+      };
+    },
+  },
+  {
+    name: 'faults of a device that evicts for each',
+    drivers: ['nouveau'],
+    of: (world) => {
+      const { start } = another(world);
+      return () => {
+        world.context.write(world.range.start, world.bytes);
+        world.context.write(start, world.bytes);
+      };
+    },
+  },
+  {
+    name: 'a device that leaves with pages, and comes again',
+    drivers: BOTH,
+    few: 8192,
+    of: (world) => () => {
+      onDevice(world);
+      world.context.detach();
+      world.context = world.space.attach(world.context.device);
+    },
+  },
+  {
+    name: 'a device that leaves with pages that are pinned to it, and comes again',
+    few: 8192,
+    of: (world) => () => {
+      world.space.hmadvise(world.range, 'pinned', { device: world.context.device });
+      world.context.detach();
+      world.context = world.space.attach(world.context.device);
+    },
+  },
+  {
+    name: 'a long pin of pages that leave coherent memory for it, one by one',
+    drivers: ['coherent'],
+    heap: 12,
+    of: (world) => () => {
+      onDevice(world);
+      world.space.pin(world.range, { longTerm: true }).unpin();
+    },
+  },
+  {
+    name: 'a reset that loses pages',
+    of: (world) => () => {
+      onDevice(world);
+      world.context.device.reset();
+      world.space.madvise(world.range, 'dontneed');
+      world.space.write(world.range.start, world.bytes);
+    },
+  },
+  {
+    name: 'a fork that brings pages home, and one that leaves them out',
+    few: 8192,
+    of: (world) => () => {
+      onDevice(world);
+      world.space.fork({ device: 'omit' }).close();
+      world.space.fork({ device: 'home' }).close();
+    },
+  },
+  {
     name: 'hugetlb pages: mmap, touches, munmap',
     of:
       ({ space, bytes }) =>

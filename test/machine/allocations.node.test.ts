@@ -219,7 +219,6 @@ const PATHS: readonly Path[] = [
     },
   },
   {
-    // Two evictions for a page, and the list of victims has 8 bytes for each.
     name: 'an eviction',
     of: (world) => {
       const { start, end } = another(world);
@@ -228,7 +227,6 @@ const PATHS: readonly Path[] = [
         world.context.migrate({ start, end }, { to: 'device' });
       };
     },
-    heap: 24,
   },
   {
     name: "a device's fault batches",

@@ -50,7 +50,7 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/mm/migration.ts',
-      find: 'this.platform.evicting.add(this.listed!)',
+      find: 'this.platform.evicting.push(this.listed!)',
       replace: 'this.platform.evicting.delete(frame)',
     },
   },

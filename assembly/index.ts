@@ -53,5 +53,5 @@ export { accessesAhead, faultsAhead } from './ahead';
 export { jobBegin, laneRound, laneCancel } from './lanes';
 export { lackeyParse } from './lackey';
 export { verify } from './verify';
-export { byteMapRepeat } from './byte-map';
+export { byteMapAhead, byteMapRepeat } from './byte-map';
 export { countReads, gatherAccesses, runEnd, nextBlock, scaleAccesses } from './trace';

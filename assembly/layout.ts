@@ -580,4 +580,6 @@ export const BYTE_MAP_WORDS = BYTE_MAP_SLOTS_AT + BYTE_MAP_SLOTS * 16;
 /** Accesses that are handed over at a time: few enough to stay in the processor's nearest caches, from the loop that executes them to the one that repeats them. */
 export const BYTE_MAP_ACCESSES = 4096;
 export const BYTE_MAP_VALUES = BYTE_MAP_WORDS + BYTE_MAP_ACCESSES * 8;
-export const BYTE_MAP_PAGES = BYTE_MAP_VALUES + BYTE_MAP_ACCESSES * 8;
+/** u64 per access: those that are to be read ahead. */
+export const BYTE_MAP_AHEAD = BYTE_MAP_VALUES + BYTE_MAP_ACCESSES * 8;
+export const BYTE_MAP_PAGES = BYTE_MAP_AHEAD + BYTE_MAP_ACCESSES * 8;

@@ -143,6 +143,7 @@ export interface CoreExports {
   accessesAhead(tlb: number, accesses: number, from: number, end: number): void;
   lackeyParse(input: number, length: number, output: number, max: number, last: number): number;
   verify(strict: number): number;
+  byteMapAhead(count: number): void;
   byteMapRepeat(from: number, count: number): number;
   runEnd(accesses: number, from: number, count: number): number;
   gatherAccesses(accesses: number, values: number, order: number, count: number, target: number): void;

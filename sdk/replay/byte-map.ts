@@ -51,6 +51,16 @@ export class ByteMap {
     return loads;
   }
 
+  /** Of the packed accesses `words`, the bytes of the `count` whose indices are in `which` will be needed soon, and were not for long. Requires: `count` is at most BYTE_MAP_ACCESSES. */
+  ahead(words: Uint32Array, which: Uint32Array, count: number): void {
+    const u32 = this.#u32;
+    for (let i = 0, at = L.BYTE_MAP_AHEAD >>> 2; i < count; i++, at += 2) {
+      u32[at] = words[which[i]! * 2]!;
+      u32[at + 1] = words[which[i]! * 2 + 1]!;
+    }
+    this.#core.exports.byteMapAhead(count);
+  }
+
   /** Repeats the first `count` accesses that have been handed over: the first one that observed other bytes, or `count`. */
   #repeat(count: number): number {
     this.#u32[L.BYTE_MAP_LOADS >>> 2] = 0;

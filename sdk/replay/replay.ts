@@ -109,6 +109,9 @@ export class Replay {
   #gap = 8 * DENSE;
   #stopped = 0;
   #ahead = 0;
+  /** Accesses of the CPU that met a fault, counted from the first of those that are checked next. */
+  readonly #cold: Uint32Array = new Uint32Array(L.BYTE_MAP_ACCESSES);
+  #colds = 0;
 
   constructor(machine: Machine, bytes: ByteMap | undefined, setup: ReplaySetup) {
     this.machine = machine;
@@ -197,7 +200,10 @@ export class Replay {
     for (let some = from; some < end; some += L.BYTE_MAP_ACCESSES) {
       const until = Math.min(some + L.BYTE_MAP_ACCESSES, end);
       this.#fill(some, until);
+      this.#colds = 0;
       this.#execute(from, some, until);
+      if (this.#colds > 1)
+        this.#bytes?.ahead(this.core.words(L.AREA_ACCESSES + some * L.ACCESS_BYTES, (until - some) * 2), this.#cold, this.#colds);
       this.#check(some, until);
     }
     this.#done = 0;
@@ -215,6 +221,7 @@ export class Replay {
     const { exports } = this.core;
     const accesses = this.core.area(L.AREA_ACCESSES);
     const values = this.core.area(L.AREA_VALUES);
+    const first = at;
     let attempts = 0;
     while (at < end) {
       const next = exports.runAccesses(this.space.tlb, accesses, values, at, end);
@@ -222,7 +229,10 @@ export class Replay {
       at = next;
       this.#done = at - from;
       if (at === end) break;
-      if (attempts === 1) this.#lookAhead(accesses, at, end);
+      if (attempts === 1) {
+        this.#cold[this.#colds++] = at - first;
+        this.#lookAhead(accesses, at, end);
+      }
       this.#serveCpu(attempts, (this.core.field(accesses, at * L.ACCESS_BYTES + 4) & L.ACCESS_WRITE) !== 0);
     }
   }

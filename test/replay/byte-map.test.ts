@@ -122,6 +122,26 @@ describe('the map of bytes', () => {
     }
   });
 
+  test('is the same when it has read ahead, as much as it can and of pages that it does not have, and notices what it noticed', async () => {
+    const count = L.BYTE_MAP_ACCESSES;
+    const list = accesses(3 * count, 11);
+    const all = Uint32Array.from({ length: count }, (_, i) => count - 1 - i);
+    const bytes = await ByteMap.create();
+    for (const from of [0, count, 2 * count]) {
+      const some = list.slice(from, from + count);
+      const [words, values] = packed(some);
+      const { pages } = bytes;
+      bytes.ahead(words, all, count);
+      expect(bytes.pages).toBe(pages);
+      if (from < 2 * count) expect(bytes.repeat(words, values, undefined, count, from)).toBe(some.filter(({ write }) => !write).length);
+      else {
+        const wrong = some.findIndex(({ write }) => !write);
+        values[2 * wrong]! ^= 4;
+        expect(() => bytes.repeat(words, values, undefined, count, from)).toThrow(`access ${from + wrong} reads`);
+      }
+    }
+  });
+
   test('reads zeros from a page until it is written, a few accesses later', async () => {
     const page = { addr: 0x7000, bytes: 8 };
     const list: Access[] = [

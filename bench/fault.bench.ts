@@ -40,6 +40,7 @@ export function rows({ hot, cold }: Size = FULL): Row[] {
       row('fault.job', () => new Faults(pages).device(1, 1)),
       row('fault.batch', () => new Faults(pages).device(Math.min(BATCH, pages), BATCH)),
       row('fault.cpu', () => new Faults(pages).cpu()),
+      row('fault.core', () => new Faults(pages, 'core').core()),
     ];
   });
 }
@@ -53,13 +54,13 @@ class Faults {
   readonly #context;
   readonly #range;
 
-  constructor(pages: number) {
+  constructor(pages: number, allocator: 'driver' | 'core' = 'driver') {
     this.#pages = pages;
     this.#bytes = pages * L.PAGE_BYTES;
     const room = Math.max(4 * this.#bytes, 2 ** 20);
     this.#machine = createMachineSync({ dram: room, deviceMemory: room });
     this.#space = this.#machine.createAddressSpace();
-    this.#context = this.#space.attach(this.#machine.addDevice(nouveau({ vram: room, faultEntries: BATCH })));
+    this.#context = this.#space.attach(this.#machine.addDevice(nouveau({ vram: room, faultEntries: BATCH, allocator })));
     this.#range = this.#space.mmap({ bytes: this.#bytes });
     this.#space.write(this.#range.start, bytesOf(this.#bytes));
   }
@@ -99,6 +100,42 @@ class Faults {
       }
     };
     return { reset: () => this.#migrate('device'), run, checksum: () => total };
+  }
+
+  /**
+   * The calls of the core that `device` with one lane comes to, by themselves: the round that stalls, the page taken from its mapping, a frame, the copy, the page entered into both tables. No VMA, lock, notifier, count or driver: what `device`
+   * takes beyond it is what TypeScript takes.
+   */
+  core(): Contender {
+    const { core } = this.#machine.platform;
+    const { exports } = core;
+    const { slot, device, mirror } = this.#context;
+    const { table } = this.#space;
+    const { memory } = device;
+    if (!memory || !mirror) throw new Error('the device has neither memory nor table of its own');
+    const [job, accesses, values] = [core.area(L.AREA_JOB), core.area(L.AREA_ACCESSES), core.area(L.AREA_VALUES)];
+    const [order, faults] = [core.area(L.AREA_ORDER), core.area(L.AREA_FAULTS)];
+    let total = 0;
+    const run = (): void => {
+      for (let page = 0; page < this.#pages; page++) {
+        const addr = this.#word(page);
+        core.u32[(accesses >>> 2) + page * 2] = addr;
+        core.u32[(accesses >>> 2) + page * 2 + 1] = (addr / 2 ** 32) | (3 << L.ACCESS_LENGTH_SHIFT) | L.ACCESS_DEVICE;
+      }
+      exports.jobBegin(job, this.#pages, 1, BATCH);
+      while (exports.laneRound(slot, job, accesses, values, order, faults) > 0) {
+        const vpn = (core.u32[(faults >>> 2) + 1]! & 0xf) * 2 ** 32 + core.u32[faults >>> 2]!;
+        const select = L.SELECT_SYSTEM | L.SELECT_UNTRANSLATED;
+        const source = exports.pageIsolate(table, vpn, select, memory.owner, mirror.descriptor, mirror.slot);
+        const target = exports.frameTake(memory.node.index, 0);
+        if (source < 0 || target < 0) throw new Error(`page ${vpn} is not simple, or has no frame`);
+        exports.frameCopy(source, target, 1);
+        exports.pageSettle(table, vpn, source, target, 1, 0, 1, mirror.descriptor);
+      }
+      total = 0;
+      for (let page = 0; page < this.#pages; page++) total = (total + core.u32[(values >>> 2) + page * 2]!) | 0;
+    };
+    return { reset: () => this.#migrate('host'), run, checksum: () => total };
   }
 
   #word(page: number): number {

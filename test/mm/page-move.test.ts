@@ -471,6 +471,17 @@ const touches: Readonly<Record<string, (world: World) => unknown>> = {
     space.unsubscribe(subscription);
     return [waiting, ...space.read(start, 1)];
   },
+  'the memory of the space is taken while an access to two pages is under way': async (world) => {
+    const { machine, space, context, start } = world;
+    context.write(start, Uint8Array.of(7));
+    world.manner = 'later';
+    const read = space.readAsync(start + PAGE - 1, 2);
+    const reaped = machine.oomReapAsync(space);
+    world.manner = 'now';
+    world.finish();
+    const ends = await Promise.allSettled([read, reaped]);
+    return ends.map((end) => (end.status === 'fulfilled' ? String(end.value) : (end.reason as Error).message));
+  },
   'somebody waits to have the mappings for himself': async (world) => {
     const { machine, space, context, start } = world;
     for (const page of [0, 1]) context.write(start + page * PAGE, Uint8Array.of(1));

@@ -1026,7 +1026,7 @@ export class Context implements SpaceMirror, Locator, RunInstaller {
   private withOvershoot(ranges: Ranges): Ranges {
     const overshoot = this.table?.overshoot;
     if (!overshoot || overshoot.count === 0) return ranges;
-    ranges.each((vpn, pages) => overshoot.add(vpn, pages));
+    for (let i = 0; i < ranges.count; i++) overshoot.add(ranges.start(i), ranges.length(i));
     return overshoot;
   }
 

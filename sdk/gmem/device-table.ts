@@ -118,9 +118,10 @@ export class DeviceTable implements Pmap {
 
   protect(ranges: Ranges, write: boolean): void {
     this.overshoot.clear();
-    ranges.each((vpn, pages) => {
-      for (let done = 0; done < pages; done += 2 ** 30) this.change(vpn + done, Math.min(pages - done, 2 ** 30), write);
-    });
+    for (let i = 0; i < ranges.count; i++) {
+      const pages = ranges.length(i);
+      for (let done = 0; done < pages; done += 2 ** 30) this.change(ranges.start(i) + done, Math.min(pages - done, 2 ** 30), write);
+    }
   }
 
   /** A block at a border of the range that cannot be cut for want of a table page goes as a whole, as with `release`. */

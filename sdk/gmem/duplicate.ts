@@ -30,11 +30,13 @@ const COPIED = 2;
 
 /** A page that is to be copied: its frame, and where to. */
 interface Part {
-  readonly vpn: number;
+  vpn: number;
   /** FRAME_NONE once it is the context's. */
   frame: number;
-  readonly original: number;
+  original: number;
   isSet: boolean;
+  /** The context gets the copy. */
+  isKept: boolean;
 }
 
 /** The step that duplicates pages. Reused by its owner, who holds the mmap lock and the device's batch lock. */
@@ -53,7 +55,11 @@ export class Duplicate implements Step {
   private vpns: readonly number[] = [];
   private frames: readonly number[] = [];
   private wanted = 0;
-  private parts: Part[] = [];
+  /** The first `count` are of this time. */
+  private readonly parts: Part[] = [];
+  private count = 0;
+  /** Pages of which the context gets a copy. */
+  private readonly kept: number[] = [];
   private ticket: Ticket | undefined;
   private phase = LOCK;
 
@@ -71,7 +77,7 @@ export class Duplicate implements Step {
     this.vpns = vpns;
     this.frames = frames;
     this.wanted = wanted;
-    this.parts = [];
+    this.count = 0;
     this.ticket = undefined;
     this.phase = LOCK;
     return this;
@@ -103,7 +109,7 @@ export class Duplicate implements Step {
 
   abort(): void {
     this.announced.end();
-    if (this.phase === LOCK && this.parts.length === 0) for (const frame of this.frames) this.put(frame);
+    if (this.phase === LOCK && this.count === 0) for (const frame of this.frames) this.put(frame);
     else this.giveUp();
     this.platform.settleFreed();
   }
@@ -115,12 +121,20 @@ export class Duplicate implements Step {
     const { vpns, frames, wanted } = this;
     const original = originalOf(this.platform, space, vpns[wanted]!);
     if (original !== L.FRAME_NONE && pageLocks.locked(original)) return original;
-    vpns.forEach((vpn, i) => {
-      const frame = originalOf(this.platform, space, vpn);
-      if (frame === L.FRAME_NONE || !pageLocks.tryLock(frame)) return this.put(frames[i]!);
+    for (let i = 0; i < vpns.length; i++) {
+      const frame = originalOf(this.platform, space, vpns[i]!);
+      if (frame === L.FRAME_NONE || !pageLocks.tryLock(frame)) {
+        this.put(frames[i]!);
+        continue;
+      }
       core.exports.frameGet(frame);
-      this.parts.push({ vpn, frame: frames[i]!, original: frame, isSet: false });
-    });
+      const part = (this.parts[this.count++] ??= { vpn: 0, frame: 0, original: 0, isSet: false, isKept: false });
+      part.vpn = vpns[i]!;
+      part.frame = frames[i]!;
+      part.original = frame;
+      part.isSet = false;
+      part.isKept = false;
+    }
     return undefined;
   }
 
@@ -129,7 +143,8 @@ export class Duplicate implements Step {
     const { core } = this.platform;
     const { space } = this.context;
     const ranges = this.places.only(space);
-    for (const { vpn } of this.parts) {
+    for (let i = 0; i < this.count; i++) {
+      const { vpn } = this.parts[i]!;
       const high = core.entry(space.table, vpn);
       if (high & L.ENTRY_WRITE || (high & L.ENTRY_PROMISES) === L.ENTRY_CPU_READS) ranges.add(vpn, 1);
     }
@@ -139,7 +154,10 @@ export class Duplicate implements Step {
   /** Nobody has a translation for writing any more: nor does the CPU, from here on. */
   private protect(): void {
     const { core } = this.platform;
-    for (const part of this.parts) part.isSet = core.exports.duplicateSet(this.context.space.table, part.vpn, part.original) !== 0;
+    for (let i = 0; i < this.count; i++) {
+      const part = this.parts[i]!;
+      part.isSet = core.exports.duplicateSet(this.context.space.table, part.vpn, part.original) !== 0;
+    }
     this.announced.end();
   }
 
@@ -147,7 +165,10 @@ export class Duplicate implements Step {
     const { device, space } = this.context;
     this.ground.for(device);
     this.copies.clear();
-    for (const { isSet, frame, original } of this.parts) if (isSet) this.copies.add(original, frame);
+    for (let i = 0; i < this.count; i++) {
+      const { isSet, frame, original } = this.parts[i]!;
+      if (isSet) this.copies.add(original, frame);
+    }
     if (this.copies.count === 0) return;
     if (device.hasEngine(space)) this.ticket = device.copy('to-device', space, this.copies) ?? undefined;
     else this.copies.perform();
@@ -155,46 +176,56 @@ export class Duplicate implements Step {
 
   private install(): void {
     const { core } = this.platform;
-    const { context, parts } = this;
+    const { context, parts, kept } = this;
     const { space } = context;
     this.hasFailed = this.ticket?.state === 'failed';
-    const kept: Part[] = [];
+    let copies = 0;
     if (!this.hasFailed && context.mayEnter)
-      for (const part of parts) {
+      for (let i = 0; i < this.count; i++) {
+        const part = parts[i]!;
         const high = core.entry(space.table, part.vpn);
         const wanted = L.KIND_PRESENT | L.ENTRY_REPLICATED;
-        if (!part.isSet || (high & (L.ENTRY_KIND | L.ENTRY_REPLICATED | L.ENTRY_WRITE)) !== wanted || core.entryLow !== part.original)
-          continue;
-        kept.push(part);
+        part.isKept =
+          part.isSet && (high & (L.ENTRY_KIND | L.ENTRY_REPLICATED | L.ENTRY_WRITE)) === wanted && core.entryLow === part.original;
+        if (part.isKept) kept[copies++] = part.vpn;
       }
-    const stays = new Set(kept);
-    this.parts = parts.filter((part) => !stays.has(part));
-    this.giveUp();
-    this.parts = kept;
-    for (const part of kept) {
+    for (let i = 0; i < this.count; i++) if (!parts[i]!.isKept) this.put(parts[i]!.frame);
+    this.unlock(false);
+    for (let i = 0; i < this.count; i++) {
+      const part = parts[i]!;
+      if (!part.isKept) continue;
       context.replicas.add(part.vpn, part.frame, part.original, false);
       // The context's from here on.
       part.frame = L.FRAME_NONE;
     }
-    if (kept.length > 0) context.installReplicas(kept.map(({ vpn }) => vpn));
-    this.unlock();
+    // A list that is emptied gives its memory back.
+    if (copies > 0) {
+      kept.length = copies;
+      context.installReplicas(kept);
+    }
+    this.unlock(true);
+    this.count = 0;
     this.platform.settleFreed();
-    for (const { vpn } of kept) if (context.replicas.at(vpn) !== undefined) this.done++;
+    for (let i = 0; i < copies; i++) if (context.replicas.at(kept[i]!) !== undefined) this.done++;
   }
 
   /** Gives back the frames of what is left, and lets its pages go. */
   private giveUp(): void {
-    for (const { frame } of this.parts) this.put(frame);
-    this.unlock();
+    for (let i = 0; i < this.count; i++) this.put(this.parts[i]!.frame);
+    this.unlock(true);
+    this.unlock(false);
+    this.count = 0;
   }
 
-  private unlock(): void {
+  /** Lets the pages go of which the context gets a copy, or of which it does not. */
+  private unlock(isKept: boolean): void {
     const { core, pageLocks } = this.platform;
-    for (const { original } of this.parts) {
-      pageLocks.unlock(original);
-      core.exports.framePut(original);
+    for (let i = 0; i < this.count; i++) {
+      const part = this.parts[i]!;
+      if (part.isKept !== isKept) continue;
+      pageLocks.unlock(part.original);
+      core.exports.framePut(part.original);
     }
-    this.parts = [];
   }
 
   private put(frame: number): void {

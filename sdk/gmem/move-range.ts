@@ -46,6 +46,9 @@ export class MoveRange implements Step {
   private readonly sources: OwnMemory[] = [];
   private readonly migration: Migration;
   private readonly evict: Evict;
+  /** What is to be duplicated: pages, and a frame for each. */
+  private readonly pages: number[] = [];
+  private readonly frames: number[] = [];
   private phase = BATCH;
   /** Next page to look at, and the part under way. */
   private vpn = 0;
@@ -322,8 +325,13 @@ export class MoveRange implements Step {
     if (taken === 0) return this.finish(run);
     this.taken = 0;
     if (this.copying) {
-      const pages = Array.from(aims.offsets.subarray(0, taken), (offset) => this.start + offset);
-      const frames = Array.from(aims.frames.subarray(0, taken));
+      const { pages, frames } = this;
+      pages.length = taken;
+      frames.length = taken;
+      for (let i = 0; i < taken; i++) {
+        pages[i] = this.start + aims.offsets[i]!;
+        frames[i] = aims.frames[i]!;
+      }
       aims.taken = 0;
       this.phase = COPIED;
       this.duplicate ??= new Duplicate(this.platform, this.context);

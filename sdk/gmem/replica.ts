@@ -16,6 +16,7 @@
  * Models: read duplication (`UVM_ENABLE_READ_DUPLICATION`), the hint that GMEM's `gm_fault_hint` was to have.
  */
 import type { Ranges } from '../core/batch.ts';
+import { PageMap } from '../core/page-map.ts';
 import type { ReplicaCause } from '../events.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -41,7 +42,7 @@ export class FreeReplicas implements Step {
   next(run: Run): Progress {
     if (this.flush.state === 'pending') return run.waitFor(this.flush);
     for (const frame of this.frames) this.parting.delete(frame);
-    putFrames(this.platform, this.frames);
+    putFrames(this.platform, this.frames, this.frames.length);
     return DONE;
   }
 }
@@ -51,7 +52,10 @@ export class Replicas {
   private readonly platform: Platform;
   private readonly context: Context;
   /** Oldest first. */
-  private readonly frames: Map<number, number> = new Map();
+  private readonly frames: PageMap = new PageMap();
+  /** Frames that are dropped now, the first `parted` of the list. */
+  private readonly gone: number[] = [];
+  private parted = 0;
   /** Frames of copies that were dropped, and the flushes that they wait for. */
   readonly parting: Map<number, Ticket> = new Map();
 
@@ -81,39 +85,45 @@ export class Replicas {
 
   /** Translations of these pages have been released; `flush` is not finished. What the context has copies of among them, it has not any more. */
   drop(ranges: Ranges, flush: Ticket | undefined, cause: ReplicaCause): void {
-    const gone: number[] = [];
-    const pages = ranges.pages;
-    if (pages > this.frames.size) {
-      for (const [vpn, frame] of this.frames) if (covers(ranges, vpn)) this.part(vpn, frame, cause, gone);
+    const { frames } = this;
+    this.parted = 0;
+    if (ranges.pages > frames.size) {
+      for (let at = frames.next(0); at >= 0; at = frames.next(at + 1))
+        if (covers(ranges, frames.pageAt(at))) this.part(frames.pageAt(at), frames.valueAt(at), cause);
     } else {
-      ranges.each((start, count) => {
-        for (let vpn = start; vpn < start + count; vpn++) {
-          const frame = this.frames.get(vpn);
-          if (frame !== undefined) this.part(vpn, frame, cause, gone);
+      for (let i = 0; i < ranges.count; i++) {
+        const end = ranges.start(i) + ranges.length(i);
+        for (let vpn = ranges.start(i); vpn < end; vpn++) {
+          const frame = frames.get(vpn);
+          if (frame !== undefined) this.part(vpn, frame, cause);
         }
-      });
+      }
     }
-    if (gone.length === 0) return;
+    if (this.parted === 0) return;
     if (flush?.state === 'pending') {
+      const gone = this.gone.slice(0, this.parted);
       for (const frame of gone) this.parting.set(frame, flush);
       this.platform.scheduler.spawn(new FreeReplicas(this.platform, flush, gone, this.parting));
-    } else putFrames(this.platform, gone);
+    } else putFrames(this.platform, this.gone, this.parted);
   }
 
   /** Appends the pages whose copies are in `memory`, oldest first, spared ones left out, until there are `most`; with `frames`, only those. */
   pagesIn(memory: OwnMemory, pages: number[], most: number, frames?: ReadonlySet<number>): void {
-    for (const [vpn, frame] of this.frames) {
+    const { frames: copies } = this;
+    for (let at = copies.next(0); at >= 0; at = copies.next(at + 1)) {
       if (pages.length >= most) return;
+      const vpn = copies.pageAt(at);
+      const frame = copies.valueAt(at);
       if (memory.node.holds(frame) && (frames ? frames.has(frame) : !memory.spared.has(frame))) pages.push(vpn);
     }
   }
 
-  private part(vpn: number, frame: number, cause: ReplicaCause, gone: number[]): void {
+  private part(vpn: number, frame: number, cause: ReplicaCause): void {
     const { core, events } = this.platform;
     const { space, name: device } = this.context;
     this.frames.delete(vpn);
     core.exports.replicaPart(frame);
-    gone.push(frame);
+    this.gone[this.parted++] = frame;
     events.counters.replicas.dropped++;
     if (events.heard) events.emit({ type: 'replica.dropped', space: space.id, device, vpn, cause });
   }
@@ -124,9 +134,10 @@ function covers(ranges: Ranges, vpn: number): boolean {
   return false;
 }
 
-function putFrames(platform: Platform, frames: readonly number[]): void {
-  for (const frame of frames) {
-    platform.core.exports.framePut(frame);
+/** The first `count` frames are given up. */
+function putFrames(platform: Platform, frames: readonly number[], count: number): void {
+  for (let i = 0; i < count; i++) {
+    platform.core.exports.framePut(frames[i]!);
     platform.settleFreed();
   }
 }

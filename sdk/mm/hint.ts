@@ -242,14 +242,14 @@ export class Hint implements Step {
   private elsewhere(): DeviceMemory[] {
     const { core, memories } = this.platform;
     const { owner, memories: own } = this.target!.device;
-    const found = new Set<DeviceMemory>();
+    const found: DeviceMemory[] = [];
     for (let vpn = this.nextEntry(this.first); vpn < this.vpn; vpn = this.nextEntry(vpn + 1)) {
       if ((core.entry(this.space.table, vpn) & L.ENTRY_KIND) !== L.KIND_DEVICE_PRIVATE) continue;
       const memory = memories.get(core.nodeOf(core.entryLow))!;
-      if (memory.owner !== owner && !found.has(memory) && linkEngine(this.platform, memory, own[0]!, this.space) === undefined)
-        found.add(memory);
+      if (memory.owner !== owner && !found.includes(memory) && linkEngine(this.platform, memory, own[0]!, this.space) === undefined)
+        found.push(memory);
     }
-    return [...found];
+    return found;
   }
 
   /** The next page of the part with an entry, or its end. */

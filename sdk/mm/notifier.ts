@@ -117,7 +117,8 @@ export class Invalidation implements InvalidateEvent {
 
   /** A ticket that is still pending: a step does `if (event.unfinished) return run.waitFor(event.unfinished)`. */
   get unfinished(): Ticket | undefined {
-    for (const ticket of this.tickets) if (ticket.state === 'pending') return ticket;
+    const { tickets } = this;
+    for (let i = 0; i < tickets.length; i++) if (tickets[i]!.state === 'pending') return tickets[i];
     return undefined;
   }
 }

@@ -15,6 +15,7 @@
  * Models: `struct address_space` (`i_pages`), `shmem`, `filemap_fault`, `filemap_fdatawrite`.
  */
 import * as L from '../../assembly/layout.ts';
+import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
 import { requireBytes } from './arguments.ts';
 import type { Platform } from './platform.ts';
@@ -29,7 +30,7 @@ export class SharedObject {
   readonly kind: 'anonymous' | 'file';
   protected readonly platform: Platform;
   /** Cached frames by page of the object. */
-  protected readonly frames: Map<number, number> = new Map();
+  protected readonly frames: PageMap = new PageMap();
   /** Pages of VMAs that name this object, counted once a VMA. */
   protected promised = 0;
 
@@ -87,9 +88,11 @@ export class SharedObject {
   /** Takes every page from `first` on out of the cache; one that is mapped yet lives as long as that. */
   drop(first: number): void {
     const { core } = this.platform;
-    for (const [page, frame] of this.frames) {
-      if (page < first) continue;
-      this.frames.delete(page);
+    const { frames } = this;
+    for (let at = frames.next(0); at >= 0; at = frames.next(at + 1)) {
+      if (frames.pageAt(at) < first) continue;
+      const frame = frames.valueAt(at);
+      frames.delete(frames.pageAt(at));
       const record = core.frameRecord(frame);
       core.setField(record, L.FRAME_FLAGS, core.field(record, L.FRAME_FLAGS) & ~L.FRAME_CACHED);
       core.exports.framePut(frame);
@@ -112,7 +115,7 @@ export class MemoryFile extends SharedObject {
   private open = true;
   /** What write-back has stored, by page; a page that is not here is zeros. */
   private readonly disk: Map<number, Uint8Array> = new Map();
-  private readonly unwritten: Set<number> = new Set();
+  private readonly unwritten: PageMap = new PageMap();
 
   /** @internal Use `machine.createFile`. */
   constructor(platform: Platform, bytes: number, content: Uint8Array | undefined) {
@@ -145,12 +148,12 @@ export class MemoryFile extends SharedObject {
     this.requireOpen('page of the file');
     const frame = super.take(page);
     const stored = this.disk.get(page);
-    if (frame >= 0 && stored) this.bytesOf(frame).set(stored);
+    if (frame >= 0 && stored) this.platform.core.u8.set(stored, this.platform.core.frameBytes(frame));
     return frame;
   }
 
   override markDirty(page: number): void {
-    this.unwritten.add(page);
+    this.unwritten.set(page, 1);
   }
 
   /** Reads up to `bytes` bytes from byte `offset` on, as every mapping sees them; fewer at the end of the file. Models: `pread`. */
@@ -161,10 +164,24 @@ export class MemoryFile extends SharedObject {
     const into = new Uint8Array(Math.max(0, Math.min(bytes, this.length - offset)));
     this.each(offset, into.length, (page, at, done, length) => {
       const frame = this.frames.get(page);
-      const source = frame === undefined ? this.disk.get(page) : this.bytesOf(frame);
-      if (source) into.set(source.subarray(at, at + length), done);
+      // A view is only made of a part of a page: whole ones pass through the bytes area.
+      if (frame !== undefined && length === L.PAGE_BYTES) this.fetch(frame, into, done);
+      else {
+        const source = frame === undefined ? this.disk.get(page) : this.bytesOf(frame);
+        if (source) into.set(length === L.PAGE_BYTES ? source : source.subarray(at, at + length), done);
+      }
     });
     return into;
+  }
+
+  /** Copies the bytes of a cached page to `into`, from byte `to` on. */
+  private fetch(frame: number, into: Uint8Array, to: number): void {
+    const { core } = this.platform;
+    const at = core.frameBytes(frame);
+    const { bytesArea } = core;
+    bytesArea.room(0, L.PAGE_BYTES, 0);
+    core.u8.copyWithin(bytesArea.address, at, at + L.PAGE_BYTES);
+    bytesArea.take(into, to, L.PAGE_BYTES);
   }
 
   /** Writes bytes from byte `offset` on into the page cache; the file grows as needed. Throws ENOMEM when host memory is exhausted: what was written before stays written. Models: `pwrite`. */
@@ -249,7 +266,11 @@ export class MemoryFile extends SharedObject {
   /** Dirty pages of `[first, end)` that are cached, ascending. */
   dirtyPages(first: number, end: number): number[] {
     const pages: number[] = [];
-    for (const page of this.unwritten) if (page >= first && page < end && this.frames.has(page)) pages.push(page);
+    const { unwritten } = this;
+    for (let at = unwritten.next(0); at >= 0; at = unwritten.next(at + 1)) {
+      const page = unwritten.pageAt(at);
+      if (page >= first && page < end && this.frames.has(page)) pages.push(page);
+    }
     return pages.sort((a, b) => a - b);
   }
 
@@ -258,10 +279,12 @@ export class MemoryFile extends SharedObject {
     const frame = this.frames.get(page);
     this.unwritten.delete(page);
     if (frame === undefined) return;
-    const bytes = this.bytesOf(frame).slice();
+    let bytes = this.disk.get(page);
+    if (!bytes) this.disk.set(page, (bytes = new Uint8Array(L.PAGE_BYTES)));
+    const { core } = this.platform;
+    core.bytesArea.fetch(core.frameBytes(frame), bytes, L.PAGE_BYTES);
     // What mappings wrote behind the end is not the file's.
     if (page === this.pagesLimit - 1 && this.length % L.PAGE_BYTES !== 0) bytes.fill(0, this.length % L.PAGE_BYTES);
-    this.disk.set(page, bytes);
   }
 
   /** Makes the file longer; what mappings wrote behind its end is zeros. */
@@ -278,7 +301,9 @@ export class MemoryFile extends SharedObject {
     this.length = bytes;
     const { pagesLimit } = this;
     this.drop(pagesLimit);
-    for (const page of this.unwritten) if (page >= pagesLimit) this.unwritten.delete(page);
+    const { unwritten } = this;
+    for (let at = unwritten.next(0); at >= 0; at = unwritten.next(at + 1))
+      if (unwritten.pageAt(at) >= pagesLimit) unwritten.delete(unwritten.pageAt(at));
     for (const page of this.disk.keys()) if (page >= pagesLimit) this.disk.delete(page);
     const rest = this.length % L.PAGE_BYTES;
     if (rest === 0) return;

@@ -6,6 +6,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
+import { PageMap } from '../core/page-map.ts';
 import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { MemoryFile } from './page-cache.ts';
@@ -27,8 +28,10 @@ export class WriteBack implements Step {
   private readonly platform: Platform;
   private readonly parts: readonly FilePart[];
   private readonly events: Invalidation[] = [];
-  /** The places announced, as `space:page`. */
-  private readonly announced: Set<string> = new Set();
+  /** The places announced: page, and number of the space times 2^36. */
+  private readonly announced: PageMap = new PageMap();
+  /** Where a page is mapped. */
+  private places: Uint32Array = new Uint32Array(48);
   private part = 0;
   private pages: readonly number[] | undefined;
 
@@ -79,14 +82,16 @@ export class WriteBack implements Step {
       const frame = file.frameOf(page);
       if (frame === undefined) continue;
       const count = core.exports.rmapList(frame, core.area(L.AREA_LIST), L.LIST_MAX / 3);
-      const words = core.words(L.AREA_LIST, count * 3).slice();
-      for (let i = 0; i < words.length; i += 3) {
-        const space = spaces.get(words[i]!);
-        const vpn = words[i + 2]! * 2 ** 32 + words[i + 1]!;
-        const place = `${words[i]!}:${vpn}`;
+      const { places } = this;
+      core.take(core.area(L.AREA_LIST), places.length < count * 3 ? (this.places = new Uint32Array(count * 3)) : places, count * 3);
+      for (let i = 0; i < count * 3; i += 3) {
+        const id = this.places[i]!;
+        const space = spaces.get(id);
+        const vpn = this.places[i + 2]! * 2 ** 32 + this.places[i + 1]!;
+        const place = id * 2 ** L.VPN_BITS + vpn;
         // Private mappings only read it.
         if (!space || this.announced.has(place) || (space.vmas.find(vpn)?.flags ?? VMA_PRIVATE) & VMA_PRIVATE) continue;
-        this.announced.add(place);
+        this.announced.set(place, 1);
         found = true;
         const event = new Invalidation();
         space.announce(event.set(vpn, vpn + 1, 'PROTECTION_PAGE', undefined, 'write-back').ofWrites());

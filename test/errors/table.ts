@@ -1273,6 +1273,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   Arrivals: INSIDE,
   DevicePins: INSIDE,
   VmaSet: INSIDE,
+  PageMap: INSIDE,
   SharedObject: INSIDE,
   ...Object.fromEntries(
     ['take', 'markDirty', 'requireOpen', 'dirtyPages', 'store', 'growTo', 'shrinkTo'].map((name) => [`MemoryFile.${name}`, INSIDE]),

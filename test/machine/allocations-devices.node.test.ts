@@ -1,12 +1,8 @@
 /** The same for what devices, pins, files and drivers do with many pages: nothing for each of them, but the answer. */
 import { expect } from 'vitest';
 import { register } from 'farfault/drivers/rdma';
-import { HMM_VALID, HMM_WRITE } from 'farfault/mm';
 import { another, BOTH, eachPart, hold, onDevice, type Path, plain, type World } from './allocations-paths.ts';
 import { PAGE } from './probe.ts';
-
-/** Pages of a range fault that is to bring each of them home. */
-const FOREIGN_PAGES = 256;
 
 /** A second device, with as much memory as the first, and a link between them. */
 function peer({ machine, space, context, pages }: World): World['context'] {
@@ -172,23 +168,6 @@ const PATHS: readonly Path[] = [
     answer: 8,
   },
   {
-    // In parts of 256 pages, each of which makes a step with words of its own.
-    name: 'range faults of pages that are on another device',
-    heap: 12,
-    answer: 8,
-    of: (world) => {
-      const { scheduler } = world.machine.platform;
-      const { hmm, installWords } = peer(world);
-      return () => {
-        onDevice(world);
-        const last = world.range.end / PAGE;
-        // Each page that comes home makes it begin again, which it does not do more than a thousand times.
-        for (let vpn = world.range.start / PAGE; vpn < last; vpn += FOREIGN_PAGES)
-          scheduler.runSync(hmm.rangeFault({ vpn, pages: FOREIGN_PAGES, request: HMM_VALID + HMM_WRITE }, installWords));
-      };
-    },
-  },
-  {
     name: 'a migration from one device to another',
     of: (world) => {
       const other = peer(world);
@@ -254,8 +233,10 @@ const PATHS: readonly Path[] = [
     },
   },
   {
-    name: 'faults of a device that evicts for each',
+    // In parts of 512 pages.
+    name: 'faults of a device that evicts what its driver chooses',
     drivers: ['nouveau'],
+    heap: 8,
     of: (world) => {
       const { start } = another(world);
       return () => {
@@ -311,6 +292,55 @@ const PATHS: readonly Path[] = [
     },
   },
   {
+    // In parts of 512 pages.
+    name: 'copies of what is mostly read, brought beforehand and dropped',
+    drivers: BOTH,
+    heap: 12,
+    of: ({ space, context, range, bytes, pages }) => {
+      space.hmadvise(range, 'readmostly');
+      return () => {
+        expect(space.hmadvise(range, 'prefetch', { device: context.device }).pages).toBe(pages);
+        space.write(range.start, bytes);
+      };
+    },
+  },
+  {
+    name: 'a file that is mapped and read',
+    of: ({ machine, space, bytes }) => {
+      const file = machine.createFile({ content: bytes });
+      const range = space.mmap({ bytes: bytes.length, file, shared: true });
+      return () => {
+        space.read(range.start, bytes.length);
+        space.madvise(range, 'dontneed');
+        file.read(0, bytes.length);
+      };
+    },
+    answer: PAGE,
+  },
+  {
+    name: 'a file that is mapped and written, made shorter and longer',
+    of: ({ machine, space, bytes }) => {
+      const file = machine.createFile({ bytes: bytes.length });
+      const range = space.mmap({ bytes: bytes.length, file, shared: true });
+      return () => {
+        space.write(range.start, bytes);
+        file.truncate(0);
+        file.truncate(bytes.length);
+      };
+    },
+  },
+  {
+    name: 'a private mapping of a file: copies of its pages',
+    of: ({ machine, space, bytes }) => {
+      const file = machine.createFile({ content: bytes });
+      return () => {
+        const range = space.mmap({ bytes: bytes.length, file });
+        space.write(range.start, bytes);
+        space.munmap(range);
+      };
+    },
+  },
+  {
     name: 'hugetlb pages: mmap, touches, munmap',
     of:
       ({ space, bytes }) =>
@@ -348,9 +378,10 @@ const PATHS: readonly Path[] = [
     },
   },
   {
+    // The frames of the pin, and a command for every 64 pages.
     name: 'an adapter that writes to memory that is pinned for it',
     drivers: ['rdma'],
-    heap: 12,
+    heap: 20,
     of: ({ context, range, bytes }) => {
       const piece = bytes.subarray(0, 64 * PAGE);
       return () => {

@@ -703,17 +703,21 @@ export class ServeFault implements Step {
     this.phase = MIGRATED;
     if (this.need.length === 1 && !this.copying) return this.moveOne(run, memory);
     // Who gets a frame was decided by need; which one, by address: neighbours lie together where they can.
-    const pages = this.need.slice(0, this.reserved).sort((a, b) => a - b);
+    const { need: pages, frames, vpn } = this;
+    while (pages.length > this.reserved) pages.pop();
+    while (frames.length > this.reserved) frames.pop();
+    this.reserved = 0;
+    // The faulting page stands before the others, which ascend.
+    let at = 0;
+    for (; at + 1 < pages.length && pages[at + 1]! < vpn; at++) pages[at] = pages[at + 1]!;
+    pages[at] = vpn;
     if (this.copying) {
       this.phase = DUPLICATED;
-      const frames = this.frames.slice(0, this.reserved);
-      this.reserved = 0;
       this.duplicate ??= new Duplicate(this.platform, this.context);
-      return run.call(this.duplicate.of(pages, frames, pages.indexOf(this.vpn)));
+      return run.call(this.duplicate.of(pages, frames, at));
     }
     const picks = this.noPicks(this.last - this.first + 1);
-    pages.forEach((vpn, i) => (picks[vpn - this.first] = this.frames[i]!));
-    this.reserved = 0;
+    for (let i = 0; i < pages.length; i++) picks[pages[i]! - this.first] = frames[i]!;
     return run.call(this.moving(picks, memory));
   }
 

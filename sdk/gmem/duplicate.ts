@@ -142,7 +142,7 @@ export class Duplicate implements Step {
   private tell(): void {
     const { core } = this.platform;
     const { space } = this.context;
-    const ranges = this.places.only(space);
+    const ranges = this.places.alone(space);
     for (let i = 0; i < this.count; i++) {
       const { vpn } = this.parts[i]!;
       const high = core.entry(space.table, vpn);

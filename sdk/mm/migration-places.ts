@@ -52,7 +52,7 @@ export class Places {
   }
 
   /** Of one space and no other: whoever calls fills the ranges. */
-  only(space: AddressSpace): Ranges {
+  alone(space: AddressSpace): Ranges {
     this.clear();
     return this.add(space).ranges;
   }

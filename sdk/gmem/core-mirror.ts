@@ -6,7 +6,7 @@ import type { Copies } from '../core/batch.ts';
 import type { CoreMirror } from '../mm/device-memory.ts';
 import type { IntervalNotifier } from '../mm/notifier.ts';
 import type { Ticket } from '../step/ticket.ts';
-import type { Context } from './context.ts';
+import type { DeviceMirror } from './device-mirror.ts';
 import type { DeviceTable } from './device-table.ts';
 
 /** The one of a context. It stays for as long as the context's families do; whether it may be used at the moment is `isWhole`. */
@@ -14,39 +14,39 @@ export class ReadyMirror implements CoreMirror {
   readonly descriptor: number;
   readonly slot: number;
   readonly notifier: IntervalNotifier;
-  private readonly context: Context;
+  private readonly mirror: DeviceMirror;
 
-  constructor(context: Context, table: DeviceTable) {
-    this.context = context;
+  constructor(mirror: DeviceMirror, table: DeviceTable) {
+    this.mirror = mirror;
     this.descriptor = table.table;
-    this.slot = context.slot;
-    this.notifier = context.notifier;
+    this.slot = mirror.slot;
+    this.notifier = mirror.notifier;
   }
 
   /** Whether nothing is advised or owed that a migration would have to look at, and the context works. */
   get isWhole(): boolean {
-    const { context } = this;
-    return context.works && context.replicas.size === 0 && context.marks.areTold && context.space.attributes.size === 0;
+    const { mirror } = this;
+    return mirror.works && mirror.replicas.size === 0 && mirror.marks.areTold && mirror.space.attributes.size === 0;
   }
 
   get mayEnter(): boolean {
-    return this.context.mayEnter;
+    return this.mirror.mayEnter;
   }
 
   get hasEngine(): boolean {
-    const { copy, phys } = this.context.mmu;
+    const { copy, phys } = this.mirror.mmu;
     return copy !== undefined || phys?.preparePage !== undefined;
   }
 
   copy(operation: 'toDevice' | 'toHost' | 'zero', copies: Copies): Ticket | void {
-    return this.context.device.copyIn(this.context, copies, operation);
+    return this.mirror.device.copyIn(this.mirror, copies, operation);
   }
 
   withdrawn(): void {
-    this.context.flushes.countOne();
+    this.mirror.flushes.countOne();
   }
 
   enterOne(vpn: number, frame: number): void {
-    this.context.installAsHome(vpn, frame);
+    this.mirror.installAsHome(vpn, frame);
   }
 }

@@ -39,6 +39,7 @@ import { Lock } from '../step/lock.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { choosePlacement } from './choose-placement.ts';
 import { Context } from './context.ts';
+import type { DeviceMirror } from './device-mirror.ts';
 import { checkGeometry, DEFAULT_GEOMETRY } from './device-table.ts';
 import {
   type AtomicMeans,
@@ -498,7 +499,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   }
 
   /** @internal The copy engine of a context; the core where it has none. */
-  copyIn(context: Context | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
+  copyIn(context: DeviceMirror | undefined, copies: Copies, operation: keyof Copy): Ticket | void {
     const engine = context?.mmu.copy;
     const prepare = context?.mmu.phys?.preparePage;
     if (context && prepare && operation !== 'toHost' && this.isFilled(copies)) {

@@ -3,7 +3,7 @@ import { Ranges } from '../core/batch.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
-import type { Context } from './context.ts';
+import type { DeviceMirror } from './device-mirror.ts';
 
 /** Ranges that are put off to a common flush. */
 const DEFERRED_RANGES_MAX = 256;
@@ -23,20 +23,20 @@ export class Flushes {
   /** So far. */
   readonly counts: FlushCounts = { flushes: 0, ranges: 0, pages: 0 };
   private readonly platform: Platform;
-  private readonly context: Context;
+  private readonly mirror: DeviceMirror;
   /** Oldest first; some of them have ended. */
   private readonly tickets: Ticket[] = [];
   /** What is to be flushed when somebody must wait for it. */
   private deferred: { readonly ranges: Ranges; readonly ticket: Ticket } | undefined;
 
-  constructor(platform: Platform, context: Context) {
+  constructor(platform: Platform, mirror: DeviceMirror) {
     this.platform = platform;
-    this.context = context;
+    this.mirror = mirror;
   }
 
   /** @internal Empties the caches of these pages. A ticket: they are not yet. Throws what the driver throws. */
   make(ranges: Ranges): Ticket | undefined {
-    const { tlb } = this.context;
+    const { tlb } = this.mirror;
     if (!tlb) return undefined;
     const { counts } = this;
     counts.flushes++;
@@ -57,7 +57,7 @@ export class Flushes {
   /** @internal The same later, together with what else is taken away until somebody must wait. */
   putOff(ranges: Ranges): Ticket {
     const { tickets } = this.platform;
-    const deferred = (this.deferred ??= { ranges: new Ranges(), ticket: tickets.open(`${this.context.name}: deferred flush`) });
+    const deferred = (this.deferred ??= { ranges: new Ranges(), ticket: tickets.open(`${this.mirror.name}: deferred flush`) });
     ranges.each((vpn, pages) => deferred.ranges.add(vpn, pages));
     if (deferred.ranges.count >= DEFERRED_RANGES_MAX) this.flushDeferred();
     else this.platform.deferFlush(this);
@@ -66,14 +66,14 @@ export class Flushes {
 
   /** @internal Makes what was put off. */
   flushDeferred(): void {
-    const { deferred, context } = this;
+    const { deferred, mirror } = this;
     if (!deferred) return;
     this.deferred = undefined;
     let flushed: Ticket | undefined;
     try {
-      flushed = context.failure ? undefined : this.make(deferred.ranges);
+      flushed = mirror.failure ? undefined : this.make(deferred.ranges);
     } catch (error) {
-      context.failWith(error);
+      mirror.failWith(error);
     }
     if (flushed) void this.platform.scheduler.runAsync(new FlushEnd(flushed, deferred.ticket));
     else if (deferred.ticket.state === 'pending') deferred.ticket.complete();

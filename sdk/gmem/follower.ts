@@ -19,19 +19,19 @@ import { windowPages, windowStart } from '../mm/huge-window.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID } from '../mm/range-fault.ts';
 import { PROT_READ } from '../mm/vma.ts';
-import type { Context } from './context.ts';
+import type { DeviceMirror } from './device-mirror.ts';
 
 /** Follows the home table of a context's space. */
 export class Follower implements EntryFollower {
   private readonly platform: Platform;
-  private readonly context: Context;
+  private readonly mirror: DeviceMirror;
   private words: Uint32Array = new Uint32Array(0);
   /** What has been withdrawn, or come to be, while changes were under way. */
   private readonly behind: Ranges = new Ranges();
 
-  constructor(platform: Platform, context: Context) {
+  constructor(platform: Platform, mirror: DeviceMirror) {
     this.platform = platform;
-    this.context = context;
+    this.mirror = mirror;
   }
 
   /** These pages are about to change: they are looked at when the change has been made. */
@@ -40,7 +40,7 @@ export class Follower implements EntryFollower {
   }
 
   installed(vpn: number, pages: number): void {
-    if (this.context.isInvalidating) this.behind.add(vpn, pages);
+    if (this.mirror.isInvalidating) this.behind.add(vpn, pages);
     else this.enter(vpn, pages);
   }
 
@@ -53,13 +53,13 @@ export class Follower implements EntryFollower {
 
   /** Enters all that the CPU has. */
   catchUp(): void {
-    this.context.space.vmas.each(0, 2 ** L.VPN_BITS, (_, from, to) => this.installed(from, to - from));
+    this.mirror.space.vmas.each(0, 2 ** L.VPN_BITS, (_, from, to) => this.installed(from, to - from));
   }
 
   /** Enters what the home table has of these pages, in parts, passing over what is not mapped. */
   private enter(vpn: number, pages: number): void {
     const { core } = this.platform;
-    const { table } = this.context.space;
+    const { table } = this.mirror.space;
     let end = vpn + pages;
     let at = vpn;
     const high = core.entry(table, vpn);
@@ -68,14 +68,14 @@ export class Follower implements EntryFollower {
       end = at + windowPages(high);
     }
     if (end - at === 1) {
-      const vma = this.context.space.vmas.find(at);
+      const vma = this.mirror.space.vmas.find(at);
       if (vma && vma.prot & PROT_READ) this.enterMapped(at, end);
     } else this.enterEach(at, end);
   }
 
   /** The same, VMA by VMA. A function of its own: its closure is not made for one page. */
   private enterEach(at: number, end: number): void {
-    this.context.space.vmas.each(at, end, ({ prot }, from, to) => {
+    this.mirror.space.vmas.each(at, end, ({ prot }, from, to) => {
       // An own page in private memory is there whatever its VMA allows.
       if (prot & PROT_READ) this.enterMapped(from, to);
     });
@@ -83,7 +83,7 @@ export class Follower implements EntryFollower {
 
   private enterMapped(from: number, end: number): void {
     const { core } = this.platform;
-    const { table } = this.context.space;
+    const { table } = this.mirror.space;
     let at = from;
     while (at < end) {
       const next = core.exports.rangeNext(table, at, Math.min(end - at, 2 ** 31));
@@ -99,8 +99,8 @@ export class Follower implements EntryFollower {
 
   private enterPart(vpn: number, pages: number): void {
     const { core } = this.platform;
-    const { context } = this;
-    core.exports.snapshotHmm(context.space.table, vpn, pages, core.area(L.AREA_SOURCE), context.device.owner);
+    const { mirror } = this;
+    core.exports.snapshotHmm(mirror.space.table, vpn, pages, core.area(L.AREA_SOURCE), mirror.device.owner);
     const first = core.area(L.AREA_SOURCE) >>> 2;
     let any = false;
     for (let i = 1; i < pages * 2 && !any; i += 2) any = core.u32[first + i]! >= HMM_VALID;
@@ -110,7 +110,7 @@ export class Follower implements EntryFollower {
     const { words } = this;
     core.take(core.area(L.AREA_SOURCE), words, pages * 2);
     try {
-      context.installAnswer(words, vpn, pages);
+      mirror.installAnswer(words, vpn, pages);
     } catch {
       // Its driver threw: the context has failed, and says why. Whoever changed the table goes on.
     }

@@ -17,7 +17,7 @@ import { VPN_LIMIT } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
 import { nextEntry } from '../mm/splits.ts';
 import type { Ticket } from '../step/ticket.ts';
-import type { Context } from './context.ts';
+import type { DeviceMirror } from './device-mirror.ts';
 
 /** Pages whose marks are taken one by one when they are withdrawn. */
 const WRITTEN_MAX = 2 ** 20;
@@ -25,7 +25,7 @@ const WRITTEN_MAX = 2 ** 20;
 /** The marks of one context. */
 export class AccessMarks {
   private readonly platform: Platform;
-  private readonly context: Context;
+  private readonly mirror: DeviceMirror;
   /** Marks that are gone from its table and that nobody was told of: by page, 1 if it was written. */
   private readonly owed: PageMap = new PageMap();
   /** Pages that had marks, when they are taken. */
@@ -33,15 +33,15 @@ export class AccessMarks {
   /** Marks of what is withdrawn. */
   private readonly last: Marks = new Marks();
 
-  constructor(platform: Platform, context: Context) {
+  constructor(platform: Platform, mirror: DeviceMirror) {
     this.platform = platform;
-    this.context = context;
+    this.mirror = mirror;
   }
 
   /** @internal Whether they can be taken. */
   get areThere(): boolean {
-    const { walk } = this.context.mmu;
-    return this.context.works && this.context.mode !== 'share' && (!walk || walk.harvest !== undefined);
+    const { walk } = this.mirror.mmu;
+    return this.mirror.works && this.mirror.mode !== 'share' && (!walk || walk.harvest !== undefined);
   }
 
   /** @internal Whether nothing is owed to anybody. */
@@ -51,7 +51,7 @@ export class AccessMarks {
 
   /** @internal Takes those of these pages, and makes the caches forget the pages that had some; a ticket: they have not yet. Fails the context when the driver names a page that it was not asked for. */
   take(ranges: Ranges, marks: Marks): Ticket | undefined {
-    const { context } = this;
+    const { mirror } = this;
     try {
       this.read(ranges, marks);
       if (marks.count === 0) return undefined;
@@ -59,14 +59,14 @@ export class AccessMarks {
       for (let i = 0; i < marks.count; i++) {
         const vpn = marks.vpn(i);
         if (marks.isDirty(i) && this.platform.tier) this.written(vpn);
-        if (!covers(ranges, vpn)) throw fail('EINVAL', `${context.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
+        if (!covers(ranges, vpn)) throw fail('EINVAL', `${mirror.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
         changed.add(vpn, 1);
       }
-      const ticket = context.flushes.make(changed);
-      context.flushes.add(ticket);
+      const ticket = mirror.flushes.make(changed);
+      mirror.flushes.add(ticket);
       return ticket;
     } catch (error) {
-      throw context.failWith(error);
+      throw mirror.failWith(error);
     }
   }
 
@@ -109,17 +109,17 @@ export class AccessMarks {
     const everything = new Ranges();
     everything.add(0, VPN_LIMIT);
     try {
-      if (this.context.works) this.withdrawn(everything);
+      if (this.mirror.works) this.withdrawn(everything);
       else tier.forget();
     } catch (error) {
-      this.context.failWith(error);
+      this.mirror.failWith(error);
     }
   }
 
   /** @internal It may write to these pages without a mark that is looked at: what the second tier has of them is not kept. */
   mayWrite(ranges: Ranges): void {
     if (!this.platform.tier?.isTrusting) return;
-    const { table } = this.context.space;
+    const { table } = this.mirror.space;
     ranges.each((start, pages) => {
       for (let vpn = start; vpn < start + pages; vpn++) {
         const next = nextEntry(this.platform, table, vpn, start + pages);
@@ -131,22 +131,22 @@ export class AccessMarks {
   }
 
   private read(ranges: Ranges, marks: Marks): void {
-    const { walk } = this.context.mmu;
+    const { walk } = this.mirror.mmu;
     if (walk) walk.harvest!(ranges, marks);
-    else this.context.table!.harvest(ranges, marks);
+    else this.mirror.table!.harvest(ranges, marks);
   }
 
   /** What of these ranges is mapped. */
   private mappedIn(ranges: Ranges): Ranges {
     const mapped = new Ranges();
-    const { vmas } = this.context.space;
+    const { vmas } = this.mirror.space;
     ranges.each((start, pages) => vmas.each(start, start + pages, (_, from, to) => mapped.add(from, to - from)));
     return mapped;
   }
 
   private written(vpn: number): void {
     const { core } = this.platform;
-    const kind = core.entry(this.context.space.table, vpn) & L.ENTRY_KIND;
+    const kind = core.entry(this.mirror.space.table, vpn) & L.ENTRY_KIND;
     if (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_MIGRATION || kind === L.KIND_EXCLUSIVE)
       core.exports.backingDrop(core.entryLow);
   }

@@ -21,6 +21,7 @@ import type { DevicePolicy } from '../policy/policy.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
+import type { DeviceMirror } from './device-mirror.ts';
 import type { GmMmu, Peer } from './driver.ts';
 
 /** What a device that brings and takes pages by itself was asked for: calls, items in them, how the items ended. */
@@ -45,23 +46,23 @@ export class Coupled implements PeerContext {
     codes: { success: 0, nomem: 0, 'page exists': 0, migrating: 0, 'dma error': 0, unimplemented: 0, failure: 0 },
   };
   private readonly platform: Platform;
-  private readonly context: Context;
+  private readonly mirror: DeviceMirror;
   /** Pages with WILLNEED: the device is sending them away, and is to keep them. */
   private readonly needed: Set<number> = new Set();
   /** Batches whose results are not in: what was dropped without waiting for it, and counts. */
   private readonly unread: { readonly ticket: Ticket; readonly batch: PeerBatch; readonly isDrop: boolean }[] = [];
 
-  constructor(platform: Platform, context: Context) {
+  constructor(platform: Platform, mirror: DeviceMirror) {
     this.platform = platform;
-    this.context = context;
+    this.mirror = mirror;
   }
 
   get isGone(): boolean {
-    return !this.context.isAttached || this.context.failure !== undefined;
+    return !this.mirror.isAttached || this.mirror.failure !== undefined;
   }
 
   get isInvalidating(): boolean {
-    return this.context.isInvalidating;
+    return this.mirror.isInvalidating;
   }
 
   bring(batch: PeerBatch): Ticket | undefined {
@@ -81,13 +82,13 @@ export class Coupled implements PeerContext {
 
   /** Takes the translations of pages away, whatever is behind them. A driver that cannot is out of the game. */
   dropRanges(ranges: Ranges): Ticket | undefined {
-    const batch = new PeerBatch(this.platform, this.context.device).clear(false);
+    const batch = new PeerBatch(this.platform, this.mirror.device).clear(false);
     ranges.each((vpn, pages) => void batch.add(vpn, pages, 'none'));
     return this.drop(batch);
   }
 
   translatesTo(vpn: number, frame: number): boolean {
-    return this.context.translatesTo(vpn, frame);
+    return this.mirror.translatesTo(vpn, frame);
   }
 
   want(vpn: number): void {
@@ -104,24 +105,24 @@ export class Coupled implements PeerContext {
   }
 
   attributesAt(vpn: number): number {
-    return this.context.attributesAt(vpn);
+    return this.mirror.attributesAt(vpn);
   }
 
   private call(operation: 'map' | 'unmap', batch: PeerBatch, isDrop: boolean): Ticket | undefined {
     this.settle();
-    const { context } = this;
+    const { mirror } = this;
     this.counts.items += batch.count;
     // One that has failed, or left, is not asked any more: what it had is gone.
     if (this.isGone) {
       batch.each((item) => batch.answer(item, isDrop ? 'success' : 'failure'));
       return undefined;
     }
-    const peer = context.mmu.peer as Peer;
+    const peer = mirror.mmu.peer as Peer;
     let answer: Ticket | void;
     try {
       answer = operation === 'map' ? peer.map(batch) : peer.unmap(batch);
     } catch (error) {
-      const failed = context.failWith(error);
+      const failed = mirror.failWith(error);
       if (isDrop) return undefined;
       throw failed;
     }
@@ -151,7 +152,7 @@ export class Coupled implements PeerContext {
     });
     // Taking away cannot fail.
     if (refused !== undefined)
-      this.context.failWith(fail('EIO', `${this.context.name}.peer.unmap result`, refused, 'is no way to end what must go'));
+      this.mirror.failWith(fail('EIO', `${this.mirror.name}.peer.unmap result`, refused, 'is no way to end what must go'));
   }
 }
 

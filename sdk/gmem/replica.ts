@@ -21,7 +21,7 @@ import type { ReplicaCause } from '../events.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
-import type { Context } from './context.ts';
+import type { DeviceMirror } from './device-mirror.ts';
 import type { OwnMemory } from './device.ts';
 
 /** Gives frames up when a flush has ended. Nobody waits for it. */
@@ -50,7 +50,7 @@ export class FreeReplicas implements Step {
 /** The copies of one context, by page. */
 export class Replicas {
   private readonly platform: Platform;
-  private readonly context: Context;
+  private readonly mirror: DeviceMirror;
   /** Oldest first. */
   private readonly frames: PageMap = new PageMap();
   /** Frames that are dropped now, the first `parted` of the list. */
@@ -59,9 +59,9 @@ export class Replicas {
   /** Frames of copies that were dropped, and the flushes that they wait for. */
   readonly parting: Map<number, Ticket> = new Map();
 
-  constructor(platform: Platform, context: Context) {
+  constructor(platform: Platform, mirror: DeviceMirror) {
     this.platform = platform;
-    this.context = context;
+    this.mirror = mirror;
   }
 
   get size(): number {
@@ -76,7 +76,7 @@ export class Replicas {
   /** The context has a copy of page `vpn`, whose original is `original`. Requires: `duplicateSet` of that page, the same bytes. The frame's one reference goes over. */
   add(vpn: number, frame: number, original: number, isKept: boolean): void {
     const { core, events, nodes } = this.platform;
-    const { space, name: device } = this.context;
+    const { space, name: device } = this.mirror;
     core.exports.replicaSet(frame, original, space.table);
     this.frames.set(vpn, frame);
     events.countReplicated(isKept);
@@ -120,7 +120,7 @@ export class Replicas {
 
   private part(vpn: number, frame: number, cause: ReplicaCause): void {
     const { core, events } = this.platform;
-    const { space, name: device } = this.context;
+    const { space, name: device } = this.mirror;
     this.frames.delete(vpn);
     core.exports.replicaPart(frame);
     this.gone[this.parted++] = frame;

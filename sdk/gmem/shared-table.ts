@@ -2,7 +2,7 @@
  * The home table in the hands of a device that walks it: what `deviceTable` is in share mode. There is nothing to enter and nothing to release: what the CPU has, the device has. Only what the device has
  * cached has to be forgotten, which is what its `tlb` is for.
  *
- * A walk would find what is about to go as long as it is there: while a change is announced and not yet made, the device does not translate (see `Context.mustWait`).
+ * A walk would find what is about to go as long as it is there: while a change is announced and not yet made, the device does not translate (see `DeviceMirror.mustWait`).
  *
  * Models: GM_MMU_MODE_SHARE, a device behind an IOMMU that walks the process's table (SVA).
  */

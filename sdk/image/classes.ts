@@ -9,6 +9,7 @@ import { Context } from '../gmem/context.ts';
 import { ReadyMirror } from '../gmem/core-mirror.ts';
 import { Detach } from '../gmem/detach.ts';
 import { DeviceAccess } from '../gmem/device-access.ts';
+import { DeviceMirror } from '../gmem/device-mirror.ts';
 import { DeviceTable, DeviceTlb } from '../gmem/device-table.ts';
 import { Device, OwnMemory } from '../gmem/device.ts';
 import { Duplicate } from '../gmem/duplicate.ts';
@@ -117,6 +118,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Device,
   DeviceAccess,
   DeviceAtomic,
+  DeviceMirror,
   DevicePins,
   DeviceTable,
   DeviceTlb,

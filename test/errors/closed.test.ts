@@ -62,7 +62,7 @@ const parts: Record<string, { close: (world: World) => void; kind: RegExp; but?:
   },
   'a context': {
     close: ({ context }) => context.detach(),
-    kind: /^Context\./,
+    kind: /^(Context|DeviceMirror)\./,
     but: ['Context.detach', 'Context.detachAsync'],
     kept: ['Context.ticket'],
   },

@@ -98,9 +98,14 @@ function publicFunctions(): Map<string, string> {
 function parts(object: unknown, secret: ReadonlySet<string>): object[] {
   if (typeof object !== 'object' || object === null || Array.isArray(object) || Object.getPrototypeOf(object) === Object.prototype)
     return [];
-  const names = [...Object.keys(object), ...Object.keys(Object.getOwnPropertyDescriptors(Object.getPrototypeOf(object) as object))];
-  const { name: owner } = (Object.getPrototypeOf(object) as { readonly constructor: Class }).constructor;
-  const values = names.filter((name) => !secret.has(`${owner}.${name}`)).map((name) => (object as Record<string, unknown>)[name]);
+  const names = Object.keys(object);
+  const owners: string[] = [];
+  for (let proto = Object.getPrototypeOf(object) as object; proto !== Object.prototype; proto = Object.getPrototypeOf(proto) as object) {
+    names.push(...Object.keys(Object.getOwnPropertyDescriptors(proto)));
+    owners.push((proto as { readonly constructor: Class }).constructor.name);
+  }
+  const isSecret = (name: string): boolean => owners.some((owner) => secret.has(`${owner}.${name}`));
+  const values = names.filter((name) => !isSecret(name)).map((name) => (object as Record<string, unknown>)[name]);
   return values.filter((value): value is object => typeof value === 'object' && value !== null && !Array.isArray(value));
 }
 

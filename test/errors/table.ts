@@ -143,6 +143,7 @@ function methods(kind: string, of: (world: World) => Loose) {
 
 const space = methods('AddressSpace', ({ space }) => space);
 const context = methods('Context', ({ context }) => context);
+const deviceMirror = methods('DeviceMirror', ({ context }) => context);
 const machine = methods('Machine', ({ machine }) => machine);
 const device = methods('Device', ({ device }) => device);
 const file = methods('MemoryFile', ({ file }) => file);
@@ -439,11 +440,11 @@ const contexts: Row[] = [
     step: 'setAttributesStep',
   }),
   ...context('giveUp', (w) => [[at(w) / PAGE]], [arg(0, 'vpns', 'array')], { twin: true, step: 'giveUpStep' }),
-  ...context('makeTable', () => [{ bits: [9, 9, 9, 9] }], [
+  ...deviceMirror('makeTable', () => [{ bits: [9, 9, 9, 9] }], [
     arg(0, 'geometry', 'object', { optional: true, also: ['deviceTable'] }),
     field(0, 'bits', 'array', { optional: false, also: ['deviceTable'] }),
   ]),
-  ...context('makeTlb', () => [64], [arg(0, 'sets', 'count', { optional: true, also: ['deviceTlb'] })]),
+  ...deviceMirror('makeTlb', () => [64], [arg(0, 'sets', 'count', { optional: true, also: ['deviceTlb'] })]),
   ...context('ticket', () => ['copy'], [arg(0, 'what', 'text')]),
 ];
 
@@ -1273,7 +1274,6 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   Arrivals: INSIDE,
   DevicePins: INSIDE,
   VmaSet: INSIDE,
-  PageMap: INSIDE,
   SharedObject: INSIDE,
   ...Object.fromEntries(
     ['take', 'markDirty', 'requireOpen', 'dirtyPages', 'store', 'growTo', 'shrinkTo'].map((name) => [`MemoryFile.${name}`, INSIDE]),
@@ -1311,8 +1311,10 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   'OwnMemory.dropReplicas': INSIDE,
   Replicas: INSIDE,
   ...Object.fromEntries(
+    ['ownFrame', 'service', 'requireWorking', 'end', 'removeNotifierStep'].map((name) => [`Context.${name}`, INSIDE]),
+  ),
+  ...Object.fromEntries(
     [
-      'ownFrame',
       'memoryOf',
       'pageOf',
       'frameOf',
@@ -1328,13 +1330,9 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
       'markAtomic',
       'withdraw',
       'withdrawOne',
-      'service',
-      'requireWorking',
       'failWith',
-      'end',
-      'removeNotifierStep',
       'invalidate',
-    ].map((name) => [`Context.${name}`, INSIDE]),
+    ].map((name) => [`DeviceMirror.${name}`, INSIDE]),
   ),
   ...Object.fromEntries(
     ['covers', 'readBegin', 'readRetry', 'checkRetry'].map((name) => [
@@ -1346,7 +1344,6 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   'Ticket.leave': STEP,
   Lock: STEP,
   RwLock: STEP,
-  Platform: 'of the machine’s inside (machine.platform)',
   lackeyAccesses: MODEL,
   modelReplay: MODEL,
   ModelMachine: MODEL,

@@ -31,7 +31,7 @@ export const rows: readonly Row[] = [
       'test/gmem/cost.test.ts > what frames and their mappings cost: 32 bytes a frame, wherever it is, and a record for each mapping that is not the only one',
     ],
     canary: {
-      file: 'sdk/gmem/context.ts',
+      file: 'sdk/gmem/device-mirror.ts',
       find: 'return this.table && this.table.pages * L.PAGE_BYTES;',
       replace: 'return this.table && L.PAGE_BYTES;',
     },
@@ -89,7 +89,7 @@ export const rows: readonly Row[] = [
       'test/gmem/found-by-coherence.test.ts > a device that writes while the right goes is told so, whatever comes first',
     ],
     canary: {
-      file: 'sdk/gmem/context.ts',
+      file: 'sdk/gmem/device-mirror.ts',
       find: 'return this.withdraw(ranges, event.cause) ?? true;',
       replace: 'this.withdraw(ranges);\n    return true;',
     },
@@ -102,7 +102,7 @@ export const rows: readonly Row[] = [
       'test/gmem/small-states.node.test.ts > two pages, a CPU and two devices: in every state that a few operations lead to, every load sees the last write > devices: two with memory, one of which has room for one page',
     ],
     canary: {
-      file: 'sdk/gmem/context.ts',
+      file: 'sdk/gmem/device-mirror.ts',
       find: 'return this.flushes.make(this.withOvershoot(ranges));',
       replace: 'return undefined;',
     },
@@ -139,7 +139,7 @@ export const rows: readonly Row[] = [
     tests: [
       'test/events/fold.test.ts > events folded are the counters, all of them > in random programs of every verb, which are what they are without a listener',
     ],
-    canary: { file: 'sdk/gmem/context.ts', find: 'events.counters.invalidations++;', replace: '' },
+    canary: { file: 'sdk/gmem/device-mirror.ts', find: 'events.counters.invalidations++;', replace: '' },
   },
   {
     id: 'K6',

@@ -110,7 +110,7 @@ export const rows: readonly Row[] = [
       'test/gmem/share.test.ts > while a change waits for another device, the one that shares the table does not translate',
     ],
     canary: {
-      file: 'sdk/gmem/context.ts',
+      file: 'sdk/gmem/device-mirror.ts',
       find: "if (this.mode === 'share') this.table = new SharedTable(core, home, this);",
       replace: "if (this.name === '') this.table = new SharedTable(core, home, this);",
     },
@@ -149,7 +149,7 @@ export const rows: readonly Row[] = [
       'test/gmem/replicate.test.ts > what was there before it was attached',
       'test/gmem/replicate.test.ts > a device that is attached while a change waits for another one has what is left of it',
     ],
-    canary: { file: 'sdk/gmem/context.ts', find: 'this.follower.catchUp();', replace: 'this.follower.settled();' },
+    canary: { file: 'sdk/gmem/device-mirror.ts', find: 'this.follower.catchUp();', replace: 'this.follower.settled();' },
   },
   {
     id: 'B4',
@@ -222,7 +222,7 @@ export const rows: readonly Row[] = [
       'test/gmem/share.test.ts > the table of a driver > is created when the device is attached, and destroyed last when it leaves',
       'test/gmem/share.test.ts > the table of a driver > is destroyed when the address space ends, for every device once',
     ],
-    canary: { file: 'sdk/gmem/context.ts', find: 'this.mmu.pmap.destroy?.();', replace: 'this.mmu.pmap.enter;' },
+    canary: { file: 'sdk/gmem/device-mirror.ts', find: 'this.mmu.pmap.destroy?.();', replace: 'this.mmu.pmap.enter;' },
   },
   {
     id: 'C8',

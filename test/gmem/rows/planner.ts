@@ -92,7 +92,7 @@ export const rows: readonly Row[] = [
     here: '`tlb.invalidate(ranges)`, after the table and before anything is copied or freed (`Context.withdraw`).',
     tests: ['test/machine/migration.test.ts > the order of taking away > is release, invalidate, wait, free'],
     canary: {
-      file: 'sdk/gmem/context.ts',
+      file: 'sdk/gmem/device-mirror.ts',
       find: 'return this.flushes.make(this.withOvershoot(ranges));',
       replace: 'return undefined;',
     },

@@ -77,7 +77,7 @@ export const rows: readonly Row[] = [
       'test/gmem/replicas.test.ts > a flush that is late > keeps the frame of the copy, and the write, until it has ended',
     ],
     canary: {
-      file: 'sdk/gmem/context.ts',
+      file: 'sdk/gmem/device-mirror.ts',
       find: 'if (this.replicas.size > 0) this.replicas.drop(ranges, ticket, cause);',
       replace: '',
     },

@@ -21,7 +21,7 @@ import type { VictimCandidate, VictimPolicy } from '../policy/victim.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
-import type { OwnMemory } from './device.ts';
+import type { OwnMemory } from './own-memory.ts';
 
 /** Choices of victims before a memory counts as full. Models: the ten tries of GMEM's direct reclaim. */
 export const RECLAIM_ROUNDS_MAX = 10;

@@ -41,7 +41,7 @@ import { snapshotHmm } from '../mm/snapshot.ts';
 import type { RwLock } from '../step/lock.ts';
 import { method } from '../step/method.ts';
 import type { Context } from './context.ts';
-import type { OwnMemory } from './device.ts';
+import type { OwnMemory } from './own-memory.ts';
 
 /** Selector of a migration: pages of the host. Selectors are added; holes of anonymous memory are offered whatever they say. */
 export const SELECT_SYSTEM: number = L.SELECT_SYSTEM;

@@ -79,7 +79,7 @@ export {
   victimPolicy,
   type VictimPolicyName,
 } from '../policy/victim.ts';
-export type { OwnMemory } from './device.ts';
+export type { OwnMemory } from './own-memory.ts';
 export type { Unlink } from './unlink.ts';
 export type { Unplug } from './unplug.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';

@@ -6,7 +6,7 @@
  */
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import type { OwnMemory } from './device.ts';
+import type { OwnMemory } from './own-memory.ts';
 import { Evict } from './evict.ts';
 
 const LOCK = 0;

@@ -20,7 +20,8 @@ import { Migration } from '../mm/migration.ts';
 import { Places } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import type { Device, OwnMemory } from './device.ts';
+import type { Device } from './device.ts';
+import type { OwnMemory } from './own-memory.ts';
 
 /** Loses what is on one memory after the other. */
 export class Lose implements Step {

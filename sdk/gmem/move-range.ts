@@ -17,7 +17,7 @@ import { reportSplit } from '../mm/splits.ts';
 import { isAnonymous, isHugetlb, isSpecial, PROT_READ, type Vma, VMA_PRIVATE } from '../mm/vma.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
-import type { OwnMemory } from './device.ts';
+import type { OwnMemory } from './own-memory.ts';
 import { Duplicate } from './duplicate.ts';
 import { Evict } from './evict.ts';
 import { isWholeBlock } from './movable.ts';

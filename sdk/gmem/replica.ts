@@ -22,7 +22,7 @@ import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { DeviceMirror } from './device-mirror.ts';
-import type { OwnMemory } from './device.ts';
+import type { OwnMemory } from './own-memory.ts';
 
 /** Gives frames up when a flush has ended. Nobody waits for it. */
 export class FreeReplicas implements Step {

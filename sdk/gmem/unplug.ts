@@ -6,7 +6,8 @@
 import { fail } from '../errors.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import type { Device, OwnMemory } from './device.ts';
+import type { Device } from './device.ts';
+import type { OwnMemory } from './own-memory.ts';
 import { Evacuate } from './evacuate.ts';
 
 const BATCH = 0;

@@ -1,6 +1,6 @@
 /**
  * Device memory as the memory management sees it: a page map. What a migration and a CPU fault need to know of a device, and no more;
- * `sdk/gmem/device.ts` provides it.
+ * `sdk/gmem/device.ts` and `sdk/gmem/own-memory.ts` provide it.
  *
  * Models: `struct dev_pagemap` and `dev_pagemap_ops` (`page_free`, `migrate_to_ram`).
  */

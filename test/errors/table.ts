@@ -1310,9 +1310,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   'OwnMemory.needs': INSIDE,
   'OwnMemory.dropReplicas': INSIDE,
   Replicas: INSIDE,
-  ...Object.fromEntries(
-    ['ownFrame', 'service', 'requireWorking', 'end', 'removeNotifierStep'].map((name) => [`Context.${name}`, INSIDE]),
-  ),
+  ...Object.fromEntries(['ownFrame', 'service', 'requireWorking', 'end', 'removeNotifierStep'].map((name) => [`Context.${name}`, INSIDE])),
   ...Object.fromEntries(
     [
       'memoryOf',

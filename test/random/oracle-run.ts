@@ -1,7 +1,8 @@
 /** A program on the machine and on the oracle: after every operation both must say the same and be in the same state. */
 import { isFarfaultError } from '../../sdk/errors.ts';
 import type { Context } from '../../sdk/gmem/context.ts';
-import { type Device, type OwnMemory } from '../../sdk/gmem/device.ts';
+import type { Device } from '../../sdk/gmem/device.ts';
+import type { OwnMemory } from '../../sdk/gmem/own-memory.ts';
 import { defineDriver, type Driver, type MemoryDescription } from '../../sdk/gmem/index.ts';
 import { createMachineSync, type Machine } from '../../sdk/machine.ts';
 import type { AddressSpace } from '../../sdk/mm/address-space.ts';

@@ -43,7 +43,7 @@ export const rows: readonly Row[] = [
     title: 'Limits and counters of a device node, with granularity and lower bound',
     here: '`memory.limit(bytes)`: whole granules of the device, not below what is in use, 0 none; `used` and `peak` of `machine.nodes`.',
     tests: ['test/gmem/spaces.test.ts > nodes > have a limit, in whole granules, not below what is in use; what does not fit is evicted'],
-    canary: { file: 'sdk/gmem/device.ts', find: 'this.framesMax = frames;', replace: 'this.framesMax = 0;' },
+    canary: { file: 'sdk/gmem/own-memory.ts', find: 'this.framesMax = frames;', replace: 'this.framesMax = 0;' },
   },
   {
     id: 'A2',

@@ -13,7 +13,11 @@ export const rows: readonly Row[] = [
     tests: [
       `${PEER} > memory that the device hands out > comes in batches of 16, and a batch that is short is the last one until a page comes free`,
     ],
-    canary: { file: 'sdk/gmem/device.ts', find: 'this.importFailed = pages.length < IMPORT_PAGES;', replace: 'this.importFailed = false;' },
+    canary: {
+      file: 'sdk/gmem/own-memory.ts',
+      find: 'this.importFailed = pages.length < IMPORT_PAGES;',
+      replace: 'this.importFailed = false;',
+    },
   },
   {
     id: 'H3',

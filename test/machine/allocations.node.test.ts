@@ -1,8 +1,8 @@
 /** Many pages at once leave nothing for each of them on the heap of JavaScript, nor outside of it, but the answer that was asked for. */
-import { expect } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { HMM_VALID, HMM_WRITE } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
-import { another, BOTH, eachPart, hold, onDevice, type Path } from './allocations-paths.ts';
+import { another, ARRAYS_MAX, BOTH, eachPart, forEachPage, HEAP_MAX, hold, onDevice, type Path } from './allocations-paths.ts';
 import { PAGE } from './probe.ts';
 
 const PATHS: readonly Path[] = [
@@ -286,3 +286,33 @@ const PATHS: readonly Path[] = [
 ];
 
 hold(PATHS);
+
+/** What a path should not do. */
+const kept: unknown[] = [undefined];
+
+describe('of what a path makes for each page', () => {
+  test.each([1, 4])('an object for every %i is found', async (every) => {
+    const path: Path = {
+      name: 'objects',
+      of:
+        ({ pages }) =>
+        () => {
+          for (let page = 0; page < pages; page += every) kept[0] = { page };
+        },
+    };
+    expect((await forEachPage(path, 'plain')).heap).toBeGreaterThan(HEAP_MAX);
+  });
+
+  test('a word in an array is found', async () => {
+    const path: Path = {
+      name: 'an array',
+      of:
+        ({ pages }) =>
+        () =>
+          (kept[0] = new Uint32Array(pages)),
+    };
+    const { heap, arrays } = await forEachPage(path, 'plain');
+    expect(heap).toBeLessThan(HEAP_MAX);
+    expect(arrays).toBeGreaterThan(ARRAYS_MAX);
+  });
+});

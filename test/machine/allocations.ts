@@ -47,16 +47,12 @@ export class Allocations {
   }
 }
 
-/** Bytes of arrays outside of the heap that `work` asks for: the most of a few times, since what a collection frees meanwhile is not seen. */
+/** Bytes of arrays outside of the heap that `work` asks for. What a collection frees meanwhile is not seen. */
 export function arrayBytes(work: () => void): number {
-  let most = 0;
-  for (let time = 0; time < 3; time++) {
-    collect();
-    const before = memoryUsage().arrayBuffers;
-    work();
-    most = Math.max(most, memoryUsage().arrayBuffers - before);
-  }
-  return most;
+  collect();
+  const before = memoryUsage().arrayBuffers;
+  work();
+  return memoryUsage().arrayBuffers - before;
 }
 
 /** Bytes that a function, and those that it called, asked for. */

@@ -16,7 +16,7 @@ import {
   NODE_OLDEST,
 } from './layout';
 import { chargeNode, frameRecord } from './frame';
-import { restored } from './migrate';
+import { restored } from './migration-entry';
 import { nodeOf } from './node';
 
 /**

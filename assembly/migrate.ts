@@ -1,14 +1,10 @@
 import {
   ALLOC_DRIVER,
-  ENTRY_ACCESSED,
   ENTRY_ANON_EXCLUSIVE,
   ENTRY_BYTES,
   ENTRY_CPU_READS,
-  ENTRY_DEVICE,
   ENTRY_DIRTY,
-  ENTRY_EXEC,
   ENTRY_KIND,
-  ENTRY_NO_ACCESS,
   ENTRY_ORDER,
   ENTRY_ORDER_SHIFT,
   ENTRY_WRITE,
@@ -33,10 +29,8 @@ import {
   H_STOP_REASON,
   KIND_DEVICE_PRIVATE,
   KIND_EXCLUSIVE,
-  KIND_MIGRATION,
   KIND_NONE,
   KIND_PRESENT,
-  KIND_PROTNONE,
   KIND_SWAP,
   MIGRATE_COMPOUND,
   MIGRATE_MOVE,
@@ -48,7 +42,6 @@ import {
   NODE_FRAME_SHIFT,
   NODE_FRAMES,
   NODE_IS_COHERENT,
-  NODE_IS_PRIVATE,
   NODE_IS_TIER,
   NODE_KIND,
   NODE_OWNER,
@@ -82,6 +75,7 @@ import {
 } from './frame';
 import { handOverRun } from './hand-over';
 import { deposit, splitHuge, splitIsolated } from './huge';
+import { kindOn, migrationOf, restored } from './migration-entry';
 import { listAppend, listRemove, nodeOf } from './node';
 import { ownerWord, rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import {
@@ -136,23 +130,6 @@ const TAKEN: u64 = ((<u64>1) << 32) | 2;
 /** From ENTRY_WRITE to MIGRATE_WRITE. */
 const WRITE_SHIFT = 1;
 
-/** Bits of an entry that outlive a migration. A promise to a device that the CPU only reads does not: its translation is gone. */
-const REMEMBERED: u32 =
-  ENTRY_WRITE | ENTRY_EXEC | ENTRY_ANON_EXCLUSIVE | ENTRY_DIRTY | ENTRY_ACCESSED | ENTRY_DEVICE | ENTRY_NO_ACCESS | ENTRY_ORDER;
-
-/** A migration entry that remembers what the entry it replaces allowed. */
-function migrationOf(entry: u64): u64 {
-  const high = <u32>(entry >> 32),
-    denied = (high & ENTRY_KIND) == KIND_PROTNONE ? ENTRY_NO_ACCESS : 0;
-  return ((<u64>((high & REMEMBERED) | denied | KIND_MIGRATION)) << 32) | (<u32>entry);
-}
-
-/** Kind that an entry for a frame of this node has. */
-function kindOn(node: u32): u32 {
-  const kind = load<u32>(node, NODE_KIND);
-  return kind == NODE_IS_PRIVATE ? KIND_DEVICE_PRIVATE : kind == NODE_IS_TIER ? KIND_SWAP : KIND_PRESENT;
-}
-
 /** Replaces every home entry of a frame by a migration entry. */
 function isolate(frame: u32, huge: u32): void {
   for (let cursor = rmapFirst(frame); cursor; cursor = rmapNext(cursor)) {
@@ -184,16 +161,6 @@ export function restore(frame: u32, to: u32): void {
       slot = slotOf(rmapTable(owner), rmapVpn(rmapLow(frame, cursor), owner));
     store<u64>(slot, restored(load<u32>(slot, 4), to, kind));
   }
-}
-
-/** The entry that a migration entry becomes, whose high word is given, when its page is on frame `to` now. */
-export function restored(migration: u32, to: u32, kind: u32): u64 {
-  let high = (migration & ~ENTRY_KIND) | kind;
-  // What it is marked with from now on is what happens to it when it is back.
-  if (kind == KIND_SWAP) high &= ~(ENTRY_DIRTY | ENTRY_ACCESSED);
-  // A page without rights is protnone where it is present, and says so by a bit where it is not.
-  if (high & ENTRY_NO_ACCESS && kind == KIND_PRESENT) high ^= ENTRY_NO_ACCESS | KIND_PRESENT | KIND_PROTNONE;
-  return ((<u64>high) << 32) | to;
 }
 
 /** Frames that no migration takes: somebody else's, not anonymous, or of a hugetlb-like mapping. */

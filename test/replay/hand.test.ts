@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import mirror from '../../drivers/mirror/index.ts';
 import nouveau from '../../drivers/nouveau/index.ts';
-import { modelledParts } from '../../sdk/replay/replay.ts';
+import { modelledParts } from '../../sdk/replay/totals.ts';
 import type { ModelReport } from '../../sdk/testing/model/replay.ts';
 import { HAND_PRESET, HAND_TRACES } from '../model/hand-traces.ts';
 import { numbersOf } from './numbers.ts';

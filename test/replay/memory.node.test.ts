@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import nouveau from '../../drivers/nouveau/index.ts';
 import { PRESET_DEFAULT, presets } from '../../sdk/policy/preset.ts';
-import { replayTrace } from '../../sdk/replay/replay.ts';
+import { replayTrace } from '../../sdk/replay/replay-trace.ts';
 import { Allocations } from '../machine/allocations.ts';
 
 const MiB = 2 ** 20;

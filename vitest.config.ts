@@ -35,6 +35,7 @@ const long = [
   'test/kernel/giant.node.test.ts',
   'test/machine/allocations.node.test.ts',
   'test/machine/allocations-devices.node.test.ts',
+  'test/machine/allocations-drivers.node.test.ts',
   'test/contract/zoo.test.ts',
   'test/contract/mutants.node.test.ts',
   'test/cli/**',

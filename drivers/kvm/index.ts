@@ -26,12 +26,14 @@ import {
   type GmMmu,
   type Harvest,
   type Mappings,
-  type Marks,
+  Marks,
+  PageMap,
   permits,
   type Progress,
   type Ranges,
   type Run,
   type Translation,
+  Translations,
 } from '../../sdk/gmem/index.ts';
 
 const PAGE_BYTES = 4096;
@@ -55,98 +57,64 @@ export interface KvmRequest {
   readonly pages?: number;
 }
 
-/** One entry of the second stage. */
-interface Entry {
-  readonly to: Translation;
-  accessed: boolean;
-  dirty: boolean;
-  /** The right to write is withheld, to see the next write. */
-  guarded: boolean;
-}
-
 /** The second stage of one guest, its TLB and its log. */
 export class SecondStage {
   /** Writes that met a withheld right. */
   exits = 0;
   private readonly guards: boolean;
-  private readonly entries = new Map<number, Entry>();
-  private readonly cached = new Map<number, Translation>();
-  private readonly log = new Set<number>();
+  private readonly entries = new Translations();
+  private readonly cached = new Translations();
+  /** Pages that were accessed since the marks were taken; 1: written. */
+  private readonly marks = new PageMap();
+  private readonly log = new PageMap();
+  /** Marks of entries that go, and what is taken from the log. */
+  private readonly last = new Marks();
 
   constructor(guards: boolean) {
     this.guards = guards;
   }
 
+  /** A fault next to a page may enter it again: what the guest has done with it stays known. */
   enter(mappings: Mappings): void {
-    mappings.each((vpn, pages, page, memory, write) => {
-      for (let i = 0; i < pages; i++) {
-        const to = { vpn: vpn + i, page: page + i, memory, write };
-        // A fault next to a page may enter it again: what the guest has done with it stays known.
-        const { accessed, dirty, guarded } = this.entries.get(vpn + i) ?? { accessed: false, dirty: false, guarded: this.guards };
-        this.entries.set(vpn + i, { to, accessed, dirty, guarded });
-      }
-    });
+    this.entries.enter(mappings);
   }
 
   release(ranges: Ranges): void {
-    this.each(ranges, this.entries, (vpn) => {
-      this.note(vpn);
-      this.entries.delete(vpn);
-    });
+    this.harvest(ranges, this.last.clear());
+    this.entries.release(ranges);
   }
 
   invalidate(ranges: Ranges): void {
-    this.each(ranges, this.cached, (vpn) => this.cached.delete(vpn));
+    this.cached.release(ranges);
   }
 
   translate(vpn: number, access: Access): Translation | undefined {
     const known = this.cached.get(vpn);
     if (permits(known, access)) return known;
     const entry = this.entries.get(vpn);
-    if (!entry || !permits(entry.to, access)) return undefined;
-    entry.accessed = true;
-    if (access === 'write' && !entry.dirty) {
-      if (entry.guarded) this.exits++;
-      entry.guarded = false;
-      entry.dirty = true;
-    }
+    if (!permits(entry, access)) return undefined;
+    const wasDirty = this.marks.get(vpn) === 1;
+    const dirty = wasDirty || access === 'write';
+    // `write protect` withholds the right to write from what is not dirty.
+    if (dirty && !wasDirty && this.guards) this.exits++;
+    this.marks.set(vpn, dirty ? 1 : 0);
     // Until it is dirty it is cached without the right to write, so that the first write is seen.
-    const to = entry.dirty ? entry.to : { ...entry.to, write: false };
-    this.cached.set(vpn, to);
-    return to;
+    return this.cached.set(vpn, entry.page, entry.memory, entry.write && dirty);
   }
 
   /** Takes the marks; what was written is in the log. The framework empties the TLB afterwards. */
   harvest(ranges: Ranges, marks: Marks): void {
-    this.each(ranges, this.entries, (vpn) => {
-      const entry = this.entries.get(vpn)!;
-      if (!entry.accessed) return;
-      marks.add(vpn, entry.dirty);
-      this.note(vpn);
-      entry.accessed = false;
-      entry.dirty = false;
-      entry.guarded = this.guards;
-    });
+    const first = marks.count;
+    for (let i = 0; i < ranges.count; i++) this.marks.deleteRange(ranges.start(i), ranges.length(i), marks);
+    for (let i = first; i < marks.count; i++) if (marks.isDirty(i)) this.log.set(marks.vpn(i), 1);
   }
 
-  /** The log of these pages, which is empty afterwards. */
-  take(start: number, end: number): number[] {
-    const taken = [...this.log].filter((vpn) => vpn >= start && vpn < end).sort((a, b) => a - b);
-    for (const vpn of taken) this.log.delete(vpn);
-    return taken;
-  }
-
-  private note(vpn: number): void {
-    if (this.entries.get(vpn)?.dirty) this.log.add(vpn);
-  }
-
-  /** Calls `visit` for the pages of the ranges that a map has. A range can be the whole address space. */
-  private each(ranges: Ranges, map: ReadonlyMap<number, unknown>, visit: (vpn: number) => void): void {
-    ranges.each((start, pages) => {
-      if (pages <= map.size) {
-        for (let vpn = start; vpn < start + pages; vpn++) if (map.has(vpn)) visit(vpn);
-      } else for (const vpn of [...map.keys()]) if (vpn >= start && vpn < start + pages) visit(vpn);
-    });
+  /** The log of these pages, ascending, which is empty afterwards. */
+  take(start: number, pages: number): number[] {
+    const taken = this.last.clear();
+    this.log.deleteRange(start, pages, taken);
+    taken.sort();
+    return Array.from({ length: taken.count }, (_, i) => taken.vpn(i));
   }
 }
 
@@ -157,14 +125,17 @@ export class GetDirtyLog implements CommandStep {
   private readonly table: SecondStage;
   private readonly harvest: Harvest;
   private readonly start: number;
-  private readonly end: number;
+  private readonly pages: number;
+  /** Steps that have ended, to be used again. */
+  private readonly spare: Harvest[];
   private called = false;
 
-  constructor(context: Context, table: SecondStage, start: number, pages: number) {
+  constructor(context: Context, table: SecondStage, start: number, pages: number, spare: Harvest[]) {
     this.table = table;
+    this.spare = spare;
     this.start = start;
-    this.end = start + pages;
-    this.harvest = context.harvestStep({ start: start * PAGE_BYTES, end: this.end * PAGE_BYTES });
+    this.pages = pages;
+    this.harvest = context.harvestStep({ start: start * PAGE_BYTES, end: (start + pages) * PAGE_BYTES }, spare.pop());
   }
 
   next(run: Run): Progress {
@@ -172,7 +143,8 @@ export class GetDirtyLog implements CommandStep {
       this.called = true;
       return run.call(this.harvest);
     }
-    this.result = this.table.take(this.start, this.end);
+    this.spare.push(this.harvest);
+    this.result = this.table.take(this.start, this.pages);
     return DONE;
   }
 }
@@ -193,6 +165,7 @@ class CountExits implements CommandStep {
 
 function attach(context: Context, guards: boolean, saved: unknown): GmMmu {
   const table = (saved as SecondStage | undefined) ?? new SecondStage(guards);
+  const spare: Harvest[] = [];
   return {
     save: () => table,
     pmap: table,
@@ -204,7 +177,7 @@ function attach(context: Context, guards: boolean, saved: unknown): GmMmu {
       if (op !== 'get dirty log') throw fail('EINVAL', 'kvm.op', op, "is not one of: 'get dirty log', 'exits'");
       if (!Number.isSafeInteger(vpn) || !Number.isSafeInteger(pages) || vpn! < 0 || pages! < 1)
         throw fail('EINVAL', 'kvm.pages', pages, 'is not a range of pages');
-      return new GetDirtyLog(context, table, vpn!, pages!);
+      return new GetDirtyLog(context, table, vpn!, pages!, spare);
     },
   };
 }
@@ -262,7 +235,9 @@ export class Guest {
   dirtyLog(guest: number): readonly number[] {
     const { addr, bytes, guest: first } = this.slot(guest, 1);
     const request: KvmRequest = { op: 'get dirty log', vpn: addr / PAGE_BYTES, pages: Math.ceil(bytes / PAGE_BYTES) };
-    return (this.context.command(request) as readonly number[]).map((vpn) => vpn + (first - addr) / PAGE_BYTES);
+    const log = this.context.command(request) as number[];
+    for (let i = 0; i < log.length; i++) log[i]! += (first - addr) / PAGE_BYTES;
+    return log;
   }
 
   /** Writes that the log has cost an exit. */

@@ -28,11 +28,13 @@ import {
   type Mappings,
   method,
   type MirrorRange,
+  PageMap,
   permits,
   type Progress,
   type Ranges,
   type Run,
   type Translation,
+  Translations,
 } from '../../sdk/gmem/index.ts';
 import type { AddressRange, Pin } from '../../sdk/mm/index.ts';
 
@@ -62,24 +64,20 @@ interface Region {
 /** What the adapter knows of one address space. */
 export class Adapter {
   readonly regions: Map<number, Region> = new Map();
-  private readonly entries = new Map<number, Translation>();
-  /** Frames of host pages that a fault of an access has entered. */
-  readonly frames: Map<number, { readonly frame: number; readonly write: boolean }> = new Map();
+  private readonly entries = new Translations();
+  /** Frames of host pages that a fault of an access has entered: times two, plus one where writes are allowed. */
+  readonly frames: PageMap = new PageMap();
+  /** Those of one access. */
+  readonly list: Uint32Array = new Uint32Array(POST_MAX / PAGE_BYTES + 1);
   private keys = 0;
 
   enter(mappings: Mappings): void {
-    mappings.each((vpn, pages, page, memory, write) => {
-      for (let i = 0; i < pages; i++) this.entries.set(vpn + i, { vpn: vpn + i, page: page + i, memory, write });
-    });
+    this.entries.enter(mappings);
   }
 
   release(ranges: Ranges): void {
-    for (const map of [this.entries, this.frames]) {
-      ranges.each((start, pages) => {
-        if (pages <= map.size) for (let vpn = start; vpn < start + pages; vpn++) map.delete(vpn);
-        else for (const vpn of [...map.keys()]) if (vpn >= start && vpn < start + pages) map.delete(vpn);
-      });
-    }
+    this.entries.release(ranges);
+    for (let i = 0; i < ranges.count; i++) this.frames.deleteRange(ranges.start(i), ranges.length(i));
   }
 
   translate(vpn: number, access: Access): Translation | undefined {
@@ -153,27 +151,23 @@ export class Post implements CommandStep {
 
   /** @internal What the range fault has found, while it is true. */
   install(words: Uint32Array, vpn: number, pages: number): void {
-    for (let i = 0; i < pages; i++)
-      this.adapter.frames.set(vpn + i, { frame: words[2 * i]!, write: (words[2 * i + 1]! & HMM_WRITE) !== 0 });
+    for (let i = 0; i < pages; i++) this.adapter.frames.set(vpn + i, words[2 * i]! * 2 + (words[2 * i + 1]! & HMM_WRITE ? 1 : 0));
   }
 
   /** All bytes at once, or none: entries are true while the driver lock is held. */
   private copy(): boolean {
-    const parts: { readonly frame: number; readonly offset: number; readonly bytes: Uint8Array }[] = [];
-    for (let done = 0; done < this.bytes.length;) {
-      const addr = this.addr + done;
-      const entry = this.adapter.frames.get(Math.floor(addr / PAGE_BYTES));
-      if (!entry || (this.verb === 'write' && !entry.write)) return false;
-      const offset = addr % PAGE_BYTES;
-      const bytes = this.bytes.subarray(done, done + PAGE_BYTES - offset);
-      parts.push({ frame: entry.frame, offset, bytes });
-      done += bytes.length;
+    const { frames, list } = this.adapter;
+    const first = Math.floor(this.addr / PAGE_BYTES);
+    const pages = Math.ceil((this.addr + this.bytes.length) / PAGE_BYTES) - first;
+    for (let i = 0; i < pages; i++) {
+      const entry = frames.get(first + i);
+      if (entry === undefined || (this.verb === 'write' && entry % 2 === 0)) return false;
+      list[i] = Math.floor(entry / 2);
     }
     const { hmm } = this.context;
-    for (const { frame, offset, bytes } of parts) {
-      if (this.verb === 'write') hmm.writeFrame(frame, offset, bytes);
-      else hmm.readFrame(frame, offset, bytes);
-    }
+    const its = list.subarray(0, pages);
+    if (this.verb === 'write') hmm.writeFrames(its, this.addr % PAGE_BYTES, this.bytes);
+    else hmm.readFrames(its, this.addr % PAGE_BYTES, this.bytes);
     return true;
   }
 

@@ -185,13 +185,21 @@ export class Mappings {
     for (let i = 0; i < this.used; i++) visit(this.vpns[i]!, this.lengths[i]!, this.frames[i]!, this.writes[i]!, this.bits[i]!);
   }
 
-  /** Item `i` without a call for it: its first virtual page, its pages, the first frame, whether writes are allowed, the opaque bits. For the ready-made table. */
+  /** Item `i` without a call for it: its first virtual page, its pages, the first page within its memory, which memory, the first frame, whether writes are allowed, the opaque bits. */
   vpn(i: number): number {
     return this.vpns[i]!;
   }
 
   length(i: number): number {
     return this.lengths[i]!;
+  }
+
+  page(i: number): number {
+    return this.locator.pageOf(this.frames[i]!);
+  }
+
+  memory(i: number): number {
+    return this.locator.memoryOf(this.frames[i]!);
   }
 
   frame(i: number): number {

@@ -13,6 +13,11 @@
 /** Pages that there is room for when there is any. */
 const FEW = 16;
 
+/** Hears of pages, and whether each is marked. */
+interface Marked {
+  add(page: number, isMarked: boolean): void;
+}
+
 /** Page numbers below 2^53, in the order in which they came, each with an integer from 0 to 2^32 - 1. */
 export class PageMap {
   private index: Int32Array = new Int32Array(0);
@@ -59,6 +64,16 @@ export class PageMap {
     return true;
   }
 
+  /** Takes the pages `[start, start + count)` out. `told`: hears of each, and whether its value is not 0. The range may be larger than all that is there. */
+  deleteRange(start: number, count: number, told?: Marked): void {
+    if (count <= this.live) for (let page = start; page < start + count; page++) this.tell(page, told);
+    else
+      for (let at = this.next(0); at >= 0; at = this.next(at + 1)) {
+        const page = this.pages[at]!;
+        if (page >= start && page < start + count) this.tell(page, told);
+      }
+  }
+
   clear(): void {
     this.index.fill(0);
     this.used = 0;
@@ -103,6 +118,11 @@ export class PageMap {
       this.append(page - from + to, this.values[at]!);
     }
     for (let at = before; at < this.used; at++) this.enterMoved(at);
+  }
+
+  private tell(page: number, told: Marked | undefined): void {
+    const value = told && this.get(page);
+    if (this.delete(page) && told) told.add(page, value !== 0);
   }
 
   /** What has come to a page that is there takes its place. */

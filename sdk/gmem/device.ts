@@ -357,12 +357,15 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   nodeAt(index: MemoryIndex): Node | undefined {
     const { nodes } = this.platform;
     if (index >= 0) return this.memoryAt(index)?.node;
-    return index === HOST ? nodes.list[0] : nodes.list.find((node) => node.index === HOST - index && node.owner > 0);
+    if (index === HOST) return nodes.list[0];
+    for (const node of nodes.list) if (node.index === HOST - index && node.owner > 0) return node;
+    return undefined;
   }
 
   /** The memory with this index. */
   memoryAt(index: MemoryIndex): OwnMemory | undefined {
-    return this.plugged.find((memory) => memory.index === index);
+    for (const memory of this.plugged) if (memory.index === index) return memory;
+    return undefined;
   }
 
   hasEngine(space: AddressSpace | undefined): boolean {

@@ -107,7 +107,7 @@ export interface Tlb {
 
 /** The driver's own way from a page to where it is. */
 export interface Walk {
-  /** The translation of a page if it allows the access; `undefined` raises a device fault. */
+  /** The translation of a page if it allows the access; `undefined` raises a device fault. It is used before the next call: a driver may answer with the same object again. */
   translate(vpn: number, access: Access): Translation | undefined;
   /**
    * Takes the accessed and dirty marks of the pages in the ranges: `marks.add(vpn, dirty)` for each page that has been accessed, whose marks are cleared in the table. A mark may be there

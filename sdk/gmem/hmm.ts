@@ -11,6 +11,7 @@
  *   make_device_exclusive                   makeExclusive
  *   alloc_page, folio_alloc, put_page       hostFrame, takeFrame, putFrame
  *   kmap_local_page                         readFrame, writeFrame
+ *   sg_copy_to_buffer, sg_copy_from_buffer  readFrames, writeFrames
  *   hmm_dma_map_alloc, _map_pfn, _unmap     dmaMap
  * ```
  *
@@ -304,6 +305,50 @@ export class Hmm {
   writeFrame(frame: number, offset: number, bytes: Uint8Array): void {
     requireBytes('writeFrame.bytes', bytes);
     this.platform.core.u8.set(bytes, this.bytesOf('writeFrame', frame, offset, bytes.length));
+  }
+
+  /** Reads bytes from several frames, one behind the other: from byte `offset` of the first on. Errors as `readFrame`; nothing is read then. Models: `sg_copy_to_buffer`. */
+  readFrames(frames: Uint32Array, offset: number, into: Uint8Array): void {
+    requireBytes('readFrames.into', into);
+    this.requireFrames('readFrames', frames, offset, into.length);
+    const { core } = this.platform;
+    const { bytesArea, u8 } = core;
+    for (let done = 0; done < into.length;) {
+      const room = bytesArea.room(done, into.length, offset + done);
+      for (let filled = 0; filled < room;) {
+        const from = offset + done + filled;
+        const length = Math.min(room - filled, L.PAGE_BYTES - (from % L.PAGE_BYTES));
+        const at = core.frameBytes(frames[Math.floor(from / L.PAGE_BYTES)]!) + (from % L.PAGE_BYTES);
+        u8.copyWithin(bytesArea.address + filled, at, at + length);
+        filled += length;
+      }
+      bytesArea.take(into, done, room);
+      done += room;
+    }
+  }
+
+  /** Writes bytes into several frames, in the same way. Models: `sg_copy_from_buffer`. */
+  writeFrames(frames: Uint32Array, offset: number, bytes: Uint8Array): void {
+    requireBytes('writeFrames.bytes', bytes);
+    this.requireFrames('writeFrames', frames, offset, bytes.length);
+    const { core } = this.platform;
+    const { bytesArea, u8 } = core;
+    const writer = bytesArea.begin();
+    for (let done = 0; done < bytes.length;) {
+      const to = offset + done;
+      const length = Math.min(bytesArea.lend(writer, bytes, done, to), L.PAGE_BYTES - (to % L.PAGE_BYTES));
+      const at = core.frameBytes(frames[Math.floor(to / L.PAGE_BYTES)]!) + (to % L.PAGE_BYTES);
+      u8.copyWithin(at, bytesArea.address, bytesArea.address + length);
+      done += length;
+    }
+  }
+
+  private requireFrames(verb: string, frames: Uint32Array, offset: number, length: number): void {
+    if (!(frames instanceof Uint32Array)) throw fail('EINVAL', `${verb}.frames`, frames, 'is not a Uint32Array');
+    if (!Number.isInteger(offset) || offset < 0 || offset + length > frames.length * L.PAGE_BYTES)
+      throw fail('EINVAL', `${verb}.offset`, offset, `begins ${length} bytes that are not of ${frames.length} pages`);
+    this.platform.requireOpen(verb);
+    for (const frame of frames) this.bytesOf(verb, frame, 0, 0);
   }
 
   private bytesOf(verb: string, frame: number, offset: number, length: number): number {

@@ -1,5 +1,6 @@
 /** What a driver author needs: the driver interface, the ready-made table and TLB, and the steps that a driver in control of its faults is built from. */
 export { Copies, Mappings, type Mark, Marks, type PeerPlace, Ranges } from '../core/batch.ts';
+export { PageMap } from '../core/page-map.ts';
 export { fail, FarfaultError, isFarfaultError } from '../errors.ts';
 export { method } from '../step/method.ts';
 export { AGAIN, CALL, DONE, type Progress, type Run, type Step, WAIT } from '../step/step.ts';
@@ -80,6 +81,7 @@ export {
   type VictimPolicyName,
 } from '../policy/victim.ts';
 export type { OwnMemory } from './own-memory.ts';
+export { Translations } from './translations.ts';
 export type { Unlink } from './unlink.ts';
 export type { Unplug } from './unplug.ts';
 export type { ServeFault, ServeOutcome } from './serve.ts';

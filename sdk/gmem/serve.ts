@@ -32,7 +32,7 @@ import { Migration } from '../mm/migration.ts';
 import { BLOCK_PAGES } from '../mm/movements.ts';
 import { PageMove, type PageMoveOutcome } from '../mm/page-move.ts';
 import type { Platform } from '../mm/platform.ts';
-import { HMM_VALID, HMM_WRITE, MirrorRange } from '../mm/range-fault.ts';
+import { HMM_VALID, HMM_WRITE, MirrorRange, type RangeRequest } from '../mm/range-fault.ts';
 import { reportSplit } from '../mm/splits.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_ANONYMOUS, VMA_DEVICE, VMA_PRIVATE } from '../mm/vma.ts';
 import { AT_NOWHERE, type Placement, type PlacementAdvice, type PlacementQuestion } from '../policy/placement.ts';
@@ -72,6 +72,8 @@ const TRIED = 11;
 /** Flags of private anonymous memory that nothing was advised of. */
 const COMMON = VMA_ANONYMOUS | VMA_PRIVATE;
 
+const READ_WRITE = HMM_VALID + HMM_WRITE;
+
 /** Looks at one page before it gives up: each one follows a change that somebody made. */
 const LOOKS_MAX = 64;
 
@@ -100,6 +102,8 @@ export class ServeFault implements Step {
   private readonly migration: Migration;
   private readonly page: PageMove;
   private readonly mirror: MirrorRange;
+  /** What it is asked, filled anew for each page. */
+  private asked: { -readonly [field in keyof RangeRequest]: RangeRequest[field] } | undefined;
   private readonly evict: Evict;
   /** Made at the first of a device that has the family `peer`. */
   private touch: Touch | undefined;
@@ -811,12 +815,15 @@ export class ServeFault implements Step {
   /** Maps the CPU's page for the device, and what is there of the `pages` pages around it. */
   private mapHost(run: Run, pages: number): Progress {
     const { space, device, notifier, lock } = this.context;
-    const { start, end } = space.granule(this.vpn, pages);
+    let [start, end] = [this.vpn, this.vpn + 1];
+    if (pages > 1) ({ start, end } = space.granule(start, pages));
     space.mmapLock.release(run);
-    const wanted = this.vpn - start;
-    const bits = this.write ? HMM_VALID + HMM_WRITE : HMM_VALID;
+    const asked = (this.asked ??= { notifier, vpn: start, pages: 1, request: HMM_VALID, only: 0, owner: device.owner });
+    asked.vpn = start;
+    asked.pages = end - start;
+    asked.request = this.write ? READ_WRITE : HMM_VALID;
+    asked.only = this.vpn - start;
     this.phase = MIRRORED;
-    const asked = { notifier, vpn: start, pages: end - start, request: bits, only: wanted, owner: device.owner };
     return run.call(this.mirror.of(space, asked, lock, this.context.installWords));
   }
 

@@ -38,11 +38,25 @@ export function translated(platform: Platform, context: Context, vpn: number, wr
   return core.frameBytes(frame);
 }
 
+/** One access of a job. */
+interface Access {
+  vpn: number;
+  offset: number;
+  bytes: number;
+  write: boolean;
+  /** It ends in the page behind. */
+  crosses: boolean;
+}
+
 export class WalkLanes {
   private readonly platform: Platform;
   private readonly context: Context;
   private readonly accesses: number;
   private readonly values: number;
+  /** Filled anew for each. */
+  private readonly access: Access = { vpn: 0, offset: 0, bytes: 0, write: false, crosses: false };
+  /** Lanes that go on, in the order of their turns. */
+  private readonly going: number[] = [];
 
   constructor(platform: Platform, context: Context, accessesAt: number, valuesAt: number) {
     this.platform = platform;
@@ -64,11 +78,13 @@ export class WalkLanes {
     let stalled = 0;
     core.setField(job, L.JOB_FAULTS, 0);
     core.setField(job, L.JOB_OVERFLOW, 0);
-    let going: number[] = [];
-    for (let lane = 0; lane < lanes; lane++) if (u32[cells + lane]! < n) going.push(lane);
-    while (going.length > 0) {
-      const kept: number[] = [];
-      for (const lane of going) {
+    const { going } = this;
+    let left = 0;
+    for (let lane = 0; lane < lanes; lane++) if (u32[cells + lane]! < n) going[left++] = lane;
+    while (left > 0) {
+      let kept = 0;
+      for (let i = 0; i < left; i++) {
+        const lane = going[i]!;
         const index = u32[cells + lane]!;
         if (!this.execute(index)) {
           this.record(job, lane, index);
@@ -77,23 +93,27 @@ export class WalkLanes {
         }
         u32[order + executed++] = index;
         u32[cells + lane] = index + lanes;
-        if (index + lanes < n) kept.push(lane);
+        if (index + lanes < n) going[kept++] = lane;
       }
-      going = kept;
+      left = kept;
     }
     core.setField(job, L.JOB_EXECUTED, executed);
     core.setField(job, L.JOB_STALLED, stalled);
     return stalled;
   }
 
-  private decode(index: number): { vpn: number; offset: number; bytes: number; write: boolean; crosses: boolean } {
+  /** Fills `access` with what access `index` is. */
+  private decode(index: number): Access {
     const { u32 } = this.platform.core;
+    const { access } = this;
     const low = u32[this.accesses + index * 2]!;
     const high = u32[this.accesses + index * 2 + 1]!;
-    const vpn = Math.floor(((high & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + low) / L.PAGE_BYTES);
-    const offset = low & (L.PAGE_BYTES - 1);
-    const bytes = ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH) + 1;
-    return { vpn, offset, bytes, write: (high & L.ACCESS_WRITE) !== 0, crosses: offset + bytes > L.PAGE_BYTES };
+    access.vpn = Math.floor(((high & L.ACCESS_ADDRESS_HIGH) * 2 ** 32 + low) / L.PAGE_BYTES);
+    access.offset = low & (L.PAGE_BYTES - 1);
+    access.bytes = ((high >>> L.ACCESS_LENGTH_SHIFT) & L.ACCESS_LENGTH) + 1;
+    access.write = (high & L.ACCESS_WRITE) !== 0;
+    access.crosses = access.offset + access.bytes > L.PAGE_BYTES;
+    return access;
   }
 
   private at(vpn: number, write: boolean): number | undefined {
@@ -110,25 +130,27 @@ export class WalkLanes {
     this.context.translations += crosses ? 2 : 1;
     const { u8, u32 } = this.platform.core;
     const value = this.values + index * 8;
-    const at = (i: number): number => (offset + i < L.PAGE_BYTES ? first + offset + i : second + offset + i - L.PAGE_BYTES);
+    // Where byte `i` is: from `last` on in the second page.
+    const last = L.PAGE_BYTES - offset;
+    const [near, far] = [first + offset, second - last];
     if (write) {
       const low = u32[value >>> 2]!;
       const high = u32[(value >>> 2) + 1]!;
       for (let i = 0; i < bytes; i++) {
         const part = i & 7;
         const word = part < 4 ? low + (i >>> 3) : high;
-        u8[at(i)] = word >>> ((part & 3) << 3);
+        u8[(i < last ? near : far) + i] = word >>> ((part & 3) << 3);
       }
       return true;
     }
     if (bytes <= 8) {
-      for (let i = 0; i < 8; i++) u8[value + i] = i < bytes ? u8[at(i)]! : 0;
+      for (let i = 0; i < 8; i++) u8[value + i] = i < bytes ? u8[(i < last ? near : far) + i]! : 0;
       return true;
     }
     let hash = 0;
     for (let i = 0; i < bytes; i += 4) {
       let word = 0;
-      for (let part = 0; part < 4 && i + part < bytes; part++) word |= u8[at(i + part)]! << (part << 3);
+      for (let part = 0; part < 4 && i + part < bytes; part++) word |= u8[(i + part < last ? near : far) + i + part]! << (part << 3);
       hash = Math.imul(hash ^ word, 0x01000193);
       hash ^= hash >>> 15;
     }
@@ -139,9 +161,12 @@ export class WalkLanes {
 
   private record(job: number, lane: number, index: number): void {
     const { vpn, write, crosses } = this.decode(index);
-    const missing = (page: number): boolean => translated(this.platform, this.context, page, write) === undefined;
-    if (missing(vpn)) this.push(job, vpn, (write ? L.FAULT_WRITE : 0) | (crosses ? L.FAULT_SPAN_AFTER : 0), lane, index);
-    if (crosses && missing(vpn + 1)) this.push(job, vpn + 1, (write ? L.FAULT_WRITE : 0) | L.FAULT_SPAN_BEFORE, lane, index);
+    if (this.misses(vpn, write)) this.push(job, vpn, (write ? L.FAULT_WRITE : 0) | (crosses ? L.FAULT_SPAN_AFTER : 0), lane, index);
+    if (crosses && this.misses(vpn + 1, write)) this.push(job, vpn + 1, (write ? L.FAULT_WRITE : 0) | L.FAULT_SPAN_BEFORE, lane, index);
+  }
+
+  private misses(vpn: number, write: boolean): boolean {
+    return translated(this.platform, this.context, vpn, write) === undefined;
   }
 
   private push(job: number, vpn: number, flags: number, lane: number, index: number): void {
@@ -152,7 +177,10 @@ export class WalkLanes {
       return;
     }
     const slot = (core.area(L.AREA_FAULTS) + count * L.FAULT_BYTES) >>> 2;
-    core.u32.set([vpn >>> 0, ((vpn / 2 ** 32) | flags) >>> 0, lane, index], slot);
+    core.u32[slot] = vpn;
+    core.u32[slot + 1] = (vpn / 2 ** 32) | flags;
+    core.u32[slot + 2] = lane;
+    core.u32[slot + 3] = index;
     core.setField(job, L.JOB_FAULTS, count + 1);
   }
 }

@@ -42,6 +42,7 @@ import { SetAttributes } from '../gmem/set-attributes.ts';
 import { Spared } from '../gmem/spared.ts';
 import { SharedTable } from '../gmem/shared-table.ts';
 import { SwitchTo } from '../gmem/switch.ts';
+import { Translations } from '../gmem/translations.ts';
 import { Unlink } from '../gmem/unlink.ts';
 import { Unplug } from '../gmem/unplug.ts';
 import { ExtentTree } from '../gmem/va-tree.ts';
@@ -230,6 +231,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   TicketBook,
   Touch,
   Transitions,
+  Translations,
   Truncate,
   Unlink,
   Unplug,

@@ -27,8 +27,8 @@ describe('pages and what each has', () => {
         case 0:
         case 1:
         case 2:
-          map.set(at, step);
-          model.set(at, step);
+          map.set(at, step % 5);
+          model.set(at, step % 5);
           break;
         case 3:
         case 4:
@@ -40,7 +40,17 @@ describe('pages and what each has', () => {
           moved(model, at, at + 7, 20);
           break;
         case 6:
-          if (random(100) > 0) break;
+          if (random(100) > 0) {
+            // Fewer pages than there are, and far more.
+            const count = [random(10), 2 ** 40][random(40) === 0 ? 1 : 0]!;
+            const told: [number, boolean][] = [];
+            map.deleteRange(at, count, { add: (gone, isMarked) => told.push([gone, isMarked]) });
+            const gone = [...model].filter(([each]) => each >= at && each < at + count);
+            for (const [each] of gone) model.delete(each);
+            const byPage = (a: readonly [number, unknown], b: readonly [number, unknown]): number => a[0] - b[0];
+            expect(told.sort(byPage)).toEqual(gone.map(([each, value]): [number, boolean] => [each, value !== 0]).sort(byPage));
+            break;
+          }
           map.clear();
           model.clear();
           break;

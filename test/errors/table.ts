@@ -612,6 +612,16 @@ const hmms: Row[] = [
     arg(1, 'offset', 'index'),
     arg(2, 'into', 'bytes'),
   ]),
+  ...hmm('readFrames', (w) => [Uint32Array.of(w.frame), 0, new Uint8Array(8)], [
+    arg(0, 'frames', 'object'),
+    arg(1, 'offset', 'index'),
+    arg(2, 'into', 'bytes'),
+  ]),
+  ...hmm('writeFrames', (w) => [Uint32Array.of(w.frame), 0, new Uint8Array(8)], [
+    arg(0, 'frames', 'object'),
+    arg(1, 'offset', 'index'),
+    arg(2, 'bytes', 'bytes'),
+  ]),
   ...hmm('writeFrame', (w) => [w.frame, 0, new Uint8Array(8)], [
     arg(0, 'frame', 'index'),
     arg(1, 'offset', 'index'),
@@ -1223,6 +1233,7 @@ export const BARE: readonly Row[] = [
 
 const STEP = 'a step: the maker of its verb has checked what it is made of, and runners drive it';
 const LENT = 'a list that the framework fills and lends, page by page: a check would cost each page';
+const OWN = 'a list of a driver itself, asked page by page: a check would cost each page';
 const MODEL = 'the naive model of the tests: it knows nothing of the library, its errors too';
 const INSIDE = 'what steps and devices ask of it: numbers that come from the machine itself';
 
@@ -1274,6 +1285,8 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   Arrivals: INSIDE,
   DevicePins: INSIDE,
   VmaSet: INSIDE,
+  PageMap: OWN,
+  Translations: OWN,
   SharedObject: INSIDE,
   ...Object.fromEntries(
     ['take', 'markDirty', 'requireOpen', 'dirtyPages', 'store', 'growTo', 'shrinkTo'].map((name) => [`MemoryFile.${name}`, INSIDE]),

@@ -1,0 +1,81 @@
+/** The same for the drivers that keep tables of their own: nothing for each page that is behind them, but the answer. */
+import { Guest } from 'farfault/drivers/kvm';
+import { register } from 'farfault/drivers/rdma';
+import { expect } from 'vitest';
+import { hold, type Path, type World } from './allocations-paths.ts';
+import { PAGE } from './probe.ts';
+
+/** Whose translations are their own. */
+const OWN = ['kvm', 'rdma'] as const;
+/** Bytes of one access of an adapter. */
+const PIECE = 64 * PAGE;
+
+/** Takes every translation from the device. */
+function takeAway({ space, range }: World): void {
+  space.mprotect(range, 'none');
+  space.mprotect(range, 'rw');
+}
+
+const PATHS: readonly Path[] = [
+  {
+    name: 'a device that reads, is taken what it has, and writes',
+    drivers: OWN,
+    of: (world) => () => {
+      takeAway(world);
+      world.context.read(world.range.start, world.bytes.length);
+      takeAway(world);
+      world.context.write(world.range.start, world.bytes);
+    },
+    answer: PAGE,
+  },
+  {
+    name: "a device's fault batches",
+    drivers: OWN,
+    of: (world) => {
+      const { context, range, pages } = world;
+      const accesses = Array.from({ length: pages }, (_, i) => ({ op: 'read' as const, addr: range.start + i * PAGE, bytes: 4 }));
+      return () => {
+        takeAway(world);
+        context.submit({ accesses, lanes: 128 });
+      };
+    },
+    // What each access observed, and their order.
+    answer: 12,
+  },
+  {
+    // The log, 8 bytes a page, is the answer.
+    name: 'a harvest of marks, and a dirty log',
+    heap: 12,
+    drivers: ['kvm'],
+    of: (world) => {
+      const guest = new Guest(world.context);
+      guest.addSlot(0, world.range);
+      return () => {
+        guest.write(0, world.bytes);
+        expect(guest.dirtyLog(0).length).toBe(world.pages);
+      };
+    },
+  },
+  {
+    // Two commands for every 64 pages, and the fault of one: some 3.6 KB.
+    name: 'an adapter that reads and writes what comes when it is needed',
+    drivers: ['rdma'],
+    heap: 64,
+    of: (world) => {
+      const region = register(world.context, world.range);
+      const piece = world.bytes.subarray(0, PIECE);
+      return () => {
+        takeAway(world);
+        let all = true;
+        for (let at = 0; at < world.bytes.length; at += PIECE) {
+          all &&= region.read(at, PIECE).status === 'success';
+          all &&= region.write(at, piece) === 'success';
+        }
+        expect(all).toBe(true);
+      };
+    },
+    answer: PAGE,
+  },
+];
+
+hold(PATHS);

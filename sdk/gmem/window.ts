@@ -10,7 +10,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import { accessError } from '../mm/address-space.ts';
+import { accessError } from '../mm/access.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';

@@ -3,6 +3,7 @@
  * beginning.
  */
 import * as L from '../../assembly/layout.ts';
+import { fail, type FarfaultError } from '../errors.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { CpuFault, FaultOutcome } from './fault.ts';
@@ -112,5 +113,23 @@ export class CpuAccess implements Step {
       events.emit({ type: 'fault.fatal', space: this.space.id, device: undefined, vpn, write: this.write, reason: outcome });
     }
     return DONE;
+  }
+}
+
+/** The error that an access throws at the address where it could not go on. */
+export function accessError(verb: string, addr: number, outcome: Exclude<AccessOutcome, 'done'>, isOver = false): FarfaultError {
+  switch (outcome) {
+    case 'no mapping':
+      return fail('EFAULT', `${verb}.addr`, addr, 'is not mapped');
+    case 'permission':
+      return fail('EFAULT', `${verb}.addr`, addr, `is mapped without the right to ${verb}`);
+    case 'no memory':
+      return fail('ENOMEM', `${verb}.addr`, addr, `needs a page, and ${isOver ? 'its space is at its limit' : 'host memory is exhausted'}`);
+    case 'no progress':
+      return fail('ETIME', `${verb}.addr`, addr, 'makes no progress: its page is served again and again, and taken away each time');
+    case 'out of reach':
+      return fail('EOPNOTSUPP', `${verb}.addr`, addr, 'is on a page that the policy of the device lets stay where it cannot be reached');
+    case 'bus error':
+      return fail('EIO', `${verb}.addr`, addr, 'has bytes that cannot be had: its page is pinned, on an external memory, or lost');
   }
 }

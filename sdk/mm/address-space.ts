@@ -8,11 +8,11 @@
  * Models: `mm_struct`, `gm_as`.
  */
 import * as L from '../../assembly/layout.ts';
-import { fail, type FarfaultError } from '../errors.ts';
+import { fail } from '../errors.ts';
 import { RwLock } from '../step/lock.ts';
 import { method } from '../step/method.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import { type AccessOutcome, CpuAccess } from './access.ts';
+import { accessError, type AccessOutcome, CpuAccess } from './access.ts';
 import {
   ADDRESS_LIMIT,
   type AddressRange,
@@ -30,7 +30,7 @@ import { type AdvisedDevice, Attributes } from './attributes.ts';
 import { DevicePins } from './device-pins.ts';
 import { dumpRange } from './dump.ts';
 import { CpuFault } from './fault.ts';
-import { Fork, type ForkOptions } from './fork.ts';
+import { Fork, forked, type ForkOptions } from './fork.ts';
 import {
   type Hint,
   type HintAdvice,
@@ -49,7 +49,7 @@ import { insertPage, insertPfn, Mmap, mmap, type MmapOptions } from './mmap.ts';
 import { Mremap, type MremapOptions } from './mremap.ts';
 import { IntervalNotifier, type Invalidation, type NotifierOps, NotifierSet, RemoveNotifier } from './notifier.ts';
 import { MemoryFile } from './page-cache.ts';
-import { type Pin, type PinOptions, type PinOutcome, PinRange } from './pin.ts';
+import { type Pin, pinned, type PinOptions, PinRange } from './pin.ts';
 import type { Platform } from './platform.ts';
 import { type Extent, snapshotExtents, snapshotHmm, snapshotNative } from './snapshot.ts';
 import { TakeDown } from './take-down.ts';
@@ -834,44 +834,3 @@ export class Exited implements Step {
     return DONE;
   }
 }
-
-/** The error that an access throws at the address where it could not go on. */
-export function accessError(verb: string, addr: number, outcome: Exclude<AccessOutcome, 'done'>, isOver = false): FarfaultError {
-  switch (outcome) {
-    case 'no mapping':
-      return fail('EFAULT', `${verb}.addr`, addr, 'is not mapped');
-    case 'permission':
-      return fail('EFAULT', `${verb}.addr`, addr, `is mapped without the right to ${verb}`);
-    case 'no memory':
-      return fail('ENOMEM', `${verb}.addr`, addr, `needs a page, and ${isOver ? 'its space is at its limit' : 'host memory is exhausted'}`);
-    case 'no progress':
-      return fail('ETIME', `${verb}.addr`, addr, 'makes no progress: its page is served again and again, and taken away each time');
-    case 'out of reach':
-      return fail('EOPNOTSUPP', `${verb}.addr`, addr, 'is on a page that the policy of the device lets stay where it cannot be reached');
-    case 'bus error':
-      return fail('EIO', `${verb}.addr`, addr, 'has bytes that cannot be had: its page is pinned, on an external memory, or lost');
-  }
-}
-
-/** The child, or the error that fork throws. */
-function forked(step: Fork): AddressSpace {
-  if (step.result) return step.result;
-  throw fail('ENOMEM', 'fork', 'the child', 'needs frames, tables or records, and there are none');
-}
-
-/** The pin, or the error that pin throws. */
-function pinned(step: PinRange, range: AddressRange): Pin {
-  if (step.pin) return step.pin;
-  const [code, rule] = PIN_ERRORS[step.outcome as Exclude<PinOutcome, 'done'>];
-  throw fail(code, 'pin.range', range.start, rule);
-}
-
-const PIN_ERRORS = {
-  'no mapping': ['EFAULT', 'has a page that is not mapped'],
-  permission: ['EFAULT', 'has a page that is mapped without the right to it'],
-  'no memory': ['ENOMEM', 'needs a page, and host memory is exhausted'],
-  'bus error': ['EIO', 'has a page whose bytes cannot be had'],
-  held: ['EBUSY', 'has a page that cannot leave the memory of a device'],
-  'too many': ['EOVERFLOW', 'has a page with as many pins as it can have'],
-  'no progress': ['ETIME', 'has a page that is taken away again and again'],
-} as const;

@@ -16,7 +16,7 @@
  * Models: `dup_mmap`, `copy_page_range`.
  */
 import * as L from '../../assembly/layout.ts';
-import { isFarfaultError } from '../errors.ts';
+import { fail, isFarfaultError } from '../errors.ts';
 import type { PageRun } from '../events.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { AddressSpace } from './address-space.ts';
@@ -258,4 +258,10 @@ export class Fork implements Step {
     this.phase = VMA;
     return AGAIN;
   }
+}
+
+/** The child, or the error that fork throws. */
+export function forked(step: Fork): AddressSpace {
+  if (step.result) return step.result;
+  throw fail('ENOMEM', 'fork', 'the child', 'needs frames, tables or records, and there are none');
 }

@@ -21,7 +21,7 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
-import { requireBytes } from './arguments.ts';
+import { type AddressRange, requireBytes } from './arguments.ts';
 import { CpuFault } from './fault.ts';
 import { Migration } from './migration.ts';
 import type { SharedObject } from './page-cache.ts';
@@ -365,4 +365,21 @@ export class PinRange implements Step {
     this.isLocker = false;
     this.space.mmapLock.release(run);
   }
+}
+
+const PIN_ERRORS = {
+  'no mapping': ['EFAULT', 'has a page that is not mapped'],
+  permission: ['EFAULT', 'has a page that is mapped without the right to it'],
+  'no memory': ['ENOMEM', 'needs a page, and host memory is exhausted'],
+  'bus error': ['EIO', 'has a page whose bytes cannot be had'],
+  held: ['EBUSY', 'has a page that cannot leave the memory of a device'],
+  'too many': ['EOVERFLOW', 'has a page with as many pins as it can have'],
+  'no progress': ['ETIME', 'has a page that is taken away again and again'],
+} as const;
+
+/** The pin, or the error that pin throws. */
+export function pinned(step: PinRange, range: AddressRange): Pin {
+  if (step.pin) return step.pin;
+  const [code, rule] = PIN_ERRORS[step.outcome as Exclude<PinOutcome, 'done'>];
+  throw fail(code, 'pin.range', range.start, rule);
 }

@@ -249,6 +249,7 @@ export const WITHOUT: Readonly<Record<string, Readonly<Record<string, () => unkn
   Events: { listeners: () => [] },
   Scheduler: { callers: () => new Map() },
   AddressSpace: { spareFault: () => undefined },
+  PeerMoves: { spare: () => [] },
   Platform: { placed: () => new Float64Array(0), spareWords: () => new Uint32Array(0) },
   CpuAccess: { writer: () => 0 },
   DeviceAccess: { writer: () => 0 },

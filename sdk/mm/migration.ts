@@ -612,8 +612,14 @@ export class Migration implements Step {
     const moves = (this.moves ??= new PeerMoves(this.platform));
     const context = this.coupled!;
     if (this.targets === 'given') moves.bring(this.words, this.device, context, this.space!, this.vpn, this);
-    else if (this.space) moves.take(this.words, this.device, this.vpn, (i) => ({ context, vpn: this.vpn + i }), this.wanted);
-    else moves.take(this.words, this.device, 0, (i) => this.peerPlaces![i]!, this.wanted);
+    else if (this.space) {
+      const place = { context, vpn: 0 };
+      const placeOf = (i: number): PeerPlace => {
+        place.vpn = this.vpn + i;
+        return place;
+      };
+      moves.take(this.words, this.device, this.vpn, placeOf, this.wanted);
+    } else moves.take(this.words, this.device, 0, (i) => this.peerPlaces![i]!, this.wanted);
   }
 
   /** A migration that is broken off puts every page back where it was. */

@@ -146,7 +146,7 @@ export class PeerBatch implements CopyGround {
    * page, a page that is not in the memory, or one that is in use.
    */
   place(item: PeerItem, page: number): void {
-    const memory = this.device.memories.find((each) => this.device.memoryOf(each.node.base) === item.memory);
+    const memory = this.memoryAt(item.memory);
     if (item.page >= 0 || !memory || item.bytes === 'none')
       throw fail('EINVAL', 'batch.place item', item.vpn, 'is not one that the device chooses a page for');
     if (!Number.isInteger(page) || page < 0 || page + item.pages > memory.node.frames || page % item.pages !== 0)
@@ -160,9 +160,9 @@ export class PeerBatch implements CopyGround {
   }
 
   /** Says how an item ended. An item without an answer has ended in `failure`. The last answer counts. */
-  answer(item: PeerItem, code: PeerCode, options: PeerAnswerOptions = {}): void {
+  answer(item: PeerItem, code: PeerCode, options?: PeerAnswerOptions): void {
     requireWord('batch.answer code', code, PEER_CODES);
-    const { until } = options;
+    const until = options?.until;
     if (until !== undefined && !isTicket(until)) throw fail('EINVAL', 'batch.answer until', until, 'is not a ticket');
     if ((code === 'success' || code === 'page exists') && item.page < 0 && item.bytes !== 'none')
       throw fail('EINVAL', 'batch.answer item', item.vpn, 'has no page of the device (batch.place)');
@@ -171,6 +171,16 @@ export class PeerBatch implements CopyGround {
   }
 
   // -------------------------------------------------------------------------------------------------------------- for its owner
+
+  private memoryAt(index: number): MigrationDevice['memories'][number] | undefined {
+    for (const each of this.device.memories) if (this.device.memoryOf(each.node.base) === index) return each;
+    return undefined;
+  }
+
+  /** @internal Whether it is a batch for this device. */
+  isFor(device: MigrationDevice): boolean {
+    return this.device === device;
+  }
 
   /** @internal Empties it. */
   clear(toDevice: boolean): this {

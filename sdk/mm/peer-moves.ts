@@ -26,6 +26,8 @@ interface Part {
   readonly context: PeerContext;
   batch: PeerBatch;
   ticket: Ticket | undefined;
+  /** Nobody but this move knows the batch any more: no ticket came with its results. */
+  isOurs: boolean;
   /** Words that are to be asked again. */
   again: number[];
   /** What their devices said when they know more. */
@@ -51,6 +53,8 @@ export class PeerMoves {
   code: PeerCode = 'success';
   private readonly platform: Platform;
   private parts: Part[] = [];
+  /** Batches of moves that are over, to be filled again. */
+  private spare: PeerBatch[] = [];
   private words!: MigrationWords;
   private toDevice = true;
   private vpn = 0;
@@ -59,8 +63,9 @@ export class PeerMoves {
   /** Holes that the device fills, until the move is over: first page and number of pages in turn. */
   private readonly holes: number[] = [];
   private filled: AddressSpace | undefined;
-  /** Words whose translation the device has, after `map`. */
+  /** Words whose translation the device has, after `map`: the first `mappings` of them. */
   private readonly mapped: number[] = [];
+  private mappings = 0;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -76,7 +81,7 @@ export class PeerMoves {
     request: PeerRequest,
   ): this {
     this.begin(words, vpn, true, request.wanted);
-    const batch = new PeerBatch(this.platform, device).clear(true);
+    const batch = this.batchFor(device, true);
     const writable = space.writable(vpn);
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
@@ -99,7 +104,7 @@ export class PeerMoves {
       if (words.isLater(i)) item.memory = 0;
       else batch.at(item, words.targetFrame(i));
     }
-    if (batch.count > 0) this.parts.push({ context, batch, ticket: undefined, again: [], waits: [] });
+    if (batch.count > 0) this.parts.push({ context, batch, ticket: undefined, isOurs: true, again: [], waits: [] });
     return this;
   }
 
@@ -109,17 +114,7 @@ export class PeerMoves {
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
       const place = placeOf(i);
-      let part = this.parts.find((each) => each.context === place.context);
-      if (!part)
-        this.parts.push(
-          (part = {
-            context: place.context,
-            batch: new PeerBatch(this.platform, device).clear(false),
-            ticket: undefined,
-            again: [],
-            waits: [],
-          }),
-        );
+      const part = this.partOf(place.context, device);
       const item = part.batch.add(place.vpn, words.span(i), 'copy');
       item.word = i;
       part.batch.at(item, words.frame(i));
@@ -127,6 +122,18 @@ export class PeerMoves {
       item.attributes = place.vpn < 0 ? 0 : place.context.attributesAt(place.vpn);
     }
     return this;
+  }
+
+  private partOf(context: PeerContext, device: MigrationDevice): Part {
+    for (const each of this.parts) if (each.context === context) return each;
+    const part: Part = { context, batch: this.batchFor(device, false), ticket: undefined, isOurs: true, again: [], waits: [] };
+    this.parts.push(part);
+    return part;
+  }
+
+  private batchFor(device: MigrationDevice, toDevice: boolean): PeerBatch {
+    const spare = this.spare.pop();
+    return (spare?.isFor(device) ? spare : new PeerBatch(this.platform, device)).clear(toDevice);
   }
 
   private fills(space: AddressSpace, { vpn, pages }: PeerItem): void {
@@ -141,6 +148,8 @@ export class PeerMoves {
     for (let i = 0; i < holes.length; i += 2) this.filled!.arrivals.came(holes[i]!, holes[i + 1]!);
     holes.length = 0;
     this.filled = undefined;
+    for (const { batch, isOurs } of this.parts) if (isOurs) this.spare.push(batch);
+    this.parts = [];
   }
 
   private begin(words: MigrationWords, vpn: number, toDevice: boolean, wanted: number): void {
@@ -151,7 +160,7 @@ export class PeerMoves {
     this.code = 'success';
     this.rounds = 0;
     this.parts = [];
-    this.mapped.length = 0;
+    this.mappings = 0;
     this.started = false;
   }
 
@@ -182,6 +191,7 @@ export class PeerMoves {
 
   private hand(part: Part): void {
     part.ticket = this.toDevice ? part.context.bring(part.batch) : part.context.take(part.batch);
+    part.isOurs = part.ticket === undefined;
   }
 
   /** Takes the results in. An item that has been read is not read again. */
@@ -220,7 +230,7 @@ export class PeerMoves {
       this.words.aim(item.word, item.frame, item.pages > 1);
       item.placed = false;
     }
-    this.mapped.push(item.word);
+    this.mapped[this.mappings++] = item.word;
   }
 
   private refuse(item: PeerItem, code: PeerCode, batch: PeerBatch): void {
@@ -255,10 +265,11 @@ export class PeerMoves {
    * After the commit: what the device was given, and may not keep, is taken from it again, with its bytes where the page did not move. Tickets of what is unfinished are appended.
    */
   undo(device: MigrationDevice, context: PeerContext, tickets: Ticket[]): void {
-    if (!this.toDevice || this.mapped.length === 0) return;
+    if (!this.toDevice || this.mappings === 0) return;
     const leaves = context.isInvalidating;
     const batch = new PeerBatch(this.platform, device).clear(false);
-    for (const i of this.mapped) {
+    for (let at = 0; at < this.mappings; at++) {
+      const i = this.mapped[at]!;
       const moved = this.words.moves(i);
       if (moved && !leaves) continue;
       // A hole that somebody else has filled leaves nothing behind.
@@ -275,13 +286,14 @@ export class PeerMoves {
 
   /** The migration is broken off. */
   abort(): void {
+    const { parts } = this;
+    this.parts = [];
     this.end();
-    for (const { batch, context } of this.parts) {
+    for (const { batch, context } of parts) {
       batch.takeAllBack();
       batch.each((item) => {
         if (item.vpn >= 0) context.unwant(item.vpn);
       });
     }
-    this.parts = [];
   }
 }

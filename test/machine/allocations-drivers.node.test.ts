@@ -2,7 +2,7 @@
 import { Guest } from 'farfault/drivers/kvm';
 import { register } from 'farfault/drivers/rdma';
 import { expect } from 'vitest';
-import { hold, type Path, type World } from './allocations-paths.ts';
+import { hold, onDevice, type Path, type World } from './allocations-paths.ts';
 import { PAGE } from './probe.ts';
 
 /** Whose translations are their own. */
@@ -17,6 +17,29 @@ function takeAway({ space, range }: World): void {
 }
 
 const PATHS: readonly Path[] = [
+  {
+    // In parts of 512 pages on the way there.
+    name: 'a migration to a device, and home',
+    drivers: ['coupled'],
+    heap: 16,
+    of:
+      ({ context, range, pages }) =>
+      () => {
+        expect(context.migrate(range, { to: 'device' }) + context.migrate(range, { to: 'host' })).toBe(2 * pages);
+      },
+  },
+  {
+    // In parts of 512 pages.
+    name: 'a device that faults granules in, and a CPU that brings them home',
+    drivers: ['coupled'],
+    heap: 24,
+    of: (world) => () => {
+      world.context.write(world.range.start, world.bytes);
+      world.space.write(world.range.start, world.bytes);
+      onDevice(world);
+      world.space.write(world.range.start, world.bytes);
+    },
+  },
   {
     name: 'a device that reads, is taken what it has, and writes',
     drivers: OWN,

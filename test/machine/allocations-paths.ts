@@ -4,7 +4,7 @@ import kvm from 'farfault/drivers/kvm';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
 import rdma from 'farfault/drivers/rdma';
-import { type Context, defineDriver, type Driver } from 'farfault/gmem';
+import { type Context, defineDriver, type Driver, MiB, permits, Translations } from 'farfault/gmem';
 import { describe, expect, test } from 'vitest';
 import { Allocations, arrayBytes } from './allocations.ts';
 import { PAGE } from './probe.ts';
@@ -32,13 +32,50 @@ const coherent = defineDriver(({ pages = 1 }: { pages?: number }) => ({
   attach: () => ({}),
 }));
 
+const coupled = defineDriver(({ pages = 1 }: { pages?: number }) => ({
+  name: 'coupled',
+  memory: [{ name: 'ram', kind: 'private' as const, bytes: pages * PAGE }],
+  granuleBytes: 2 * MiB,
+  attach() {
+    const table = new Translations();
+    return {
+      pmap: table,
+      walk: {
+        translate(vpn, access) {
+          const entry = table.get(vpn);
+          return permits(entry, access) ? entry : undefined;
+        },
+      },
+      peer: {
+        map(batch) {
+          for (let i = 0; i < batch.count; i++) {
+            const item = batch.item(i);
+            batch.copies(item).perform();
+            table.enter(batch.mappings(item));
+            batch.answer(item, 'success');
+          }
+        },
+        unmap(batch) {
+          for (let i = 0; i < batch.count; i++) {
+            const item = batch.item(i);
+            table.deleteRange(item.vpn, item.pages);
+            batch.copies(item).perform();
+            batch.answer(item, 'success');
+          }
+        },
+      },
+    };
+  },
+}));
+
 const ONES = new Uint8Array(2 * MANY * PAGE).fill(1);
 
-/** A device whose memory the machine hands out and whose bytes the core copies; one that does both by itself; one whose memory the CPU reaches; three that use the host's. */
+/** A device whose memory the machine hands out and whose bytes the core copies; one that does both by itself; one that brings and takes pages in one go; one whose memory the CPU reaches; three that use the host's. */
 const DRIVERS = {
   plain: (pages: number) => plain({ pages }),
   nouveau: (pages: number) => nouveau({ vram: pages * PAGE }),
   coherent: (pages: number) => coherent({ pages }),
+  coupled: (pages: number) => coupled({ pages }),
   mirror: () => mirror({}),
   kvm: () => kvm({}),
   rdma: () => rdma({}),

@@ -25,8 +25,15 @@ import { VMA_PEER_SHARED } from './vma.ts';
 /** By index of the device: no letter that means something else. */
 const DEVICES = 'degijklo';
 
+/** Letters of pages that can be written to: a capital that is made is a string of its own. */
+const SMALL = `cfh${DEVICES}`;
+const CAPITALS: string = SMALL.toUpperCase();
+
 /** VMAs with more pages are not spelt out, unless by an explicit range. */
 const DUMP_PAGES_MAX = 65536;
+
+/** Pages whose letters are joined at once: a string that grows by a letter is an object for each. */
+const LETTERS_PER_PIECE = 1024;
 
 /** Letters of a range, or of every VMA with its addresses and rights, a line each. */
 export function dumpRange(platform: Platform, space: AddressSpace, range: AddressRange | undefined): string {
@@ -44,7 +51,12 @@ export function dumpRange(platform: Platform, space: AddressSpace, range: Addres
 
 function letters(platform: Platform, space: AddressSpace, start: number, end: number): string {
   let text = '';
-  for (let vpn = start; vpn < end; vpn++) text += letterOf(platform, space, vpn);
+  const codes = new Uint8Array(Math.min(end - start, LETTERS_PER_PIECE));
+  for (let from = start; from < end; from += codes.length) {
+    const pages = Math.min(end - from, codes.length);
+    for (let i = 0; i < pages; i++) codes[i] = letterOf(platform, space, from + i).charCodeAt(0);
+    text += String.fromCharCode.apply(undefined, codes.subarray(0, pages) as unknown as number[]);
+  }
   return text;
 }
 
@@ -85,5 +97,5 @@ function placeOf({ core, nodes }: Platform, frame: number): string {
 }
 
 function cased(letter: string, writable: boolean): string {
-  return writable ? letter.toUpperCase() : letter;
+  return writable ? CAPITALS.charAt(SMALL.indexOf(letter)) : letter;
 }

@@ -180,6 +180,9 @@ export class Migration implements Step {
   private isPeerDone = false;
   /** What was handed to `install` last. */
   private readonly installed: number[] = [];
+  /** Handed to `install` as well; made at the first. */
+  private movedWritable: ((page: number) => boolean) | undefined;
+  private isHoleWritable = false;
   /** The engine has this migration's copies. */
   private engine = false;
 
@@ -1105,12 +1108,17 @@ export class Migration implements Step {
     for (let i = 0; i < words.count; i++) {
       if (words.moves(i)) for (let page = 0; page < words.span(i); page++) frames[i + page] = words.targetFrame(i) + page;
     }
-    const writable = space.writable(this.vpn);
-    install(space, this.vpn, frames, (page) => {
-      let bits = words.bits(page);
-      if (bits === 0) bits = words.bits(page - ((this.vpn + page) % HUGE_PAGES));
-      return bits & L.MIGRATE_VALID ? (bits & L.MIGRATE_WRITE) !== 0 : writable;
-    });
+    this.isHoleWritable = space.writable(this.vpn);
+    this.movedWritable ??= method<Migration, 'isMovedWritable'>(this, 'isMovedWritable');
+    install(space, this.vpn, frames, this.movedWritable);
+  }
+
+  /** @internal Whether the device may write to a page that has moved. */
+  isMovedWritable(page: number): boolean {
+    const { words } = this;
+    let bits = words.bits(page);
+    if (bits === 0) bits = words.bits(page - ((this.vpn + page) % HUGE_PAGES));
+    return bits & L.MIGRATE_VALID ? (bits & L.MIGRATE_WRITE) !== 0 : this.isHoleWritable;
   }
 }
 

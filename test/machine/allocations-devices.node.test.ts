@@ -30,6 +30,17 @@ const PATHS: readonly Path[] = [
     },
   },
   {
+    name: "a device without memory that maps the host's pages, fault by fault",
+    drivers: ['mirror'],
+    of:
+      ({ space, context, range, bytes }) =>
+      () => {
+        space.mprotect(range, 'none');
+        space.mprotect(range, 'rw');
+        context.write(range.start, bytes);
+      },
+  },
+  {
     name: 'a CPU that reads what it brings home, page by page',
     drivers: BOTH,
     of: (world) => () => {
@@ -246,6 +257,25 @@ const PATHS: readonly Path[] = [
         world.context.write(start, world.bytes);
       };
     },
+  },
+  {
+    name: 'faults of a device that evicts what came first',
+    of: (world) => {
+      const { start } = another(world);
+      return () => {
+        world.context.write(world.range.start, world.bytes);
+        world.context.write(start, world.bytes);
+      };
+    },
+  },
+  {
+    // Page numbers that are not small, between functions.
+    name: 'a dump',
+    heap: 64,
+    of:
+      ({ space, range }) =>
+      () =>
+        space.dump(range),
   },
   {
     name: 'a device that leaves with pages, and comes again',

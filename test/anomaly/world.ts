@@ -137,7 +137,8 @@ function read(from: (addr: number, bytes: number) => Uint8Array, range: AddressR
   try {
     const bytes = from(range.start + page * PAGE, PAGE);
     const [first] = bytes;
-    return bytes.every((byte) => byte === first) ? first : 'torn';
+    for (let i = 1; i < bytes.length; i++) if (bytes[i] !== first) return 'torn';
+    return first;
   } catch (error) {
     if (isFarfaultError(error)) return error.code;
     throw error;

@@ -9,10 +9,11 @@
  * A request that the NPU has not begun when its time is over is taken back: nothing has been done. A response that gets lost is asked for again, with the same request, which says `page exists` of what it has
  * done before. Models: the wait stations of `remote_pager`, whose time-outs become "busy".
  */
+import { PageMap } from '../../sdk/gmem/index.ts';
 import type { Request, Response } from './messages.ts';
 import type { NpuOs } from './os.ts';
 
-/** Requests that wait at one time. */
+/** Messages that wait at one time: each `free page` is one, and they go together. */
 export const CHANNEL_MESSAGES_MAX = 64;
 /** How often a request is sent again whose response was lost. */
 export const CHANNEL_RETRIES_MAX = 3;
@@ -35,7 +36,8 @@ export class Channel {
   private readonly os: NpuOs;
   private readonly timeout: number;
   private readonly latency: number;
-  private readonly waiting: Request[] = [];
+  /** Pages that wait to be freed, each the first of so many. */
+  private readonly freed = new PageMap();
 
   constructor(os: NpuOs, timeout: number, latency: number) {
     this.os = os;
@@ -43,10 +45,10 @@ export class Channel {
     this.latency = latency;
   }
 
-  /** Sends a request that need not be answered at once: `free page`. It is served, with those before it, when the channel is full or somebody waits for an answer. */
-  post(request: Request): void {
-    this.waiting.push(request);
-    if (this.waiting.length === CHANNEL_MESSAGES_MAX) this.drain();
+  /** Sends what need not be answered at once: `free page`. It is served, with those before it, when the channel is full or somebody waits for an answer. */
+  free(page: number, pages: number): void {
+    this.freed.set(page, pages);
+    if (this.freed.size === CHANNEL_MESSAGES_MAX) this.drain();
   }
 
   /** Sends a request and waits for its response; undefined: its time was over, and it has been taken back. `forever`: it has all the time that there is. */
@@ -73,6 +75,7 @@ export class Channel {
   }
 
   private drain(): void {
-    for (const request of this.waiting.splice(0)) this.os.serve(request);
+    this.os.serve({ type: 'free page', freed: this.freed });
+    this.freed.clear();
   }
 }

@@ -22,13 +22,15 @@ import {
   type GivenUp,
   type GiveUp,
   type GmMmu,
+  type Mappings,
   MiB,
+  permits,
   type Progress,
   type Run,
 } from '../../sdk/gmem/index.ts';
 import { Channel } from './channel.ts';
-import type { Place, Response } from './messages.ts';
-import { BLOCK_PAGES, NpuOs, Task, type VaRange } from './os.ts';
+import type { Places, Response } from './messages.ts';
+import { NpuOs, Task, type VaRange } from './os.ts';
 
 const PAGE = 4096;
 
@@ -104,6 +106,18 @@ class SendAway implements CommandStep {
   }
 }
 
+/** Mappings as the places of a message. */
+const placesOf = (mappings: Mappings): Places => ({
+  count: mappings.count,
+  item: (i) => ({
+    vpn: mappings.vpn(i),
+    pages: mappings.length(i),
+    page: mappings.page(i),
+    memory: mappings.memory(i),
+    write: mappings.isWritable(i),
+  }),
+});
+
 const isCount = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 
 const isRange = (range: VaRange): boolean =>
@@ -145,48 +159,35 @@ const npu: DriverFactory<NpuOptions> = defineDriver(
         if (!os.tasks.has(id)) channel.call({ type: 'task pairing', task: id }, true);
         return {
           pmap: {
-            enter(mappings) {
-              const entered: Place[] = [];
-              mappings.each((vpn, pages, page, memory, write) => entered.push({ vpn, pages, page, memory, write }));
-              channel.call({ type: 'alloc page', task: id, places: entered }, true);
-            },
-            release(ranges) {
-              const places: Place[] = [];
-              ranges.each((vpn, pages) => places.push({ vpn, pages, page: -1, memory: 0, write: false }));
-              channel.call({ type: 'unmap', task: id, places }, true);
-            },
+            enter: (mappings) => void channel.call({ type: 'alloc page', task: id, places: placesOf(mappings) }, true),
+            release: (ranges) => void channel.call({ type: 'unmap', task: id, ranges }, true),
           },
           peer: {
             map(batch) {
-              const response = channel.call({ type: 'alloc page', task: id, places: batch.list() });
+              const answers = channel.call({ type: 'alloc page', task: id, places: batch })?.answers;
               // Taken back: nothing has been done, no item is answered.
-              if (!response) return;
+              if (!answers) return;
               const until = os.tasks.get(id)!.eviction;
-              for (const [i, item] of batch.list().entries()) {
-                const { code, page } = response.answers[i]!;
+              for (let i = 0; i < batch.count; i++) {
+                const item = batch.item(i);
+                const { code, page } = answers[i]!;
                 if (page >= 0 && item.page < 0) batch.place(item, page);
                 if (page >= 0) batch.copies(item).perform();
-                batch.answer(item, code, code === 'migrating' && until ? { until } : {});
+                batch.answer(item, code, code === 'migrating' && until ? { until } : undefined);
               }
             },
             unmap(batch) {
-              const items = batch.list();
-              const places = items.filter(({ vpn }) => vpn >= 0);
+              const ranges = batch.ranges();
               // What must go has all the time that there is.
-              if (
-                places.length > 0 &&
-                !channel.call(
-                  { type: 'unmap', task: id, places },
-                  places.some(({ bytes }) => bytes === 'none'),
-                )
-              )
-                return;
-              for (const item of items) {
+              let mustGo = false;
+              batch.each(({ bytes }) => (mustGo ||= bytes === 'none'));
+              if (ranges.count > 0 && !channel.call({ type: 'unmap', task: id, ranges }, mustGo)) return;
+              batch.each((item) => {
                 batch.copies(item).perform();
                 batch.answer(item, 'success');
-              }
+              });
             },
-            freePage: (page, pages) => channel.post({ type: 'free page', page, pages }),
+            freePage: (page, pages) => channel.free(page, pages),
           },
           peerVa: {
             allocFixed: (start, bytes) => reserved(channel.call({ type: 'alloc vma', task: id, start, bytes })),
@@ -195,9 +196,7 @@ const npu: DriverFactory<NpuOptions> = defineDriver(
           walk: {
             translate(vpn, access) {
               const entry = os.tasks.get(id)?.entry(vpn);
-              if (!entry || (access === 'write' && !entry.write)) return undefined;
-              const page = entry.page + (entry.pages === BLOCK_PAGES ? vpn % BLOCK_PAGES : 0);
-              return { vpn, memory: entry.memory, page, write: entry.write };
+              return permits(entry, access) ? entry : undefined;
             },
           },
           command: (request) => commanded(context, os.tasks.get(id)!, request as NpuCommand),

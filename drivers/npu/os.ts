@@ -3,8 +3,8 @@
  *
  * Models: the device's side of `remote_pager`.
  */
-import type { PeerCode, Ticket } from '../../sdk/gmem/index.ts';
-import type { Place, Request, Response } from './messages.ts';
+import { PageMap, type PeerCode, type Ticket, type Translation, Translations } from '../../sdk/gmem/index.ts';
+import type { Answer, Place, Request, Response } from './messages.ts';
 
 /** A block of the NPU's table: 512 pages. */
 export const BLOCK_PAGES = 512;
@@ -15,39 +15,30 @@ export interface VaRange {
   readonly end: number;
 }
 
-/** A translation: one page, or a block. */
-interface Entry {
-  readonly page: number;
-  readonly write: boolean;
-  readonly pages: number;
-  /** 0: its own; below 0: as `Translation.memory`. */
-  readonly memory: number;
-}
-
 /** One process: its table and its addresses. */
 export class Task {
-  readonly entries: Map<number, Entry> = new Map();
+  /** Of pages, and of blocks by their first page. */
+  readonly entries: Translations = new Translations();
+  /** First pages of the entries that are for a block, and its pages. */
+  readonly blocks: PageMap = new PageMap();
   /** Addresses that are in use in it. */
   taken: VaRange[] = [];
   /** What is being sent away, and what ends with that. */
   readonly leaving: Set<number> = new Set();
   eviction: Ticket | undefined;
 
-  /** The entry of a page, its own or that of its block. */
-  entry(vpn: number): Entry | undefined {
-    const block = this.entries.get(vpn - (vpn % BLOCK_PAGES));
-    return this.entries.get(vpn) ?? (block?.pages === BLOCK_PAGES ? block : undefined);
+  /** Where a page is, by its own entry or that of its block. */
+  entry(vpn: number): Translation | undefined {
+    const first = vpn - (vpn % BLOCK_PAGES);
+    return this.entries.get(vpn, this.blocks.has(first) ? first : vpn);
   }
 
   /** Removes what overlaps these pages; of a block that they cut, all. */
   drop(vpn: number, pages: number): void {
     const first = vpn - (vpn % BLOCK_PAGES);
-    if (pages > this.entries.size) {
-      for (const [at, entry] of this.entries) if (at < vpn + pages && at + entry.pages > vpn) this.entries.delete(at);
-      return;
-    }
-    if (this.entries.get(first)?.pages === BLOCK_PAGES) this.entries.delete(first);
-    for (let at = vpn; at < vpn + pages; at++) this.entries.delete(at);
+    if (this.blocks.delete(first)) this.entries.delete(first);
+    this.entries.deleteRange(vpn, pages);
+    this.blocks.deleteRange(vpn, pages);
   }
 }
 
@@ -56,12 +47,14 @@ export class NpuOs {
   readonly tasks: Map<number, Task> = new Map();
   /** Addresses that it keeps for itself in every task. */
   private readonly kept: readonly VaRange[];
-  /** Pages of its memory that are free, ascending. */
-  private readonly free: boolean[];
+  /** Of each page of its memory: 1, it is free. */
+  private readonly free: Uint8Array;
+  /** Of the last `alloc page`. */
+  private readonly answers: Answer[] = [];
 
   constructor(pages: number, kept: readonly VaRange[]) {
     this.kept = kept;
-    this.free = new Array<boolean>(pages).fill(true);
+    this.free = new Uint8Array(pages).fill(1);
   }
 
   /** Does what a message says. `again`: it is one whose response got lost. */
@@ -79,57 +72,71 @@ export class NpuOs {
         this.release(this.tasks.get(request.task)!, request.start, request.start + request.bytes);
         return DONE;
       case 'alloc page':
-        return { code: 'success', answers: request.places.map((place) => this.bring(this.tasks.get(request.task)!, place)) };
+        for (let i = 0; i < request.places.count; i++) this.bring(this.tasks.get(request.task)!, request.places.item(i), i);
+        return { code: 'success', answers: this.answers };
       case 'unmap':
-        for (const { vpn, pages } of request.places) this.tasks.get(request.task)!.drop(vpn, pages);
+        request.ranges.each((vpn, pages) => this.tasks.get(request.task)!.drop(vpn, pages));
         return DONE;
       case 'free page':
-        this.free.fill(true, request.page, request.page + request.pages);
+        for (let at = request.freed.next(0); at >= 0; at = request.freed.next(at + 1))
+          this.free.fill(1, request.freed.pageAt(at), request.freed.pageAt(at) + request.freed.valueAt(at));
         return DONE;
     }
   }
 
   /** Pages that a task would send away: those that it has had the longest. Their translations are gone, and they are leaving, until `keep`. */
   sendAway(task: Task, count: number): number[] {
-    const victims = [...task.entries]
-      .filter(([, { memory }]) => memory === 0)
-      .slice(0, count)
-      .map(([vpn]) => vpn);
+    const victims: number[] = [];
+    for (let at = task.entries.next(0); at >= 0 && victims.length < count; at = task.entries.next(at + 1))
+      if (task.entries.get(task.entries.vpnAt(at))!.memory === 0) victims.push(task.entries.vpnAt(at));
     for (const vpn of victims) {
-      task.entries.delete(vpn);
+      task.drop(vpn, 1);
       task.leaving.add(vpn);
     }
     return victims;
   }
 
-  private bring(task: Task, { vpn, pages, page: given, memory, write }: Place): { code: PeerCode; page: number } {
-    if (task.leaving.has(vpn)) return { code: 'migrating', page: -1 };
+  /** Answer `i` is for this place. */
+  private bring(task: Task, { vpn, pages, page: given, memory, write }: Place, i: number): void {
+    if (task.leaving.has(vpn)) return this.answer(i, 'migrating', -1);
     const old = task.entries.get(vpn);
-    const isSame = old?.memory === memory && old.pages === pages && old.write === write && (given < 0 || given === old.page);
+    const isSame =
+      old?.memory === memory && (task.blocks.get(vpn) ?? 1) === pages && old.write === write && (given < 0 || given === old.page);
     // The same request came before, and its response got lost.
-    if (old && isSame) return { code: 'page exists', page: old.page };
+    if (old && isSame) return this.answer(i, 'page exists', old.page);
     const page = given >= 0 ? given : this.take(pages);
-    if (page < 0) return { code: 'nomem', page };
+    if (page < 0) return this.answer(i, 'nomem', page);
     task.drop(vpn, pages);
-    const size = pages === BLOCK_PAGES && vpn % BLOCK_PAGES === 0 && page % BLOCK_PAGES === 0 ? BLOCK_PAGES : 1;
-    for (let at = 0; at < pages; at += size) task.entries.set(vpn + at, { page: page + at, pages: size, memory, write });
-    return { code: 'success', page };
+    const isBlock = pages === BLOCK_PAGES && vpn % BLOCK_PAGES === 0 && page % BLOCK_PAGES === 0;
+    if (isBlock) task.blocks.set(vpn, BLOCK_PAGES);
+    for (let at = 0; at < (isBlock ? 1 : pages); at++) task.entries.set(vpn + at, page + at, memory, write);
+    this.answer(i, 'success', page);
+  }
+
+  private answer(i: number, code: PeerCode, page: number): void {
+    const answer = (this.answers[i] ??= { code, page });
+    answer.code = code;
+    answer.page = page;
   }
 
   /** The lowest page that is free, or the lowest block; -1: none. */
   private take(pages: number): number {
-    const page = this.free.findIndex((isFree, at) => isFree && this.isFree(at, pages));
-    if (page >= 0) this.free.fill(false, page, page + pages);
-    return page;
+    for (let page = this.free.indexOf(1); page >= 0; page = this.free.indexOf(1, page + 1))
+      if (page % pages === 0 && this.isFree(page, pages)) {
+        this.free.fill(0, page, page + pages);
+        return page;
+      }
+    return -1;
   }
 
   private isFree(page: number, pages: number): boolean {
-    return page % pages === 0 && page + pages <= this.free.length && this.free.slice(page, page + pages).every(Boolean);
+    const taken = this.free.indexOf(0, page);
+    return taken < 0 || taken >= page + pages;
   }
 
   private reserve(task: Task, start: number, end: number, again: boolean): Response {
     if (again && task.taken.some((range) => range.start === start && range.end === end)) return DONE;
-    if ([...this.kept, ...task.taken].some((range) => range.start < end && start < range.end)) return { code: 'nomem', answers: [] };
+    if ([...this.kept, ...task.taken].some((range) => range.start < end && start < range.end)) return { code: 'nomem' };
     task.taken.push({ start, end });
     return DONE;
   }
@@ -143,4 +150,4 @@ export class NpuOs {
   }
 }
 
-const DONE: Response = { code: 'success', answers: [] };
+const DONE: Response = { code: 'success' };

@@ -36,10 +36,10 @@ export class Translations {
     return this.slots.has(vpn);
   }
 
-  /** Where a page is. Borrowed until the next call of `get` or `set`. */
-  get(vpn: number): Translation | undefined {
-    const slot = this.slots.get(vpn);
-    return slot === undefined ? undefined : this.lend(vpn, slot);
+  /** Where a page is. `first`: the page that its translation was set for, where one stands for more pages, which follow each other. Borrowed until the next call of `get` or `set`. */
+  get(vpn: number, first: number = vpn): Translation | undefined {
+    const slot = this.slots.get(first);
+    return slot === undefined ? undefined : this.lend(vpn, slot, vpn - first);
   }
 
   /** Says where a page is, in place of what was known; returns it as `get` does. */
@@ -49,7 +49,7 @@ export class Translations {
     this.pages[slot] = page;
     this.memories[slot] = memory;
     this.rights[slot] = write ? 1 : 0;
-    return this.lend(vpn, slot);
+    return this.lend(vpn, slot, 0);
   }
 
   /** Takes a page out. False: it was not there. */
@@ -102,11 +102,11 @@ export class Translations {
     return this.slots.pageAt(place);
   }
 
-  private lend(vpn: number, slot: number): Translation {
+  private lend(vpn: number, slot: number, after: number): Translation {
     const { answer } = this;
     answer.vpn = vpn;
     answer.memory = this.memories[slot]!;
-    answer.page = this.pages[slot]!;
+    answer.page = this.pages[slot]! + after;
     answer.write = this.rights[slot] === 1;
     return answer;
   }

@@ -116,7 +116,11 @@ export class PeerBatch implements CopyGround {
   /** The pages of an item, or of all that have some, as the families `pmap` and `tlb` take them. Borrowed until the next call. */
   ranges(item?: PeerItem): Ranges {
     const ranges = this.spans.clear();
-    for (const each of item ? [item] : this.items.slice(0, this.used)) if (each.vpn >= 0) ranges.add(each.vpn, each.pages);
+    const count = item ? 1 : this.used;
+    for (let i = 0; i < count; i++) {
+      const each = item ?? this.items[i]!;
+      if (each.vpn >= 0) ranges.add(each.vpn, each.pages);
+    }
     return ranges;
   }
 

@@ -46,6 +46,14 @@ describe('translations', () => {
     }
   });
 
+  test('of a larger page are found by the page that they were set for', () => {
+    const all = new Translations();
+    all.set(512, 1024, 0, true);
+    expect(all.get(515)).toBe(undefined);
+    expect(all.get(515, 512)).toEqual({ vpn: 515, memory: 0, page: 1027, write: true });
+    expect(all.get(512)).toEqual({ vpn: 512, memory: 0, page: 1024, write: true });
+  });
+
   test('of a list of mappings are entered page by page, in place of older ones', () => {
     const mappings = new Mappings({ memoryOf: (frame) => (frame < 100 ? HOST : 0), pageOf: (frame) => frame % 100 });
     mappings.add(10, 7, true);

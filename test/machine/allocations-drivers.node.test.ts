@@ -20,7 +20,7 @@ const PATHS: readonly Path[] = [
   {
     // In parts of 512 pages on the way there.
     name: 'a migration to a device, and home',
-    drivers: ['coupled'],
+    drivers: ['coupled', 'npu'],
     heap: 16,
     of:
       ({ context, range, pages }) =>
@@ -31,7 +31,7 @@ const PATHS: readonly Path[] = [
   {
     // In parts of 512 pages.
     name: 'a device that faults granules in, and a CPU that brings them home',
-    drivers: ['coupled'],
+    drivers: ['coupled', 'npu'],
     heap: 24,
     of: (world) => () => {
       world.context.write(world.range.start, world.bytes);

@@ -2,6 +2,7 @@
 import { type AddressRange, type AddressSpace, createMachineSync, type Machine } from 'farfault';
 import kvm from 'farfault/drivers/kvm';
 import mirror from 'farfault/drivers/mirror';
+import npu from 'farfault/drivers/npu';
 import nouveau from 'farfault/drivers/nouveau';
 import rdma from 'farfault/drivers/rdma';
 import { type Context, defineDriver, type Driver, MiB, permits, Translations } from 'farfault/gmem';
@@ -70,12 +71,13 @@ const coupled = defineDriver(({ pages = 1 }: { pages?: number }) => ({
 
 const ONES = new Uint8Array(2 * MANY * PAGE).fill(1);
 
-/** A device whose memory the machine hands out and whose bytes the core copies; one that does both by itself; one that brings and takes pages in one go; one whose memory the CPU reaches; three that use the host's. */
+/** A device whose memory the machine hands out and whose bytes the core copies; one that does both by itself; two that bring and take pages in one go, the second of which has them handed out by a system of its own; one whose memory the CPU reaches; three that use the host's. */
 const DRIVERS = {
   plain: (pages: number) => plain({ pages }),
   nouveau: (pages: number) => nouveau({ vram: pages * PAGE }),
   coherent: (pages: number) => coherent({ pages }),
   coupled: (pages: number) => coupled({ pages }),
+  npu: (pages: number) => npu({ vram: pages * PAGE }),
   mirror: () => mirror({}),
   kvm: () => kvm({}),
   rdma: () => rdma({}),

@@ -165,7 +165,7 @@ export const rows: readonly Row[] = [
   {
     id: 'J5',
     title: 'NPU peer with message protocol',
-    here: '`drivers/npu`: an operating system of its own behind a bounded channel. Round trips are counted, times are ticks; what comes too late is taken back, what gets lost is sent again. It hands its pages and its addresses out itself, says no, and sends pages away while the host asks for them: one of both wins. 14 statements call the framework, 150 implement its operations (`node scripts/count-driver.mjs drivers/npu`)',
+    here: '`drivers/npu`: an operating system of its own behind a bounded channel. Round trips are counted, times are ticks; what comes too late is taken back, what gets lost is sent again. It hands its pages and its addresses out itself, says no, and sends pages away while the host asks for them: one of both wins. 15 statements call the framework, 150 implement its operations (`node scripts/count-driver.mjs drivers/npu`)',
     tests: [
       `${NPU} > eviction that the NPU begins > meets a fault in between: the fault sets WILLNEED, the eviction sees it and keeps the page`,
       `${NPU} > messages > a fault is one round trip, whatever its granule; so is the way home`,

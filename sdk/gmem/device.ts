@@ -336,7 +336,9 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
 
   /** @internal The accesses of the batch have run: what it needed may be evicted again. */
   endBatch(): void {
-    for (const memory of this.plugged) memory.unspare();
+    // On the way of every batch: no iterator.
+    const { plugged } = this;
+    for (let i = 0; i < plugged.length; i++) plugged[i]!.unspare();
   }
 
   /** The memory that a frame is in, if it is one of this device. */
@@ -478,12 +480,26 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
         throw context.failWith(error);
       }
     }
-    if (!context || !engine?.[operation]) return copies.perform();
+    if (!context || !engine) return copies.perform();
     try {
-      const result = engine[operation](copies);
+      const result = submit(engine, operation, copies);
       return isTicket(result) ? result : undefined;
     } catch (error) {
       throw context.failWith(error);
     }
+  }
+}
+
+/** One submission to a copy engine; the core does what it has no operation for. Each by its own name: one that is looked up by a variable is looked up anew at every fault. */
+function submit(engine: Copy, operation: keyof Copy, copies: Copies): Ticket | void {
+  switch (operation) {
+    case 'toDevice':
+      return engine.toDevice ? engine.toDevice(copies) : copies.perform();
+    case 'toHost':
+      return engine.toHost ? engine.toHost(copies) : copies.perform();
+    case 'zero':
+      return engine.zero ? engine.zero(copies) : copies.perform();
+    case 'peer':
+      return engine.peer ? engine.peer(copies) : copies.perform();
   }
 }

@@ -11,6 +11,7 @@
  * Lane order, dealing and replay are those of `assembly/lanes.ts`, also where the driver translates (`walk-lanes.ts`).
  */
 import * as L from '../../assembly/layout.ts';
+import { JobBlock } from '../core/job-block.ts';
 import { fail } from '../errors.ts';
 import type { Events } from '../events.ts';
 import { type AddressRange, requireArray, requireObject, requireRange } from '../mm/arguments.ts';
@@ -63,6 +64,8 @@ export interface JobReport {
   readonly cancelled: readonly number[];
 }
 
+/** One past the last byte address. */
+const ADDRESSES_END = 2 ** L.ADDRESS_BITS;
 /** Bytes of one range of a window. */
 const WINDOW_BYTES_MAX = 2 ** 32;
 
@@ -83,6 +86,7 @@ export class JobRun implements Step {
   readonly name = 'job';
   private readonly platform: Platform;
   private readonly context: Context;
+  private readonly block: JobBlock;
   /** Made when the driver has no service of its own. */
   private default: ServeBatch | undefined;
   private words: Uint32Array | undefined;
@@ -115,6 +119,7 @@ export class JobRun implements Step {
   constructor(platform: Platform, context: Context) {
     this.platform = platform;
     this.context = context;
+    this.block = new JobBlock(platform.core);
   }
 
   /** A program's job: checked, packed, and kept by this step until it has the job area. */
@@ -213,9 +218,14 @@ export class JobRun implements Step {
         const stalled = this.round();
         if (stalled === 0) return this.finish(run);
         if (!this.context.device.replayable) throw this.notReplayed();
-        this.phase = STALLED;
+        if (!batch.tryAcquire(run)) {
+          this.phase = STALLED;
+          return run.waitFor(batch);
+        }
+        this.phase = SERVED;
+        if (run.callNow(this.service()) !== DONE) return CALL;
+        return this.replay(run);
       }
-      // falls through
       case STALLED:
         if (!batch.tryAcquire(run)) return run.waitFor(batch);
         // While this one waited, the context may have failed, or left.
@@ -224,13 +234,18 @@ export class JobRun implements Step {
         if (run.callNow(this.service()) !== DONE) return CALL;
       // falls through
       default:
-        this.served();
-        batch.release(run);
-        this.reportReplay();
-        this.phase = ROUND;
-        this.takeTurns(run);
-        return AGAIN;
+        return this.replay(run);
     }
+  }
+
+  /** The batch has been served: the stalled lanes try again in the next round. */
+  private replay(run: Run): Progress {
+    this.served();
+    this.context.device.batch.release(run);
+    this.reportReplay();
+    this.phase = ROUND;
+    this.takeTurns(run);
+    return AGAIN;
   }
 
   abort(run: Run): void {
@@ -302,23 +317,30 @@ export class JobRun implements Step {
       core.lend(core.area(L.AREA_ACCESSES), this.words, this.n * 2);
       core.lend(core.area(L.AREA_VALUES), this.values, this.n * 2);
     }
-    core.exports.jobBegin(core.area(L.AREA_JOB), this.n, this.lanes, this.context.device.faultEntries);
+    core.exports.jobBegin(this.block.address, this.n, this.lanes, this.context.device.faultEntries);
     this.walk = this.context.mmu.walk ? new WalkLanes(this.platform, this.context, this.accessesAt, this.valuesAt) : undefined;
   }
 
   private round(): number {
     const { core } = this.platform;
-    const job = core.area(L.AREA_JOB);
+    const { block } = this;
     this.context.requireWorking('submit');
     this.rounds++;
-    const before = core.field(job, L.JOB_EXECUTED);
+    const before = this.executedNow;
     const stalled = this.walk
       ? this.walk.round()
-      : core.exports.laneRound(this.context.slot, job, this.accessesAt, this.valuesAt, core.area(L.AREA_ORDER), core.area(L.AREA_FAULTS));
+      : core.exports.laneRound(
+          this.context.slot,
+          block.address,
+          this.accessesAt,
+          this.valuesAt,
+          core.area(L.AREA_ORDER),
+          core.area(L.AREA_FAULTS),
+        );
     if (core.stopReason === L.STOP_BYTES && !this.walk) {
       throw fail('EIO', 'job access', core.stopVpn * L.PAGE_BYTES, 'is on a page whose bytes are not in this memory');
     }
-    this.executedNow = core.field(job, L.JOB_EXECUTED);
+    this.executedNow = block.executed;
     this.idleRounds = this.executedNow === before ? this.idleRounds + 1 : 0;
     if (this.idleRounds > IDLE_ROUNDS_MAX)
       throw fail('ETIME', 'job', this.context.name, `makes no progress: ${IDLE_ROUNDS_MAX} rounds one after the other executed nothing`);
@@ -331,11 +353,11 @@ export class JobRun implements Step {
   private service(): Step {
     const { core, events } = this.platform;
     const context = this.context;
-    const job = core.area(L.AREA_JOB);
-    const count = core.field(job, L.JOB_FAULTS);
+    const { block } = this;
+    const count = block.faults;
     if (count > 1) core.exports.faultsAhead(context.space.table, core.area(L.AREA_FAULTS), count);
     const records = this.records.fetch(core, count);
-    const batch = this.batch.refill(records, core.field(job, L.JOB_OVERFLOW));
+    const batch = this.batch.refill(records, block.overflow);
     const { counters } = events;
     counters.deviceFaults[context.name] = (counters.deviceFaults[context.name] ?? 0) + count;
     counters.overflow += batch.overflow;
@@ -349,15 +371,13 @@ export class JobRun implements Step {
   }
 
   private served(): void {
-    const { core, events } = this.platform;
+    const { events } = this.platform;
     const { counters } = events;
-    const context = this.context;
-    const batch = this.batch;
-    const job = core.area(L.AREA_JOB);
+    const { context, batch } = this;
     context.device.endBatch();
     counters.coalesced += batch.coalesced;
     counters.deferred += batch.deferred;
-    if (batch.cancels > 0) this.cancel(batch, job);
+    if (batch.cancels > 0) this.cancel(batch);
     // A batch that served nothing, before a round that executes nothing: nobody would ever get on.
     this.idle = batch.served === 0 && batch.cancels === 0 && batch.throttled === 0;
     if (events.heard) {
@@ -375,15 +395,15 @@ export class JobRun implements Step {
   }
 
   /** Drops the accesses of cancelled pages, once for each stalled lane. */
-  private cancel(batch: FaultBatch, job: number): void {
+  private cancel(batch: FaultBatch): void {
     const { core, events } = this.platform;
     const lanes = new Set<number>();
     for (const { vpn, write, lane } of batch.records) {
       const reason = batch.cancelled(vpn, write);
       if (!reason || lanes.has(lane)) continue;
       lanes.add(lane);
-      this.cancelled.push(core.field(job + lane * 4, L.JOB_LANE_NEXT));
-      core.exports.laneCancel(job, lane);
+      this.cancelled.push(this.block.next(lane));
+      core.exports.laneCancel(this.block.address, lane);
       events.counters.cancelled++;
       if (events.heard)
         events.emit({ type: 'fault.cancelled', space: this.context.space.id, device: this.context.name, vpn, write, lane, reason });
@@ -413,12 +433,12 @@ export class JobRun implements Step {
 
   /** The batch has been served: the lanes that stalled, with a record or without, go on in the next round. */
   private reportReplay(): void {
-    const { core, events } = this.platform;
+    const { events } = this.platform;
     if (!events.heard) return;
     const { space, name: device } = this.context;
     const { served, cancels } = this.batch;
     const cause = served > 0 ? 'batch served' : cancels > 0 ? 'batch cancelled' : 'batch deferred';
-    const lanes = core.field(core.area(L.AREA_JOB), L.JOB_STALLED);
+    const lanes = this.block.stalled;
     events.emit({ type: 'lanes.replayed', space: space.id, device, lanes, round: this.rounds + 1, cause });
   }
 
@@ -460,7 +480,7 @@ function checkJob(job: Job): { accesses: readonly JobAccess[]; lanes: number; wi
     if (op !== 'read' && op !== 'write') throw fail('EINVAL', 'job access op', op, "is not one of: 'read', 'write'");
     if (!Number.isInteger(bytes) || bytes < 1 || bytes > L.ACCESS_LENGTH_MAX)
       throw fail('EINVAL', 'job access bytes', bytes, 'is not between 1 and 4096');
-    if (!Number.isSafeInteger(addr) || addr < 0 || addr + bytes > 2 ** L.ADDRESS_BITS)
+    if (!Number.isSafeInteger(addr) || addr < 0 || addr + bytes > ADDRESSES_END)
       throw fail('EINVAL', 'job access addr', addr, 'is not a byte address below 2^48');
     if (!Number.isSafeInteger(value) || value < 0)
       throw fail('EINVAL', 'job access value', value, 'is not a non-negative integer below 2^53');

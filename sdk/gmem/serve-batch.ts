@@ -43,8 +43,8 @@ export class ServeBatch implements Step {
   next(run: Run): Progress {
     for (;;) {
       if (this.called && !this.settled()) return DONE;
-      const fault = this.faults[this.at];
-      if (!fault) return DONE;
+      if (this.at === this.faults.length) return DONE;
+      const fault = this.faults[this.at]!;
       if (fault.spanPages > 1) this.spare(fault);
       const serve = this.serve.of(fault.vpn, fault.write && !this.readsOnly);
       if (serve.isServedAtOnce(run)) {

@@ -185,7 +185,6 @@ export class ServeFault implements Step {
     const { memory } = device;
     this.phase = LOCK;
     if (!memory?.isPlain || !mirror?.isWhole || context.isLimited || !context.serves || !space.mmapLock.isFreeToRead) return false;
-    if (memory.node.used === memory.node.frames) return false;
     const vma = space.vmas.find(vpn);
     if (vma?.flags !== COMMON || !(vma.prot & PROT_READ) || (write && !(vma.prot & PROT_WRITE))) return false;
     const outcome = page.faultIn(run, space, vpn, vma, memory, mirror, write);

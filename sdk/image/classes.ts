@@ -2,6 +2,7 @@
  * The classes that a machine's state is made of. A saved machine names them; a test looks that none is missing.
  */
 import { Copies, Mappings, Marks, Ranges } from '../core/batch.ts';
+import { JobBlock } from '../core/job-block.ts';
 import { PageMap } from '../core/page-map.ts';
 import { EventLog, Events } from '../events.ts';
 import { DeviceAtomic } from '../gmem/atomic.ts';
@@ -155,6 +156,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Introduce,
   Invalidation,
   Iommu,
+  JobBlock,
   JobRun,
   Keeper,
   Lfu,

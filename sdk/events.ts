@@ -735,21 +735,41 @@ export function foldEvent(counters: Counters, event: MachineEvent): Counters {
 }
 
 function addCpuFault({ cpuFaults }: Counters, cause: CpuFaultCause): void {
-  cpuFaults[cause] = (cpuFaults[cause] ?? 0) + 1;
+  // The commonest by its name: one that is given by a variable is looked up anew at every fault.
+  if (cause === 'home') cpuFaults.home = (cpuFaults.home ?? 0) + 1;
+  else cpuFaults[cause] = (cpuFaults[cause] ?? 0) + 1;
 }
 
 function addMigrated(counters: Counters, from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause): void {
-  if (pages === 0) return;
+  if (pages > 0) addTraffic(trafficIn(counters, from, to, way, cause), pages, bytes);
+}
+
+/** The counters of one way between two nodes for one cause. */
+export interface CountedTraffic {
+  readonly from: string;
+  readonly to: string;
+  readonly way: Way;
+  readonly cause: MigrationCause;
+  /** Undefined: of the second tier. */
+  readonly transfers: Record<number, number> | undefined;
+  readonly cell: Traffic;
+  readonly byCause: Traffic;
+}
+
+function trafficIn(counters: Counters, from: string, to: string, way: Way, cause: MigrationCause): CountedTraffic {
   // The second tier is behind no link.
-  if (way !== 'swapOut' && way !== 'swapIn') {
-    const transfers = (counters.transfers[way] ??= {});
-    transfers[pages] = (transfers[pages] ?? 0) + 1;
-  }
+  const transfers = way === 'swapOut' || way === 'swapIn' ? undefined : (counters.transfers[way] ??= {});
   const row = (counters.migrated[from] ??= {});
   const cell = (row[to] ??= { pages: 0, bytes: 0 });
+  const byCause = (counters.migratedByCause[cause] ??= { pages: 0, bytes: 0 });
+  return { from, to, way, cause, transfers, cell, byCause };
+}
+
+/** Adds pages that were copied together. */
+export function addTraffic({ transfers, cell, byCause }: CountedTraffic, pages: number, bytes: number): void {
+  if (transfers) transfers[pages] = (transfers[pages] ?? 0) + 1;
   cell.pages += pages;
   cell.bytes += bytes;
-  const byCause = (counters.migratedByCause[cause] ??= { pages: 0, bytes: 0 });
   byCause.pages += pages;
   byCause.bytes += bytes;
 }
@@ -793,18 +813,6 @@ function addBatch(counters: Counters, records: number): void {
 export type Listener = (event: MachineEvent) => void;
 
 type Untimed<E> = E extends MachineEvent ? Omit<E, 'tick'> : never;
-
-/** The counters of one way between two nodes for one cause. */
-interface CountedTraffic {
-  readonly from: string;
-  readonly to: string;
-  readonly way: Way;
-  readonly cause: MigrationCause;
-  /** Undefined: of the second tier. */
-  readonly transfers: Record<number, number> | undefined;
-  readonly cell: Traffic;
-  readonly byCause: Traffic;
-}
 
 /** A machine's event stream. */
 export class Events {
@@ -872,7 +880,11 @@ export class Events {
   /** Adds pages that were copied from one node to another. */
   countMigrated(from: string, to: string, pages: number, bytes: number, way: Way, cause: MigrationCause, clean = 0): void {
     this.counters.clean += clean;
-    if (pages === 0) return;
+    if (pages > 0) addTraffic(this.trafficOf(from, to, way, cause), pages, bytes);
+  }
+
+  /** Where such pages are counted, before they are: whoever counts them one by one keeps it. */
+  trafficOf(from: string, to: string, way: Way, cause: MigrationCause): CountedTraffic {
     let last = this.lastTraffic;
     if (last && (last.way !== way || last.cause !== cause)) {
       this.lastTraffic = this.otherTraffic;
@@ -880,17 +892,10 @@ export class Events {
       last = this.lastTraffic;
     }
     if (!last || last.from !== from || last.to !== to || last.way !== way || last.cause !== cause) {
-      addMigrated(this.counters, from, to, pages, bytes, way, cause);
-      const { transfers, migrated, migratedByCause } = this.counters;
-      last = { from, to, way, cause, transfers: transfers[way], cell: migrated[from]![to]!, byCause: migratedByCause[cause]! };
+      last = trafficIn(this.counters, from, to, way, cause);
       this.lastTraffic = last;
-      return;
     }
-    if (last.transfers) last.transfers[pages] = (last.transfers[pages] ?? 0) + 1;
-    last.cell.pages += pages;
-    last.cell.bytes += bytes;
-    last.byCause.pages += pages;
-    last.byCause.bytes += bytes;
+    return last;
   }
 
   /** Adds a copy that a device got. */

@@ -602,11 +602,6 @@ export class Context extends DeviceMirror implements SpaceMirror {
     }
   }
 
-  /** @internal Whether `requireWorking` has nothing to say. */
-  get serves(): boolean {
-    return this.works && !this.device.leaving && this.space.isOpen;
-  }
-
   /** Throws EBADF once detached, ENODEV once failed. */
   requireWorking(verb: string): void {
     if (this.space.isReaped) throw fail('EBADF', verb, 'address space', 'has been reaped: it can only be closed');

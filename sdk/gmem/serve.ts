@@ -184,7 +184,8 @@ export class ServeFault implements Step {
     const { space, device, mirror } = context;
     const { memory } = device;
     this.phase = LOCK;
-    if (!memory?.isPlain || !mirror?.isWhole || context.isLimited || !context.serves || !space.mmapLock.isFreeToRead) return false;
+    if (!memory?.isPlain || !mirror?.isWhole || context.isLimited || device.leaving || !space.isOpen || !space.mmapLock.isFreeToRead)
+      return false;
     const vma = space.vmas.find(vpn);
     if (vma?.flags !== COMMON || !(vma.prot & PROT_READ) || (write && !(vma.prot & PROT_WRITE))) return false;
     const outcome = page.faultIn(run, space, vpn, vma, memory, mirror, write);
@@ -730,7 +731,7 @@ export class ServeFault implements Step {
     const { space } = context;
     const frame = this.frames[0]!;
     this.reserved = 0;
-    const outcome = this.peer ? 'not simple' : this.page.toDevice(run, space, vpn, space.vmas.find(vpn)!, frame, memory, 'fault');
+    const outcome = this.peer ? 'not simple' : this.page.toDevice(run, space, vpn, space.vmas.find(vpn)!, frame, memory);
     if (outcome !== 'not simple') return this.moved(run, outcome, memory);
     const picks = this.noPicks(1);
     picks[0] = frame;

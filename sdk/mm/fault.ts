@@ -562,7 +562,7 @@ export class CpuFault implements Step {
   private move(run: Run, vma: Vma, memory: DeviceMemory): 'ended' | 'copying' | 'not simple' {
     const { platform, space, vpn } = this;
     const page = (this.page ??= new PageMove(platform));
-    const outcome = page.toHost(run, space, vpn, vma, memory, 'home');
+    const outcome = page.toHost(run, space, vpn, vma, memory);
     switch (outcome) {
       case 'moved':
         this.broughtHome = true;

@@ -14,7 +14,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Copies } from '../core/batch.ts';
-import type { MigrationCause } from '../events.ts';
+import { addTraffic, type CountedTraffic } from '../events.ts';
 import type { Run } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -41,6 +41,10 @@ export class PageMove {
   /** Who knows frames and bytes. */
   private readonly ground: MigrationCopies;
   private readonly copies: Copies;
+  /** Where its last page was counted: which way it went, between the host and which memory. */
+  private traffic: CountedTraffic | undefined;
+  private trafficMemory: DeviceMemory | undefined;
+  private trafficInward = false;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -48,23 +52,15 @@ export class PageMove {
     this.copies = new Copies(this.ground);
   }
 
-  /** The page `vpn` of `vma`, a page of the host, of zeros, or a hole, goes to `frame` of `memory`, whose one reference goes over unless the outcome is 'not simple'. */
-  toDevice(
-    run: Run,
-    space: AddressSpace,
-    vpn: number,
-    vma: Vma,
-    frame: number,
-    memory: DeviceMemory,
-    cause: MigrationCause,
-  ): PageMoveOutcome {
+  /** For a device fault: the page `vpn` of `vma`, a page of the host, of zeros, or a hole, goes to `frame` of `memory`, whose one reference goes over unless the outcome is 'not simple'. */
+  toDevice(run: Run, space: AddressSpace, vpn: number, vma: Vma, frame: number, memory: DeviceMemory): PageMoveOutcome {
     const mirror = this.mirrorFor(run, space, vpn, vma, memory);
     if (!mirror || frame < 0) return 'not simple';
     if (space.arrivals.meets(vpn)) return 'not simple';
     const { exports } = this.platform.core;
     this.source = exports.pageIsolate(space.table, vpn, L.SELECT_SYSTEM, memory.owner, mirror.descriptor, mirror.slot);
     if (this.source === L.PAGE_NOT_SIMPLE) return 'not simple';
-    return this.go(space, vpn, vma, frame, memory, mirror, true, cause);
+    return this.go(space, vpn, vma, frame, memory, mirror, true);
   }
 
   /**
@@ -83,13 +79,13 @@ export class PageMove {
       exports.pageRestore(this.source);
       throw error;
     }
-    if (this.target >= 0) return this.go(space, vpn, vma, this.target, memory, mirror, true, 'fault');
+    if (this.target >= 0) return this.go(space, vpn, vma, this.target, memory, mirror, true);
     exports.pageRestore(this.source);
     return 'no frame';
   }
 
-  /** The page `vpn` of `vma`, on `memory`, comes home. Out of host frames it is 'not simple'. */
-  toHost(run: Run, space: AddressSpace, vpn: number, vma: Vma, memory: DeviceMemory, cause: MigrationCause): PageMoveOutcome {
+  /** For a touch of the CPU: the page `vpn` of `vma`, on `memory`, comes home. Out of host frames it is 'not simple'. */
+  toHost(run: Run, space: AddressSpace, vpn: number, vma: Vma, memory: DeviceMemory): PageMoveOutcome {
     const mirror = this.mirrorFor(run, space, vpn, vma, memory);
     if (!mirror || space.isLimited || memory.kind !== 'private') return 'not simple';
     const { core, host } = this.platform;
@@ -97,7 +93,7 @@ export class PageMove {
     this.source = core.exports.pageIsolate(space.table, vpn, L.SELECT_PRIVATE, memory.owner, mirror.descriptor, mirror.slot);
     if (this.source === L.PAGE_NOT_SIMPLE) return 'not simple';
     const frame = host.take();
-    return this.go(space, vpn, vma, frame, memory, mirror, false, cause);
+    return this.go(space, vpn, vma, frame, memory, mirror, false);
   }
 
   /** What of the device is in the core, when the move concerns nobody else. */
@@ -119,10 +115,9 @@ export class PageMove {
     memory: DeviceMemory,
     mirror: CoreMirror,
     inward: boolean,
-    cause: MigrationCause,
   ): PageMoveOutcome {
     const { platform, source } = this;
-    const { core, events, host, pageLocks } = platform;
+    const { core, events, pageLocks } = platform;
     const { device } = memory;
     space.notifiers.pulse(mirror.notifier);
     events.counters.invalidations++;
@@ -166,11 +161,22 @@ export class PageMove {
       return 'stayed';
     }
     if (source < 0) events.counters.cleared++;
-    else if (inward) events.countMigrated(host.name, memory.node.name, 1, L.PAGE_BYTES, 'toDevice', cause);
-    else events.countMigrated(memory.node.name, host.name, 1, L.PAGE_BYTES, 'toHost', cause);
+    else addTraffic(this.trafficOf(memory, inward), 1, L.PAGE_BYTES);
     if (settled & L.PAGE_UNINSTALLED) mirror.enterOne(vpn, frame);
     this.isReadable = table !== 0 && (settled & L.PAGE_UNINSTALLED) === 0;
     this.isWritable = (settled & L.PAGE_WRITABLE) !== 0;
     return 'moved';
+  }
+
+  /** Mostly that of its last page. */
+  private trafficOf(memory: DeviceMemory, inward: boolean): CountedTraffic {
+    if (this.traffic && this.trafficMemory === memory && this.trafficInward === inward) return this.traffic;
+    const { events, host } = this.platform;
+    this.trafficMemory = memory;
+    this.trafficInward = inward;
+    this.traffic = inward
+      ? events.trafficOf(host.name, memory.node.name, 'toDevice', 'fault')
+      : events.trafficOf(memory.node.name, host.name, 'toHost', 'home');
+    return this.traffic;
   }
 }

@@ -48,8 +48,8 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'drivers/kvm/index.ts',
-      find: 'this.note(vpn);\n      this.entries.delete(vpn);',
-      replace: 'this.entries.delete(vpn);',
+      find: 'if (marks.isDirty(i)) this.log.set(marks.vpn(i), 1);',
+      replace: ';',
     },
   },
   {
@@ -64,8 +64,8 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'drivers/rdma/index.ts',
-      find: 'for (const map of [this.entries, this.frames]) {',
-      replace: 'for (const map of [this.entries]) {',
+      find: 'for (let i = 0; i < ranges.count; i++) this.frames.deleteRange(ranges.start(i), ranges.length(i));',
+      replace: '',
     },
   },
   {

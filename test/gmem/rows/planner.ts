@@ -174,6 +174,6 @@ export const rows: readonly Row[] = [
       'test/contract/shipped.test.ts > every shipped driver keeps the contract > npu',
       'test/gmem/loc.node.test.ts > the NPU calls the framework in few statements, and implements its operations in few',
     ],
-    canary: { file: 'drivers/npu/os.ts', find: "if (task.leaving.has(vpn)) return { code: 'migrating', page: -1 };", replace: '' },
+    canary: { file: 'drivers/npu/os.ts', find: "if (task.leaving.has(vpn)) return this.answer(i, 'migrating', -1);", replace: '' },
   },
 ];

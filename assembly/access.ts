@@ -2,6 +2,7 @@ import {
   ACCESS_LENGTH,
   ACCESS_LENGTH_SHIFT,
   ACCESS_WRITE,
+  BLOCK_ACCESSES,
   ENTRY_ACCESSED,
   ENTRY_DIRTY,
   ENTRY_KIND,
@@ -13,14 +14,16 @@ import {
   H_STOP_VPN_LOW,
   KIND_PRESENT,
   PAGE_BYTES,
-  PAGE_SHIFT,
   STOP_BYTES,
   STOP_FAULT,
   STOP_NONE,
-  TLB_CLEAN,
+  TLB_DIRTY,
+  TLB_HEADER_BYTES,
+  TLB_SETS,
   TLB_TABLE,
+  TLB_VALID,
+  TLB_WAY_BYTES,
   TLB_WRITE,
-  VPN_BITS,
 } from './layout';
 import { frameBytes } from './node';
 import { entryAt, isWithin, seek, slotOf, walk } from './table';
@@ -40,24 +43,21 @@ import { setOf, tlbCount, tlbFill, tlbFind, tlbMiss, tlbUse } from './tlb';
  * ```
  */
 
-/** A look at a way that is written into its caller. */
-export class Way {
-  /**
-   * 0 when a way, its first word, is right for an access and needs nothing more done to it: it has the page, and, for a write, is not TLB_CLEAN. An empty way may look right for page 0; its bytes are NO_ACCESS. No branch on reading or writing: which
-   * it is, is hard to guess.
-   */
-  @inline
-  static lacks(word: u64, access: u64): u64 {
-    const its = access >> PAGE_SHIFT;
-    return ((word ^ its) << (64 - VPN_BITS)) | ((word & its) >> (WRITE_SHIFT - PAGE_SHIFT));
-  }
-}
+/** A most recent way that needs nothing more done to it: valid for a read; valid, writable and dirty for a write. */
+const WRITABLE: u64 = (<u64>(TLB_VALID | TLB_WRITE | TLB_DIRTY)) << 32;
+const READABLE: u64 = (<u64>TLB_VALID) << 32;
+const READ_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
 
 /** What `translate` answers instead of a byte address (those are page-aligned). */
-export const NO_ACCESS: u32 = 0;
-export const BYTES_ELSEWHERE: u32 = 1;
-/** Where in an access ACCESS_WRITE is. */
-export const WRITE_SHIFT: u64 = 60;
+const NO_ACCESS: u32 = 0;
+const BYTES_ELSEWHERE: u32 = 1;
+/** log2 of the bytes of a set; where in an access its length and ACCESS_WRITE are. */
+const SET_SHIFT: u32 = 6;
+const LENGTH_SHIFT: u64 = 48;
+const WRITE_SHIFT: u64 = 60;
+/** Of accesses, one in 2^n. */
+const MANY_BEHIND_SHIFT: u32 = 3;
+const ACCESS_WRITE_SHIFT: u64 = 28;
 
 /** High word bits that say "an access of this sort may go through this entry" for the table of a TLB. */
 function permitted(entry: u64, write: u32): bool {
@@ -104,8 +104,8 @@ function translate(tlb: u32, vpn: u64, write: u32): u32 {
     if (!write || flags & TLB_WRITE) {
       way = tlbUse(tlb, vpn, way);
       // The first write through a read-filled translation sets dirty.
-      if (write && flags & TLB_CLEAN) {
-        store<u32>(way, flags & ~TLB_CLEAN, 4);
+      if (write && !(flags & TLB_DIRTY)) {
+        store<u32>(way, flags | TLB_DIRTY, 4);
         mark(load<u32>(tlb, TLB_TABLE), vpn, write);
       }
       return load<u32>(way, 8);
@@ -120,7 +120,7 @@ function translate(tlb: u32, vpn: u64, write: u32): u32 {
   let bytes = frameBytes(frame);
   if (!bytes) bytes = BYTES_ELSEWHERE;
   markAt(<u32>place, write);
-  tlbFill(tlb, vpn, ((<u32>(entry >> 32)) & ENTRY_WRITE ? TLB_WRITE : 0) | (write ? 0 : TLB_CLEAN), bytes, frame);
+  tlbFill(tlb, vpn, ((<u32>(entry >> 32)) & ENTRY_WRITE ? TLB_WRITE : 0) | (write ? TLB_DIRTY : 0), bytes, frame);
   tlbMiss(tlb);
   return bytes;
 }
@@ -141,7 +141,7 @@ function foldWord(hash: u32, word: u32): u32 {
 }
 
 /** An access inside one page, `bytes` at `at`; the value is read from or written to `value` (u64). */
-export function perform(at: u32, bytes: u32, write: u32, value: u32): void {
+function perform(at: u32, bytes: u32, write: u32, value: u32): void {
   if (write) {
     if (bytes == 8) store<u64>(at, load<u64>(value));
     else if (bytes == 4) store<u32>(at, load<u32>(value));
@@ -212,9 +212,9 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
     write = high & ACCESS_WRITE;
   if (offset + bytes <= <u32>PAGE_BYTES) {
     // Most accesses hit the most recent way of their set, with nothing to update.
-    const set = setOf(tlb, vpn);
-    let at = Way.lacks(load<u64>(set), access) ? NO_ACCESS : load<u32>(set, 8);
-    if (at == NO_ACCESS) at = translate(tlb, vpn, write);
+    const set = setOf(tlb, vpn),
+      word = load<u64>(set);
+    const at = (write ? word : word & READ_MASK) == (vpn | (write ? WRITABLE : READABLE)) ? load<u32>(set, 8) : translate(tlb, vpn, write);
     if (at <= BYTES_ELSEWHERE) return at == NO_ACCESS ? STOP_FAULT : performBlank(bytes, write, value);
     perform(at + offset, bytes, write, value);
     return STOP_NONE;
@@ -230,13 +230,171 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
   return STOP_NONE;
 }
 
+/**
+ * Executes accesses one after the other, as long as they are inside one page and can be translated: those whose indices are at `list` (u32 each), or without one the first `count` of `accesses`; at most BLOCK_ACCESSES.
+ * Returns how many, and from bit 16 on, how many of them were not in front of their set. The next one is to be executed by itself. Counted by the caller.
+ *
+ * One short loop without a call: the processor has the translations and bytes of several accesses under way at a time. `turning`: looks at two ways, see `frontTwo`.
+ */
+export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, turning: bool): u32 {
+  if (load<u32>(H_BLANK)) {
+    if (list)
+      return turning
+        ? Inner.pass(tlb, accesses, values, list, count, true, true)
+        : Inner.pass(tlb, accesses, values, list, count, true, false);
+    return turning ? Inner.pass(tlb, accesses, values, 0, count, true, true) : Inner.pass(tlb, accesses, values, 0, count, true, false);
+  }
+  if (list)
+    return turning
+      ? Inner.pass(tlb, accesses, values, list, count, false, true)
+      : Inner.pass(tlb, accesses, values, list, count, false, false);
+  return turning ? Inner.pass(tlb, accesses, values, 0, count, false, true) : Inner.pass(tlb, accesses, values, 0, count, false, false);
+}
+
+/** The loop of `runBlock` and its looks, which are written into it: one for each way of running. */
+class Inner {
+  /** `blank`: on a machine without bytes. What is known beforehand is not asked in the loop. */
+  @inline
+  static pass(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, blank: bool, turning: bool): u32 {
+    const sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT;
+    let behind: u32 = 0,
+      k: u32 = 0;
+    for (; k < count; k++) {
+      const offset = list ? load<u32>(list + (k << 2)) << 3 : k << 3,
+        access = load<u64>(accesses + offset),
+        high = <u32>(access >> 32),
+        more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
+        value = values + offset;
+      let at = turning ? Inner.frontTwo(tlb, sets, access) : Inner.front(tlb, sets, access);
+      if (blank) {
+        if (at != BYTES_ELSEWHERE) {
+          if (locate(tlb, access) != BYTES_ELSEWHERE) break;
+          behind++;
+        }
+        if (high & ACCESS_WRITE) continue;
+        if (more <= 7) store<u64>(value, 0);
+        else perform(load<u32>(H_BLANK), more + 1, 0, value);
+        continue;
+      }
+      if (at <= BYTES_ELSEWHERE) {
+        at = locate(tlb, access);
+        if (at <= BYTES_ELSEWHERE) break;
+        behind++;
+      }
+      if (more != 7) perform(at, more + 1, high & ACCESS_WRITE, value);
+      else if (high & ACCESS_WRITE) store<u64>(at, load<u64>(value));
+      else store<u64>(value, load<u64>(at));
+    }
+    return k | (behind << 16);
+  }
+
+  /**
+   * Looks for the page of an access in the most recent way of its set: the byte address of its first byte, or BYTES_ELSEWHERE, when that needs nothing more, else NO_ACCESS. `sets`: byte offset of the last set from the first one.
+   *
+   * A way is right when, of a way for writes of the page, nothing is missing, or for a read at most the two rights are. No branch on reading or writing: which it is, is hard to guess.
+   */
+  @inline
+  static front(tlb: u32, sets: u32, access: u64): u32 {
+    const offset = (<u32>access) & (PAGE_BYTES - 1),
+      vpn = (access << 16) >> 28,
+      set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
+    if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+    const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1));
+    if ((load<u64>(set, TLB_HEADER_BYTES) ^ (vpn | WRITABLE)) & mask) return NO_ACCESS;
+    const bytes = load<u32>(set, TLB_HEADER_BYTES + 8);
+    return bytes == BYTES_ELSEWHERE ? BYTES_ELSEWHERE : bytes + offset;
+  }
+
+  /**
+   * The same in the two most recent ways, the second of which then becomes the first: without a branch, for programs whose pages share sets in turns that nobody can guess. Where the first way is right nearly always,
+   * `front` is quicker, which does not write the set.
+   */
+  @inline
+  static frontTwo(tlb: u32, sets: u32, access: u64): u32 {
+    const offset = (<u32>access) & (PAGE_BYTES - 1),
+      vpn = (access << 16) >> 28,
+      set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
+    if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
+    const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1)),
+      key = vpn | WRITABLE,
+      second = (<u32>(((load<u64>(set, TLB_HEADER_BYTES + TLB_WAY_BYTES) ^ key) & mask) == 0)) << 4;
+    if (((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask) != 0 && !second) return NO_ACCESS;
+    const chosen = v128.load(set + second, TLB_HEADER_BYTES),
+      other = v128.load(set + (second ^ TLB_WAY_BYTES), TLB_HEADER_BYTES);
+    v128.store(set, chosen, TLB_HEADER_BYTES);
+    v128.store(set, other, TLB_HEADER_BYTES + TLB_WAY_BYTES);
+    const bytes = <u32>i32x4.extract_lane(chosen, 2);
+    return bytes == BYTES_ELSEWHERE ? BYTES_ELSEWHERE : bytes + offset;
+  }
+}
+
+/** Whether the next block is to be run `turning`: when of the last one that was not, many were not in front. That is asked anew every 16 blocks. `ran`: what `runBlock` said. */
+export function turnsWays(blocks: u32, turning: bool, ran: u32): bool {
+  return (blocks & 15) != 0 && (turning || ran >> 16 > (ran & 0xffff) >> MANY_BEHIND_SHIFT);
+}
+
 /** Translates an access that is not in front, with all that `translate` does: the byte address of its first byte, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */
-export function locate(tlb: u32, access: u64): u32 {
+function locate(tlb: u32, access: u64): u32 {
   const offset = (<u32>access) & (PAGE_BYTES - 1),
     high = <u32>(access >> 32);
   if (offset + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
   const bytes = translate(tlb, (access & 0xffffffffffff) >> 12, high & ACCESS_WRITE);
   return bytes > BYTES_ELSEWHERE ? bytes + offset : bytes;
+}
+
+/** Writes the numbers from `first` to `end` - 1, u32 each. */
+export function numberFrom(at: u32, first: u32, end: u32): void {
+  let four = i32x4.add(i32x4.splat(first), i32x4(0, 1, 2, 3));
+  for (; first + 4 <= end; first += 4, at += 16) {
+    v128.store(at, four);
+    four = i32x4.add(four, i32x4.splat(4));
+  }
+  for (; first < end; first++, at += 4) store<u32>(at, first);
+}
+
+/**
+ * Executes accesses one after the other, from index `from` to `end`, as long as they can be. Returns the index of the first one not executed; H_STOP_REASON says why: STOP_NONE at the end, else as
+ * `execute`. Counted by the caller.
+ */
+export function runStraight(tlb: u32, accesses: u32, values: u32, from: u32, end: u32): u32 {
+  let status: u32 = STOP_NONE,
+    i = from,
+    blocks: u32 = 0,
+    turning: bool = false;
+  while (i < end && status == STOP_NONE) {
+    const count = min<u32>(end - i, BLOCK_ACCESSES),
+      ran = runBlock(tlb, accesses + (i << 3), values + (i << 3), 0, count, turning),
+      done = ran & 0xffff;
+    i += done;
+    turning = turnsWays(++blocks, turning, ran);
+    if (done == count) continue;
+    status = execute(tlb, load<u64>(accesses + (i << 3)), values + (i << 3));
+    if (status == STOP_NONE) i++;
+  }
+  store<u32>(H_STOP_REASON, status);
+  return i;
+}
+
+/**
+ * Executes accesses one after the other, from index `from` to `end`. Returns the index of the first one not executed; H_STOP_REASON says
+ * why, H_STOP_VPN_* name the first page of it without a sufficient entry.
+ */
+export function runAccesses(tlb: u32, accesses: u32, values: u32, from: u32, end: u32): u32 {
+  const i = runStraight(tlb, accesses, values, from, end),
+    status = load<u32>(H_STOP_REASON);
+  // A page whose bytes are elsewhere was translated all the same.
+  tlbCount(tlb, i - from + (status == STOP_BYTES ? 1 : 0));
+  if (status) stopAt(status, firstMissing(tlb, load<u64>(accesses + (i << 3))), i);
+  return i;
+}
+
+/** First touched page of an access that lacks a sufficient entry (its first page when none does). */
+function firstMissing(tlb: u32, access: u64): u64 {
+  const high = <u32>(access >> 32),
+    vpn = (access & 0xffffffffffff) >> 12,
+    write = high & ACCESS_WRITE;
+  const crosses = ((<u32>access) & (PAGE_BYTES - 1)) + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1 > <u32>PAGE_BYTES;
+  return crosses && reachable(tlb, vpn, write) && !reachable(tlb, vpn + 1, write) ? vpn + 1 : vpn;
 }
 
 /**

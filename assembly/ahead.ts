@@ -7,7 +7,7 @@ import {
   KIND_DEVICE_PRIVATE,
   KIND_PRESENT,
   PAGE_SHIFT,
-  TLB_CLEAN,
+  TLB_DIRTY,
   TLB_TABLE,
   TLB_VALID,
   TLB_WAY_BYTES,
@@ -24,7 +24,7 @@ import { setOf } from './tlb';
 
 /** Of the first two words of a fault record. */
 const VPN_MASK: u64 = 0xfffffffff;
-const KEY_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_CLEAN)) << 32);
+const KEY_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
 const VALID: u64 = (<u64>TLB_VALID) << 32;
 
 /** For `count` fault records of a device. Requires: `count` is at most FAULTS_MAX. */

@@ -22,8 +22,7 @@ import {
   STOP_FAULT,
   STOP_NONE,
 } from './layout';
-import { execute, reachable, stopAt } from './access';
-import { FAULTS, numberFrom, runBlock, runStraight, turnsWays } from './front';
+import { execute, numberFrom, reachable, runBlock, runStraight, stopAt, turnsWays } from './access';
 import { tlbCount } from './tlb';
 
 /**
@@ -140,7 +139,7 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
       }
       const index = load<u32>(list + (done << 2)),
         access = load<u64>(accesses + (index << 3)),
-        status = ran & FAULTS ? STOP_FAULT : execute(tlb, access, values + (index << 3));
+        status = execute(tlb, access, values + (index << 3));
       if (status == STOP_BYTES) {
         keep(job, live, close(job, live, going));
         return brokenOff(tlb, job, accesses, executed, index, stalled);
@@ -227,18 +226,14 @@ export function laneCancel(job: u32, lane: u32): void {
   store<u32>(cell, load<u32>(cell, JOB_LANE_NEXT) + load<u32>(job, JOB_LANES), JOB_LANE_NEXT);
 }
 
-/** Writes a record for each page of an access that has no sufficient entry. Requires: one has not. */
+/** Writes a record for each page of an access that has no sufficient entry. */
 function record(tlb: u32, job: u32, faults: u32, access: u64, lane: u32, index: u32): void {
   const high = <u32>(access >> 32),
     vpn = (access & 0xffffffffffff) >> 12,
     write = high & ACCESS_WRITE;
   const crosses = ((<u32>access) & (PAGE_BYTES - 1)) + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1 > <u32>PAGE_BYTES;
-  if (!crosses) {
-    push(job, faults, vpn, write ? FAULT_WRITE : 0, lane, index);
-    return;
-  }
-  if (!reachable(tlb, vpn, write)) push(job, faults, vpn, (write ? FAULT_WRITE : 0) | FAULT_SPAN_AFTER, lane, index);
-  if (!reachable(tlb, vpn + 1, write)) push(job, faults, vpn + 1, (write ? FAULT_WRITE : 0) | FAULT_SPAN_BEFORE, lane, index);
+  if (!reachable(tlb, vpn, write)) push(job, faults, vpn, (write ? FAULT_WRITE : 0) | (crosses ? FAULT_SPAN_AFTER : 0), lane, index);
+  if (crosses && !reachable(tlb, vpn + 1, write)) push(job, faults, vpn + 1, (write ? FAULT_WRITE : 0) | FAULT_SPAN_BEFORE, lane, index);
 }
 
 function push(job: u32, faults: u32, vpn: u64, flags: u32, lane: u32, index: u32): void {

@@ -265,7 +265,7 @@ export const LEVEL_BITS_MAX = 9;
 // A slot: a small header, then sets of four ways, most recently used way first (a hit moves to the front).
 // One set is 64 bytes, one cache line. The set of a page is its VPN modulo the number of sets.
 //
-// Way:  0 vpn low   4 vpn high (bits 0..3) | TLB_VALID | TLB_WRITE | TLB_CLEAN   8 byte address of the frame (0: none)   12 frame
+// Way:  0 vpn low   4 vpn high (bits 0..3) | TLB_VALID | TLB_WRITE | TLB_DIRTY   8 byte address of the frame (0: none)   12 frame
 
 export const TLB_HEADER_BYTES = 64;
 export const TLB_WAY_BYTES = 16;
@@ -280,13 +280,9 @@ export const TLB_HITS = 8;
 export const TLB_MISSES = 16;
 /** Ways that an invalidation emptied. */
 export const TLB_DROPPED = 24;
-/** Byte offset of the last set from the first one: a mask for those of all. */
-export const TLB_SET_MASK = 32;
-/** As much as TLB_WAY_BYTES: see `Front.two`. */
 export const TLB_VALID = 1 << 4;
 export const TLB_WRITE = 1 << 5;
-/** A write has more to do than to write: it may not, or the entry is to be marked dirty. Where an access, shifted down to its page number, has ACCESS_WRITE. */
-export const TLB_CLEAN = 1 << 16;
+export const TLB_DIRTY = 1 << 6;
 
 // ---------------------------------------------------------------------------------------------------------------- access
 //

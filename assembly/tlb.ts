@@ -1,14 +1,13 @@
 import {
   H_TLBS,
   H_TLBS_MAX,
-  TLB_CLEAN,
+  TLB_DIRTY,
   TLB_DROPPED,
   TLB_HEADER_BYTES,
   TLB_HITS,
   TLB_MISSES,
   TLB_SETS,
   TLB_SET_BYTES,
-  TLB_SET_MASK,
   TLB_SLOT_BYTES,
   TLB_TABLE,
   TLB_VALID,
@@ -27,7 +26,7 @@ import {
  * A way keeps the byte address of its frame, so a hit needs nothing else. An invalidated way leaves no gap: later ways move up.
  */
 
-const KEY_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_CLEAN)) << 32);
+const KEY_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
 const VALID: u64 = (<u64>TLB_VALID) << 32;
 
 /** An empty TLB of `sets` sets (a power of two up to TLB_SETS_MAX) in front of `table`: the byte address of its slot, or 0 when all are taken. */
@@ -38,7 +37,6 @@ export function tlbCreate(table: u32, sets: u32): u32 {
     if (load<u32>(slot, TLB_TABLE)) continue;
     memory.fill(slot, 0, TLB_HEADER_BYTES + sets * TLB_SET_BYTES);
     store<u32>(slot, sets, TLB_SETS);
-    store<u32>(slot, (sets - 1) * TLB_SET_BYTES, TLB_SET_MASK);
     store<u32>(slot, table, TLB_TABLE);
     return slot;
   }
@@ -51,7 +49,7 @@ export function tlbDestroy(tlb: u32): void {
 
 /** Byte address of the set of a page: its most recent way. */
 export function setOf(tlb: u32, vpn: u64): u32 {
-  return tlb + TLB_HEADER_BYTES + ((<u32>vpn * TLB_SET_BYTES) & load<u32>(tlb, TLB_SET_MASK));
+  return tlb + TLB_HEADER_BYTES + ((<u32>vpn) & (load<u32>(tlb, TLB_SETS) - 1)) * TLB_SET_BYTES;
 }
 
 /** Moves way `way` of a set to the front; the ways before it move back by one. */

@@ -113,23 +113,6 @@ describe.each(flavours)('%s', (flavour) => {
     }
   });
 
-  test('an empty way, which is all zeros, is not taken for page 0', () => {
-    // Set 1 is crowded, so that the next block looks at two ways; in set 0 there is one page, and behind it nothing.
-    const pages = [...Array.from({ length: L.BLOCK_ACCESSES }, (_, i) => 1 + 2 * (i % 5)), 2, 0, 4, 6];
-    const ways = [false, true].map((alone) => {
-      const { small, tlb, table } = new World(flavour, 2);
-      for (let page = 0; page < PAGES; page++) small.core.rangeMap(table, page, 1, small.base[1]! + page, L.KIND_PRESENT);
-      pages.forEach((page, i) => small.setAccess(i, { address: page * P, bytes: 8, write: false }));
-      for (let at = 0; at < pages.length;) {
-        const end = alone ? at + 1 : pages.length;
-        expect(small.core.runAccesses(tlb, small.accesses, small.values, at, end)).toBe(end);
-        at = end;
-      }
-      return small.ways(tlb);
-    });
-    expect(ways[0]).toEqual(ways[1]);
-  });
-
   test('a run over a page whose bytes are elsewhere stops there, with the bytes of all before it done', () => {
     const { small, tlb, table } = new World(flavour, 1);
     const at = (page: number, write: boolean): Access => ({ address: (BASE + page) * P + 8, bytes: 8, write });

@@ -202,7 +202,7 @@ export class SmallCore {
       const all = Array.from({ length: L.TLB_WAYS }, (_, way) => {
         const at = tlb + L.TLB_HEADER_BYTES + set * L.TLB_SET_BYTES + way * L.TLB_WAY_BYTES;
         const flags = this.field(at, 4);
-        const text = `${(flags & 0xf) * 2 ** 32 + this.field(at, 0)}${flags & L.TLB_WRITE ? 'w' : ''}${flags & L.TLB_CLEAN ? '' : 'd'}`;
+        const text = `${(flags & 0xf) * 2 ** 32 + this.field(at, 0)}${flags & L.TLB_WRITE ? 'w' : ''}${flags & L.TLB_DIRTY ? 'd' : ''}`;
         return flags & L.TLB_VALID ? text : '-';
       });
       while (all.at(-1) === '-') all.pop();

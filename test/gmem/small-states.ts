@@ -195,7 +195,7 @@ function tlbOf(core: Machine['platform']['core'], space: AddressSpace, vpn: numb
   const set = space.tlb + L.TLB_HEADER_BYTES + (vpn & (core.field(space.tlb, L.TLB_SETS) - 1)) * L.TLB_SET_BYTES;
   for (let way = set; way < set + L.TLB_SET_BYTES; way += L.TLB_WAY_BYTES) {
     const high = core.field(way, 4);
-    if (high & L.TLB_VALID && core.field(way, 0) === vpn >>> 0) return `t${(high & (L.TLB_WRITE | L.TLB_CLEAN)).toString(16)}`;
+    if (high & L.TLB_VALID && core.field(way, 0) === vpn >>> 0) return `t${(high & (L.TLB_WRITE | L.TLB_DIRTY)).toString(16)}`;
   }
   return '-';
 }

@@ -211,7 +211,7 @@ export class DeviceAccess implements Step {
         this.fatal(outcome);
         return false;
       }
-      settle(batch, this.record!, outcome, context);
+      settle(batch, this.record!.vpn, this.record!.write, outcome, context);
     }
     const { events } = this.platform;
     const { coalesced, deferred } = batch;

@@ -64,7 +64,7 @@ export class ServeBatch implements Step {
     const { vpn, write, reads = false } = this.faults[this.at]!;
     const { outcome } = this.serve;
     this.called = false;
-    if (!settle(this.batch, { vpn, write: write && !this.readsOnly }, outcome, this.context)) {
+    if (!settle(this.batch, vpn, write && !this.readsOnly, outcome, this.context)) {
       this.batch.deferred += this.faults.length - this.at;
       return false;
     }
@@ -85,13 +85,7 @@ export class ServeBatch implements Step {
 }
 
 /** Enters an outcome into a batch. Returns false when the batch ends here, the record and all later ones being deferred. Throws for what no replay can mend. */
-export function settle(
-  batch: FaultBatch,
-  fault: { readonly vpn: number; readonly write: boolean },
-  outcome: ServeOutcome,
-  context: Context,
-): boolean {
-  const { vpn, write } = fault;
+export function settle(batch: FaultBatch, vpn: number, write: boolean, outcome: ServeOutcome, context: Context): boolean {
   switch (outcome) {
     case 'served':
       batch.served++;

@@ -662,7 +662,8 @@ export class AddressSpace {
 
   /** The context of the device with this number. */
   mirrorOf(owner: number): SpaceMirror | undefined {
-    return this.mirrors.find(({ device }) => device.owner === owner);
+    for (const each of this.mirrors) if (each.device.owner === owner) return each;
+    return undefined;
   }
 
   /** Tells every subscriber that a range is about to change. */

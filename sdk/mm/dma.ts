@@ -116,7 +116,8 @@ export class DmaMap {
    * fault answers. Throws EINVAL for a word that is not VALID or has no place here, EOPNOTSUPP for a peer that cannot be reached, ENOMEM without an address. Models: `hmm_dma_map_pfn`.
    */
   map(words: Uint32Array, i: number): number {
-    const bits = this.bits('map', words, i);
+    this.requireValid('map', words, i);
+    const bits = words[i * 2 + 1]!;
     const frame = words[i * 2]!;
     const write = (bits & HMM_WRITE) !== 0;
     if (bits & HMM_DMA_MAPPED && this.addresses[i]! >= 0) {
@@ -156,13 +157,12 @@ export class DmaMap {
     }
   }
 
-  private bits(verb: string, words: Uint32Array, i: number): number {
+  private requireValid(verb: string, words: Uint32Array, i: number): void {
     requireWords(verb, words, i);
     if (!Number.isInteger(i) || i < 0 || i >= this.addresses.length || i * 2 + 1 >= words.length)
       throw fail('EINVAL', `dma.${verb} index`, i, `is not one of the ${this.addresses.length} words`);
     const bits = words[i * 2 + 1]!;
     if (bits < HMM_VALID) throw fail('EINVAL', `dma.${verb} word`, bits, 'is not VALID');
-    return bits;
   }
 
   /** Without an IOMMU the page is the frame itself. */

@@ -68,9 +68,10 @@ export interface RangeRequest {
   readonly owner: number;
 }
 
+/** As a signed number: a small integer, which needs no room on the heap. */
 function asks({ request, only }: RangeRequest, i: number): number {
-  if (typeof request !== 'number') return request(i);
-  return only === undefined || only === i ? request : 0;
+  if (typeof request !== 'number') return request(i) | 0;
+  return only === undefined || only === i ? request | 0 : 0;
 }
 
 /**

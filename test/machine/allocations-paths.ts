@@ -17,6 +17,8 @@ const TIMES = 2;
 /** Looks at one machine, and machines that are looked at again, before a path is found to ask for too much. */
 const LOOKS = 4;
 const AGAIN_MAX = 4;
+/** On a busy machine. */
+const TIMEOUT_MS = 120_000;
 /** Bytes of heap and of arrays for a page, unless a path says otherwise. */
 export const HEAP_MAX = 4;
 export const ARRAYS_MAX = 0.1;
@@ -184,7 +186,7 @@ export async function forEachPage(path: Path, name: keyof typeof DRIVERS): Promi
 /** Each path, with each of its drivers. */
 export function hold(paths: readonly Path[]): void {
   describe.each(paths)('$name', (path) => {
-    test.each(path.drivers ?? (['plain'] as const))('asks for as much whatever the pages (%s)', async (name) => {
+    test.each(path.drivers ?? (['plain'] as const))('asks for as much whatever the pages (%s)', { timeout: TIMEOUT_MS }, async (name) => {
       const page = await forEachPage(path, name);
       expect(page.heap, `bytes of heap for a page, of heap and arrays ${page.most}`).toBeLessThan(path.heap ?? HEAP_MAX);
       expect(page.arrays, `bytes of arrays for a page, of heap and arrays ${page.most}`).toBeLessThan(ARRAYS_MAX);

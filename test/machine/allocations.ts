@@ -9,6 +9,8 @@ setFlagsFromString('--expose-gc');
 // V8 compiles at once, and frees at once: on a busy machine its helpers come late, and what was asked for in the meantime would be seen.
 setFlagsFromString('--no-concurrent-recompilation');
 setFlagsFromString('--no-concurrent-array-buffer-sweeping');
+// An object that is given to a function, or a number that one returns, needs no room where V8 puts the one function into the other, and whether it does differs from run to run.
+setFlagsFromString('--no-turbo-inlining');
 const collect = runInNewContext('gc') as () => void;
 
 /** Bytes between two samples. */

@@ -1,6 +1,7 @@
 /** What a page that moves by itself is counted as, and which operation of the copy engine it is given to. */
 import { expect, test } from 'vitest';
-import { createMachineSync, type Driver, MiB } from 'farfault';
+import { createMachineSync, MiB } from 'farfault';
+import type { Driver } from 'farfault/gmem';
 import nouveau from 'farfault/drivers/nouveau';
 
 const P = 4096;

@@ -342,16 +342,6 @@ function locate(tlb: u32, access: u64): u32 {
   return bytes > BYTES_ELSEWHERE ? bytes + offset : bytes;
 }
 
-/** Writes the numbers from `first` to `end` - 1, u32 each. */
-export function numberFrom(at: u32, first: u32, end: u32): void {
-  let four = i32x4.add(i32x4.splat(first), i32x4(0, 1, 2, 3));
-  for (; first + 4 <= end; first += 4, at += 16) {
-    v128.store(at, four);
-    four = i32x4.add(four, i32x4.splat(4));
-  }
-  for (; first < end; first++, at += 4) store<u32>(at, first);
-}
-
 /**
  * Executes accesses one after the other, from index `from` to `end`, as long as they can be. Returns the index of the first one not executed; H_STOP_REASON says why: STOP_NONE at the end, else as
  * `execute`. Counted by the caller.

@@ -18,6 +18,7 @@ import {
 import { chargeNode, frameRecord } from './frame';
 import { restored } from './migration-entry';
 import { nodeOf } from './node';
+import { runOfBoth } from './run';
 
 /**
  * The end of a migration for pages that follow each other on both sides: what `handOver` does with each, and what it counts and links, once for all.
@@ -37,12 +38,11 @@ import { nodeOf } from './node';
  * Requires: the first source word is VALID and moves, its target is VALID, neither COMPOUND; `most` slots are in one table page, `most` frames on one node on each side; no second tier.
  */
 export function handOverRun(source: u32, target: u32, most: u32, slot: u32, kind: u32, list: u32): u32 {
-  const word = load<u64>(source),
-    goal = load<u64>(target);
+  const pages = runOfBoth(source, target, most);
   // One by itself is not worth it.
-  if (most < 2 || load<u64>(source, 8) != word + 1 || load<u64>(target, 8) != goal + 1) return 0;
-  const frame = <u32>word,
-    to = <u32>goal,
+  if (pages < 2) return 0;
+  const frame = load<u32>(source),
+    to = load<u32>(target),
     first = frameRecord(frame),
     next = frameRecord(to),
     flags = load<u32>(first, FRAME_FLAGS),
@@ -63,23 +63,22 @@ export function handOverRun(source: u32, target: u32, most: u32, slot: u32, kind
   let taken = i32x4.add(aim, i32x4(0, 1, 0, 0));
   taken = i32x4.replace_lane(taken, 2, list ? nextFlags | FRAME_LISTED : nextFlags);
   taken = v128.or(taken, i32x4.replace_lane(i32x4.splat(0), 3, payer));
+  const step = i32x4(1, 0, 1, 1),
+    // What is the same in the upper half of a source as in that of the one before it, counted up: its mapping; and that is its neighbour on the list.
+    care = i32x4(-1, -1, 0, isListed ? -1 : 0),
+    end = first + pages * FRAME_BYTES;
   // The upper half of a target: its mapping, the neighbours on the list.
-  let upper = i32x4.replace_lane(i32x4.replace_lane(i64x2.splat(<i64>mapping), 2, to + 2), 3, to);
-  let migration = load<u32>(slot, 4),
+  let upper = i32x4.replace_lane(i32x4.replace_lane(i64x2.splat(<i64>mapping), 2, to + 2), 3, to),
+    place = i32x4.replace_lane(upper, 3, frame),
+    migration = load<u32>(slot, 4),
     entry = restored(migration, to, kind),
-    n: u32 = 0,
     record = first,
     other = next;
-  for (; n < most; n++) {
-    if (load<u64>(source + (n << 3)) != word + n || load<u64>(target + (n << 3)) != goal + n) break;
-    if (load<u64>(record, FRAME_RMAP) != mapping + n) break;
-    if (v128.any_true(v128.or(v128.xor(v128.load(record), from), v128.xor(v128.load(other), aim)))) break;
-    // Neighbours on their list, too.
-    if (isListed && n && load<u32>(record, FRAME_PREVIOUS) != frame + n) break;
+  for (;;) {
     const high = load<u32>(slot, 4);
     if (high != migration) {
       migration = high;
-      entry = restored(high, to + n, kind);
+      entry = restored(high, <u32>entry, kind);
     }
     store<u64>(slot, entry);
     v128.store(record, free);
@@ -87,14 +86,18 @@ export function handOverRun(source: u32, target: u32, most: u32, slot: u32, kind
     v128.store(other, taken);
     if (list) {
       v128.store(other, upper, FRAME_RMAP);
-      upper = i32x4.add(upper, i32x4(1, 0, 1, 1));
-    } else store<u64>(other, mapping + n, FRAME_RMAP);
+      upper = i32x4.add(upper, step);
+    } else store<u64>(other, i64x2.extract_lane(place, 0), FRAME_RMAP);
+    place = i32x4.add(place, step);
     entry++;
     slot += ENTRY_BYTES;
     record += FRAME_BYTES;
     other += FRAME_BYTES;
+    if (record == end) break;
+    const lower = v128.or(v128.xor(v128.load(record), from), v128.xor(v128.load(other), aim));
+    if (v128.any_true(v128.or(lower, v128.and(v128.xor(v128.load(record, FRAME_RMAP), place), care)))) break;
   }
-  if (!n) return 0;
+  const n = (record - first) / FRAME_BYTES;
   if (isListed) {
     const node = nodeOf(frame),
       link = load<u32>(first, FRAME_PREVIOUS),

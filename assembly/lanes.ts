@@ -22,7 +22,8 @@ import {
   STOP_FAULT,
   STOP_NONE,
 } from './layout';
-import { execute, numberFrom, reachable, runBlock, runStraight, stopAt, turnsWays } from './access';
+import { execute, reachable, runBlock, runStraight, stopAt, turnsWays } from './access';
+import { numberFrom } from './run';
 import { tlbCount } from './tlb';
 
 /**

@@ -25,6 +25,7 @@ import {
   FRAME_STATE,
   HUGE_ORDER,
   H_BACKING,
+  H_BLANK,
   H_MOVED,
   H_STOP_REASON,
   KIND_DEVICE_PRIVATE,
@@ -77,6 +78,7 @@ import { handOverRun } from './hand-over';
 import { deposit, splitHuge, splitIsolated } from './huge';
 import { kindOn, migrationOf, restored } from './migration-entry';
 import { listAppend, listRemove, nodeOf } from './node';
+import { runOfBoth } from './run';
 import { ownerWord, rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import {
   FOUR_NINES,
@@ -472,6 +474,11 @@ function matches(source: u32, target: u32): bool {
  * Returns the pages copied; H_MOVED holds the pages cleared.
  */
 export function migrateCopy(source: u32, target: u32, n: u32): u32 {
+  // A machine without bytes.
+  if (load<u32>(H_BLANK)) {
+    store<u32>(H_MOVED, 0);
+    return 0;
+  }
   const isPlain = !load<u32>(H_BACKING);
   let copied: u32 = 0,
     cleared: u32 = 0,
@@ -517,16 +524,9 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
     let pages: u32 = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
     // Neighbours that stay neighbours are one copy.
     if (isPlain && pages == 1) {
-      while (
-        i < n &&
-        load<u64>(source + (i << 3)) == from + pages &&
-        load<u64>(target + (i << 3)) == to + pages &&
-        frame + pages - fromBase < fromFrames &&
-        first + pages - toBase < toFrames
-      ) {
-        pages++;
-        i++;
-      }
+      const most = min(n - i + 1, min(fromFrames - (frame - fromBase), toFrames - (first - toBase)));
+      pages = runOfBoth(source + ((i - 1) << 3), target + ((i - 1) << 3), most);
+      i += pages - 1;
     }
     if (!toBytes) continue;
     const bytes = toBytes + ((first - toBase) << toShift);
@@ -562,7 +562,9 @@ export function migrateCommit(table: u32, vpn: f64, n: u32, source: u32, target:
       load<u64>(frameRecord(frame), FRAME_REFS) == TAKEN &&
       frame != faultFrame
     ) {
-      moving++;
+      const pages = takenRun(frame, min(runOfBoth(word, target + (i << 3), n - i), faultFrame - frame));
+      moving += pages;
+      i += pages - 1;
       continue;
     }
     let moves = (aim & MIGRATE_VALID) != 0 && matches(high, aim);
@@ -575,6 +577,13 @@ export function migrateCommit(table: u32, vpn: f64, n: u32, source: u32, target:
     else store<u32>(word, high & ~MIGRATE_MOVE, 4);
   }
   return moving;
+}
+
+/** How many of the `most` frames from one on that is so, at least it, only their mapping and this migration have. */
+function takenRun(frame: u32, most: u32): u32 {
+  let n: u32 = 1;
+  for (let record = frameRecord(frame) + FRAME_BYTES; n < most && load<u64>(record, FRAME_REFS) == TAKEN; record += FRAME_BYTES) n++;
+  return n;
 }
 
 /** Gives a hole or the page of zeros its frame. Returns 1, or 0 when it has been filled meanwhile or no table page or record is to be had. */

@@ -21,6 +21,7 @@ import {
 } from './layout';
 import { backingOf } from './backing';
 import { frameRecord } from './frame';
+import { alikeEnd, numberFrom, runLength, runOfBoth } from './run';
 import { afterBlock, afterHole, afterLeafPage, pagesBelow, seek } from './table';
 
 /**
@@ -30,6 +31,8 @@ import { afterBlock, afterHole, afterLeafPage, pagesBelow, seek } from './table'
  */
 
 const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
+/** What of a source word counts. */
+const TALLIED: u32 = MIGRATE_VALID | MIGRATE_MOVE | MIGRATE_COMPOUND;
 
 /**
  * Writes the pages of `[vpn, vpn + pages)` that could move, as u32 counted from `vpn` on, ascending, at `output`, and returns how many they are. `which` says what could:
@@ -51,13 +54,17 @@ export function movablePages(table: u32, vpn: f64, pages: u32, base: u32, frames
     let i = <u32>(page - first);
     if (!(place >> 32)) {
       page = afterLeafPage(table, page, end);
-      for (let slot = <u32>place, last = <u32>(page - first); i < last; i++) {
-        const each = load<u64>(slot);
+      for (let slot = <u32>place, end = slot + (<u32>(page - first) - i) * ENTRY_BYTES; slot < end;) {
+        const each = load<u64>(slot),
+          ahead = frames - (<u32>each - base),
+          // What is on the next frames of these, with the same rights, is as this one is; but whose pages are a file's is said of each.
+          pages: u32 = which && ahead - 1 < frames ? runLength(slot, min((end - slot) / ENTRY_BYTES, ahead), each) : 1;
         if (isMovable(<u32>(each >> 32), <u32>each, base, frames, which)) {
-          store<u32>(at, i);
-          at += 4;
+          numberFrom(at, i, i + pages);
+          at += pages << 2;
         }
-        slot += ENTRY_BYTES;
+        i += pages;
+        slot += pages * ENTRY_BYTES;
       }
     } else {
       // Page i of a block has the block's entry with frame + i.
@@ -150,18 +157,11 @@ export function movingRuns(
     let more = pages;
     if (!(high & MIGRATE_COMPOUND)) {
       if (!target) {
-        while (i < n && (load<u32>(source + (i << 3), 4) & (MIGRATE_MOVE | MIGRATE_COMPOUND)) == MIGRATE_MOVE) {
-          more++;
-          i++;
-        }
+        more = (alikeEnd(word, source + (n << 3), MIGRATE_MOVE, MIGRATE_MOVE | MIGRATE_COMPOUND) - word) >> 3;
+        i += more - 1;
       } else if (isSource && !isTier) {
-        // Words of neighbours are the first one's, counted up.
-        const whole = load<u64>(word),
-          goal = ((<u64>aim) << 32) | to;
-        while (i < n && load<u64>(source + (i << 3)) == whole + more && load<u64>(target + (i << 3)) == goal + more) {
-          more++;
-          i++;
-        }
+        more = runOfBoth(word, target + ((i - 1) << 3), n - i + 1);
+        i += more - 1;
       }
     }
     store<u32>(at, load<u32>(at, 4) + more, 4);
@@ -187,16 +187,21 @@ export function movingTally(source: u32, target: u32, n: u32, output: u32): void
     first = n,
     splits: u32 = 0;
   for (let i: u32 = 0; i < n;) {
-    const high = load<u32>(source + (i << 3), 4),
+    const sort = load<u32>(source + (i << 3), 4) & TALLIED,
       aim = load<u32>(target + (i << 3), 4),
       from = i;
-    if (high & MIGRATE_COMPOUND && !(aim & MIGRATE_COMPOUND) && !splits) splits = u32(isAimed(target, i, n));
-    // Words that are alike count together.
-    do i++;
-    while (i < n && load<u32>(source + (i << 3), 4) == high && load<u32>(target + (i << 3), 4) == aim && !(high & MIGRATE_COMPOUND));
-    if (!(high & MIGRATE_MOVE)) continue;
-    const pages = high & MIGRATE_COMPOUND ? HUGE_PAGES : i - from;
-    if (high & MIGRATE_VALID) valid += pages;
+    let pages = HUGE_PAGES;
+    if (sort & MIGRATE_COMPOUND) {
+      if (!(aim & MIGRATE_COMPOUND) && !splits) splits = u32(isAimed(target, i, n));
+      i++;
+    } else {
+      // Words that are alike count together; whether there is a target matters to holes alone.
+      i = (alikeEnd(source + (i << 3), source + (n << 3), sort, TALLIED) - source) >> 3;
+      if (sort == MIGRATE_MOVE) i = (alikeEnd(target + (from << 3), target + (i << 3), aim, -1) - target) >> 3;
+      pages = i - from;
+    }
+    if (!(sort & MIGRATE_MOVE)) continue;
+    if (sort & MIGRATE_VALID) valid += pages;
     else {
       holes += pages;
       if (aim) {

@@ -7,6 +7,7 @@ import { ENTRY_BYTES } from './layout';
 
 /** Vectors are taken four at a time. */
 const STEP: u32 = 64;
+const ENTRY_SHIFT: u32 = 3;
 
 /** Writes `entries` entries from `slot` on: `entry`, and then `step` frames more each time. */
 export function fillRun(slot: u32, entries: u32, entry: u64, step: u32): void {
@@ -66,6 +67,34 @@ export function firstSet(slot: u32, end: u32): u32 {
   return slot;
 }
 
+/** The first slot before `end` whose entry has, of the bits `mask` of its high word, others than `high`, or `end`. */
+export function alikeEnd(slot: u32, end: u32, high: u32, mask: u32): u32 {
+  const wanted = i64x2.splat((<i64>high) << 32),
+    care = i64x2.splat((<i64>mask) << 32);
+  for (; slot + STEP <= end; slot += STEP) {
+    const a = v128.or(v128.xor(v128.load(slot), wanted), v128.xor(v128.load(slot, 16), wanted)),
+      b = v128.or(v128.xor(v128.load(slot, 32), wanted), v128.xor(v128.load(slot, 48), wanted));
+    if (v128.any_true(v128.and(v128.or(a, b), care))) break;
+  }
+  while (slot < end && (load<u32>(slot, 4) & mask) == high) slot += ENTRY_BYTES;
+  return slot;
+}
+
+/** How many entries, of the `entries` from `slot` on and of as many from `other` on, are the first one and its followers on both sides: one at least, each with the next frame. */
+export function runOfBoth(slot: u32, other: u32, entries: u32): u32 {
+  const entry = load<u64>(slot),
+    beside = load<u64>(other);
+  // Where the second one is not, vectors do not pay.
+  if (entries < 2 || load<u64>(other, ENTRY_BYTES) != beside + 1) return 1;
+  return runLength(other, runLength(slot, entries, entry), beside);
+}
+
+/** How many of the `entries` from `slot` on are the first one, `entry`, and its followers. */
+export function runLength(slot: u32, entries: u32, entry: u64): u32 {
+  if (entries < 2 || load<u64>(slot, ENTRY_BYTES) != entry + 1) return 1;
+  return (runEnd(slot, slot + entries * ENTRY_BYTES, entry, 1) - slot) >> ENTRY_SHIFT;
+}
+
 /** The first slot before `end` whose entry is not the next of `entry`, `entry + step`, `entry + 2 step` ..., or `end`. */
 export function runEnd(slot: u32, end: u32, entry: u64, step: u64): u32 {
   const two = i64x2.splat((<i64>step) << 1),
@@ -86,4 +115,14 @@ export function runEnd(slot: u32, end: u32, entry: u64, step: u64): u32 {
   entry = <u64>i64x2.extract_lane(a, 0);
   for (; slot < end && load<u64>(slot) == entry; slot += ENTRY_BYTES) entry += step;
   return slot;
+}
+
+/** Writes the numbers from `first` to `end` - 1, u32 each. */
+export function numberFrom(at: u32, first: u32, end: u32): void {
+  let four = i32x4.add(i32x4.splat(first), i32x4(0, 1, 2, 3));
+  for (; first + 4 <= end; first += 4, at += 16) {
+    v128.store(at, four);
+    four = i32x4.add(four, i32x4.splat(4));
+  }
+  for (; first < end; first++, at += 4) store<u32>(at, first);
 }

@@ -1,5 +1,17 @@
 /** One I/O address space: its addresses, its table, its IOTLB, and what waits for a flush. Models: `struct iommu_domain`, `iova_domain`, its flush queue. */
-import { fail, MappingSet, method, Ranges, type VaRegion, VaSpace, type VaStrategy } from '../../sdk/gmem/index.ts';
+import {
+  type Access,
+  fail,
+  MappingSet,
+  method,
+  permits,
+  Ranges,
+  type Translation,
+  Translations,
+  type VaRegion,
+  VaSpace,
+  type VaStrategy,
+} from '../../sdk/gmem/index.ts';
 import type { IommuCounts } from './costs.ts';
 
 const PAGE = 4096;
@@ -29,6 +41,8 @@ export interface Target {
   readonly pages: HeldPages;
   /** Index of the page among them. */
   readonly page: number;
+  /** How many of them it leads to, from there on: no more than were asked for. */
+  readonly count: number;
   readonly write: boolean;
 }
 
@@ -47,14 +61,14 @@ export class Domain {
     hits: 0,
     misses: 0,
   };
-  /** The I/O page table. */
-  private readonly entries: Map<number, Target> = new Map();
-  /** By page, the oldest first. */
-  private readonly iotlb: Map<number, Target> = new Map();
+  /** The I/O page table: of each page, its index among those of its mapping. */
+  private readonly entries: Translations = new Translations();
+  /** The same, the oldest first. */
+  private readonly iotlb: Translations = new Translations();
   private readonly va: VaSpace;
   /** Unmapped, and not flushed: nobody is given these addresses, and what was behind them is held. */
   private readonly queue: MappingSet;
-  /** What is behind each region. */
+  /** What is behind each mapping, by its first page. */
   private readonly behind: Map<number, HeldPages> = new Map();
   /** Nobody can reach these any more. */
   private readonly done: HeldPages[] = [];
@@ -71,20 +85,38 @@ export class Domain {
 
   // ------------------------------------------------------------------------------------------------------------- the device's side
 
-  /** What the device reaches at a page; undefined: its access is blocked. */
-  translate(vpn: number, write: boolean): Target | undefined {
-    const hit = this.iotlb.get(vpn);
-    if (hit && (!write || hit.write)) {
-      this.counts.hits++;
+  /** What the device reaches at a page, and at as many as `count` from there on that one mapping has; undefined: its access is blocked. */
+  translate(vpn: number, access: Access, count: number): Target | undefined {
+    const entry = this.lookUp(vpn, access);
+    if (!entry) return undefined;
+    const { page, write } = entry;
+    let found = 1;
+    while (found < count && this.known(vpn + found, access)?.page === page + found) this.lookUp(vpn + found++, access);
+    return { pages: this.behind.get(vpn - page)!, page, count: found, write };
+  }
+
+  /** One look-up of the device: what it has found is in the IOTLB afterwards. */
+  private lookUp(vpn: number, access: Access): Translation | undefined {
+    const { counts, iotlb } = this;
+    const hit = iotlb.get(vpn);
+    if (permits(hit, access)) {
+      counts.hits++;
       return hit;
     }
-    this.counts.misses++;
+    counts.misses++;
     const entry = this.entries.get(vpn);
-    if (!entry || (write && !entry.write)) return undefined;
-    this.iotlb.delete(vpn);
-    if (this.iotlb.size === this.options.iotlbEntries) for (const oldest of this.iotlb.keys()) if (this.iotlb.delete(oldest)) break;
-    this.iotlb.set(vpn, entry);
-    return entry;
+    if (!permits(entry, access)) return undefined;
+    iotlb.delete(vpn);
+    if (iotlb.size === this.options.iotlbEntries) iotlb.delete(iotlb.vpnAt(iotlb.next(0)));
+    return iotlb.set(vpn, entry.page, entry.memory, entry.write);
+  }
+
+  /** What a look-up would find. */
+  private known(vpn: number, access: Access): Translation | undefined {
+    const hit = this.iotlb.get(vpn);
+    if (permits(hit, access)) return hit;
+    const entry = this.entries.get(vpn);
+    return permits(entry, access) ? entry : undefined;
   }
 
   // ------------------------------------------------------------------------------------------------------------- the driver's side
@@ -105,8 +137,8 @@ export class Domain {
     counts.maps++;
     counts.pagesMapped += pages.frames.length;
     const first = region.start / PAGE;
-    for (let page = 0; page < pages.frames.length; page++) this.entries.set(first + page, { pages, page, write });
-    this.behind.set(region.start, pages);
+    for (let page = 0; page < pages.frames.length; page++) this.entries.set(first + page, page, 0, write);
+    this.behind.set(first, pages);
     return region.start;
   }
 
@@ -117,7 +149,7 @@ export class Domain {
     const { counts, options, queue } = this;
     const first = iova / PAGE;
     const pages = region.bytes / PAGE;
-    for (let i = 0; i < pages; i++) this.entries.delete(first + i);
+    this.entries.deleteRange(first, pages);
     counts.unmaps++;
     counts.pagesUnmapped += pages;
     if (queue.size === 0) this.since = this.now;
@@ -136,9 +168,7 @@ export class Domain {
       const ranges = new Ranges();
       queue.ranges(ranges);
       counts.furtherRanges += ranges.count - 1;
-      ranges.each((start, pages) => {
-        for (let vpn = start; vpn < start + pages; vpn++) iotlb.delete(vpn);
-      });
+      iotlb.release(ranges);
     }
     counts.dropped += before - iotlb.size;
     queue.free();
@@ -152,8 +182,8 @@ export class Domain {
 
   /** The addresses of a region are free. */
   released({ start }: VaRegion): void {
-    this.done.push(this.behind.get(start)!);
-    this.behind.delete(start);
+    this.done.push(this.behind.get(start / PAGE)!);
+    this.behind.delete(start / PAGE);
   }
 
   /** What nobody can reach any more since this was asked last: its holder may let go of it. */

@@ -65,8 +65,8 @@ export type IommuRequest =
   | { readonly op: 'map'; readonly pages: HeldPages; readonly write: boolean }
   | { readonly op: 'unmap'; readonly iova: number }
   | { readonly op: 'flush' }
-  /** The device looks a page of its addresses up, to read or to write there. Result: `target`, or none. */
-  | { readonly op: 'translate'; readonly iova: number; readonly write: boolean }
+  /** The device looks a page of its addresses up, to read or to write there, and up to `count` (default 1) from there on. Result: `target`, or none. */
+  | { readonly op: 'translate'; readonly iova: number; readonly write: boolean; readonly count?: number }
   | { readonly op: 'tick'; readonly ticks: number }
   | { readonly op: 'counts' };
 
@@ -112,7 +112,7 @@ class IommuCommand implements CommandStep {
         return { iova };
       }
       case 'translate': {
-        const target = domain.translate(Math.floor(request.iova / PAGE), request.write);
+        const target = domain.translate(Math.floor(request.iova / PAGE), request.write ? 'write' : 'read', request.count ?? 1);
         return target ? { target } : {};
       }
       case 'unmap':
@@ -143,6 +143,9 @@ function checkRequest(request: IommuRequest): void {
       return;
     }
     case 'translate':
+      if (request.count !== undefined && !(Number.isSafeInteger(request.count) && request.count > 0))
+        throw fail('EINVAL', 'iommu.translate.count', request.count, 'is not a positive count');
+    // falls through
     case 'unmap':
       if (!Number.isSafeInteger(request.iova) || request.iova < 0)
         throw fail('EINVAL', `iommu.${request.op}.iova`, request.iova, 'is not an address');

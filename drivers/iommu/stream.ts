@@ -89,10 +89,11 @@ export class DmaStream {
     if (!Number.isSafeInteger(iova) || iova < 0) throw fail('EINVAL', `DmaStream.${verb}.iova`, iova, 'is not an address');
     for (let at = 0; at < bytes;) {
       const addr = iova + at;
-      const { target } = this.run({ op: 'translate', iova: addr, write: verb === 'write' });
+      const offset = addr % PAGE;
+      const { target } = this.run({ op: 'translate', iova: addr, write: verb === 'write', count: Math.ceil((offset + bytes - at) / PAGE) });
       if (!target) throw fail('EFAULT', `DmaStream.${verb}.iova`, addr, 'is not mapped for the device');
-      const length = Math.min(bytes - at, PAGE - (addr % PAGE));
-      visit(target.pages as Pin, target.page * PAGE + (addr % PAGE), at, length);
+      const length = Math.min(bytes - at, target.count * PAGE - offset);
+      visit(target.pages as Pin, target.page * PAGE + offset, at, length);
       at += length;
     }
   }

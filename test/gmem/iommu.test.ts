@@ -62,6 +62,31 @@ describe('a mapping', () => {
     expectClean(machine);
   });
 
+  test('is looked up as a whole: each of its pages is counted, and none of the next mapping', () => {
+    const { nic, stream, buffer } = world({ iotlbEntries: 2, strategy: 'firstfit' });
+    const first = stream.map(page(buffer, 0, 3), { write: true });
+    const next = stream.map(page(buffer, 3, 2));
+    expect(next).toBe(first + 3 * PAGE);
+    const lookUp = (iova: number, count: number): IommuResult => nic.command({ op: 'translate', iova, write: false, count }) as IommuResult;
+    expect(lookUp(first + PAGE, 9)).toMatchObject({ target: { page: 1, count: 2, write: true }, counts: { hits: 0, misses: 2 } });
+    expect(lookUp(first, 2)).toMatchObject({ target: { page: 0, count: 2 }, counts: { hits: 0, misses: 4 } });
+    expect(lookUp(first, 1)).toMatchObject({ target: { page: 0, count: 1 }, counts: { hits: 1, misses: 4 } });
+    expect(lookUp(next, 9)).toMatchObject({ target: { page: 0, count: 2, write: false }, counts: { hits: 1, misses: 6 } });
+    expect(lookUp(next + 2 * PAGE, 9)).not.toHaveProperty('target');
+    for (const count of [0, 1.5, -1]) expect(codeOf(() => lookUp(first, count))).toBe('EINVAL');
+  });
+
+  test('is written to as far as it goes', () => {
+    const { space, stream, buffer } = world({ strategy: 'firstfit' });
+    const iova = stream.map(page(buffer, 0, 2), { write: true });
+    stream.map(page(buffer, 2));
+    expect(codeOf(() => stream.write(iova + PAGE / 2, new Uint8Array(2 * PAGE).fill(7)))).toBe('EFAULT');
+    expect([...space.read(buffer.start, 3 * PAGE)].map((byte, at) => byte === (at >= PAGE / 2 && at < 2 * PAGE ? 7 : 0))).not.toContain(
+      false,
+    );
+    expect(stream.state.counts).toMatchObject({ hits: 0, misses: 3 });
+  });
+
   test('is of pages that are held', () => {
     const { space, nic, stream, buffer } = world();
     const pin = space.pin(page(buffer, 0));

@@ -1,5 +1,6 @@
 /** The same for the drivers that keep tables of their own: nothing for each page that is behind them, but the answer. */
 import { Guest } from 'farfault/drivers/kvm';
+import { DmaStream } from 'farfault/drivers/iommu';
 import { register } from 'farfault/drivers/rdma';
 import { expect } from 'vitest';
 import { hold, onDevice, type Path, type World } from './allocations-paths.ts';
@@ -98,6 +99,30 @@ const PATHS: readonly Path[] = [
       };
     },
     answer: PAGE,
+  },
+  {
+    name: 'a device behind an I/O page table that reads and writes what is mapped for it',
+    drivers: ['iommu'],
+    of: ({ space, context, range, bytes }) => {
+      const stream = new DmaStream(context, space);
+      const iova = stream.map(range, { write: true });
+      return () => {
+        stream.write(iova, bytes);
+        stream.read(iova, bytes.length);
+      };
+    },
+    // What the pin reads, and what the stream makes of it.
+    answer: 2 * PAGE,
+  },
+  {
+    // The frames of the pin.
+    name: 'a buffer that is mapped for such a device, and unmapped',
+    drivers: ['iommu'],
+    heap: 12,
+    of: ({ space, context, range }) => {
+      const stream = new DmaStream(context, space);
+      return () => stream.unmap(stream.map(range, { write: true }));
+    },
   },
 ];
 

@@ -1,5 +1,6 @@
 /** What a batch path asks the heap for, for each of its pages: the machine that it is measured in, and the measurement. */
 import { type AddressRange, type AddressSpace, createMachineSync, type Machine } from 'farfault';
+import iommu from 'farfault/drivers/iommu';
 import kvm from 'farfault/drivers/kvm';
 import mirror from 'farfault/drivers/mirror';
 import npu from 'farfault/drivers/npu';
@@ -73,7 +74,7 @@ const coupled = defineDriver(({ pages = 1 }: { pages?: number }) => ({
 
 const ONES = new Uint8Array(2 * MANY * PAGE).fill(1);
 
-/** A device whose memory the machine hands out and whose bytes the core copies; one that does both by itself; two that bring and take pages in one go, the second of which has them handed out by a system of its own; one whose memory the CPU reaches; three that use the host's. */
+/** A device whose memory the machine hands out and whose bytes the core copies; one that does both by itself; two that bring and take pages in one go, the second of which has them handed out by a system of its own; one whose memory the CPU reaches; four that use the host's. */
 const DRIVERS = {
   plain: (pages: number) => plain({ pages }),
   nouveau: (pages: number) => nouveau({ vram: pages * PAGE }),
@@ -83,6 +84,7 @@ const DRIVERS = {
   mirror: () => mirror({}),
   kvm: () => kvm({}),
   rdma: () => rdma({}),
+  iommu: () => iommu({}),
 } as const satisfies Record<string, (pages: number) => Driver>;
 
 /** A space with as many pages, and a device whose memory has room for them. */

@@ -252,7 +252,7 @@ export const WITHOUT: Readonly<Record<string, Readonly<Record<string, () => unkn
   Scheduler: { callers: () => new Map() },
   AddressSpace: { spareFault: () => undefined },
   PeerMoves: { spare: () => [] },
-  Platform: { placed: () => new Float64Array(0), spareWords: () => new Uint32Array(0) },
+  Platform: { placed: () => new Float64Array(0), spareWords: () => new Uint32Array(0), spareWriteBack: () => undefined },
   CpuAccess: { writer: () => 0 },
   DeviceAccess: { writer: () => 0 },
   Context: {

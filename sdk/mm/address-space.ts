@@ -330,7 +330,11 @@ export class AddressSpace {
 
   /** Writes the dirty pages of the files that are mapped shared in a range back. Models: `msync(MS_SYNC)`. */
   msync(range: AddressRange): void {
-    this.runSync(this.msyncStep(range));
+    const { platform } = this;
+    const step = this.msyncStep(range, platform.spareWriteBack);
+    platform.spareWriteBack = undefined;
+    this.runSync(step);
+    platform.spareWriteBack = step;
   }
 
   async msyncAsync(range: AddressRange): Promise<void> {
@@ -599,7 +603,8 @@ export class AddressSpace {
     return new Mremap(this.platform, this, range, options);
   }
 
-  msyncStep(range: AddressRange): WriteBack {
+  /** `spare`: a step of this machine that has ended, to be used again. */
+  msyncStep(range: AddressRange, spare?: WriteBack): WriteBack {
     const { start, end } = this.pages('msync.range', range);
     this.requireMapped('msync.range', start, end);
     const parts: FilePart[] = [];
@@ -607,7 +612,7 @@ export class AddressSpace {
       if (object instanceof MemoryFile && !(flags & VMA_PRIVATE))
         parts.push({ file: object, first: offset + from - first, end: offset + to - first });
     });
-    return new WriteBack(this.platform, parts);
+    return spare?.of(parts) ?? new WriteBack(this.platform, parts);
   }
 
   forkStep(options: ForkOptions = {}): Fork {

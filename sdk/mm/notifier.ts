@@ -277,9 +277,20 @@ export class NotifierSet {
   invalidateEnd(event: Invalidation): void {
     this.requireOutside('invalidateEnd');
     requireInvalidation(event);
+    this.leave(event);
+    this.endLeft(1);
+  }
+
+  /** @internal The change announced by `event` goes on without it, so that the object can announce another one: `endLeft` ends them. */
+  leave(event: Invalidation): void {
     if (event.running !== this) throw fail('EINVAL', 'invalidation', event.reason, `is not running in ${this.label}`);
     event.running = undefined;
-    this.running--;
+  }
+
+  /** @internal `count` changes whose objects have left are complete. */
+  endLeft(count: number): void {
+    this.requireOutside('invalidateEnd');
+    this.running -= count;
     if (this.running > 0 || !this.isInvalidating) return;
     this.current++;
     for (const notifier of this.deferred) {

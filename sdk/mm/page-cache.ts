@@ -220,18 +220,24 @@ export class MemoryFile extends SharedObject {
 
   /** Writes every dirty page back: mappings lose the right to write until their next write, the bytes reach the backing store. Errors: EBUSY while a device flushes. Models: `fsync`. */
   sync(): void {
-    this.platform.scheduler.runSync(this.syncStep());
+    const { platform } = this;
+    const step = this.syncStep(0, Infinity, platform.spareWriteBack);
+    platform.spareWriteBack = undefined;
+    platform.scheduler.runSync(step);
+    platform.spareWriteBack = step;
   }
 
   async syncAsync(): Promise<void> {
     await this.platform.scheduler.runAsync(this.syncStep());
   }
 
-  syncStep(first = 0, end: number = Infinity): WriteBack {
+  /** `spare`: a step of this machine that has ended, to be used again. */
+  syncStep(first = 0, end: number = Infinity, spare?: WriteBack): WriteBack {
     this.requireOpen('sync');
     requirePage('sync.first', first);
     if (end !== Infinity) requirePage('sync.end', end);
-    return new WriteBack(this.platform, [{ file: this, first, end }]);
+    const parts = [{ file: this, first, end }];
+    return spare?.of(parts) ?? new WriteBack(this.platform, parts);
   }
 
   /** What has reached the backing store: `bytes` bytes from byte `offset` on, zeros where nothing was ever stored. */
@@ -263,15 +269,16 @@ export class MemoryFile extends SharedObject {
 
   // ------------------------------------------------------------------------------------------------------------ for the steps
 
-  /** Dirty pages of `[first, end)` that are cached, ascending. */
-  dirtyPages(first: number, end: number): number[] {
-    const pages: number[] = [];
+  /** Puts the dirty pages of `[first, end)` that are cached into `pages`, ascending, and returns how many they are. Requires: there is room for all `dirty` ones. */
+  dirtyPages(first: number, end: number, pages: Uint32Array): number {
     const { unwritten } = this;
+    let count = 0;
     for (let at = unwritten.next(0); at >= 0; at = unwritten.next(at + 1)) {
       const page = unwritten.pageAt(at);
-      if (page >= first && page < end && this.frames.has(page)) pages.push(page);
+      if (page >= first && page < end && this.frames.has(page)) pages[count++] = page;
     }
-    return pages.sort((a, b) => a - b);
+    pages.subarray(0, count).sort();
+    return count;
   }
 
   /** Stores a cached page. Requires: nobody may write to it now. */

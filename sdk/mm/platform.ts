@@ -18,6 +18,7 @@ import { type Node, Nodes } from './node.ts';
 import { PageLocks } from './page-lock.ts';
 import type { SecondTier } from './second-tier.ts';
 import { Transitions } from './transitions.ts';
+import type { WriteBack } from './write-back.ts';
 
 /** Frames of zeros: a huge page of them. */
 export const ZERO_FRAMES: number = 2 ** L.HUGE_ORDER;
@@ -62,6 +63,8 @@ export class Platform implements FreedFrames {
   placed: Float64Array = new Float64Array(0);
   /** @internal Of a range fault that has ended. */
   spareWords: Uint32Array = NO_WORDS;
+  /** @internal Write-back that has ended. */
+  spareWriteBack: WriteBack | undefined = undefined;
   /** Files that were made. */
   lastFile = 0;
   private running = true;

@@ -363,6 +363,20 @@ const PATHS: readonly Path[] = [
     },
   },
   {
+    name: 'pages of a file that are stored',
+    drivers: ['plain', 'mirror'],
+    of: ({ machine, space, context, bytes }) => {
+      const file = machine.createFile({ bytes: bytes.length });
+      const range = space.mmap({ bytes: bytes.length, file, shared: true });
+      return () => {
+        space.write(range.start, bytes);
+        space.msync(range);
+        context.write(range.start, bytes);
+        file.sync();
+      };
+    },
+  },
+  {
     name: 'a private mapping of a file: copies of its pages',
     of: ({ machine, space, bytes }) => {
       const file = machine.createFile({ content: bytes });

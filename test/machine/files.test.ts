@@ -8,6 +8,7 @@ import {
   type MachineEvent,
   type MemoryFile,
 } from 'farfault';
+import type { InvalidateEvent } from 'farfault/mm';
 import { expectClean, PAGE, Probe, smallMachine, used } from './probe.ts';
 
 let machine: Machine;
@@ -194,6 +195,40 @@ describe('write-back', () => {
     await done;
     expect([file.stored(0, 1)[0], file.dirty]).toEqual([60, 0]);
     probe.slow.clear();
+  });
+
+  test('is an invalidation for each page in each space, all of which are under way until the last device has flushed', async () => {
+    const heard: unknown[] = [];
+    const hear =
+      (name: string) =>
+      ({ start, end, reason, cause, writeOnly, sequence }: InvalidateEvent): true => {
+        heard.push([name, start, end, reason, cause, writeOnly, sequence]);
+        return true;
+      };
+    const notifiers = [space.subscribe(range, { invalidate: hear('space') }), other.subscribe(there, { invalidate: hear('other') })];
+    for (const page of [0, 1, 3]) context.write(at(page), Uint8Array.of(70 + page));
+    other.write(there.start, Uint8Array.of(80));
+    heard.length = 0;
+    const [first, its] = [range.start / PAGE, there.start / PAGE];
+    const [sequence, sequenceThere] = [space.notifiers.sequence + 1, other.notifiers.sequence + 1];
+    probe.slow.add('invalidate');
+    const done = file.syncAsync();
+    await Promise.resolve();
+    expect([space.notifiers.active, other.notifiers.active, file.dirty]).toEqual([3, 1, 3]);
+    probe.slow.clear();
+    probe.finish();
+    await done;
+    const told = (name: string, page: number, seq: number) => [name, page, page + 1, 'PROTECTION_PAGE', 'write-back', true, seq];
+    expect(heard).toEqual([
+      told('other', its, sequenceThere),
+      told('space', first, sequence),
+      told('space', first + 1, sequence),
+      told('space', first + 3, sequence),
+    ]);
+    expect([space.notifiers.active, other.notifiers.active, file.dirty]).toEqual([0, 0, 0]);
+    expect([space.notifiers.sequence, other.notifiers.sequence]).toEqual([sequence + 1, sequenceThere + 1]);
+    space.unsubscribe(notifiers[0]!);
+    other.unsubscribe(notifiers[1]!);
   });
 
   test('that was left unfinished goes on when the device has flushed', () => {

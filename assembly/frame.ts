@@ -23,6 +23,7 @@ import {
   H_CHARGES,
   H_FRAMES,
   H_FREED,
+  H_STOP_INDEX,
   H_TABLES,
   MAPS_BITS,
   MAPS_MASK,
@@ -41,6 +42,7 @@ import {
 import { backingDrop } from './backing';
 import { buddyGive, buddyGiveRun, buddyTake, buddyTakeRun } from './buddy';
 import { frameBytes, listAppend, listRemove, nodeGive, nodeOf, nodeRecord, nodeTake } from './node';
+import { numberFrom } from './run';
 
 /**
  * Frames: the life of one page of simulated physical memory.
@@ -101,30 +103,40 @@ export function frameTake(node: u32, order: u32): u32 {
 }
 
 /**
- * Takes `n` frames of one page, or as many as there are, with the marks `marks`; their numbers (u32) are written at `list`. Returns how many: the same frames in the same order as by `frameTake`.
+ * Takes `n` frames of one page, or as many as there are, with the marks `marks`; their numbers (u32) are written at `list`, and at `runs` what neighbours they are: the first one and how many, u32 each. Returns how many: the same
+ * frames in the same order as by `frameTake`. H_STOP_INDEX holds the number of runs.
  */
-export function frameTakeMany(node: u32, n: u32, list: u32, marks: u32): u32 {
+export function frameTakeMany(node: u32, n: u32, list: u32, marks: u32, runs: u32): u32 {
   const record = nodeRecord(node);
-  let taken: u32 = 0;
+  let taken: u32 = 0,
+    at = runs;
   while (taken < n) {
-    const run = buddyTakeRun(record, n - taken);
+    const run = frameTakeRun(record, n - taken, marks);
     if (!run) break;
     const frame = <u32>run,
       count = <u32>(run >> 32);
-    beginRun(record, frame, count, marks);
-    for (let each = frame, end = frame + count; each < end; each++) store<u32>(list + (taken++ << 2), each);
+    store<u64>(at, run);
+    at += 8;
+    numberFrom(list + (taken << 2), frame, frame + count);
+    taken += count;
   }
+  store<u32>(H_STOP_INDEX, (at - runs) >> 3);
   return taken;
+}
+
+/** Takes neighbouring frames of a node, at most `most`: those that as many calls for one each would take. The first one is in the low word, how many they are in the high word; 0: there is none. */
+export function frameTakeRun(record: u32, most: u32, marks: u32 = 0): u64 {
+  const run = most ? buddyTakeRun(record, most) : 0;
+  if (run) beginRun(record, <u32>run, <u32>(run >> 32), marks);
+  return run;
 }
 
 /** `begin` of `n` neighbouring frames of one page each. */
 function beginRun(record: u32, frame: u32, n: u32, marks: u32): void {
-  const flags = load<u32>(record, NODE_FLAGS) | STATE_USED | marks;
+  const used = i32x4.replace_lane(i32x4(1, 0, 0, 0), 2, load<u32>(record, NODE_FLAGS) | STATE_USED | marks);
   for (let entry = frameRecord(frame), end = entry + n * FRAME_BYTES; entry < end; entry += FRAME_BYTES) {
-    store<u32>(entry, 1, FRAME_REFS);
-    store<u32>(entry, 0, FRAME_MAPS);
-    store<u32>(entry, flags, FRAME_FLAGS);
-    store<u32>(entry, 0, FRAME_CHARGE);
+    // References, mappings, flags, payer.
+    v128.store(entry, used);
     store<u64>(entry, 0, FRAME_RMAP);
   }
   nodeTake(record, n);

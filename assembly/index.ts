@@ -44,6 +44,7 @@ export { exclusiveSet, exclusiveClear, cpuReadsSet } from './exclusive';
 export { duplicateSet, replicaSet, replicaPart } from './replica';
 export { migrateCollect, migrateCollectFrames, migrateSplit, migrateCopy, migrateCommit, migrateFinalize } from './migrate';
 export { movablePages, movingRuns, movingTally } from './moving';
+export { aimEach, aimWanting } from './aim';
 export { pageIsolate, pageRestore, pageSettle } from './page-move';
 export { coldFrames, victims, usedFrames } from './victims';
 export { backingDrop, backingOf } from './backing';

@@ -78,7 +78,7 @@ import { handOverRun } from './hand-over';
 import { deposit, splitHuge, splitIsolated } from './huge';
 import { kindOn, migrationOf, restored } from './migration-entry';
 import { listAppend, listRemove, nodeOf } from './node';
-import { runOfBoth } from './run';
+import { alikeEnd, fillRun, runLength, runOfBoth } from './run';
 import { ownerWord, rmapAdd, rmapFirst, rmapLow, rmapMove, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import {
   FOUR_NINES,
@@ -327,22 +327,25 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
  * `entry` and `taken` what was there and what its word is now; at most `frames` frames and `pages` pages, it included. `aim`: as `wanted` of a collection, of the first one. Returns how many.
  */
 function collectRun(page: u64, slot: u32, entry: u64, frames: u32, pages: u32, mapping: u64, word: u32, taken: u64, aim: u32): u32 {
-  const most = min(frames, pages),
-    first = frameRecord(<u32>entry),
+  let most = min(frames, pages);
+  if (most < 2 || load<u64>(slot, ENTRY_BYTES) != entry + 1) return 0;
+  most = 1 + runLength(slot + ENTRY_BYTES, most - 1, entry + 1);
+  if (aim) most = (alikeEnd(aim, aim + (most << 3), MIGRATE_VALID, MIGRATE_VALID) - aim) >> 3;
+  const first = frameRecord(<u32>entry),
     migration = migrationOf(entry),
     locked = v128.load(first),
     // What it was before it was taken.
     before = i32x4.replace_lane(i32x4.replace_lane(locked, 2, i32x4.extract_lane(locked, 2) ^ FRAME_LOCKED), 0, 1);
+  const end = first + most * FRAME_BYTES;
   let record = first + FRAME_BYTES,
-    n: u32 = 1;
-  for (; n < most; n++) {
-    if (load<u64>(slot + n * ENTRY_BYTES) != entry + n || (aim && !(load<u32>(aim + (n << 3), 4) & MIGRATE_VALID))) break;
-    if (load<u64>(record, FRAME_RMAP) != mapping + page + n || v128.any_true(v128.xor(v128.load(record), before))) break;
+    place = mapping + page + 1;
+  for (; record < end; record += FRAME_BYTES, place++) {
+    if (load<u64>(record, FRAME_RMAP) != place || v128.any_true(v128.xor(v128.load(record), before))) break;
     v128.store(record, locked);
-    store<u64>(slot + n * ENTRY_BYTES, migration + n);
-    store<u64>(word + (n << 3), taken + n);
-    record += FRAME_BYTES;
   }
+  const n = (record - first) / FRAME_BYTES;
+  fillRun(slot, n, migration, 1);
+  fillRun(word, n, taken, 1);
   return n - 1;
 }
 

@@ -117,6 +117,16 @@ export function runEnd(slot: u32, end: u32, entry: u64, step: u64): u32 {
   return slot;
 }
 
+/** How many of the `n` numbers from `at` on, u32 each and at least one, are the first one and those that follow it. */
+export function numbersLength(at: u32, n: u32): u32 {
+  const first = load<u32>(at);
+  let four = i32x4.add(i32x4.splat(first), i32x4(0, 1, 2, 3)),
+    i: u32 = 0;
+  for (; i + 4 <= n && !v128.any_true(v128.xor(v128.load(at + (i << 2)), four)); i += 4) four = i32x4.add(four, i32x4.splat(4));
+  while (i < n && load<u32>(at + (i << 2)) == first + i) i++;
+  return i;
+}
+
 /** Writes the numbers from `first` to `end` - 1, u32 each. */
 export function numberFrom(at: u32, first: u32, end: u32): void {
   let four = i32x4.add(i32x4.splat(first), i32x4(0, 1, 2, 3));

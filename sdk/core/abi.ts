@@ -24,7 +24,7 @@ export interface CoreExports {
   nodeDestroy(node: number): number;
   clearTouched(start: number, length: number): void;
   frameTake(node: number, order: number): number;
-  frameTakeMany(node: number, n: number, list: number, marks: number): number;
+  frameTakeMany(node: number, n: number, list: number, marks: number, runs: number): number;
   frameMark(frame: number, n: number, clear: number, set: number): void;
   frameClaim(frame: number, order: number): number;
   frameGet(frame: number): void;
@@ -124,6 +124,8 @@ export interface CoreExports {
     mirror: number,
   ): number;
   movingTally(source: number, target: number, n: number, output: number): void;
+  aimEach(offsets: number, frames: number, n: number, target: number): void;
+  aimWanting(node: number, source: number, target: number, from: number, n: number, most: number): number;
   usedFrames(node: number, from: number, output: number, max: number): number;
   coldFrames(node: number, from: number, look: number, output: number, max: number, payer: number): number;
   backingOf(frame: number): number;
@@ -185,6 +187,8 @@ export class Core {
   private fourNines = 0;
   /** Low word of the entry that the last `entry` call found. */
   entryLow = 0;
+  /** Whose words stand in AREA_SOURCE and AREA_TARGET, so that they need not be put there again; undefined: nobody's. */
+  tenant: object | undefined = undefined;
   /** For the next list of freed frames; empty while one is being gone through. */
   private spareList: Uint32Array = NO_WORDS;
 
@@ -214,6 +218,12 @@ export class Core {
   words(offset: number, length: number): Uint32Array {
     const start = this.area(offset) >>> 2;
     return this.u32.subarray(start, start + length);
+  }
+
+  /** Byte address of AREA_SOURCE or AREA_TARGET for words that nobody comes back to: whoever had his there puts them there again. */
+  wordsArea(offset: number): number {
+    this.tenant = undefined;
+    return this.area(offset);
   }
 
   /** Copies the first `length` words into the memory, from byte address `at` on. */

@@ -100,7 +100,7 @@ export class Follower implements EntryFollower {
   private enterPart(vpn: number, pages: number): void {
     const { core } = this.platform;
     const { mirror } = this;
-    core.exports.snapshotHmm(mirror.space.table, vpn, pages, core.area(L.AREA_SOURCE), mirror.device.owner);
+    core.exports.snapshotHmm(mirror.space.table, vpn, pages, core.wordsArea(L.AREA_SOURCE), mirror.device.owner);
     const first = core.area(L.AREA_SOURCE) >>> 2;
     let any = false;
     for (let i = 1; i < pages * 2 && !any; i += 2) any = core.u32[first + i]! >= HMM_VALID;

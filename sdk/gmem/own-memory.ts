@@ -165,9 +165,7 @@ export class OwnMemory implements DeviceMemory {
     const { node, spared } = this;
     if (node.allocator === 'core') {
       const most = this.leaving ? 0 : this.framesMax > 0 ? Math.min(n, this.framesMax - node.used) : n;
-      const taken = most > 0 ? node.takeMany(frames, at, most, L.FRAME_SPARED) : 0;
-      spared.marked(frames, at, taken);
-      return taken;
+      return most > 0 ? node.takeMany(frames, at, most, L.FRAME_SPARED, spared) : 0;
     }
     let taken = 0;
     try {

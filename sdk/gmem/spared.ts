@@ -41,19 +41,8 @@ export class Spared {
     this.note(frame, 1);
   }
 
-  /** Frames that have got their marks already: `n` of a list, from index `at` on. */
-  marked(frames: Int32Array, at: number, n: number): void {
-    const end = at + n;
-    for (let i = at; i < end;) {
-      const first = frames[i]!;
-      let pages = 1;
-      while (i + pages < end && frames[i + pages]! === first + pages) pages++;
-      this.note(first, pages);
-      i += pages;
-    }
-  }
-
-  private note(frame: number, pages: number): void {
+  /** Neighbouring frames that have got their marks already. */
+  note(frame: number, pages: number): void {
     const { runs } = this;
     const last = runs.length - 1;
     if (last > 0 && runs[last - 1]! + runs[last]! === frame) runs[last]! += pages;

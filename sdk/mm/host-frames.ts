@@ -17,8 +17,6 @@ export class HostFrames {
   /** First page of the range; undefined: by frame. */
   private vpn: number | undefined;
   private first = 0;
-  /** Frames got in one go. */
-  private frames: Int32Array = new Int32Array(0);
   /** Frames that may still be taken, one by one. */
   private most = Infinity;
 
@@ -63,26 +61,22 @@ export class HostFrames {
 
   private wantAll(): void {
     const { words } = this;
-    for (let i = 0; i < words.count;) {
-      // Small ones that follow each other get their frames in one go.
-      const end = words.smallsEnd(i);
-      if (end - i > FEW) {
-        if (!this.wantSmalls(i, end)) return;
-        i = end;
-      } else if (!this.want(i)) return;
-      else i++;
+    if (words.count <= FEW) {
+      for (let i = 0; i < words.count; i++) if (!this.want(i)) return;
+      return;
     }
-  }
-
-  /** Gives the small words `[from, end)` their frames; false: there is none left. */
-  private wantSmalls(from: number, end: number): boolean {
-    const words = this.words;
-    const wanted = words.wanting(from, end);
-    const frames = (this.frames = this.frames.length < wanted ? new Int32Array(wanted) : this.frames);
-    const taken = this.platform.host.takeMany(frames, 0, Math.min(wanted, this.most));
-    this.most -= taken;
-    words.aimWanting(from, frames, taken);
-    return taken === wanted;
+    const { core, host } = this.platform;
+    for (let i = 0; i < words.count;) {
+      if (words.span(i) === 1) {
+        // Small ones get their frames in one go, as far as a huge one.
+        this.most -= words.aimWanting(core, host.index, i, Math.min(this.most, words.count));
+        i = core.stopIndex;
+        if (i === words.count || words.span(i) === 1) return;
+      }
+      if (!this.want(i)) return;
+      // By address, the words behind it are its.
+      i += this.vpn === undefined ? 1 : HUGE_PAGES;
+    }
   }
 
   /** Gives up what was got and is not needed. */

@@ -51,10 +51,15 @@ export class MigrationWords {
   firstHole = 0;
   /** Whether a huge source has small targets: it must be split before it is copied. */
   mustSplit = false;
+  /** Whether what the batch areas have is what these have, as long as nobody else has put his words there. */
+  private isSourceLent = false;
+  private isTargetLent = false;
 
   /** Begins anew with no source and no target. */
   begin(count: number): void {
     this.count = count;
+    this.isSourceLent = false;
+    this.isTargetLent = false;
     if (this.source.length < count * 2) {
       this.source = new Uint32Array(count * 2);
       this.target = new Uint32Array(count * 2);
@@ -69,23 +74,45 @@ export class MigrationWords {
     }
   }
 
-  /** Puts both sides into the batch areas for the next core call. */
+  /** Both sides are in the batch areas for the next core call. */
   lend(core: Core): void {
-    core.lend(core.area(L.AREA_SOURCE), this.source, this.count * 2);
+    this.lendSource(core);
     this.lendTarget(core);
   }
 
+  lendSource(core: Core): void {
+    this.occupy(core);
+    if (this.isSourceLent) return;
+    core.lend(core.area(L.AREA_SOURCE), this.source, this.count * 2);
+    this.isSourceLent = true;
+  }
+
   lendTarget(core: Core): void {
+    this.occupy(core);
+    if (this.isTargetLent) return;
     core.lend(core.area(L.AREA_TARGET), this.target, this.count * 2);
+    this.isTargetLent = true;
   }
 
   /** Takes the source words back. */
   keep(core: Core): void {
+    this.occupy(core);
     core.take(core.area(L.AREA_SOURCE), this.source, this.count * 2);
+    this.isSourceLent = true;
   }
 
   keepTarget(core: Core): void {
+    this.occupy(core);
     core.take(core.area(L.AREA_TARGET), this.target, this.count * 2);
+    this.isTargetLent = true;
+  }
+
+  /** What somebody else had in the areas is his no more, and what this one has had there is gone if there was somebody else. */
+  private occupy(core: Core): void {
+    if (core.tenant === this) return;
+    core.tenant = this;
+    this.isSourceLent = false;
+    this.isTargetLent = false;
   }
 
   frame(i: number): number {
@@ -124,58 +151,50 @@ export class MigrationWords {
 
   /** Word `i` is a small page that has been collected. */
   take(i: number, frame: number, writable: boolean): void {
+    this.isSourceLent = false;
     this.source[i * 2] = frame;
     this.source[i * 2 + 1] = L.MIGRATE_VALID | L.MIGRATE_MOVE | (writable ? L.MIGRATE_WRITE : 0);
   }
 
   /** Word `i` is a hole that is to be filled. */
   takeHole(i: number): void {
+    this.isSourceLent = false;
     this.source[i * 2] = 0;
     this.source[i * 2 + 1] = L.MIGRATE_MOVE;
   }
 
   aim(i: number, frame: number, huge: boolean): void {
+    this.isTargetLent = false;
     this.target[i * 2] = frame;
     this.target[i * 2 + 1] = huge ? L.MIGRATE_VALID | L.MIGRATE_COMPOUND : L.MIGRATE_VALID;
   }
 
-  /** Gives small words their frames, in order: word `offsets[k] - offsets[0]` gets `frames[k]`, or, where that is negative, one that the device will choose. */
-  aimEach(offsets: Uint32Array, frames: Int32Array, n: number): void {
-    const { target } = this;
-    const first = offsets[0]!;
-    for (let k = 0; k < n; k++) {
-      const at = (offsets[k]! - first) * 2;
-      const frame = frames[k]!;
-      target[at] = frame < 0 ? LATER : frame;
-      target[at + 1] = L.MIGRATE_VALID;
+  /** Gives small words their frames, in order: word `offsets[k] - offsets[0]` gets `frames[k]`, or, where that is negative, one that the device will choose. No other word has a target. */
+  aimEach(core: Core, offsets: Uint32Array, frames: Int32Array, n: number): void {
+    if (n <= FEW) {
+      for (let k = 0; k < n; k++) this.aim(offsets[k]! - offsets[0]!, frames[k]! < 0 ? LATER : frames[k]!, false);
+      return;
     }
+    const { u32 } = core;
+    const [offsetsAt, framesAt] = [core.area(L.AREA_EXTENTS), core.area(L.AREA_LIST)];
+    u32.set(offsets.subarray(0, n), offsetsAt >>> 2);
+    u32.set(frames.subarray(0, n), framesAt >>> 2);
+    core.exports.aimEach(offsetsAt, framesAt, n, core.area(L.AREA_TARGET));
+    this.keepTarget(core);
   }
 
-  /** The first word from `from` on that stands for a huge page; `count`: there is none. */
-  smallsEnd(from: number): number {
-    const { source, count } = this;
-    let i = from;
-    while (i < count && !(source[i * 2 + 1]! & L.MIGRATE_COMPOUND)) i++;
-    return i;
-  }
-
-  /** How many words of `[from, end)` have a source and no target. */
-  wanting(from: number, end: number): number {
-    const { source, target } = this;
-    let wanted = 0;
-    for (let at = from * 2 + 1; at < end * 2; at += 2) if (source[at]! & L.MIGRATE_VALID && target[at] === 0) wanted++;
-    return wanted;
-  }
-
-  /** Gives the first `n` of these, which are small, the frames in order. */
-  aimWanting(from: number, frames: Int32Array, n: number): void {
-    const { source, target } = this;
-    let next = 0;
-    for (let at = from * 2 + 1; next < n; at += 2) {
-      if (!(source[at]! & L.MIGRATE_VALID) || target[at] !== 0) continue;
-      target[at - 1] = frames[next++]!;
-      target[at] = L.MIGRATE_VALID;
-    }
+  /**
+   * Gives the small words from `from` on that have a source and no target a frame of the node each, `most` of them at most, and returns how many that were. `core.stopIndex` is the first word that was not looked at: a
+   * huge page's, or one that got no frame; `count`: there is none.
+   */
+  aimWanting(core: Core, node: number, from: number, most: number): number {
+    this.lend(core);
+    const { count } = this;
+    const targetAt = core.area(L.AREA_TARGET);
+    const taken = core.exports.aimWanting(node, core.area(L.AREA_SOURCE), targetAt, from, count, most);
+    const at = targetAt >>> 2;
+    this.target.set(core.u32.subarray(at + from * 2, at + core.stopIndex * 2), from * 2);
+    return taken;
   }
 
   /** The device will choose the target of word `i`. */
@@ -190,6 +209,7 @@ export class MigrationWords {
   /** A target that was never chosen is none. */
   dropLater(i: number): void {
     if (!this.isLater(i)) return;
+    this.isTargetLent = false;
     this.target[i * 2] = 0;
     this.target[i * 2 + 1] = 0;
   }
@@ -198,8 +218,15 @@ export class MigrationWords {
     for (let i = 0; i < this.count; i++) this.dropLater(i);
   }
 
+  /** No word has a target. */
+  dropTargets(): void {
+    this.isTargetLent = false;
+    this.target.fill(0, 0, this.count * 2);
+  }
+
   /** Word `i` stays where it is. */
   refuse(i: number): void {
+    this.isSourceLent = false;
     this.source[i * 2 + 1]! &= ~L.MIGRATE_MOVE;
   }
 
@@ -237,7 +264,7 @@ export class MigrationWords {
     }
   }
 
-  /** Calls `visit` for the words that move, run by run. It must not call the core. Ensures: both sides are in the batch areas when there are more than a few words. */
+  /** Calls `visit` for the words that move, run by run. It must not call the core. */
   eachRun(core: Core, { isRange, withTargets, copied = false, writable = false }: RunsOf, visit: VisitRun): void {
     if (this.count <= FEW) {
       for (let i = 0; i < this.count; i++) {
@@ -249,7 +276,8 @@ export class MigrationWords {
       }
       return;
     }
-    this.lend(core);
+    this.lendSource(core);
+    if (withTargets) this.lendTarget(core);
     const source = core.area(L.AREA_SOURCE);
     const target = withTargets ? core.area(L.AREA_TARGET) : 0;
     const list = core.area(L.AREA_LIST);

@@ -279,7 +279,7 @@ export class Migration implements Step {
   private aimAll({ offsets, frames, taken, huge }: Aims): void {
     const { words } = this;
     if (huge.size === 0) {
-      words.aimEach(offsets, frames, taken);
+      words.aimEach(this.platform.core, offsets, frames, taken);
       return;
     }
     const first = offsets[0]!;
@@ -751,7 +751,7 @@ export class Migration implements Step {
       const wanted = aimed || this.only ? core.area(L.AREA_TARGET) : 0;
       exports.migrateCollect(space.table, this.vpn, words.count, select, this.owner, L.FRAME_NONE, sourceAt, wanted);
       words.keep(core);
-      if (this.only) words.target.fill(0, 0, words.count * 2);
+      if (this.only) words.dropTargets();
       this.leaveArrivals(space);
       endInvalidation(this.invalidation);
       this.others?.end();
@@ -918,11 +918,13 @@ export class Migration implements Step {
     if (pageLocks.kept.size > 0) this.keep(pageLocks.kept);
     words.lend(core);
     const writable = space?.writable(this.vpn) ? 1 : 0;
-    exports.migrateCommit(space ? space.table : 0, this.vpn, words.count, sourceAt, targetAt, writable, L.FRAME_NONE);
-    words.keep(core);
+    const moving = exports.migrateCommit(space ? space.table : 0, this.vpn, words.count, sourceAt, targetAt, writable, L.FRAME_NONE);
+    // As many words as there were pages: every one is small, and still moves.
+    const isWhole = moving === words.valid + words.holes;
+    if (!isWhole) words.keep(core);
     this.phase = INSTALL;
     endInvalidation(this.second);
-    words.tally(core);
+    if (!isWhole) words.tally(core);
     this.copied = words.valid;
     if (this.clean > 0) this.copied -= this.countClean();
     this.cleared = words.holes;

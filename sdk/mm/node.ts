@@ -31,6 +31,11 @@ export interface NodeDescription {
   readonly owner: number;
 }
 
+/** Hears of neighbouring frames: the first one, and how many. */
+export interface FrameRuns {
+  note(frame: number, frames: number): void;
+}
+
 /** One node of a machine. */
 export class Node {
   readonly index: number;
@@ -89,14 +94,19 @@ export class Node {
     return this.core.exports.frameTake(this.index, order);
   }
 
-  /** @internal Takes up to `n` frames of one page into `frames` from index `at` on, as `take` would one by one, with the marks `marks` (FRAME_*). Returns how many there were. Requires: as `take`. */
-  takeMany(frames: Int32Array, at: number, n: number, marks = 0): number {
+  /**
+   * @internal Takes up to `n` frames of one page into `frames` from index `at` on, as `take` would one by one, with the marks `marks` (FRAME_*), and tells `runs` of them. Returns how many there were.
+   * Requires: as `take`.
+   */
+  takeMany(frames: Int32Array, at: number, n: number, marks: number, runs: FrameRuns): number {
     const { core } = this;
     let taken = 0;
     while (taken < n) {
       const asked = Math.min(n - taken, L.LIST_MAX);
-      const got = core.exports.frameTakeMany(this.index, asked, core.area(L.AREA_LIST), marks);
+      const got = core.exports.frameTakeMany(this.index, asked, core.area(L.AREA_LIST), marks, core.area(L.AREA_EXTENTS));
       frames.set(core.words(L.AREA_LIST, got), at + taken);
+      const end = (core.area(L.AREA_EXTENTS) >>> 2) + core.stopIndex * 2;
+      for (let run = core.area(L.AREA_EXTENTS) >>> 2; run < end; run += 2) runs.note(core.u32[run]!, core.u32[run + 1]!);
       taken += got;
       if (got < asked) break;
     }

@@ -157,7 +157,7 @@ export class RangeFault implements Step {
   private look(from: number, to: number): void {
     const { core } = this.platform;
     const { words } = this;
-    const area = core.area(L.AREA_SOURCE);
+    const area = core.wordsArea(L.AREA_SOURCE);
     core.exports.snapshotHmm(this.space.table, this.asked.vpn + from, to - from, area, this.asked.owner);
     if (to - from > FEW_PAGES) words.set(core.words(L.AREA_SOURCE, (to - from) * 2), from * 2);
     else for (let i = 0, at = area >>> 2; i < (to - from) * 2; i++, at++) words[from * 2 + i] = core.u32[at]!;
@@ -304,7 +304,7 @@ export class MirrorRange implements Step {
     const { core } = this.platform;
     const { words } = this.fault;
     const { u32 } = core;
-    core.exports.snapshotHmm(this.space.table, vpn, pages, core.area(L.AREA_TARGET), owner);
+    core.exports.snapshotHmm(this.space.table, vpn, pages, core.wordsArea(L.AREA_TARGET), owner);
     const now = core.area(L.AREA_TARGET) >>> 2;
     for (let i = 0; i < pages * 2; i += 2) {
       const lost = words[i + 1]! & ~u32[now + i + 1]! & (HMM_WRITE | (1 << L.HMM_VALID_SHIFT));

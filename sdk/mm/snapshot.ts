@@ -27,14 +27,14 @@ export interface Extent {
 /** Native entries of the pages `[vpn, vpn + pages)`: frame and bits, two u32 a page. */
 export function snapshotNative(platform: Platform, space: AddressSpace, vpn: number, pages: number): Uint32Array {
   return byBatch(platform, pages, (from, count) => {
-    platform.core.exports.snapshotNative(space.table, vpn + from, count, platform.core.area(L.AREA_SOURCE));
+    platform.core.exports.snapshotNative(space.table, vpn + from, count, platform.core.wordsArea(L.AREA_SOURCE));
   });
 }
 
 /** HMM words of the pages `[vpn, vpn + pages)`; `owner`: whose device-private pages count as readable (device index + 1, 0: nobody's). */
 export function snapshotHmm(platform: Platform, space: AddressSpace, vpn: number, pages: number, owner: number): Uint32Array {
   const words = byBatch(platform, pages, (from, count) => {
-    platform.core.exports.snapshotHmm(space.table, vpn + from, count, platform.core.area(L.AREA_SOURCE), owner);
+    platform.core.exports.snapshotHmm(space.table, vpn + from, count, platform.core.wordsArea(L.AREA_SOURCE), owner);
   });
   // The table knows no promises: an address without a VMA, without the right to read, or of page numbers without pages, can never work.
   let next = vpn;

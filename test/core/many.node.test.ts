@@ -33,7 +33,7 @@ function stateOf(small: SmallCore, node = NODE): unknown {
 
 function takeMany(small: SmallCore, n: number, marks = 0): number[] {
   const list = small.bare.areas + L.AREA_LIST;
-  return small.list(list, small.core.frameTakeMany(NODE, n, list, marks));
+  return small.list(list, small.core.frameTakeMany(NODE, n, list, marks, small.bare.areas + L.AREA_EXTENTS));
 }
 
 function takeEach(small: SmallCore, n: number): number[] {
@@ -60,7 +60,10 @@ describe.each(flavours)('%s', (flavour) => {
           if (what < 2) {
             const n = 1 + below(below(2) ? 20 : frames + 10);
             const taken = takeMany(many, n);
+            const runsBefore = many.bare.header(L.H_STOP_INDEX);
             expect(taken).toEqual(takeEach(each, n));
+            const runs = many.list(many.bare.areas + L.AREA_EXTENTS, runsBefore * 2);
+            expect(runs.flatMap((first, i) => (i % 2 ? [] : Array.from({ length: runs[i + 1]! }, (_, k) => first + k)))).toEqual(taken);
             held.push(...taken);
           } else if (what === 2) {
             for (let i = below(held.length + 1); i > 0; i--) {
@@ -147,6 +150,78 @@ describe.each(flavours)('%s', (flavour) => {
         expect(small.list(list, found)).toEqual(naive(small, table, vpn, pages, which));
       }
     });
+  });
+
+  describe('aimEach', () => {
+    test.each(Array.from({ length: 30 }, (_, seed) => seed))('writes a target for each offset, and none between them: seed %i', (seed) => {
+      const below = randomOf(seed);
+      const small = coreOf(flavour, 1);
+      const { areas } = small.bare;
+      const n = seed < 10 ? seed : 1 + below(200);
+      const offsets: number[] = [];
+      const frames: number[] = [];
+      for (let offset = below(50), frame = 1000; offsets.length < n; offset++, frame++) {
+        if (below(7) === 0) offset += 1 + below(9);
+        if (below(7) === 0) frame = below(2) ? 2000 + below(1000) : frame + 1;
+        offsets.push(offset);
+        frames.push(below(11) === 0 ? -2 : frame);
+      }
+      small.u32.set(offsets, (areas + L.AREA_EXTENTS) >>> 2);
+      small.u32.set(frames, (areas + L.AREA_LIST) >>> 2);
+      const span = n === 0 ? 0 : offsets[n - 1]! - offsets[0]! + 1;
+      small.u32.fill(77, (areas + L.AREA_TARGET) >>> 2, ((areas + L.AREA_TARGET) >>> 2) + span * 2 + 2);
+      small.core.aimEach(areas + L.AREA_EXTENTS, areas + L.AREA_LIST, n, areas + L.AREA_TARGET);
+      const words = Array.from({ length: span * 2 }, () => 0);
+      offsets.forEach((offset, k) => {
+        const frame = frames[k]!;
+        words.splice((offset - offsets[0]!) * 2, 2, frame < 0 ? NOTHING : frame, L.MIGRATE_VALID);
+      });
+      expect(small.list(areas + L.AREA_TARGET, span * 2 + 2)).toEqual([...words, 77, 77]);
+    });
+  });
+
+  describe('aimWanting', () => {
+    test.each(Array.from({ length: 60 }, (_, seed) => seed))(
+      'gives each word that wants one the frame that frameTake has: seed %i',
+      (seed) => {
+        const below = randomOf(seed);
+        const frames = FRAMES[below(FRAMES.length)]!;
+        const [many, each] = [coreOf(flavour, frames), coreOf(flavour, frames)];
+        // Free frames that follow each other and such that do not.
+        const held = takeEach(each, frames);
+        expect(takeEach(many, frames)).toEqual(held);
+        for (const frame of held.filter(() => below(3) > 0)) for (const { core } of [many, each]) core.framePut(frame);
+        const n = seed < 10 ? seed : 1 + below(120);
+        const from = n === 0 ? 0 : below(2) * below(n);
+        const most = below(3) === 0 ? below(n + 2) : n;
+        const sort = [1 + below(20), 1 + below(20), 20 + below(200)];
+        const [sourceAt, targetAt] = [many.bare.areas + L.AREA_SOURCE, many.bare.areas + L.AREA_TARGET];
+        const wanted: number[][] = [];
+        for (let i = 0; i < n; i++) {
+          const compound = below(sort[2]!) === 0 ? L.MIGRATE_COMPOUND : 0;
+          const bits = below(sort[0]!) === 0 ? 0 : L.MIGRATE_VALID | L.MIGRATE_MOVE | (below(2) ? L.MIGRATE_WRITE : 0);
+          const aim = below(sort[1]!) === 0 ? [500 + i, L.MIGRATE_VALID] : [0, 0];
+          many.setField(sourceAt, i * 8, 9000 + i);
+          many.setField(sourceAt, i * 8 + 4, bits | compound);
+          many.setField(targetAt, i * 8, aim[0]!);
+          many.setField(targetAt, i * 8 + 4, aim[1]!);
+          wanted.push([bits | compound, ...aim]);
+        }
+        const taken = many.core.aimWanting(NODE, sourceAt, targetAt, from, n, most);
+        let [stop, got] = [from, 0];
+        for (; stop < n && !(wanted[stop]![0]! & L.MIGRATE_COMPOUND); stop++) {
+          const [bits, , aim] = wanted[stop] as [number, number, number];
+          if (!(bits & L.MIGRATE_VALID) || aim !== 0) continue;
+          const frame = got < most ? each.core.frameTake(NODE, 0) >>> 0 : NOTHING;
+          if (frame === NOTHING) break;
+          wanted[stop] = [bits, frame, L.MIGRATE_VALID];
+          got++;
+        }
+        expect([taken, many.bare.header(L.H_STOP_INDEX)]).toEqual([got, stop]);
+        expect(many.list(targetAt, n * 2)).toEqual(wanted.flatMap(([, ...aim]) => aim));
+        expect(stateOf(many)).toEqual(stateOf(each));
+      },
+    );
   });
 
   describe('movingRuns', () => {
@@ -366,6 +441,61 @@ describe.each(flavours)('%s: a migration of many words', (flavour) => {
       both(({ mover, table, other }) => seen(mover, [table, other]));
       both(({ mover }) => mover.core.verify(1));
       expect(many.mover.core.verify(1)).toBe(0);
+    }
+  });
+
+  /** What may be different of one page among its neighbours when a migration ends, and what takes it back. */
+  const ODD: Record<
+    string,
+    { come: (mover: Mover, frame: number, to: number, at: Place) => void; go?: (mover: Mover, frame: number, to: number) => void }
+  > = {
+    'a holder of its old frame': { come: ({ core }, frame) => core.frameGet(frame), go: ({ core }, frame) => core.framePut(frame) },
+    'a holder of its new frame': { come: ({ core }, _, to) => core.frameGet(to), go: ({ core }, _, to) => core.framePut(to) },
+    'a mark on its old frame': { come: ({ core }, frame) => core.frameMark(frame, 1, 0, L.FRAME_SPARED) },
+    'a mark on its new frame': { come: ({ core }, _, to) => core.frameMark(to, 1, 0, L.FRAME_SPARED) },
+    'a new frame that is listed': { come: ({ core }, _, to) => core.frameTouch(to) },
+    'no payer': { come: (mover, frame) => mover.setField(mover.frameRecord(frame), L.FRAME_CHARGE, 0) },
+    'another right': { come: ({ core }, _frame, _to, { table, vpn }) => core.reprotect(table, vpn, 1, 1) },
+    'no mapping any more': { come: ({ core }, _frame, _to, { table, vpn }) => core.zap(table, vpn, 1) },
+    'a verdict to stay': { come: (mover, _frame, _to, { i }) => mover.setField(mover.source, i * 8 + 4, L.MIGRATE_VALID) },
+  };
+
+  interface Place {
+    readonly table: number;
+    readonly vpn: number;
+    readonly i: number;
+  }
+
+  test.each(Object.keys(ODD))('ends so, too, when one of a few neighbours has %s', (name) => {
+    const { come, go } = ODD[name]!;
+    for (const pages of [1, 2, 3, 4, 5, 6, 7, 8, 9]) {
+      const [many, each] = [world(), world()];
+      const both = (act: (of: { mover: Mover; table: number; other: number }) => unknown): void => expect(act(many)).toEqual(act(each));
+      for (let odd = 0; odd < pages; odd++) {
+        both(({ mover, table }) => Array.from({ length: pages }, (_, i) => mover.core.mapFresh(table, VPN + i, HOST)));
+        for (const to of [GPU, HOST]) {
+          both(({ mover, table }) => {
+            const { core, source, target } = mover;
+            core.migrateCollect(table, VPN, pages, ALL, GPU_OWNER, L.FRAME_NONE, source, 0);
+            const words = mover.words(source, pages);
+            const frames = words.map(([frame]) => frame);
+            const targets = words.map(([, bits]) => (bits & L.MIGRATE_VALID ? mover.take(to) : undefined));
+            mover.aim(targets);
+            core.migrateCommit(table, VPN, pages, source, target, 1, L.FRAME_NONE);
+            const isThere = targets[odd] !== undefined;
+            if (isThere) come(mover, frames[odd]!, targets[odd]!, { table, vpn: VPN + odd, i: odd });
+            const step = mover === each.mover ? 1 : pages;
+            let moved = 0;
+            for (let i = 0; i < pages; i += step) moved += core.migrateFinalize(step, source + i * 8, target + i * 8);
+            const records = frames.map((frame) => [mover.frame(frame, L.FRAME_RMAP), mover.frame(frame, L.FRAME_RMAP_OWNER)]);
+            if (isThere) go?.(mover, frames[odd]!, targets[odd]!);
+            return [moved, words, targets, records];
+          });
+          both(({ mover, table, other }) => seen(mover, [table, other]));
+          both(({ mover }) => mover.core.verify(1));
+        }
+        both(({ mover, table }) => mover.core.zap(table, VPN, pages));
+      }
     }
   });
 

@@ -107,6 +107,18 @@ describe.each(flavours)('%s', (flavour) => {
       expect(mover.collect(table, 0, 1, ALL, GPU_OWNER, frames[0])).toEqual([[0, 0]]);
     });
 
+    test('a faulting page among its neighbours stays when its holder has let it go meanwhile', () => {
+      const mover = new Mover(flavour);
+      const { table } = mover.home();
+      const frames = [0, 1, 2].map((vpn) => mover.on(GPU, table, vpn));
+      mover.core.frameGet(frames[1]!);
+      mover.collect(table, 0, 3, ALL, GPU_OWNER, frames[1]);
+      mover.aim(frames.map(() => mover.take(HOST)));
+      mover.core.framePut(frames[1]!);
+      expect(mover.finish(table, 0, 3, 1, frames[1])).toBe(2);
+      expect([mover.kinds(table, 0, 3), mover.core.verify(1)]).toEqual(['1w 2w 1w', 0]);
+    });
+
     test('leaves a block of something that is no page alone: it is no hole, and is not split', () => {
       const mover = new Mover(flavour, { nodes: [{ kind: L.NODE_IS_HOST, frames: 2, backed: false }], tablePages: 9 });
       const { table } = mover.home();
@@ -204,6 +216,44 @@ describe.each(flavours)('%s', (flavour) => {
       expect(mover.bare.header(L.H_MOVED)).toBe(1);
       expect([mover.stampOf(targets[0]!), mover.stampOf(targets[2]!)]).toEqual([100, 0]);
       expect(frames.map((frame) => mover.stampOf(frame))).toEqual([100, 101]);
+    });
+  });
+
+  describe('a copy of neighbours', () => {
+    /** Words of two pages whose frames are neighbours on both sides, from these on. */
+    function twoPages(mover: Mover, from: number, to: number): void {
+      for (const i of [0, 1]) {
+        mover.setField(mover.source, i * 8, from + i);
+        mover.setField(mover.source, i * 8 + 4, MOVES);
+      }
+      mover.aim([to, to + 1]);
+    }
+
+    test('ends where the bytes of the source do: what is behind them is zeros', () => {
+      const mover = new Mover(flavour);
+      const [last, target, other] = [mover.base[NPU]! - 1, mover.base[HOST]!, mover.base[CXL]!];
+      for (const [frame, stamp] of [[last, 5], [target, 6], [target + 1, 7], [other, 8]] as const) mover.stamp(frame, stamp); // prettier-ignore
+      twoPages(mover, last, target);
+      expect(mover.core.migrateCopy(mover.source, mover.target, 2)).toBe(2);
+      expect([target, target + 1, other].map((frame) => mover.stampOf(frame))).toEqual([5, 0, 8]);
+    });
+
+    test('ends where the bytes of the target do', () => {
+      const mover = new Mover(flavour);
+      const [last, source, other] = [mover.base[NPU]! - 1, mover.base[HOST]!, mover.base[CXL]!];
+      for (const [frame, stamp] of [[last, 5], [source, 6], [source + 1, 7], [other, 8]] as const) mover.stamp(frame, stamp); // prettier-ignore
+      twoPages(mover, source, last);
+      expect(mover.core.migrateCopy(mover.source, mover.target, 2)).toBe(1);
+      expect([last, other].map((frame) => mover.stampOf(frame))).toEqual([6, 8]);
+    });
+
+    test('is none on a machine without bytes', () => {
+      const mover = new Mover(flavour);
+      mover.setHeader(L.H_BLANK, mover.spare);
+      mover.setHeader(L.H_MOVED, 9);
+      twoPages(mover, mover.base[NPU]!, mover.base[NPU]! + 4);
+      expect(mover.core.migrateCopy(mover.source, mover.target, 2)).toBe(0);
+      expect(mover.bare.header(L.H_MOVED)).toBe(0);
     });
   });
 

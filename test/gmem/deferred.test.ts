@@ -112,3 +112,40 @@ test('a simulator without the flushes of its machine finds operations that wait 
   expect(machine.flushDeferred()).toBe(true);
   expect(machine.flushDeferred()).toBe(false);
 });
+
+test('a range on its way home comes there whatever tables are looked at meanwhile', async () => {
+  const PAGES = 40;
+  machine = smallMachine();
+  const space = machine.createAddressSpace();
+  const driver = defineDriver(() => ({
+    name: 'card',
+    memory: [{ name: 'ram', kind: 'private' as const, bytes: PAGES * PAGE }],
+    attach: (context: Context): GmMmu => ({ tlb: deviceTlb(context) }),
+  }));
+  const context = space.attach(machine.addDevice(driver(), { flush: 'deferred' }));
+  const [range, other] = [space.mmap({ bytes: PAGES * PAGE }), space.mmap({ bytes: PAGES * PAGE })];
+  const bytes = Uint8Array.from({ length: PAGES * PAGE }, (_, i) => (i / PAGE) | 0);
+  space.write(range.start, bytes);
+  space.write(
+    other.start,
+    Uint8Array.from(bytes, (each) => each + 100),
+  );
+  const looks = [
+    (): unknown => space.snapshot(other),
+    (): unknown => space.snapshotHmm(other),
+    (): unknown => context.hmm.snapshot(other.start / PAGE, PAGES),
+  ];
+  for (const look of looks) {
+    expect(context.migrate(range, { to: 'device' })).toBe(PAGES);
+    let isOver = false;
+    const home = context.migrateAsync(range, { to: 'host' }).finally(() => (isOver = true));
+    let turns = 0;
+    for (; !isOver; turns++) {
+      look();
+      await Promise.resolve();
+    }
+    expect([await home, turns > 0]).toEqual([PAGES, true]);
+    expect(space.read(range.start, PAGES * PAGE)).toEqual(bytes);
+    expectClean(machine);
+  }
+});

@@ -1,0 +1,83 @@
+import { ENTRY_BYTES, H_STOP_INDEX, MIGRATE_COMPOUND, MIGRATE_VALID } from './layout';
+import { frameTakeRun } from './frame';
+import { nodeRecord } from './node';
+import { alikeEnd, fillRun, numbersLength } from './run';
+
+/**
+ * Targets for many small pages at once: target words for frames that a list has, or that a node has free.
+ *
+ * ```
+ *   offsets   2   3   4   7          frames   f   g   LATER   h
+ *   words     f | VALID,   g | VALID,   LATER | VALID,   0,   0,   h | VALID
+ * ```
+ */
+
+/**
+ * Gives pages their frames: word `offsets[k] - offsets[0]` of those from `target` on gets `frames[k]` (u32 each), or, where that is negative, FRAME_NONE: the device will choose it. The words between them become 0.
+ *
+ * Requires: offsets ascend.
+ */
+export function aimEach(offsets: u32, frames: u32, n: u32, target: u32): void {
+  const first = load<u32>(offsets);
+  let end = target;
+  for (let k: u32 = 0; k < n;) {
+    const at = offsets + (k << 2),
+      run = numbersLength(at, n - k),
+      word = target + ((load<u32>(at) - first) << 3);
+    memory.fill(end, 0, word - end);
+    aimRun(word, frames + (k << 2), run);
+    end = word + (run << 3);
+    k += run;
+  }
+}
+
+/** Target words for `n` frames. */
+function aimRun(word: u32, frames: u32, n: u32): void {
+  const valid = i32x4.splat(MIGRATE_VALID);
+  let i: u32 = 0;
+  for (; i + 4 <= n; i += 4, word += 32, frames += 16) {
+    const four = v128.load(frames),
+      aims = v128.or(four, i32x4.shr_s(four, 31));
+    v128.store(word, v128.shuffle<i32>(aims, valid, 0, 4, 1, 5));
+    v128.store(word, v128.shuffle<i32>(aims, valid, 2, 6, 3, 7), 16);
+  }
+  for (; i < n; i++, word += 8, frames += 4) {
+    const frame = load<i32>(frames);
+    store<i32>(word, frame | (frame >> 31));
+    store<u32>(word, MIGRATE_VALID, 4);
+  }
+}
+
+/**
+ * Gives the small words of `[from, n)` that have a source and no target a frame of `node` each, in order, `most` of them at most: the same frames in the same order as by `frameTake`. Returns how many; H_STOP_INDEX holds the first
+ * word that was not looked at: a COMPOUND one, or one for which there was no frame; `n` at the end.
+ */
+export function aimWanting(node: u32, source: u32, target: u32, from: u32, n: u32, most: u32): u32 {
+  const record = nodeRecord(node),
+    last = source + (n << 3);
+  let word = source + (from << 3),
+    taken: u32 = 0;
+  while (word < last) {
+    const high = load<u32>(word, 4),
+      aim = target + (word - source);
+    if (high & MIGRATE_COMPOUND) break;
+    if (!(high & MIGRATE_VALID)) {
+      word = alikeEnd(word, last, 0, MIGRATE_VALID | MIGRATE_COMPOUND);
+      continue;
+    }
+    const end = alikeEnd(word, last, MIGRATE_VALID, MIGRATE_VALID | MIGRATE_COMPOUND);
+    if (load<u32>(aim, 4)) {
+      word += ENTRY_BYTES;
+      continue;
+    }
+    const wanting = (alikeEnd(aim, target + (end - source), 0, -1) - aim) >> 3,
+      run = frameTakeRun(record, min(wanting, most - taken)),
+      pages = <u32>(run >> 32);
+    if (!pages) break;
+    fillRun(aim, pages, ((<u64>MIGRATE_VALID) << 32) | (<u32>run), 1);
+    taken += pages;
+    word += pages << 3;
+  }
+  store<u32>(H_STOP_INDEX, (word - source) >> 3);
+  return taken;
+}

@@ -35,6 +35,8 @@ const DUMP_PAGES_MAX = 65536;
 /** Pages whose letters are joined at once: a string that grows by a letter is an object for each. */
 const LETTERS_PER_PIECE = 1024;
 
+const LETTERS: TextDecoder = new TextDecoder();
+
 /** Letters of a range, or of every VMA with its addresses and rights, a line each. */
 export function dumpRange(platform: Platform, space: AddressSpace, range: AddressRange | undefined): string {
   if (range) return letters(platform, space, range.start / L.PAGE_BYTES, range.end / L.PAGE_BYTES);
@@ -55,7 +57,7 @@ function letters(platform: Platform, space: AddressSpace, start: number, end: nu
   for (let from = start; from < end; from += codes.length) {
     const pages = Math.min(end - from, codes.length);
     for (let i = 0; i < pages; i++) codes[i] = letterOf(platform, space, from + i).charCodeAt(0);
-    text += String.fromCharCode.apply(undefined, codes.subarray(0, pages) as unknown as number[]);
+    text += LETTERS.decode(codes.subarray(0, pages));
   }
   return text;
 }
@@ -70,7 +72,7 @@ export function letterOf(platform: Platform, space: AddressSpace, vpn: number): 
       return space.vmas.find(vpn) ? '.' : '-';
     case L.KIND_PRESENT:
       if (high & L.ENTRY_ZERO) return 'z';
-      if (high & L.ENTRY_REPLICATED) return space.mirrors.some((mirror) => mirror.holds(vpn) === 'copy') ? 'r' : 'h';
+      if (high & L.ENTRY_REPLICATED) return hasCopy(space, vpn) ? 'r' : 'h';
       if (high & L.ENTRY_CPU_READS) return 'a';
       return cased(placeOf(platform, core.entryLow), writable);
     case L.KIND_DEVICE_PRIVATE:
@@ -88,6 +90,11 @@ export function letterOf(platform: Platform, space: AddressSpace, vpn: number): 
     default:
       return '!';
   }
+}
+
+/** Whether a device has a copy of a page. Apart from `letterOf`, which would make room for what the function here is given, used or not. */
+function hasCopy({ mirrors }: AddressSpace, vpn: number): boolean {
+  return mirrors.some((mirror) => mirror.holds(vpn) === 'copy');
 }
 
 /** Where the CPU finds a present page. */

@@ -208,8 +208,6 @@ const PATHS: readonly Path[] = [
         world.context.migrate({ start, end }, { to: 'host' });
       };
     },
-    // 0 to 8 by what V8 makes of it: a number that is not small, between two functions.
-    heap: 16,
   },
   {
     name: 'bits of a driver for its pages, and a migration with them',
@@ -269,9 +267,7 @@ const PATHS: readonly Path[] = [
     },
   },
   {
-    // Page numbers that are not small, between functions.
     name: 'a dump',
-    heap: 64,
     of:
       ({ space, range }) =>
       () =>

@@ -38,6 +38,8 @@ export class Channel {
   private readonly latency: number;
   /** Pages that wait to be freed, each the first of so many. */
   private readonly freed = new PageMap();
+  /** The message that says so. */
+  private readonly freeing: Request = { type: 'free page', freed: this.freed };
 
   constructor(os: NpuOs, timeout: number, latency: number) {
     this.os = os;
@@ -75,7 +77,7 @@ export class Channel {
   }
 
   private drain(): void {
-    this.os.serve({ type: 'free page', freed: this.freed });
+    this.os.serve(this.freeing);
     this.freed.clear();
   }
 }

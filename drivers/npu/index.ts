@@ -100,7 +100,7 @@ class SendAway implements CommandStep {
   }
 
   private end(): void {
-    for (const vpn of this.victims) this.task.leaving.delete(vpn);
+    for (let i = 0; i < this.victims.length; i++) this.task.leaving.delete(this.victims[i]!);
     if (this.task.eviction?.state === 'pending') this.task.eviction.complete();
     this.task.eviction = undefined;
   }

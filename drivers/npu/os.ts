@@ -24,7 +24,7 @@ export class Task {
   /** Addresses that are in use in it. */
   taken: VaRange[] = [];
   /** What is being sent away, and what ends with that. */
-  readonly leaving: Set<number> = new Set();
+  readonly leaving: PageMap = new PageMap();
   eviction: Ticket | undefined;
 
   /** Where a page is, by its own entry or that of its block. */
@@ -75,7 +75,8 @@ export class NpuOs {
         for (let i = 0; i < request.places.count; i++) this.bring(this.tasks.get(request.task)!, request.places.item(i), i);
         return { code: 'success', answers: this.answers };
       case 'unmap':
-        request.ranges.each((vpn, pages) => this.tasks.get(request.task)!.drop(vpn, pages));
+        for (let i = 0; i < request.ranges.count; i++)
+          this.tasks.get(request.task)!.drop(request.ranges.start(i), request.ranges.length(i));
         return DONE;
       case 'free page':
         for (let at = request.freed.next(0); at >= 0; at = request.freed.next(at + 1))
@@ -88,11 +89,11 @@ export class NpuOs {
   sendAway(task: Task, count: number): number[] {
     const victims: number[] = [];
     for (let at = task.entries.next(0); at >= 0 && victims.length < count; at = task.entries.next(at + 1))
-      if (task.entries.get(task.entries.vpnAt(at))!.memory === 0) victims.push(task.entries.vpnAt(at));
-    for (const vpn of victims) {
-      task.drop(vpn, 1);
-      task.leaving.add(vpn);
-    }
+      if (task.entries.get(task.entries.vpnAt(at))!.memory === 0) {
+        victims.push(task.entries.vpnAt(at));
+        task.leaving.set(task.entries.vpnAt(at), 1);
+        task.drop(task.entries.vpnAt(at), 1);
+      }
     return victims;
   }
 

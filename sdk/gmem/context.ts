@@ -500,7 +500,7 @@ export class Context extends DeviceMirror implements SpaceMirror {
   giveUpStep(vpns: readonly number[]): GiveUp {
     this.requireWorking('giveUp');
     requireArray('giveUp.vpns', vpns);
-    for (const vpn of vpns) requirePages('giveUp.vpns', vpn, 1, 1);
+    for (let i = 0; i < vpns.length; i++) requirePages('giveUp.vpns', vpns[i]!, 1, 1);
     return new GiveUp(this.platform, this, [...vpns]);
   }
 

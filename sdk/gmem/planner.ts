@@ -114,7 +114,7 @@ export class Coupled implements PeerContext {
     this.counts.items += batch.count;
     // One that has failed, or left, is not asked any more: what it had is gone.
     if (this.isGone) {
-      batch.each((item) => batch.answer(item, isDrop ? 'success' : 'failure'));
+      for (let i = 0; i < batch.count; i++) batch.answer(batch.item(i), isDrop ? 'success' : 'failure');
       return undefined;
     }
     const peer = mirror.mmu.peer as Peer;
@@ -145,11 +145,12 @@ export class Coupled implements PeerContext {
 
   private read(batch: PeerBatch, isDrop: boolean): void {
     let refused: PeerCode | undefined;
-    batch.each(({ code, vpn }) => {
+    for (let i = 0; i < batch.count; i++) {
+      const { code, vpn } = batch.item(i);
       this.counts.codes[code]++;
       if (isDrop) this.unwant(vpn);
       if (isDrop && code !== 'success') refused = code;
-    });
+    }
     // Taking away cannot fail.
     if (refused !== undefined)
       this.mirror.failWith(fail('EIO', `${this.mirror.name}.peer.unmap result`, refused, 'is no way to end what must go'));

@@ -95,6 +95,7 @@ export const VPN_LIMIT: number = 2 ** L.VPN_BITS;
 export function requirePages(verb: string, vpn: unknown, pages: unknown, most: number): void {
   if (!Number.isSafeInteger(vpn) || (vpn as number) < 0 || (vpn as number) >= VPN_LIMIT)
     throw fail('EINVAL', `${verb}.vpn`, vpn, 'is not a page number below 2^36');
-  requireCount(`${verb}.pages`, pages, 1, most);
+  // What the argument is called is put together where it is wrong.
+  if (!(Number.isSafeInteger(pages) && (pages as number) >= 1 && (pages as number) <= most)) requireCount(`${verb}.pages`, pages, 1, most);
   if ((vpn as number) + (pages as number) > VPN_LIMIT) throw fail('EINVAL', `${verb}.pages`, pages, 'leave the address space');
 }

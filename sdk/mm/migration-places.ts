@@ -44,11 +44,14 @@ export class Places {
   of(platform: Platform, frames: readonly number[]): this {
     this.clear();
     for (let i = 0; i < frames.length; i++) this.note(platform, frames[i]!);
-    for (let i = 0; i < this.used; i++) {
-      const place = this.list[i]!;
-      addAll(place.ranges, i === 0 ? platform.placed : place.pages, place.count);
-    }
-    return this;
+    return this.sorted(platform);
+  }
+
+  /** Of one frame. */
+  ofOne(platform: Platform, frame: number): this {
+    this.clear();
+    this.note(platform, frame);
+    return this.sorted(platform);
   }
 
   /** Of one space and no other: whoever calls fills the ranges. */
@@ -63,6 +66,15 @@ export class Places {
     if (at < 0) return;
     this.list.push(...this.list.splice(at, 1));
     this.used--;
+  }
+
+  /** What has been noted, as ranges. */
+  private sorted(platform: Platform): this {
+    for (let i = 0; i < this.used; i++) {
+      const place = this.list[i]!;
+      addAll(place.ranges, i === 0 ? platform.placed : place.pages, place.count);
+    }
+    return this;
   }
 
   private clear(): void {

@@ -176,7 +176,10 @@ export class Migration implements Step {
   private coupled: PeerContext | undefined;
   /** Made at the first of such a device. */
   private moves: PeerMoves | undefined;
-  private peerPlaces: PeerPlace[] | undefined;
+  /** By word; those of a migration by frame are written when it collects. */
+  private readonly peerPlaces: PeerPlace[] = [];
+  /** Where one frame is mapped. Made at the first of such a device. */
+  private sought: Places | undefined;
   private isPeerDone = false;
   /** What was handed to `install` last. */
   private readonly installed: number[] = [];
@@ -451,7 +454,6 @@ export class Migration implements Step {
     this.access = 'none';
     this.behaviour = 'none';
     this.coupled = undefined;
-    this.peerPlaces = undefined;
     this.isPeerDone = false;
     while (this.tickets.length > 0) this.tickets.pop();
     this.words.begin(pages);
@@ -615,14 +617,20 @@ export class Migration implements Step {
     const moves = (this.moves ??= new PeerMoves(this.platform));
     const context = this.coupled!;
     if (this.targets === 'given') moves.bring(this.words, this.device, context, this.space!, this.vpn, this);
-    else if (this.space) {
-      const place = { context, vpn: 0 };
-      const placeOf = (i: number): PeerPlace => {
-        place.vpn = this.vpn + i;
-        return place;
-      };
-      moves.take(this.words, this.device, this.vpn, placeOf, this.wanted);
-    } else moves.take(this.words, this.device, 0, (i) => this.peerPlaces![i]!, this.wanted);
+    else moves.take(this.words, this.device, this.space ? this.vpn : 0, this, this.wanted);
+  }
+
+  /** @internal */
+  placeOf(word: number): PeerPlace {
+    return this.space ? this.placed(0, this.vpn + word) : this.peerPlaces[word]!;
+  }
+
+  /** Writes one of them. */
+  private placed(i: number, vpn: number): PeerPlace {
+    const place = (this.peerPlaces[i] ??= { context: this.coupled!, vpn });
+    place.context = this.coupled!;
+    place.vpn = vpn;
+    return place;
   }
 
   /** A migration that is broken off puts every page back where it was. */
@@ -764,7 +772,7 @@ export class Migration implements Step {
       words.keep(core);
       if (this.cause === 'evict') this.platform.evicting.push(this.listed!);
       this.others?.end();
-      if (this.coupled) for (const [each, ranges] of this.choosePlaces()) this.device.withdraw(each, ranges, this.tickets);
+      if (this.coupled) this.withdrawRest(this.choosePlaces());
       else for (let i = 0; i < this.places!.count; i++) this.device.withdraw(this.places!.space(i), this.places!.ranges(i), this.tickets);
     }
   }
@@ -782,35 +790,39 @@ export class Migration implements Step {
     }
   }
 
-  /** A frame is taken from its first place by the device itself; from the others its translations are withdrawn. */
-  private choosePlaces(): Map<AddressSpace, Ranges> {
+  /** A frame is taken from its first place by the device itself; returns the others, from which its translations are withdrawn, if there are any. */
+  private choosePlaces(): Map<AddressSpace, Ranges> | undefined {
     const words = this.words;
-    const rest = new Map<AddressSpace, Ranges>();
-    const places = new Places();
-    this.peerPlaces = [];
+    const places = (this.sought ??= new Places());
+    let rest: Map<AddressSpace, Ranges> | undefined;
     for (let i = 0; i < words.count; i++) {
-      let chosen: PeerPlace | undefined;
-      if (words.moves(i)) {
-        places.of(this.platform, [words.frame(i)]);
-        for (let place = 0; place < places.count; place++) {
-          const space = places.space(place);
-          const ranges = places.ranges(place);
-          for (let at = 0; at < ranges.count; at++) {
-            for (let vpn = ranges.start(at); vpn < ranges.start(at) + ranges.length(at); vpn += words.span(i)) {
-              const context = chosen ? undefined : this.device.coupledIn(space);
-              if (context) chosen = { context, vpn };
-              else {
-                let left = rest.get(space);
-                if (!left) rest.set(space, (left = new Ranges()));
-                left.add(vpn, words.span(i));
-              }
+      const chosen = this.placed(i, -1);
+      if (!words.moves(i)) continue;
+      places.ofOne(this.platform, words.frame(i));
+      for (let place = 0; place < places.count; place++) {
+        const space = places.space(place);
+        const ranges = places.ranges(place);
+        for (let at = 0; at < ranges.count; at++) {
+          for (let vpn = ranges.start(at); vpn < ranges.start(at) + ranges.length(at); vpn += words.span(i)) {
+            const context = chosen.vpn < 0 ? this.device.coupledIn(space) : undefined;
+            if (context) {
+              chosen.context = context;
+              chosen.vpn = vpn;
+              continue;
             }
+            rest ??= new Map();
+            let left = rest.get(space);
+            if (!left) rest.set(space, (left = new Ranges()));
+            left.add(vpn, words.span(i));
           }
         }
       }
-      this.peerPlaces.push(chosen ?? { context: this.coupled!, vpn: -1 });
     }
     return rest;
+  }
+
+  private withdrawRest(rest: ReadonlyMap<AddressSpace, Ranges> | undefined): void {
+    if (rest) for (const [space, ranges] of rest) this.device.withdraw(space, ranges, this.tickets);
   }
 
   /** @internal The pages of the words from `i` on are to move. */

@@ -23,21 +23,27 @@ export const MIGRATING_RETRIES_MAX = 10;
 
 /** The items for one context. */
 interface Part {
-  readonly context: PeerContext;
+  context: PeerContext;
   batch: PeerBatch;
   ticket: Ticket | undefined;
   /** Nobody but this move knows the batch any more: no ticket came with its results. */
   isOurs: boolean;
   /** Words that are to be asked again. */
-  again: number[];
+  readonly again: number[];
   /** What their devices said when they know more. */
-  waits: Ticket[];
+  readonly waits: Ticket[];
 }
 
 /** Which page of which space stands for a word of a migration by frame; vpn -1: none that the device has. */
 export interface PeerPlace {
-  readonly context: PeerContext;
-  readonly vpn: number;
+  context: PeerContext;
+  vpn: number;
+}
+
+/** Where the words of a migration are. */
+export interface PeerPlaces {
+  /** Lent until the next call. */
+  placeOf(word: number): Readonly<PeerPlace>;
 }
 
 /** What is asked for with the pages that are brought. */
@@ -52,9 +58,9 @@ export class PeerMoves {
   /** How the wanted page ended, or else the first that did not move; `success` when all did. */
   code: PeerCode = 'success';
   private readonly platform: Platform;
-  private parts: Part[] = [];
-  /** Batches of moves that are over, to be filled again. */
-  private spare: PeerBatch[] = [];
+  private readonly parts: Part[] = [];
+  /** Parts of moves that are over, to be filled again. */
+  private readonly spare: Part[] = [];
   private words!: MigrationWords;
   private toDevice = true;
   private vpn = 0;
@@ -81,7 +87,8 @@ export class PeerMoves {
     request: PeerRequest,
   ): this {
     this.begin(words, vpn, true, request.wanted);
-    const batch = this.batchFor(device, true);
+    const part = this.partFor(context, device, true);
+    const { batch } = part;
     const writable = space.writable(vpn);
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
@@ -104,16 +111,16 @@ export class PeerMoves {
       if (words.isLater(i)) item.memory = 0;
       else batch.at(item, words.targetFrame(i));
     }
-    if (batch.count > 0) this.parts.push({ context, batch, ticket: undefined, isOurs: true, again: [], waits: [] });
+    if (batch.count > 0) this.parts.push(part);
     return this;
   }
 
-  /** Pages come home: by range, or, with `places`, by frame. */
-  take(words: MigrationWords, device: MigrationDevice, vpn: number, placeOf: (word: number) => PeerPlace, wanted: number): this {
+  /** Pages come home. */
+  take(words: MigrationWords, device: MigrationDevice, vpn: number, places: PeerPlaces, wanted: number): this {
     this.begin(words, vpn, false, wanted);
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
-      const place = placeOf(i);
+      const place = places.placeOf(i);
       const part = this.partOf(place.context, device);
       const item = part.batch.add(place.vpn, words.span(i), 'copy');
       item.word = i;
@@ -126,14 +133,18 @@ export class PeerMoves {
 
   private partOf(context: PeerContext, device: MigrationDevice): Part {
     for (const each of this.parts) if (each.context === context) return each;
-    const part: Part = { context, batch: this.batchFor(device, false), ticket: undefined, isOurs: true, again: [], waits: [] };
+    const part = this.partFor(context, device, false);
     this.parts.push(part);
     return part;
   }
 
-  private batchFor(device: MigrationDevice, toDevice: boolean): PeerBatch {
-    const spare = this.spare.pop();
-    return (spare?.isFor(device) ? spare : new PeerBatch(this.platform, device)).clear(toDevice);
+  private partFor(context: PeerContext, device: MigrationDevice, toDevice: boolean): Part {
+    let part = this.spare.pop();
+    if (!part?.batch.isFor(device))
+      part = { context, batch: new PeerBatch(this.platform, device), ticket: undefined, isOurs: true, again: [], waits: [] };
+    part.context = context;
+    part.batch.clear(toDevice);
+    return part;
   }
 
   private fills(space: AddressSpace, { vpn, pages }: PeerItem): void {
@@ -148,8 +159,7 @@ export class PeerMoves {
     for (let i = 0; i < holes.length; i += 2) this.filled!.arrivals.came(holes[i]!, holes[i + 1]!);
     holes.length = 0;
     this.filled = undefined;
-    for (const { batch, isOurs } of this.parts) if (isOurs) this.spare.push(batch);
-    this.parts = [];
+    for (let part = this.parts.pop(); part; part = this.parts.pop()) if (part.isOurs) this.spare.push(part);
   }
 
   private begin(words: MigrationWords, vpn: number, toDevice: boolean, wanted: number): void {
@@ -159,7 +169,7 @@ export class PeerMoves {
     this.wanted = wanted;
     this.code = 'success';
     this.rounds = 0;
-    this.parts = [];
+    while (this.parts.length > 0) this.parts.pop();
     this.mappings = 0;
     this.started = false;
   }
@@ -196,11 +206,12 @@ export class PeerMoves {
 
   /** Takes the results in. An item that has been read is not read again. */
   private read(part: Part): void {
-    const { batch, context } = part;
-    const again: number[] = [];
-    const waits: Ticket[] = [];
-    if (part.ticket?.state === 'failed') batch.each((item) => batch.answer(item, 'failure'));
-    batch.each((item) => {
+    const { batch, context, again, waits } = part;
+    again.length = 0;
+    waits.length = 0;
+    if (part.ticket?.state === 'failed') for (let i = 0; i < batch.count; i++) batch.answer(batch.item(i), 'failure');
+    for (let i = 0; i < batch.count; i++) {
+      const item = batch.item(i);
       const code = this.verified(item, context);
       if (code === 'success') this.done(item);
       else if (code === 'migrating') {
@@ -211,9 +222,7 @@ export class PeerMoves {
         if (item.until) waits.push(item.until);
       } else this.refuse(item, code, batch);
       if (code !== 'migrating' && item.vpn >= 0) context.unwant(item.vpn);
-    });
-    part.again = again;
-    part.waits = waits;
+    }
     if (again.length === 0) batch.clear(this.toDevice);
   }
 
@@ -247,7 +256,7 @@ export class PeerMoves {
       this.refuse(item, 'migrating', part.batch);
       if (item.vpn >= 0) part.context.unwant(item.vpn);
     }
-    part.again = [];
+    part.again.length = 0;
   }
 
   /** The same items again, in a batch of their own. */
@@ -256,8 +265,8 @@ export class PeerMoves {
     const old = part.batch;
     const batch = old.among(part.again);
     part.batch = batch;
-    part.again = [];
-    part.waits = [];
+    part.again.length = 0;
+    part.waits.length = 0;
     this.hand(part);
   }
 
@@ -286,8 +295,7 @@ export class PeerMoves {
 
   /** The migration is broken off. */
   abort(): void {
-    const { parts } = this;
-    this.parts = [];
+    const parts = this.parts.splice(0);
     this.end();
     for (const { batch, context } of parts) {
       batch.takeAllBack();

@@ -2,6 +2,7 @@
 import { Guest } from 'farfault/drivers/kvm';
 import { DmaStream } from 'farfault/drivers/iommu';
 import { register } from 'farfault/drivers/rdma';
+import type { GivenUp } from 'farfault/gmem';
 import { expect } from 'vitest';
 import { hold, onDevice, type Path, type World } from './allocations-paths.ts';
 import { PAGE } from './probe.ts';
@@ -99,6 +100,17 @@ const PATHS: readonly Path[] = [
       };
     },
     answer: PAGE,
+  },
+  {
+    // Page by page: of each a message to the device, its number in the list of those that go, and its word in the list of what became of them.
+    name: 'pages that a device sends away by itself',
+    drivers: ['npu'],
+    heap: 300,
+    of: (world) => () => {
+      onDevice(world);
+      const became = world.context.command({ type: 'evict', count: world.pages }) as readonly GivenUp[];
+      expect(became.length).toBe(world.pages);
+    },
   },
   {
     name: 'a device behind an I/O page table that reads and writes what is mapped for it',

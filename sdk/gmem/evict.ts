@@ -242,8 +242,11 @@ export class Evict implements Step {
 
   /** While devices flushed, some may have gone, or been taken. */
   private framesLeft(): (readonly number[])[] {
-    const there = new Set(this.memory.candidates(Infinity, this.passed, this.payer));
-    return this.candidates.filter((frame) => there.has(frame)).map((frame) => [frame]);
+    const { candidates, memory } = this;
+    // Most often they are the oldest still, and the others need not be listed.
+    let there = new Set(memory.candidates(candidates.length, this.passed, this.payer));
+    if (candidates.some((frame) => !there.has(frame))) there = new Set(memory.candidates(Infinity, this.passed, this.payer));
+    return candidates.filter((frame) => there.has(frame)).map((frame) => [frame]);
   }
 
   private blocksLeft(): (readonly number[])[] {

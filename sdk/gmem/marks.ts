@@ -56,10 +56,12 @@ export class AccessMarks {
       this.read(ranges, marks);
       if (marks.count === 0) return undefined;
       const changed = this.changed.clear();
+      let range = 0;
       for (let i = 0; i < marks.count; i++) {
         const vpn = marks.vpn(i);
         if (marks.isDirty(i) && this.platform.tier) this.written(vpn);
-        if (!covers(ranges, vpn)) throw fail('EINVAL', `${mirror.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
+        range = rangeOf(ranges, vpn, Math.max(0, range));
+        if (range < 0) throw fail('EINVAL', `${mirror.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
         changed.add(vpn, 1);
       }
       const ticket = mirror.flushes.make(changed);
@@ -88,8 +90,7 @@ export class AccessMarks {
 
   /** @internal Pages are taken away: they take their marks along. What the device has written of them is no longer what the second tier has. */
   withdrawn(asked: Ranges): void {
-    const { owed } = this;
-    for (let at = owed.next(0); at >= 0; at = owed.next(at + 1)) if (covers(asked, owed.pageAt(at))) owed.delete(owed.pageAt(at));
+    if (this.owed.size > 0) for (let i = 0; i < asked.count; i++) this.owed.deleteRange(asked.start(i), asked.length(i));
     const { tier } = this.platform;
     if (!tier?.isTrusting) return;
     const ranges = asked.pages > WRITTEN_MAX ? this.mappedIn(asked) : asked;
@@ -152,9 +153,12 @@ export class AccessMarks {
   }
 }
 
-/** Whether a page is in one of the ranges. */
-function covers(ranges: Ranges, vpn: number): boolean {
-  for (let i = 0; i < ranges.count; i++)
-    if (vpn >= ranges.start(i) && vpn < ranges.start(i) + ranges.length(i)) return Number.isInteger(vpn);
-  return false;
+/** The range that has a page, or -1; looked for from range `first` on, and round: marks come in the order of the ranges, most often. */
+function rangeOf(ranges: Ranges, vpn: number, first: number): number {
+  const { count } = ranges;
+  for (let i = 0, at = first; i < count; i++, at++) {
+    if (at === count) at = 0;
+    if (vpn >= ranges.start(at) && vpn < ranges.start(at) + ranges.length(at)) return Number.isInteger(vpn) ? at : -1;
+  }
+  return -1;
 }

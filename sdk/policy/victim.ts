@@ -104,7 +104,7 @@ export class Lru implements VictimPolicy {
     const renewed: number[] = [];
     candidates.forEach((each, i) => (each.accessed ? renewed : unused).push(i));
     const victims = enough(candidates, [...unused, ...renewed], pages);
-    return { victims, renewed: renewed.filter((i) => !victims.includes(i)) };
+    return { victims, renewed: renewed.slice(Math.max(0, victims.length - unused.length)) };
   }
 }
 

@@ -109,6 +109,25 @@ test.each(POLICIES)('%s: a memory of 8 pages holds a working set of 64, every by
   end(world);
 });
 
+test('the clock looks at the oldest pages only, however many there are', () => {
+  const pages = 128;
+  const world = worldOf({ policy: { victims: 'clock' }, driver: vram({ pages }), pages: 2 * pages });
+  const { context, at } = world;
+  const memory = context.device.memory!;
+  const { candidates } = memory;
+  let listed = 0;
+  memory.candidates = (...its) => {
+    const frames = candidates.apply(memory, its);
+    listed += frames.length;
+    return frames;
+  };
+  for (let i = 0; i < 2 * pages; i++) context.write(at(i), Uint8Array.of(i));
+  expect(world.machine.counters.evictions).toBeGreaterThanOrEqual(pages);
+  expect(listed / pages).toBeLessThan(pages / 2);
+  for (let i = 0; i < 2 * pages; i++) expect(world.space.read(at(i), 1)).toEqual(Uint8Array.of(i));
+  end(world);
+});
+
 /** The newest goes. Keeps what it was shown. */
 class Newest implements VictimPolicy {
   readonly name = 'newest';

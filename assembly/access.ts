@@ -51,6 +51,10 @@ const READ_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
 /** What `translate` answers instead of a byte address (those are page-aligned). */
 const NO_ACCESS: u32 = 0;
 const BYTES_ELSEWHERE: u32 = 1;
+/** What `runBlock` returns: accesses that ran; the next one was not let through; from here on, how many were not in front. */
+export const RAN_ACCESSES: u32 = 0x7fff;
+const RAN_NO_ACCESS: u32 = 1 << 15;
+const RAN_BEHIND_SHIFT: u32 = 16;
 /** log2 of the bytes of a set; where in an access its length and ACCESS_WRITE are. */
 const SET_SHIFT: u32 = 6;
 const LENGTH_SHIFT: u64 = 48;
@@ -232,7 +236,7 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
 
 /**
  * Executes accesses one after the other, as long as they are inside one page and can be translated: those whose indices are at `list` (u32 each), or without one the first `count` of `accesses`; at most BLOCK_ACCESSES.
- * Returns how many, and from bit 16 on, how many of them were not in front of their set. The next one is to be executed by itself. Counted by the caller.
+ * Returns how many (RAN_ACCESSES), and from bit RAN_BEHIND_SHIFT on, how many of them were not in front of their set. With RAN_NO_ACCESS the next one is over a page boundary, and was not looked at, or its page has no sufficient entry; else it is to be executed by itself. Counted by the caller.
  *
  * One short loop without a call: the processor has the translations and bytes of several accesses under way at a time. `turning`: looks at two ways, see `frontTwo`.
  */
@@ -258,17 +262,19 @@ class Inner {
   static pass(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, blank: bool, turning: bool): u32 {
     const sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT;
     let behind: u32 = 0,
-      k: u32 = 0;
+      k: u32 = 0,
+      at: u32 = BYTES_ELSEWHERE;
     for (; k < count; k++) {
       const offset = list ? load<u32>(list + (k << 2)) << 3 : k << 3,
         access = load<u64>(accesses + offset),
         high = <u32>(access >> 32),
         more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
         value = values + offset;
-      let at = turning ? Inner.frontTwo(tlb, sets, access) : Inner.front(tlb, sets, access);
+      at = turning ? Inner.frontTwo(tlb, sets, access) : Inner.front(tlb, sets, access);
       if (blank) {
         if (at != BYTES_ELSEWHERE) {
-          if (locate(tlb, access) != BYTES_ELSEWHERE) break;
+          at = locate(tlb, access);
+          if (at != BYTES_ELSEWHERE) break;
           behind++;
         }
         if (high & ACCESS_WRITE) continue;
@@ -285,7 +291,7 @@ class Inner {
       else if (high & ACCESS_WRITE) store<u64>(at, load<u64>(value));
       else store<u64>(value, load<u64>(at));
     }
-    return k | (behind << 16);
+    return k | (behind << RAN_BEHIND_SHIFT) | (at == NO_ACCESS ? RAN_NO_ACCESS : 0);
   }
 
   /**
@@ -328,17 +334,26 @@ class Inner {
   }
 }
 
+/** Executes the access at which a block ended, which said `ran`: what is known already is not tried again. As `execute`. */
+export function executeNext(ran: u32, tlb: u32, access: u64, value: u32): u32 {
+  return ran & RAN_NO_ACCESS && !crosses(access) ? <u32>STOP_FAULT : execute(tlb, access, value);
+}
+
+/** Whether an access goes over a page boundary. */
+export function crosses(access: u64): bool {
+  return ((<u32>access) & (PAGE_BYTES - 1)) + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES;
+}
+
 /** Whether the next block is to be run `turning`: when of the last one that was not, many were not in front. That is asked anew every 16 blocks. `ran`: what `runBlock` said. */
 export function turnsWays(blocks: u32, turning: bool, ran: u32): bool {
-  return (blocks & 15) != 0 && (turning || ran >> 16 > (ran & 0xffff) >> MANY_BEHIND_SHIFT);
+  return (blocks & 15) != 0 && (turning || ran >> RAN_BEHIND_SHIFT > (ran & RAN_ACCESSES) >> MANY_BEHIND_SHIFT);
 }
 
 /** Translates an access that is not in front, with all that `translate` does: the byte address of its first byte, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */
 function locate(tlb: u32, access: u64): u32 {
+  if (crosses(access)) return NO_ACCESS;
   const offset = (<u32>access) & (PAGE_BYTES - 1),
-    high = <u32>(access >> 32);
-  if (offset + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
-  const bytes = translate(tlb, (access & 0xffffffffffff) >> 12, high & ACCESS_WRITE);
+    bytes = translate(tlb, (access & 0xffffffffffff) >> 12, (<u32>(access >> 32)) & ACCESS_WRITE);
   return bytes > BYTES_ELSEWHERE ? bytes + offset : bytes;
 }
 
@@ -354,11 +369,11 @@ export function runStraight(tlb: u32, accesses: u32, values: u32, from: u32, end
   while (i < end && status == STOP_NONE) {
     const count = min<u32>(end - i, BLOCK_ACCESSES),
       ran = runBlock(tlb, accesses + (i << 3), values + (i << 3), 0, count, turning),
-      done = ran & 0xffff;
+      done = ran & RAN_ACCESSES;
     i += done;
     turning = turnsWays(++blocks, turning, ran);
     if (done == count) continue;
-    status = execute(tlb, load<u64>(accesses + (i << 3)), values + (i << 3));
+    status = executeNext(ran, tlb, load<u64>(accesses + (i << 3)), values + (i << 3));
     if (status == STOP_NONE) i++;
   }
   store<u32>(H_STOP_REASON, status);
@@ -383,8 +398,7 @@ function firstMissing(tlb: u32, access: u64): u64 {
   const high = <u32>(access >> 32),
     vpn = (access & 0xffffffffffff) >> 12,
     write = high & ACCESS_WRITE;
-  const crosses = ((<u32>access) & (PAGE_BYTES - 1)) + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1 > <u32>PAGE_BYTES;
-  return crosses && reachable(tlb, vpn, write) && !reachable(tlb, vpn + 1, write) ? vpn + 1 : vpn;
+  return crosses(access) && reachable(tlb, vpn, write) && !reachable(tlb, vpn + 1, write) ? vpn + 1 : vpn;
 }
 
 /**

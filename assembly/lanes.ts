@@ -1,6 +1,4 @@
 import {
-  ACCESS_LENGTH,
-  ACCESS_LENGTH_SHIFT,
   ACCESS_WRITE,
   BLOCK_ACCESSES,
   FAULT_BYTES,
@@ -17,12 +15,11 @@ import {
   JOB_OVERFLOW,
   JOB_STALLED,
   JOB_STRAIGHT,
-  PAGE_BYTES,
   STOP_BYTES,
   STOP_FAULT,
   STOP_NONE,
 } from './layout';
-import { execute, reachable, runBlock, runStraight, stopAt, turnsWays } from './access';
+import { crosses, executeNext, RAN_ACCESSES, reachable, runBlock, runStraight, stopAt, turnsWays } from './access';
 import { numberFrom } from './run';
 import { tlbCount } from './tlb';
 
@@ -129,7 +126,7 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
       count += some;
     } while (count < <u32>BLOCK_ACCESSES && (slot < going || !gaps));
     const ran = runBlock(tlb, accesses, values, list, count, turning),
-      done = ran & 0xffff;
+      done = ran & RAN_ACCESSES;
     turning = turnsWays(++blocks, turning, ran);
     executed += done;
     if (done < count) {
@@ -140,7 +137,7 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
       }
       const index = load<u32>(list + (done << 2)),
         access = load<u64>(accesses + (index << 3)),
-        status = execute(tlb, access, values + (index << 3));
+        status = executeNext(ran, tlb, access, values + (index << 3));
       if (status == STOP_BYTES) {
         keep(job, live, close(job, live, going));
         return brokenOff(tlb, job, accesses, executed, index, stalled);
@@ -227,14 +224,18 @@ export function laneCancel(job: u32, lane: u32): void {
   store<u32>(cell, load<u32>(cell, JOB_LANE_NEXT) + load<u32>(job, JOB_LANES), JOB_LANE_NEXT);
 }
 
-/** Writes a record for each page of an access that has no sufficient entry. */
+/** Writes a record for each page of an access that has no sufficient entry: one inside a page has none for that. */
 function record(tlb: u32, job: u32, faults: u32, access: u64, lane: u32, index: u32): void {
   const high = <u32>(access >> 32),
     vpn = (access & 0xffffffffffff) >> 12,
     write = high & ACCESS_WRITE;
-  const crosses = ((<u32>access) & (PAGE_BYTES - 1)) + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1 > <u32>PAGE_BYTES;
-  if (!reachable(tlb, vpn, write)) push(job, faults, vpn, (write ? FAULT_WRITE : 0) | (crosses ? FAULT_SPAN_AFTER : 0), lane, index);
-  if (crosses && !reachable(tlb, vpn + 1, write)) push(job, faults, vpn + 1, (write ? FAULT_WRITE : 0) | FAULT_SPAN_BEFORE, lane, index);
+  const flags: u32 = write ? FAULT_WRITE : 0;
+  if (!crosses(access)) {
+    push(job, faults, vpn, flags, lane, index);
+    return;
+  }
+  if (!reachable(tlb, vpn, write)) push(job, faults, vpn, flags | FAULT_SPAN_AFTER, lane, index);
+  if (!reachable(tlb, vpn + 1, write)) push(job, faults, vpn + 1, flags | FAULT_SPAN_BEFORE, lane, index);
 }
 
 function push(job: u32, faults: u32, vpn: u64, flags: u32, lane: u32, index: u32): void {

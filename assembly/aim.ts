@@ -48,6 +48,20 @@ function aimRun(word: u32, frames: u32, n: u32): void {
   }
 }
 
+/** Gives `n` words without a target a free frame each, or as many as there are and as may be. Returns how many. */
+function fillWanting(record: u32, aim: u32, n: u32, most: u32): u32 {
+  const wanted = min(n, most);
+  let taken: u32 = 0;
+  while (taken < wanted) {
+    const run = frameTakeRun(record, wanted - taken);
+    if (!run) break;
+    const pages = <u32>(run >> 32);
+    fillRun(aim + (taken << 3), pages, ((<u64>MIGRATE_VALID) << 32) | (<u32>run), 1);
+    taken += pages;
+  }
+  return taken;
+}
+
 /**
  * Gives the small words of `[from, n)` that have a source and no target a frame of `node` each, in order, `most` of them at most: the same frames in the same order as by `frameTake`. Returns how many; H_STOP_INDEX holds the first
  * word that was not looked at: a COMPOUND one, or one for which there was no frame; `n` at the end.
@@ -57,26 +71,24 @@ export function aimWanting(node: u32, source: u32, target: u32, from: u32, n: u3
     last = source + (n << 3);
   let word = source + (from << 3),
     taken: u32 = 0;
-  while (word < last) {
-    const high = load<u32>(word, 4),
-      aim = target + (word - source);
-    if (high & MIGRATE_COMPOUND) break;
-    if (!(high & MIGRATE_VALID)) {
-      word = alikeEnd(word, last, 0, MIGRATE_VALID | MIGRATE_COMPOUND);
-      continue;
+  while (word < last && !(load<u32>(word, 4) & MIGRATE_COMPOUND)) {
+    const valid = load<u32>(word, 4) & MIGRATE_VALID,
+      end = alikeEnd(word, last, valid, MIGRATE_VALID | MIGRATE_COMPOUND);
+    if (!valid) word = end;
+    while (word < end) {
+      const aim = target + (word - source);
+      if (load<u32>(aim, 4)) {
+        word += ENTRY_BYTES;
+        continue;
+      }
+      const pages = fillWanting(record, aim, (alikeEnd(aim, target + (end - source), 0, -1) - aim) >> 3, most - taken);
+      taken += pages;
+      word += pages << 3;
+      if (word < end && !load<u32>(target + (word - source), 4)) {
+        store<u32>(H_STOP_INDEX, (word - source) >> 3);
+        return taken;
+      }
     }
-    const end = alikeEnd(word, last, MIGRATE_VALID, MIGRATE_VALID | MIGRATE_COMPOUND);
-    if (load<u32>(aim, 4)) {
-      word += ENTRY_BYTES;
-      continue;
-    }
-    const wanting = (alikeEnd(aim, target + (end - source), 0, -1) - aim) >> 3,
-      run = frameTakeRun(record, min(wanting, most - taken)),
-      pages = <u32>(run >> 32);
-    if (!pages) break;
-    fillRun(aim, pages, ((<u64>MIGRATE_VALID) << 32) | (<u32>run), 1);
-    taken += pages;
-    word += pages << 3;
   }
   store<u32>(H_STOP_INDEX, (word - source) >> 3);
   return taken;

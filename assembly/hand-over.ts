@@ -18,7 +18,6 @@ import {
 import { chargeNode, frameRecord } from './frame';
 import { restored } from './migration-entry';
 import { nodeOf } from './node';
-import { runOfBoth } from './run';
 
 /**
  * The end of a migration for pages that follow each other on both sides: what `handOver` does with each, and what it counts and links, once for all.
@@ -35,12 +34,11 @@ import { runOfBoth } from './run';
  * Hands over as many pages as are alike, at most `most`, from the words at `source` and `target` on, whose first entry is at `slot`. `kind` is that of the target's entries, `list` the record of its node
  * if that lists its frames, else 0. Returns how many; their frames have retired, and the caller gives them back. 0, and nothing has changed: the first page is not of this sort.
  *
- * Requires: the first source word is VALID and moves, its target is VALID, neither COMPOUND; `most` slots are in one table page, `most` frames on one node on each side; no second tier.
+ * Requires: the first source word is VALID and moves, its target is VALID, neither COMPOUND, and the `most` words of both follow them; `most` slots are in one table page, `most` frames on one node on each side; no second tier.
  */
 export function handOverRun(source: u32, target: u32, most: u32, slot: u32, kind: u32, list: u32): u32 {
-  const pages = runOfBoth(source, target, most);
   // One by itself is not worth it.
-  if (pages < 2) return 0;
+  if (most < 2) return 0;
   const frame = load<u32>(source),
     to = load<u32>(target),
     first = frameRecord(frame),
@@ -66,7 +64,7 @@ export function handOverRun(source: u32, target: u32, most: u32, slot: u32, kind
   const step = i32x4(1, 0, 1, 1),
     // What is the same in the upper half of a source as in that of the one before it, counted up: its mapping; and that is its neighbour on the list.
     care = i32x4(-1, -1, 0, isListed ? -1 : 0),
-    end = first + pages * FRAME_BYTES;
+    end = first + most * FRAME_BYTES;
   // The upper half of a target: its mapping, the neighbours on the list.
   let upper = i32x4.replace_lane(i32x4.replace_lane(i64x2.splat(<i64>mapping), 2, to + 2), 3, to),
     place = i32x4.replace_lane(upper, 3, frame),

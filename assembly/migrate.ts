@@ -127,6 +127,8 @@ import { tlbDrop, tlbDropRange } from './tlb';
  */
 
 const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
+/** Most pages whose entries are looked at before their records are. */
+const LOOK_AHEAD: u32 = 64;
 /** References and mappings of a frame with one mapping, no pin, and the reference of a migration. */
 const TAKEN: u64 = ((<u64>1) << 32) | 2;
 /** From ENTRY_WRITE to MIGRATE_WRITE. */
@@ -327,7 +329,7 @@ export function migrateCollect(table: u32, vpn: f64, pages: u32, select: u32, ow
  * `entry` and `taken` what was there and what its word is now; at most `frames` frames and `pages` pages, it included. `aim`: as `wanted` of a collection, of the first one. Returns how many.
  */
 function collectRun(page: u64, slot: u32, entry: u64, frames: u32, pages: u32, mapping: u64, word: u32, taken: u64, aim: u32): u32 {
-  let most = min(frames, pages);
+  let most = min(min(frames, pages), LOOK_AHEAD);
   if (most < 2 || load<u64>(slot, ENTRY_BYTES) != entry + 1) return 0;
   most = 1 + runLength(slot + ENTRY_BYTES, most - 1, entry + 1);
   if (aim) most = (alikeEnd(aim, aim + (most << 3), MIGRATE_VALID, MIGRATE_VALID) - aim) >> 3;
@@ -549,7 +551,9 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
  */
 export function migrateCommit(table: u32, vpn: f64, n: u32, source: u32, target: u32, writable: u32, faultFrame: u32): u32 {
   const first = <u64>vpn;
-  let moving: u32 = 0;
+  let moving: u32 = 0,
+    // Where the words end that follow each other on both sides.
+    run: u32 = 0;
   store<u32>(H_STOP_REASON, STOP_NONE);
   for (let i: u32 = 0; i < n; i++) {
     const word = source + (i << 3),
@@ -565,7 +569,8 @@ export function migrateCommit(table: u32, vpn: f64, n: u32, source: u32, target:
       load<u64>(frameRecord(frame), FRAME_REFS) == TAKEN &&
       frame != faultFrame
     ) {
-      const pages = takenRun(frame, min(runOfBoth(word, target + (i << 3), n - i), faultFrame - frame));
+      if (i >= run) run = i + runOfBoth(word, target + (i << 3), n - i);
+      const pages = takenRun(frame, min(run - i, faultFrame - frame));
       moving += pages;
       i += pages - 1;
       continue;
@@ -655,7 +660,9 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
     toBase: u32 = 0,
     toFrames: u32 = 0,
     toKind: u32 = 0,
-    list: u32 = 0;
+    list: u32 = 0,
+    // Where the words end that follow each other on both sides.
+    run: u32 = 0;
   for (let i: u32 = 0; i < n; i++) {
     const word = source + (i << 3),
       high = load<u32>(word, 4),
@@ -693,9 +700,10 @@ export function migrateFinalize(n: u32, source: u32, target: u32): u32 {
             freeBase = load<u32>(node, NODE_BASE);
             freeFrames = load<u32>(node, NODE_FRAMES);
           }
+          if (i >= run) run = i + runOfBoth(word, target + (i << 3), n - i);
           const index = low & (HUGE_PAGES - 1),
             slot = leaf + index * ENTRY_BYTES,
-            room = min(min(n - i, HUGE_PAGES - index), min(freeFrames - (frame - freeBase), toFrames - (to - toBase)));
+            room = min(min(run - i, HUGE_PAGES - index), min(freeFrames - (frame - freeBase), toFrames - (to - toBase)));
           let pages = handOverRun(word, target + (i << 3), room, slot, toKind, list),
             gone = pages;
           if (!pages) {

@@ -185,7 +185,9 @@ export function movingTally(source: u32, target: u32, n: u32, output: u32): void
     holes: u32 = 0,
     aimed: u32 = 0,
     first = n,
-    splits: u32 = 0;
+    splits: u32 = 0,
+    // Where the source words end that are like the last one.
+    alike: u32 = 0;
   for (let i: u32 = 0; i < n;) {
     const sort = load<u32>(source + (i << 3), 4) & TALLIED,
       aim = load<u32>(target + (i << 3), 4),
@@ -196,8 +198,8 @@ export function movingTally(source: u32, target: u32, n: u32, output: u32): void
       i++;
     } else {
       // Words that are alike count together; whether there is a target matters to holes alone.
-      i = (alikeEnd(source + (i << 3), source + (n << 3), sort, TALLIED) - source) >> 3;
-      if (sort == MIGRATE_MOVE) i = (alikeEnd(target + (from << 3), target + (i << 3), aim, -1) - target) >> 3;
+      if (i >= alike) alike = (alikeEnd(source + (i << 3), source + (n << 3), sort, TALLIED) - source) >> 3;
+      i = sort == MIGRATE_MOVE ? (alikeEnd(target + (i << 3), target + (alike << 3), aim, -1) - target) >> 3 : alike;
       pages = i - from;
     }
     if (!(sort & MIGRATE_MOVE)) continue;

@@ -7,6 +7,7 @@ import { ENTRY_BYTES } from './layout';
 
 /** Vectors are taken four at a time. */
 const STEP: u32 = 64;
+const HALF_STEP: u32 = 32;
 const ENTRY_SHIFT: u32 = 3;
 
 /** Writes `entries` entries from `slot` on: `entry`, and then `step` frames more each time. */
@@ -82,11 +83,36 @@ export function alikeEnd(slot: u32, end: u32, high: u32, mask: u32): u32 {
 
 /** How many entries, of the `entries` from `slot` on and of as many from `other` on, are the first one and its followers on both sides: one at least, each with the next frame. */
 export function runOfBoth(slot: u32, other: u32, entries: u32): u32 {
-  const entry = load<u64>(slot),
+  let entry = load<u64>(slot),
     beside = load<u64>(other);
   // Where the second one is not, vectors do not pay.
-  if (entries < 2 || load<u64>(other, ENTRY_BYTES) != beside + 1) return 1;
-  return runLength(other, runLength(slot, entries, entry), beside);
+  if (entries < 2 || load<u64>(slot, ENTRY_BYTES) != entry + 1 || load<u64>(other, ENTRY_BYTES) != beside + 1) return 1;
+  const end = slot + entries * ENTRY_BYTES,
+    apart = other - slot,
+    two = i64x2.splat(2),
+    four = i64x2.splat(4);
+  let at = slot,
+    a = i64x2.replace_lane(i64x2.splat(<i64>entry), 1, <i64>(entry + 1)),
+    b = i64x2.replace_lane(i64x2.splat(<i64>beside), 1, <i64>(beside + 1)),
+    nextA = i64x2.add(a, two),
+    nextB = i64x2.add(b, two);
+  // In step: what is behind the end of the one is not looked for in the other.
+  for (; at + HALF_STEP <= end; at += HALF_STEP) {
+    const first = v128.or(v128.xor(v128.load(at), a), v128.xor(v128.load(at, 16), nextA));
+    const second = v128.or(v128.xor(v128.load(at + apart), b), v128.xor(v128.load(at + apart, 16), nextB));
+    if (v128.any_true(v128.or(first, second))) break;
+    a = i64x2.add(a, four);
+    b = i64x2.add(b, four);
+    nextA = i64x2.add(nextA, four);
+    nextB = i64x2.add(nextB, four);
+  }
+  entry = <u64>i64x2.extract_lane(a, 0);
+  beside = <u64>i64x2.extract_lane(b, 0);
+  for (; at < end && load<u64>(at) == entry && load<u64>(at + apart) == beside; at += ENTRY_BYTES) {
+    entry++;
+    beside++;
+  }
+  return (at - slot) >> ENTRY_SHIFT;
 }
 
 /** How many of the `entries` from `slot` on are the first one, `entry`, and its followers. */

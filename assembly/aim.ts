@@ -13,11 +13,11 @@ import { alikeEnd, fillRun, numbersLength } from './run';
  */
 
 /**
- * Gives pages their frames: word `offsets[k] - offsets[0]` of those from `target` on gets `frames[k]` (u32 each), or, where that is negative, FRAME_NONE: the device will choose it. The words between them become 0.
+ * Gives pages their frames: word `offsets[k] - offsets[0]` of those from `target` on gets `frames[k]` (u32 each), or, where that is negative, FRAME_NONE: the device will choose it. The others of `words` words become 0.
  *
- * Requires: offsets ascend.
+ * Requires: offsets ascend, and the words reach to the last of them.
  */
-export function aimEach(offsets: u32, frames: u32, n: u32, target: u32): void {
+export function aimEach(offsets: u32, frames: u32, n: u32, target: u32, words: u32): void {
   const first = load<u32>(offsets);
   let end = target;
   for (let k: u32 = 0; k < n;) {
@@ -29,6 +29,7 @@ export function aimEach(offsets: u32, frames: u32, n: u32, target: u32): void {
     end = word + (run << 3);
     k += run;
   }
+  memory.fill(end, 0, target + (words << 3) - end);
 }
 
 /** Target words for `n` frames. */

@@ -124,7 +124,7 @@ export interface CoreExports {
     mirror: number,
   ): number;
   movingTally(source: number, target: number, n: number, output: number): void;
-  aimEach(offsets: number, frames: number, n: number, target: number): void;
+  aimEach(offsets: number, frames: number, n: number, target: number, words: number): void;
   aimWanting(node: number, source: number, target: number, from: number, n: number, most: number): number;
   usedFrames(node: number, from: number, output: number, max: number): number;
   coldFrames(node: number, from: number, look: number, output: number, max: number, payer: number): number;
@@ -227,7 +227,7 @@ export class Core {
   }
 
   /** Copies the first `length` words into the memory, from byte address `at` on. */
-  lend(at: number, words: Uint32Array, length: number): void {
+  lend(at: number, words: Uint32Array | Int32Array, length: number): void {
     const { u32 } = this;
     const first = at >>> 2;
     if (length > FEW_WORDS) u32.set(words.length === length ? words : words.subarray(0, length), first);

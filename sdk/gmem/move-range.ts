@@ -54,7 +54,7 @@ export class MoveRange implements Step {
   private vpn = 0;
   private start = 0;
   /** Sources that are still to be asked for their pages of the part. */
-  private left: DeviceMemory[] = [];
+  private readonly left: DeviceMemory[] = [];
   /** The one that the pages of the list come from, over a link; undefined: they come from the host. */
   private peer: DeviceMemory | undefined;
   /** Pages of the part that are to move, and those that get a copy; with their frames so far. */
@@ -174,7 +174,8 @@ export class MoveRange implements Step {
     if (!vma || vma.start >= this.end) return this.finish(run);
     this.start = Math.max(vma.start, this.vpn);
     this.vpn = Math.min(vma.end, this.end, this.start + L.WORDS_MAX);
-    this.left = [...this.sources];
+    this.left.length = 0;
+    for (const memory of this.sources) this.left.push(memory);
     this.byHost = undefined;
     if (this.memory) this.addOthers(vma);
     if (!this.memory || !this.platform.tier) return this.bringHome(run);

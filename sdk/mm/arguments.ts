@@ -10,17 +10,17 @@ export interface AddressRange {
 
 export const ADDRESS_LIMIT: number = 2 ** L.ADDRESS_BITS;
 
-export function requireAligned(argument: string, addr: number): void {
+export function requireAligned(argument: string, addr: number, part = ''): void {
   if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
-    throw fail('EINVAL', argument, addr, 'is not a byte address below 2^48');
-  if (addr % L.PAGE_BYTES !== 0) throw fail('EINVAL', argument, addr, 'is not page-aligned');
+    throw fail('EINVAL', argument + part, addr, 'is not a byte address below 2^48');
+  if (addr % L.PAGE_BYTES !== 0) throw fail('EINVAL', argument + part, addr, 'is not page-aligned');
 }
 
 /** Throws unless `range` is a page-aligned, non-empty range of addresses. */
 export function requireRange(argument: string, range: AddressRange): void {
   if (typeof range !== 'object' || range === null || Array.isArray(range))
     throw fail('EINVAL', argument, range, 'is not a range { start, end }');
-  requireAligned(`${argument}.start`, range.start);
+  requireAligned(argument, range.start, '.start');
   if (!Number.isSafeInteger(range.end) || range.end > ADDRESS_LIMIT)
     throw fail('EINVAL', `${argument}.end`, range.end, 'is not a byte address up to 2^48');
   if (range.end % L.PAGE_BYTES !== 0) throw fail('EINVAL', `${argument}.end`, range.end, 'is not page-aligned');

@@ -175,11 +175,11 @@ export class MigrationWords {
       for (let k = 0; k < n; k++) this.aim(offsets[k]! - offsets[0]!, frames[k]! < 0 ? LATER : frames[k]!, false);
       return;
     }
-    const { u32 } = core;
-    const [offsetsAt, framesAt] = [core.area(L.AREA_EXTENTS), core.area(L.AREA_LIST)];
-    u32.set(offsets.subarray(0, n), offsetsAt >>> 2);
-    u32.set(frames.subarray(0, n), framesAt >>> 2);
-    core.exports.aimEach(offsetsAt, framesAt, n, core.area(L.AREA_TARGET));
+    const offsetsAt = core.area(L.AREA_EXTENTS);
+    const framesAt = core.area(L.AREA_LIST);
+    core.lend(offsetsAt, offsets, n);
+    core.lend(framesAt, frames, n);
+    core.exports.aimEach(offsetsAt, framesAt, n, core.area(L.AREA_TARGET), this.count);
     this.keepTarget(core);
   }
 

@@ -153,31 +153,34 @@ describe.each(flavours)('%s', (flavour) => {
   });
 
   describe('aimEach', () => {
-    test.each(Array.from({ length: 30 }, (_, seed) => seed))('writes a target for each offset, and none between them: seed %i', (seed) => {
-      const below = randomOf(seed);
-      const small = coreOf(flavour, 1);
-      const { areas } = small.bare;
-      const n = seed < 10 ? seed : 1 + below(200);
-      const offsets: number[] = [];
-      const frames: number[] = [];
-      for (let offset = below(50), frame = 1000; offsets.length < n; offset++, frame++) {
-        if (below(7) === 0) offset += 1 + below(9);
-        if (below(7) === 0) frame = below(2) ? 2000 + below(1000) : frame + 1;
-        offsets.push(offset);
-        frames.push(below(11) === 0 ? -2 : frame);
-      }
-      small.u32.set(offsets, (areas + L.AREA_EXTENTS) >>> 2);
-      small.u32.set(frames, (areas + L.AREA_LIST) >>> 2);
-      const span = n === 0 ? 0 : offsets[n - 1]! - offsets[0]! + 1;
-      small.u32.fill(77, (areas + L.AREA_TARGET) >>> 2, ((areas + L.AREA_TARGET) >>> 2) + span * 2 + 2);
-      small.core.aimEach(areas + L.AREA_EXTENTS, areas + L.AREA_LIST, n, areas + L.AREA_TARGET);
-      const words = Array.from({ length: span * 2 }, () => 0);
-      offsets.forEach((offset, k) => {
-        const frame = frames[k]!;
-        words.splice((offset - offsets[0]!) * 2, 2, frame < 0 ? NOTHING : frame, L.MIGRATE_VALID);
-      });
-      expect(small.list(areas + L.AREA_TARGET, span * 2 + 2)).toEqual([...words, 77, 77]);
-    });
+    test.each(Array.from({ length: 30 }, (_, seed) => seed))(
+      'writes a target for each offset, and none between them and behind them: seed %i',
+      (seed) => {
+        const below = randomOf(seed);
+        const small = coreOf(flavour, 1);
+        const { areas } = small.bare;
+        const n = seed < 10 ? seed : 1 + below(200);
+        const offsets: number[] = [];
+        const frames: number[] = [];
+        for (let offset = below(50), frame = 1000; offsets.length < n; offset++, frame++) {
+          if (below(7) === 0) offset += 1 + below(9);
+          if (below(7) === 0) frame = below(2) ? 2000 + below(1000) : frame + 1;
+          offsets.push(offset);
+          frames.push(below(11) === 0 ? -2 : frame);
+        }
+        small.u32.set(offsets, (areas + L.AREA_EXTENTS) >>> 2);
+        small.u32.set(frames, (areas + L.AREA_LIST) >>> 2);
+        const span = (n === 0 ? 0 : offsets[n - 1]! - offsets[0]! + 1) + below(20);
+        small.u32.fill(77, (areas + L.AREA_TARGET) >>> 2, ((areas + L.AREA_TARGET) >>> 2) + span * 2 + 2);
+        small.core.aimEach(areas + L.AREA_EXTENTS, areas + L.AREA_LIST, n, areas + L.AREA_TARGET, span);
+        const words = Array.from({ length: span * 2 }, () => 0);
+        offsets.forEach((offset, k) => {
+          const frame = frames[k]!;
+          words.splice((offset - offsets[0]!) * 2, 2, frame < 0 ? NOTHING : frame, L.MIGRATE_VALID);
+        });
+        expect(small.list(areas + L.AREA_TARGET, span * 2 + 2)).toEqual([...words, 77, 77]);
+      },
+    );
   });
 
   describe('aimWanting', () => {

@@ -208,6 +208,8 @@ const PATHS: readonly Path[] = [
         world.context.migrate({ start, end }, { to: 'host' });
       };
     },
+    // It goes by parts of 512 pages, and each part asks for lists and views: 3 KB.
+    heap: 16,
   },
   {
     name: 'bits of a driver for its pages, and a migration with them',

@@ -60,7 +60,7 @@ export class AccessMarks {
       for (let i = 0; i < marks.count; i++) {
         const vpn = marks.vpn(i);
         if (marks.isDirty(i) && this.platform.tier) this.written(vpn);
-        range = rangeOf(ranges, vpn, Math.max(0, range));
+        range = rangeOf(ranges, vpn, range);
         if (range < 0) throw fail('EINVAL', `${mirror.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
         changed.add(vpn, 1);
       }

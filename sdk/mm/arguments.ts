@@ -10,6 +10,7 @@ export interface AddressRange {
 
 export const ADDRESS_LIMIT: number = 2 ** L.ADDRESS_BITS;
 
+/** Throws unless `addr` is the address of a page. `part`: as for `requireCount`. */
 export function requireAligned(argument: string, addr: number, part = ''): void {
   if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
     throw fail('EINVAL', argument + part, addr, 'is not a byte address below 2^48');
@@ -82,10 +83,10 @@ export function requireArray(argument: string, value: unknown): void {
   if (!is) throw fail('EINVAL', argument, value, 'is not an array');
 }
 
-/** Throws unless a value is an integer between two others. */
-export function requireCount(argument: string, value: unknown, least: number, most: number): void {
+/** Throws unless a value is an integer between two others. `part`: of the argument, put behind its name only where it is wrong. */
+export function requireCount(argument: string, value: unknown, least: number, most: number, part = ''): void {
   if (!Number.isSafeInteger(value) || (value as number) < least || (value as number) > most)
-    throw fail('EINVAL', argument, value, `is not a count between ${least} and ${most}`);
+    throw fail('EINVAL', argument + part, value, `is not a count between ${least} and ${most}`);
 }
 
 /** Page numbers are below it. */
@@ -95,7 +96,6 @@ export const VPN_LIMIT: number = 2 ** L.VPN_BITS;
 export function requirePages(verb: string, vpn: unknown, pages: unknown, most: number): void {
   if (!Number.isSafeInteger(vpn) || (vpn as number) < 0 || (vpn as number) >= VPN_LIMIT)
     throw fail('EINVAL', `${verb}.vpn`, vpn, 'is not a page number below 2^36');
-  // What the argument is called is put together where it is wrong.
-  if (!(Number.isSafeInteger(pages) && (pages as number) >= 1 && (pages as number) <= most)) requireCount(`${verb}.pages`, pages, 1, most);
+  requireCount(verb, pages, 1, most, '.pages');
   if ((vpn as number) + (pages as number) > VPN_LIMIT) throw fail('EINVAL', `${verb}.pages`, pages, 'leave the address space');
 }

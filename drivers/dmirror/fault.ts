@@ -17,36 +17,40 @@ export class FaultRange implements Step {
   ret = 0;
   private readonly mirror: Mirror;
   private readonly write: boolean;
-  private vpn = 0;
+  private readonly request: { vpn: number; pages: number; readonly request: number };
+  private readonly installed = method<FaultRange, 'install'>(this, 'install');
   private end = 0;
   private look: MirrorRange | undefined;
+  private isLooking = false;
   /** Write was asked for, and the answer does not have it. */
   private short = false;
 
   constructor(mirror: Mirror, write: boolean) {
     this.mirror = mirror;
     this.write = write;
+    this.request = { vpn: 0, pages: 0, request: write ? HMM_VALID + HMM_WRITE : HMM_VALID };
   }
 
   of(vpn: number, pages: number): this {
     this.ret = 0;
-    this.vpn = vpn;
+    this.request.vpn = vpn;
     this.end = vpn + pages;
-    this.look = undefined;
+    this.isLooking = false;
     this.short = false;
     return this;
   }
 
   next(run: Run): Progress {
-    if (this.look) {
-      this.ret = this.ended(this.look);
+    const { request } = this;
+    if (this.isLooking) {
+      this.ret = this.ended(this.look!);
       if (this.ret !== 0) return DONE;
-      this.vpn += FAULT_PAGES;
+      request.vpn += FAULT_PAGES;
     }
-    if (this.vpn >= this.end) return DONE;
-    const bits = this.write ? HMM_VALID + HMM_WRITE : HMM_VALID;
-    const pages = Math.min(FAULT_PAGES, this.end - this.vpn);
-    this.look = this.mirror.hmm.rangeFault({ vpn: this.vpn, pages, request: bits }, method<FaultRange, 'install'>(this, 'install'));
+    if (request.vpn >= this.end) return DONE;
+    request.pages = Math.min(FAULT_PAGES, this.end - request.vpn);
+    this.isLooking = true;
+    this.look = this.mirror.hmm.rangeFault(request, this.installed, this.look);
     return run.call(this.look);
   }
 

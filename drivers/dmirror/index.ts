@@ -37,7 +37,7 @@ import { Mirror } from './mirror.ts';
 import { Release } from './release.ts';
 import { parse } from './request.ts';
 import { Snapshot, Watch } from './snapshot.ts';
-import { Leaf, MirrorTable } from './table.ts';
+import { MirrorTable } from './table.ts';
 
 export type { DmirrorOp, DmirrorReply, DmirrorRequest } from './request.ts';
 
@@ -93,7 +93,6 @@ const dmirror: DriverFactory<DmirrorOptions> = defineDriver(
         Chunks,
         FaultRange,
         Immediate,
-        Leaf,
         MakeRangeExclusive,
         MigrateToDevice,
         MigrateToSystem,

@@ -144,26 +144,26 @@ export class Hmm {
 
   /**
    * A step that looks at a range, faults in what is asked for, and calls `install` with the words (two u32 a page: frame and HMM_* bits) while the driver lock is held and
-   * they are still true; it begins again until they are. `step.outcome` says how that ended, `step.retries` how often it began again. Models: `hmm_range_fault`.
+   * they are still true; it begins again until they are. `step.outcome` says how that ended, `step.retries` how often it began again. `spare`: such a step of this machine that
+   * has ended, to be used again. Models: `hmm_range_fault`.
    */
-  rangeFault(request: HmmRequest, install: InstallAnswer): MirrorRange {
-    const { space, notifier, device, lock } = this.context;
+  rangeFault(request: HmmRequest, install: InstallAnswer, spare?: MirrorRange): MirrorRange {
+    const { space, device, lock } = this.context;
     this.platform.requireOpen('rangeFault');
     requireObject('rangeFault.request', request, 'an object');
-    requirePages('rangeFault', request.vpn, request.pages, L.WORDS_MAX);
-    if (request.notifier !== undefined) this.requireNotifier('rangeFault.notifier', request.notifier);
-    if (request.owner !== undefined) requireOwner('rangeFault.owner', request.owner);
-    if (request.request !== undefined && typeof request.request !== 'function')
-      requireCount('rangeFault.request', request.request, 0, 2 ** 32 - 1);
+    const { vpn, pages, request: bits = 0, notifier = this.context.notifier, owner = device.owner } = request;
+    requirePages('rangeFault', vpn, pages, L.WORDS_MAX);
+    this.requireNotifier('rangeFault.notifier', notifier);
+    requireOwner('rangeFault.owner', owner);
+    if (typeof bits !== 'function') requireCount('rangeFault.request', bits, 0, 2 ** 32 - 1);
     requireFunction('rangeFault.install', install);
-    const asked = {
-      notifier: request.notifier ?? notifier,
-      vpn: request.vpn,
-      pages: request.pages,
-      request: request.request ?? 0,
-      owner: request.owner ?? device.owner,
-    };
-    return new MirrorRange(this.platform).of(space, asked, lock, install);
+    const asked = spare?.asked ?? { notifier, vpn, pages, request: bits, owner };
+    asked.notifier = notifier;
+    asked.vpn = vpn;
+    asked.pages = pages;
+    asked.request = bits;
+    asked.owner = owner;
+    return (spare ?? new MirrorRange(this.platform)).of(space, asked, lock, install);
   }
 
   /** HMM words of a range as they are now, nothing faulted in: two u32 a page. They may be wrong after the next step of anybody; `rangeFault` installs what is true. */

@@ -230,10 +230,11 @@ export class MirrorRange implements Step {
   outcome: RangeFaultOutcome = 'done';
   /** Times it had to begin again. */
   retries = 0;
+  /** @internal Filled anew by who uses the step again. */
+  asked!: { -readonly [field in keyof RangeRequest]: RangeRequest[field] };
   private readonly platform: Platform;
   private readonly fault: RangeFault;
   private space!: AddressSpace;
-  private asked!: RangeRequest;
   private lock!: Lock;
   private install!: InstallAnswer;
   private sequence = 0;

@@ -1,4 +1,5 @@
 /** The same for the drivers that keep tables of their own: nothing for each page that is behind them, but the answer. */
+import type { DmirrorOp, DmirrorReply } from 'farfault/drivers/dmirror';
 import { Guest } from 'farfault/drivers/kvm';
 import { DmaStream } from 'farfault/drivers/iommu';
 import { register } from 'farfault/drivers/rdma';
@@ -16,6 +17,12 @@ const PIECE = 64 * PAGE;
 function takeAway({ space, range }: World): void {
   space.mprotect(range, 'none');
   space.mprotect(range, 'rw');
+}
+
+/** A command of dmirror for the whole range. */
+function command({ context, range, pages, bytes }: World, op: DmirrorOp): void {
+  const reply = context.command({ op, addr: range.start, pages, buffer: bytes }) as DmirrorReply;
+  expect(reply.ret).toBe(0);
 }
 
 const PATHS: readonly Path[] = [
@@ -134,6 +141,24 @@ const PATHS: readonly Path[] = [
     of: ({ space, context, range }) => {
       const stream = new DmaStream(context, space);
       return () => stream.unmap(stream.map(range, { write: true }));
+    },
+  },
+  {
+    name: 'READ of pages that were taken from the device',
+    drivers: ['dmirror'],
+    of: (world) => () => {
+      takeAway(world);
+      command(world, 'READ');
+    },
+    // Its bounce buffer.
+    answer: PAGE,
+  },
+  {
+    name: 'WRITE of pages that were taken from the device',
+    drivers: ['dmirror'],
+    of: (world) => () => {
+      takeAway(world);
+      command(world, 'WRITE');
     },
   },
 ];

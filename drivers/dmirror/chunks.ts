@@ -36,7 +36,8 @@ export class Chunks {
   take({ device, hmm }: Context, order: 0 | typeof HUGE_ORDER): number {
     const cut: Cut = order === 0 ? 'small' : 'huge';
     // The youngest chunk first.
-    for (const memory of [...device.memories].reverse()) {
+    for (let i = device.memories.length - 1; i >= 0; i--) {
+      const memory = device.memories[i]!;
       if ((this.cuts.get(memory) ?? 'small') !== cut) continue;
       const frame = hmm.takeFrame(memory, order);
       if (frame !== NO_FRAME) return frame;

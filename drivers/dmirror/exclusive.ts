@@ -15,8 +15,11 @@ const LOCK = 0;
 const PAGE = 1;
 const READ_BACK = 2;
 
+const NOBODY = { owner: 0 };
+
 export class MakeRangeExclusive extends Operation {
   private readonly bounce = new Uint8Array(this.bytes.length);
+  private readonly installed = method<MakeRangeExclusive, 'install'>(this, 'install');
   private exclusive: MakeExclusive | undefined;
   private done = 0;
   private phase = LOCK;
@@ -39,7 +42,7 @@ export class MakeRangeExclusive extends Operation {
         }
         if (this.done < this.pages) {
           const vpn = this.vpn + this.done;
-          this.exclusive = hmm.makeExclusive(vpn, { owner: 0 }, method<MakeRangeExclusive, 'install'>(this, 'install'));
+          this.exclusive = hmm.makeExclusive(vpn, NOBODY, this.installed, this.exclusive);
           return run.call(this.exclusive);
         }
         hmm.mmapLock.release(run);

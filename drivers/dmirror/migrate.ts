@@ -11,6 +11,7 @@
  * Models: `dmirror_migrate_to_device`, `dmirror_migrate_to_system`.
  */
 import {
+  type HmmPlan,
   method,
   type Install,
   type Migration,
@@ -68,8 +69,8 @@ abstract class MoveRange extends Operation {
     }
   }
 
-  /** The migration of one batch. */
-  protected abstract begin(vpn: number, pages: number): Migration;
+  /** Of the migration of each batch. */
+  protected abstract readonly plan: HmmPlan;
   /** A batch has moved as far as it went: 0, or why the command ends here. */
   protected abstract moved(): number;
   /** The last turn; the mmap lock has been given back. */
@@ -87,7 +88,7 @@ abstract class MoveRange extends Operation {
     const vpn = this.at;
     this.at = Math.min(last, vpn + MIGRATE_PAGES, vma.end);
     try {
-      this.migration = this.begin(vpn, this.at - vpn);
+      this.migration = this.mirror.hmm.migrate(vpn, this.at - vpn, this.plan, this.migration);
     } catch (error) {
       return this.refuse(run, errno(error));
     }
@@ -103,15 +104,12 @@ abstract class MoveRange extends Operation {
 
 /** Host pages, holes and pages of zeros go to the device. */
 export class MigrateToDevice extends MoveRange {
+  protected readonly plan: HmmPlan = {
+    select: SELECT_SYSTEM | SELECT_COMPOUND,
+    allocate: method<MigrateToDevice, 'allocate'>(this, 'allocate'),
+    install: method<MigrateToDevice, 'install'>(this, 'install'),
+  };
   private bounce = new Uint8Array(this.bytes.length);
-
-  protected begin(vpn: number, pages: number): Migration {
-    return this.mirror.hmm.migrate(vpn, pages, {
-      select: SELECT_SYSTEM | SELECT_COMPOUND,
-      allocate: method<MigrateToDevice, 'allocate'>(this, 'allocate'),
-      install: method<MigrateToDevice, 'install'>(this, 'install'),
-    });
-  }
 
   protected moved(): number {
     return 0;
@@ -172,14 +170,10 @@ export class MigrateToDevice extends MoveRange {
 export class MigrateToSystem extends MoveRange {
   private cpages = 0;
   private starved = false;
-
-  protected begin(vpn: number, pages: number): Migration {
-    const select = this.mirror.chunks.kind === 'coherent' ? SELECT_COHERENT : SELECT_PRIVATE;
-    return this.mirror.hmm.migrate(vpn, pages, {
-      select: select | SELECT_COMPOUND,
-      allocate: method<MigrateToSystem, 'allocate'>(this, 'allocate'),
-    });
-  }
+  protected readonly plan: HmmPlan = {
+    select: SELECT_COMPOUND | (this.mirror.chunks.kind === 'coherent' ? SELECT_COHERENT : SELECT_PRIVATE),
+    allocate: method<MigrateToSystem, 'allocate'>(this, 'allocate'),
+  };
 
   protected moved(): number {
     const { source, pages } = this.migration!;

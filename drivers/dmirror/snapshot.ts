@@ -4,7 +4,7 @@
  * Models: `dmirror_snapshot`, `dmirror_range_snapshot`, `dmirror_mkentry`.
  */
 import {
-  type FrameDescription,
+  type Hmm,
   HMM_ERROR,
   HMM_VALID,
   HMM_WRITE,
@@ -39,16 +39,16 @@ const PMD_ORDER = 9;
 const PUD_ORDER = 18;
 
 /** The byte of a page: the high word of its HMM word, and where its frame is. */
-export function snapshotByte(high: number, describe: () => FrameDescription): number {
+export function snapshotByte(high: number, frame: number, hmm: Pick<Hmm, 'describe'>): number {
   if (high & HMM_ERROR) return PROT_ERROR;
-  if (high < HMM_VALID) return PROT_NONE;
-  const { kind, owner, zero } = describe();
+  if (!(high & HMM_VALID)) return PROT_NONE;
+  const { kind, owner, zero } = hmm.describe(frame);
   let byte: number;
   if (kind === 'private') byte = owner === 'own' ? PROT_DEV_PRIVATE_LOCAL : PROT_DEV_PRIVATE_REMOTE;
   else if (kind === 'coherent') byte = owner === 'own' ? PROT_DEV_COHERENT_LOCAL : PROT_DEV_COHERENT_REMOTE;
   else byte = zero ? PROT_ZERO : 0;
   byte |= high & HMM_WRITE ? PROT_WRITE : PROT_READ;
-  const order = hmmOrder(high);
+  const order = hmmOrder(high & ~HMM_VALID);
   if (order >= PUD_ORDER) byte |= PROT_PUD;
   else if (order >= PMD_ORDER) byte |= PROT_PMD;
   return byte;
@@ -65,20 +65,23 @@ export class Watch implements OnePassOps {
 export class Snapshot extends Operation {
   private readonly seen = new Uint8Array(this.pages);
   private at = 0;
+  private readonly installed = method<Snapshot, 'install'>(this, 'install');
+  private readonly watch = new Watch();
   private notifier: IntervalNotifier | undefined;
   private look: MirrorRange | undefined;
+  private isLooking = false;
 
   protected turn(run: Run): Progress {
     const { hmm } = this.mirror;
-    if (this.look && this.notifier) {
+    if (this.notifier) {
       const notifier = this.notifier;
       this.notifier = undefined;
       return run.call(hmm.unsubscribe(notifier));
     }
-    if (this.look) {
+    if (this.isLooking) {
       // Without a request a look has nothing to fail at but collisions.
-      if (this.look.outcome !== 'done') return this.fail(EBUSY);
-      this.look = undefined;
+      if (this.look!.outcome !== 'done') return this.fail(EBUSY);
+      this.isLooking = false;
       this.at += Math.min(SNAPSHOT_PAGES, this.pages - this.at);
     }
     if (this.at === this.pages) {
@@ -87,8 +90,9 @@ export class Snapshot extends Operation {
     }
     const vpn = this.vpn + this.at;
     const pages = Math.min(SNAPSHOT_PAGES, this.pages - this.at);
-    this.notifier = hmm.subscribe(vpn, pages, new Watch());
-    this.look = hmm.rangeFault({ vpn, pages, notifier: this.notifier }, method<Snapshot, 'install'>(this, 'install'));
+    this.notifier = hmm.subscribe(vpn, pages, this.watch);
+    this.look = hmm.rangeFault({ vpn, pages, notifier: this.notifier }, this.installed, this.look);
+    this.isLooking = true;
     return run.call(this.look);
   }
 
@@ -102,6 +106,7 @@ export class Snapshot extends Operation {
   /** @internal */
   install(words: Uint32Array, vpn: number, pages: number): void {
     const { hmm } = this.mirror;
-    for (let i = 0; i < pages; i++) this.seen[vpn - this.vpn + i] = snapshotByte(words[i * 2 + 1]!, () => hmm.describe(words[i * 2]!));
+    // Signed: a number that is not small needs room of its own.
+    for (let i = 0; i < pages; i++) this.seen[vpn - this.vpn + i] = snapshotByte(words[i * 2 + 1]! | 0, words[i * 2]!, hmm);
   }
 }

@@ -35,6 +35,7 @@ import {
 import { DmaMap } from '../mm/dma.ts';
 import { type ExclusiveOptions, type InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
 import { type Install, Migration } from '../mm/migration.ts';
+import type { Node } from '../mm/node.ts';
 import { IntervalNotifier, type NotifierOps, RemoveNotifier } from '../mm/notifier.ts';
 import type { Platform } from '../mm/platform.ts';
 import { type InstallAnswer, MirrorRange } from '../mm/range-fault.ts';
@@ -131,6 +132,9 @@ export class InstallUnlessInvalidated {
 export class Hmm {
   private readonly platform: Platform;
   private readonly context: Context;
+  /** The node that was described last, and what was said. */
+  private node: Node | undefined;
+  private description: FrameDescription | undefined;
 
   constructor(platform: Platform, context: Context) {
     this.platform = platform;
@@ -189,12 +193,20 @@ export class Hmm {
     const { nodes } = this.platform;
     this.requireFrame('describe', frame);
     const node = nodes.of(frame);
+    if (this.node !== node || !this.description) {
+      this.node = node;
+      this.description = this.descriptionOf(node);
+    }
+    return this.description;
+  }
+
+  private descriptionOf(node: Node): FrameDescription {
     const { device } = this.context;
     return {
       owner: node.owner === 0 ? 'host' : node.owner === device.owner ? 'own' : 'foreign',
       kind: node.kind === 'tier' ? 'host' : node.kind,
       // They stand on a node of their own.
-      zero: node === nodes.list[0],
+      zero: node === this.platform.nodes.list[0],
       memory: device.memories.find((memory) => memory.node === node),
     };
   }
@@ -202,14 +214,15 @@ export class Hmm {
   /**
    * A step that moves pages of `[vpn, vpn + pages)`, one VMA at most; `plan` says which and where to. Its results: `moved`, `refused`, `source`, `verdict(vpn)`.
    * Requires: the mmap lock, held by the caller to the end. Throws EINVAL as `migrate_vma_setup` does: no VMA, hugetlb or special memory, a range that leaves the VMA.
+   * `spare`: such a step of this machine that has ended, to be used again.
    */
-  migrate(vpn: number, pages: number, plan: HmmPlan): Migration {
+  migrate(vpn: number, pages: number, plan: HmmPlan, spare?: Migration): Migration {
     const { space, device } = this.context;
     this.platform.requireOpen('migrate');
     requirePages('migrate', vpn, pages, L.WORDS_MAX);
     requirePlan('migrate', plan);
     const install = plan.install ?? this.context.install;
-    return new Migration(this.platform).vma(space, vpn, pages, {
+    return (spare ?? new Migration(this.platform)).vma(space, vpn, pages, {
       select: plan.select ?? 0,
       owner: plan.owner ?? device.owner,
       device,
@@ -238,9 +251,14 @@ export class Hmm {
   /**
    * A step that makes one page exclusive to this device; `install` is called with its frame while it is locked: what the device does in there nobody can come between. The step's
    * `outcome` says how it ended. Takes the mmap lock unless the caller holds it. `owner`: of the EXCLUSIVE event; 0: this device's own translations are released as well.
-   * Default: this device, whose translation `install` replaces. Models: `make_device_exclusive`.
+   * Default: this device, whose translation `install` replaces. `spare`: such a step of this machine that has ended, to be used again. Models: `make_device_exclusive`.
    */
-  makeExclusive(vpn: number, options: ExclusiveOptions & { readonly owner?: number }, install: InstallExclusive): MakeExclusive {
+  makeExclusive(
+    vpn: number,
+    options: ExclusiveOptions & { readonly owner?: number },
+    install: InstallExclusive,
+    spare?: MakeExclusive,
+  ): MakeExclusive {
     const { space, device } = this.context;
     this.platform.requireOpen('makeExclusive');
     requirePages('makeExclusive', vpn, 1, 1);
@@ -250,7 +268,7 @@ export class Hmm {
     requireFunction('makeExclusive.install', install);
     if (this.context.mode === 'share')
       throw fail('EOPNOTSUPP', 'makeExclusive', this.context.name, 'shares the table of the CPU: what the CPU cannot reach, it cannot');
-    return new MakeExclusive(this.platform).of(space, vpn, options.owner ?? device.owner, options, install);
+    return (spare ?? new MakeExclusive(this.platform)).of(space, vpn, options.owner ?? device.owner, options, install);
   }
 
   /** Subscribes to pages of the space. End it with the step of `unsubscribe`. */

@@ -55,6 +55,6 @@ describe('the byte of a page', () => {
     ['coherent here', HMM_VALID + HMM_WRITE, at('own', 'coherent'), 0x42],
     ['coherent elsewhere', HMM_VALID, at('foreign', 'coherent'), 0x51],
   ])('%s', (_what, high, describeFrame, byte) => {
-    expect(snapshotByte(high, describeFrame)).toBe(byte);
+    expect(snapshotByte(high, 0, { describe: describeFrame })).toBe(byte);
   });
 });

@@ -161,6 +161,37 @@ const PATHS: readonly Path[] = [
       command(world, 'WRITE');
     },
   },
+  {
+    // In parts of 512 pages.
+    name: 'MIGRATE_TO_DEV and MIGRATE_TO_SYS',
+    drivers: ['dmirror'],
+    heap: 8,
+    of: (world) => () => {
+      command(world, 'MIGRATE_TO_DEV');
+      command(world, 'MIGRATE_TO_SYS');
+    },
+    // What the device reads back.
+    answer: PAGE,
+  },
+  {
+    // A subscription for every 32 pages.
+    name: 'SNAPSHOT',
+    drivers: ['dmirror'],
+    heap: 12,
+    of: (world) => () => command(world, 'SNAPSHOT'),
+    answer: 1,
+  },
+  {
+    name: 'EXCLUSIVE and CHECK_EXCLUSIVE',
+    drivers: ['dmirror'],
+    of: (world) => () => {
+      command(world, 'EXCLUSIVE');
+      takeAway(world);
+      command(world, 'CHECK_EXCLUSIVE');
+      world.space.tryWrite(world.range.start, world.bytes);
+    },
+    answer: PAGE,
+  },
 ];
 
 hold(PATHS);

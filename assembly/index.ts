@@ -18,7 +18,7 @@ export {
   frameCopy,
 } from './frame';
 export { frameBytes } from './node';
-export { rmapAddPage, rmapRemovePage, rmapList } from './rmap';
+export { rmapAddPage, rmapRemovePage, rmapList, rmapPlaces } from './rmap';
 export { tableCreate, tableDestroy, tableWalk } from './table';
 export {
   rangeMap,

@@ -466,6 +466,10 @@ export const AREA_EXTENTS = AREA_LIST + LIST_MAX * 4;
 export const EXTENT_BYTES = 16;
 /** Offset of the first page, pages, ENTRY_ACCESSED | ENTRY_DIRTY: a run of `tableHarvest`. */
 export const HARVEST_BYTES = 12;
+/** Table index, vpn low, vpn high, pages | PLACE_MORE: what `rmapPlaces` tells of a frame, in the same area. */
+export const PLACE_BYTES = 16;
+/** It is mapped elsewhere, too. */
+export const PLACE_MORE = 1 << 30;
 /** u32 list: driver-owned frames freed by the last call. */
 export const AREA_FREED = AREA_EXTENTS + WORDS_MAX * EXTENT_BYTES;
 export const FREED_MAX = 16384;

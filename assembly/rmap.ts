@@ -9,6 +9,7 @@ import {
   FRAME_HUGETLB,
   FRAME_MAPS,
   FRAME_ORDER,
+  FRAME_ORDER_SHIFT,
   FRAME_RMAP,
   FRAME_RMAP_OWNER,
   HUGE_ORDER,
@@ -20,6 +21,8 @@ import {
   H_CHAIN_USED,
   H_TABLES,
   MAPS_MASK,
+  PLACE_BYTES,
+  PLACE_MORE,
   RMAP_CHAINED_SHIFT,
   RMAP_TABLE,
   RMAP_TABLE_SHIFT,
@@ -266,4 +269,24 @@ export function rmapList(frame: u32, output: u32, max: u32): u32 {
     found++;
   }
   return found;
+}
+
+/**
+ * Writes where each of `n` frames (u32 at `frames`; of huge ones the head) is mapped first, 16 bytes each at `output`.
+ *
+ * ```
+ *  place   0  table index; 0xffffffff: it is not mapped   4  vpn low   8  vpn high   12  pages of the frame | PLACE_MORE
+ * ```
+ */
+export function rmapPlaces(frames: u32, n: u32, output: u32): void {
+  for (let i: u32 = 0; i < n; i++, output += PLACE_BYTES) {
+    const frame = load<u32>(frames + (i << 2)),
+      pages = 1 << ((load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_ORDER) >> FRAME_ORDER_SHIFT),
+      cursor = rmapFirst(frame),
+      owner = cursor ? rmapOwner(frame, cursor) : 0;
+    store<u32>(output, ((owner & RMAP_TABLE) >> RMAP_TABLE_SHIFT) - 1);
+    store<u32>(output, cursor ? rmapLow(frame, cursor) : 0, 4);
+    store<u32>(output, owner & RMAP_VPN_HIGH, 8);
+    store<u32>(output, cursor && rmapNext(cursor) ? pages | PLACE_MORE : pages, 12);
+  }
 }

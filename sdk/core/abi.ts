@@ -39,6 +39,7 @@ export interface CoreExports {
   frameBytes(frame: number): number;
   rmapAddPage(frame: number, tableIndex: number, vpn: number): number;
   rmapRemovePage(frame: number, tableIndex: number, vpn: number): number;
+  rmapPlaces(frames: number, n: number, output: number): void;
   rmapList(frame: number, output: number, max: number): number;
   tableCreate(levels: number, bits: number, isHome: number): number;
   tableDestroy(table: number): void;

@@ -15,9 +15,10 @@ import * as L from '../../assembly/layout.ts';
 import { Marks, type Ranges } from '../core/batch.ts';
 import { addFate, type EvictionCause, type EvictionFates, type EvictionResult, type Evictor, type PageRun } from '../events.ts';
 import { Migration } from '../mm/migration.ts';
-import { mappingsOf, Places } from '../mm/migration-places.ts';
+import { PLACE_WORDS, Places, PLACES_MAX, placesOf } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
-import type { VictimCandidate, VictimPolicy } from '../policy/victim.ts';
+import { ACCESSED, Candidates, DIRTY } from '../policy/candidates.ts';
+import type { VictimPolicy } from '../policy/victim.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
@@ -61,10 +62,15 @@ export class Evict implements Step {
   /** Frames that did not go: not tried again. */
   private readonly passed: Set<number> = new Set();
   private candidates: readonly number[] = NONE;
+  /** The lists of candidates at first, and when marks have been taken. */
+  private readonly listed: number[] = [];
+  private readonly still: number[] = [];
+  private readonly shown: Candidates = new Candidates();
   /** The room is to be one block of 2^order frames: those that could become it. 0: any frames will do. */
   private order = 0;
   private blocks: ReadonlyMap<number, readonly number[]> = NO_BLOCKS;
   private asked: Asked[] = [];
+  private readonly places: Places = new Places();
   private ticket: Ticket | undefined;
   private readonly accessed: Set<number> = new Set();
   private readonly dirty: Set<number> = new Set();
@@ -166,7 +172,7 @@ export class Evict implements Step {
     // Copies go before anything that would have to move.
     const copies = memory.copies(wanted, this.payer);
     if (copies.length > 0) return this.go(copies);
-    this.candidates = memory.candidates(policy.looksAt(wanted), this.passed, this.payer);
+    this.candidates = memory.candidates(policy.looksAt(wanted), this.passed, this.payer, this.listed);
     return this.show(policy);
   }
 
@@ -189,7 +195,7 @@ export class Evict implements Step {
   private ask(): void {
     this.asked = [];
     this.phase = MARKS;
-    const places = new Places().of(this.platform, this.candidates);
+    const places = this.places.of(this.platform, this.candidates);
     for (let i = 0; i < places.count; i++) {
       const context = this.memory.device.contextOf(places.space(i));
       if (context?.marks.areThere) this.asked.push({ context, ranges: places.ranges(i) });
@@ -227,26 +233,35 @@ export class Evict implements Step {
   /** Shows the policy what may still go: each by its frames. */
   private pick(): Progress {
     const { memory } = this;
-    const { core } = this.platform;
-    const groups = this.blocks.size > 0 ? this.blocksLeft() : this.framesLeft();
-    const candidates = groups.map((frames) => this.candidateOf(frames));
-    const { victims, renewed } = memory.choose(candidates, this.pages - this.freed, this.rounds === RECLAIM_ROUNDS_MAX);
-    for (const i of renewed)
-      for (const frame of groups[i]!) if (core.field(core.frameRecord(frame), L.FRAME_MAPS) & L.MAPS_MASK) core.exports.frameTouch(frame);
+    const blocks = this.order > 0 ? this.blocksLeft() : undefined;
+    const heads = blocks ? blocks.map(([first]) => first!) : this.framesLeft();
+    this.fill(heads, blocks);
+    const { victims, renewed } = memory.choose(this.shown, this.pages - this.freed, this.rounds === RECLAIM_ROUNDS_MAX);
+    for (const i of renewed) {
+      if (!blocks) this.renew(heads[i]!);
+      else for (const frame of blocks[i]!) this.renew(frame);
+    }
     if (victims.length === 0) {
       this.phase = CHOOSE;
       return renewed.length > 0 ? AGAIN : DONE;
     }
-    return this.go(victims.flatMap((i) => groups[i]!));
+    return this.go(victims.flatMap((i) => blocks?.[i] ?? heads[i]!));
+  }
+
+  /** It counts as the newest. */
+  private renew(frame: number): void {
+    const { core } = this.platform;
+    if (core.field(core.frameRecord(frame), L.FRAME_MAPS) & L.MAPS_MASK) core.exports.frameTouch(frame);
   }
 
   /** While devices flushed, some may have gone, or been taken. */
-  private framesLeft(): (readonly number[])[] {
+  private framesLeft(): readonly number[] {
     const { candidates, memory } = this;
     // Most often they are the oldest still, and the others need not be listed.
-    let there = new Set(memory.candidates(candidates.length, this.passed, this.payer));
-    if (candidates.some((frame) => !there.has(frame))) there = new Set(memory.candidates(Infinity, this.passed, this.payer));
-    return candidates.filter((frame) => there.has(frame)).map((frame) => [frame]);
+    const oldest = memory.candidates(candidates.length, this.passed, this.payer, this.still);
+    if (oldest.length === candidates.length && candidates.every((frame, i) => frame === oldest[i])) return candidates;
+    const there = new Set(memory.candidates(Infinity, this.passed, this.payer, this.still));
+    return candidates.filter((frame) => there.has(frame));
   }
 
   private blocksLeft(): (readonly number[])[] {
@@ -254,18 +269,32 @@ export class Evict implements Step {
     return [...this.blocks.keys()].flatMap((block) => (there.has(block) ? [there.get(block)!] : []));
   }
 
-  private candidateOf(frames: readonly number[]): VictimCandidate {
+  /** What the policy is shown: of a block where its first frame is mapped, and the marks of all of them. */
+  private fill(heads: readonly number[], blocks: readonly (readonly number[])[] | undefined): void {
     const { core } = this.platform;
-    const [first] = frames as [number];
-    const [mapping] = mappingsOf(this.platform, first, 1);
-    return {
-      frame: first,
-      pages: this.blocks.size > 0 ? 2 ** this.order : core.pagesOf(first),
-      accessed: frames.some((frame) => this.accessed.has(frame)),
-      dirty: frames.some((frame) => this.dirty.has(frame)),
-      space: mapping?.space ?? -1,
-      vpn: mapping?.vpn ?? 0,
-    };
+    const { u32 } = core;
+    const { pages, marks, spaces, vpns, frames } = this.shown.make(heads.length);
+    for (let from = 0; from < heads.length; from += PLACES_MAX) {
+      const end = Math.min(from + PLACES_MAX, heads.length);
+      for (let i = from, at = placesOf(core, heads, from, end); i < end; i++, at += PLACE_WORDS) {
+        frames[i] = heads[i]!;
+        spaces[i] = u32[at]!;
+        vpns[i] = u32[at + 2]! * 2 ** 32 + u32[at + 1]!;
+        pages[i] = blocks ? 2 ** this.order : u32[at + 3]! & ~L.PLACE_MORE;
+        marks[i] = 0;
+      }
+    }
+    if (this.accessed.size === 0) return;
+    for (let i = 0; i < heads.length; i++) {
+      if (!blocks) marks[i] = this.markOf(heads[i]!);
+      else for (const frame of blocks[i]!) marks[i]! |= this.markOf(frame);
+    }
+  }
+
+  private markOf(frame: number): number {
+    // What is written is accessed.
+    if (!this.accessed.has(frame)) return 0;
+    return this.dirty.has(frame) ? ACCESSED | DIRTY : ACCESSED;
   }
 
   private go(victims: readonly number[]): Progress {

@@ -11,7 +11,8 @@ import { requireCount } from '../mm/arguments.ts';
 import { type DeviceMemory, FRAME_LATER, FRAME_LATER_HUGE } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
-import { Fifo, type VictimCandidate, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
+import type { Candidates } from '../policy/candidates.ts';
+import { Fifo, NamedPolicy, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Device } from './device.ts';
 import type { MemoryDescription } from './driver.ts';
@@ -353,16 +354,17 @@ export class OwnMemory implements DeviceMemory {
   }
 
   /** @internal Asks its policy. Errors: EINVAL for an answer that is none. */
-  choose(candidates: readonly VictimCandidate[], pages: number, last: boolean): VictimChoice {
+  choose(candidates: Candidates, pages: number, last: boolean): VictimChoice {
     const { scheduler } = this.platform;
     const policy = this.policy ?? OLDEST;
     const outer = scheduler.beginCall(`the victim policy ${policy.name}`);
     try {
-      const choice = policy.choose(candidates, pages, last);
+      if (policy instanceof NamedPolicy) return policy.pick(candidates, pages, last);
+      const choice = policy.choose(candidates.list(), pages, last);
       for (const field of ['victims', 'renewed'] as const) {
         for (const i of choice[field])
-          if (!Number.isInteger(i) || i < 0 || i >= candidates.length)
-            throw fail('EINVAL', `${policy.name}.choose ${field}`, i, `is not one of ${candidates.length} candidates`);
+          if (!Number.isInteger(i) || i < 0 || i >= candidates.count)
+            throw fail('EINVAL', `${policy.name}.choose ${field}`, i, `is not one of ${candidates.count} candidates`);
       }
       return choice;
     } finally {

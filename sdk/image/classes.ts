@@ -96,6 +96,7 @@ import { Transitions } from '../mm/transitions.ts';
 import { Truncate } from '../mm/truncate.ts';
 import { VmaSet } from '../mm/vma.ts';
 import { WriteBack } from '../mm/write-back.ts';
+import { Candidates } from '../policy/candidates.ts';
 import { Clock, Fifo, Lfu, Lru, RandomVictims } from '../policy/victim.ts';
 import { Lock, RwLock } from '../step/lock.ts';
 import { Scheduler } from '../step/runner.ts';
@@ -251,7 +252,10 @@ export const WITHOUT: Readonly<Record<string, Readonly<Record<string, () => unkn
   Events: { listeners: () => [] },
   Scheduler: { callers: () => new Map() },
   AddressSpace: { spareFault: () => undefined },
+  Evict: { shown: () => new Candidates() },
+  Lfu: { counts: () => new Uint32Array(0) },
   PeerMoves: { spare: () => [] },
+  RandomVictims: { order: () => new Uint32Array(0) },
   Platform: { placed: () => new Float64Array(0), spareWords: () => new Uint32Array(0), spareWriteBack: () => undefined },
   CpuAccess: { writer: () => 0 },
   DeviceAccess: { writer: () => 0 },

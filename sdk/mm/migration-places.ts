@@ -1,5 +1,6 @@
 /** Where frames are mapped: the pages of every space, by the reverse map. What a migration by frame announces and withdraws. */
 import * as L from '../../assembly/layout.ts';
+import type { Core } from '../core/abi.ts';
 import { Ranges } from '../core/batch.ts';
 import type { PageRun } from '../events.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -8,6 +9,11 @@ import type { Platform } from './platform.ts';
 
 /** Mappings of a frame that one call lists. */
 const MAPPINGS_MAX = Math.floor(L.LIST_MAX / 3);
+
+/** Frames that `placesOf` tells the places of. */
+export const PLACES_MAX: number = L.WORDS_MAX;
+/** Words of a place. */
+export const PLACE_WORDS: number = L.PLACE_BYTES / 4;
 
 /** Pages that the list has room for when it is first needed. */
 const FEW_PLACES = 64;
@@ -43,7 +49,8 @@ export class Places {
   /** Of these frames. */
   of(platform: Platform, frames: readonly number[]): this {
     this.clear();
-    for (let i = 0; i < frames.length; i++) this.note(platform, frames[i]!);
+    for (let from = 0; from < frames.length; from += PLACES_MAX)
+      this.noteMany(platform, frames, from, Math.min(from + PLACES_MAX, frames.length));
     return this.sorted(platform);
   }
 
@@ -92,6 +99,18 @@ export class Places {
     return place;
   }
 
+  /** Notes where frames `[from, end)` of a list are mapped: one call tells the places of all that are mapped once. */
+  private noteMany(platform: Platform, frames: readonly number[], from: number, end: number): void {
+    const { core } = platform;
+    const { u32 } = core;
+    let at = placesOf(core, frames, from, end);
+    for (let i = from; i < end; i++, at += PLACE_WORDS) {
+      const pages = u32[at + 3]!;
+      if (pages & L.PLACE_MORE) this.note(platform, frames[i]!);
+      else this.put(platform, u32[at]!, (u32[at + 2]! * 2 ** 32 + u32[at + 1]!) * 2 + (pages > 1 ? 1 : 0));
+    }
+  }
+
   /** Notes the pages that map a frame. A function of its own: it is called for each, and then V8 has compiled it. */
   private note(platform: Platform, frame: number): void {
     const { core } = platform;
@@ -101,19 +120,22 @@ export class Places {
     if (core.field(record, L.FRAME_RMAP_OWNER) === 0) return;
     const huge = core.field(record, L.FRAME_FLAGS) & L.FRAME_ORDER ? 1 : 0;
     const mappings = core.exports.rmapList(frame, list, MAPPINGS_MAX);
-    for (let at = list >>> 2, left = mappings; left > 0; at += 3, left--) {
-      const space = platform.spaces.get(u32[at]!);
-      if (!space) continue;
-      const page = (u32[at + 2]! * 2 ** 32 + u32[at + 1]!) * 2 + huge;
-      const place = this.placeOf(space);
-      // Most are of one space: its pages are in a list that all have in common.
-      if (place === this.list[0]) {
-        if (place.count === platform.placed.length) platform.placed = longer(platform.placed);
-        platform.placed[place.count++] = page;
-      } else {
-        if (place.count === place.pages.length) place.pages = longer(place.pages);
-        place.pages[place.count++] = page;
-      }
+    for (let at = list >>> 2, left = mappings; left > 0; at += 3, left--)
+      this.put(platform, u32[at]!, (u32[at + 2]! * 2 ** 32 + u32[at + 1]!) * 2 + huge);
+  }
+
+  /** A page of the space whose home table has this index, unless there is none. */
+  private put(platform: Platform, table: number, page: number): void {
+    const space = platform.spaces.get(table);
+    if (!space) return;
+    const place = this.placeOf(space);
+    // Most are of one space: its pages are in a list that all have in common.
+    if (place === this.list[0]) {
+      if (place.count === platform.placed.length) platform.placed = longer(platform.placed);
+      platform.placed[place.count++] = page;
+    } else {
+      if (place.count === place.pages.length) place.pages = longer(place.pages);
+      place.pages[place.count++] = page;
     }
   }
 
@@ -142,6 +164,18 @@ function longer(list: Float64Array): Float64Array {
   const next = new Float64Array(Math.max(FEW_PLACES, 2 * list.length));
   next.set(list);
   return next;
+}
+
+/**
+ * Where frames `[from, end)` of a list are mapped first, at most PLACES_MAX of them: PLACE_WORDS words each, from the index in `core.u32` that is returned on; see `rmapPlaces`. Borrowed until somebody else asks the core
+ * for places or runs.
+ */
+export function placesOf(core: Core, frames: readonly number[], from: number, end: number): number {
+  const list = core.area(L.AREA_LIST);
+  const output = core.area(L.AREA_EXTENTS);
+  for (let i = from, at = list >>> 2; i < end; i++, at++) core.u32[at] = frames[i]!;
+  core.exports.rmapPlaces(list, end - from, output);
+  return output >>> 2;
 }
 
 /** The pages that map a frame, at most `most` of them: the space's number and its first page. */

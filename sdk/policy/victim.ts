@@ -9,10 +9,14 @@
  *   random   any of them, by a seed
  * ```
  *
+ * All are the 16,384 oldest. What a choice costs grows with how many it looks at: `fifo` and `clock` look at a few, the others at all.
+ *
  * Marks are those of `context.harvest`: what the device has used since marks were last taken. A driver that translates by itself and has no `walk.harvest` has none, and its pages count as
  * unused. Models: the policy object of GMEM's device daemon (init, add, del, update, pick victims), `list_lru`.
  */
+import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
+import { ACCESSED, Candidates } from './candidates.ts';
 
 /** A page, or huge page, that may go. */
 export interface VictimCandidate {
@@ -40,7 +44,7 @@ export interface VictimPolicy {
   readonly name: string;
   /** Whether it needs to know what was used: marks are taken of what it looks at. */
   readonly marks: boolean;
-  /** How many of the oldest candidates it looks at to free `pages` pages. Infinity: all. */
+  /** How many of the oldest candidates it looks at to free `pages` pages. Infinity: as many as it can be shown, 16,384. */
   looksAt(pages: number): number;
   /**
    * Chooses among `candidates`, oldest first, to free `pages` pages. A choice without victims is asked again, a bounded number of times; with `last` it must choose, or the memory counts as full.
@@ -61,23 +65,26 @@ const CLOCK_WINDOW = 16;
 const FADE_AFTER = 64;
 /** Pages whose use is counted; beyond it, counts are halved and those of nothing go. */
 const COUNTED_MAX = 65536;
-/** Multiplier of a space's number in the key of a page: 2^36 pages. */
+/** Multiplier of a space's number, plus one, in the key of a page: 2^36 pages. */
 const PAGES_PER_SPACE = 2 ** 36;
 
-/** As many of `order`, from the first on, as are needed for room. A huge one makes room for 512. */
-function enough(candidates: readonly VictimCandidate[], order: Iterable<number>, pages: number): number[] {
-  const victims: number[] = [];
-  let room = 0;
-  for (const i of order) {
-    if (room >= pages) break;
-    victims.push(i);
-    room += candidates[i]!.pages;
+/** One that has a name: it reads columns, and makes nothing for a candidate that stays. */
+export abstract class NamedPolicy implements VictimPolicy {
+  abstract readonly name: VictimPolicyName;
+  abstract readonly marks: boolean;
+
+  abstract looksAt(pages: number): number;
+
+  choose(candidates: readonly VictimCandidate[], pages: number, last: boolean): VictimChoice {
+    return this.pick(new Candidates().of(candidates), pages, last);
   }
-  return victims;
+
+  /** The same choice, of columns. */
+  abstract pick(candidates: Candidates, pages: number, last: boolean): VictimChoice;
 }
 
 /** The oldest goes. */
-export class Fifo implements VictimPolicy {
+export class Fifo extends NamedPolicy {
   readonly name = 'fifo';
   readonly marks = false;
 
@@ -85,13 +92,19 @@ export class Fifo implements VictimPolicy {
     return pages;
   }
 
-  choose(candidates: readonly VictimCandidate[], pages: number): VictimChoice {
-    return { victims: enough(candidates, candidates.keys(), pages), renewed: NOBODY };
+  pick(candidates: Candidates, pages: number): VictimChoice {
+    const victims: number[] = [];
+    // A huge one makes room for 512.
+    for (let i = 0, room = 0; i < candidates.count && room < pages; i++) {
+      victims.push(i);
+      room += candidates.pages[i]!;
+    }
+    return { victims, renewed: NOBODY };
   }
 }
 
 /** What has been unused for longest goes. */
-export class Lru implements VictimPolicy {
+export class Lru extends NamedPolicy {
   readonly name = 'lru';
   readonly marks = true;
 
@@ -99,17 +112,28 @@ export class Lru implements VictimPolicy {
     return Infinity;
   }
 
-  choose(candidates: readonly VictimCandidate[], pages: number): VictimChoice {
-    const unused: number[] = [];
+  pick({ count, marks, pages: sizes }: Candidates, pages: number): VictimChoice {
+    const victims: number[] = [];
     const renewed: number[] = [];
-    candidates.forEach((each, i) => (each.accessed ? renewed : unused).push(i));
-    const victims = enough(candidates, [...unused, ...renewed], pages);
-    return { victims, renewed: renewed.slice(Math.max(0, victims.length - unused.length)) };
+    let room = 0;
+    for (let i = 0; i < count; i++) {
+      if (marks[i]! & ACCESSED) renewed.push(i);
+      else if (room < pages) {
+        victims.push(i);
+        room += sizes[i]!;
+      }
+    }
+    let gone = 0;
+    for (; room < pages && gone < renewed.length; gone++) {
+      victims.push(renewed[gone]!);
+      room += sizes[renewed[gone]!]!;
+    }
+    return { victims, renewed: gone > 0 ? renewed.slice(gone) : renewed };
   }
 }
 
 /** What was used gets a second chance. Models: second-chance FIFO, `folio_referenced` at the tail of the inactive list. */
-export class Clock implements VictimPolicy {
+export class Clock extends NamedPolicy {
   readonly name = 'clock';
   readonly marks = true;
 
@@ -117,65 +141,98 @@ export class Clock implements VictimPolicy {
     return Math.max(CLOCK_WINDOW, 2 * pages);
   }
 
-  choose(candidates: readonly VictimCandidate[], pages: number, last: boolean): VictimChoice {
+  pick({ count, marks, pages: sizes }: Candidates, pages: number, last: boolean): VictimChoice {
     const unused: number[] = [];
     const renewed: number[] = [];
     // The hand stops behind the last victim: who comes later keeps its place.
-    let room = 0;
-    for (let i = 0; i < candidates.length && room < pages; i++) {
-      if (candidates[i]!.accessed) renewed.push(i);
+    for (let i = 0, room = 0; i < count && room < pages; i++) {
+      if (marks[i]! & ACCESSED) renewed.push(i);
       else {
         unused.push(i);
-        room += candidates[i]!.pages;
+        room += sizes[i]!;
       }
     }
     if (unused.length > 0 || !last) return { victims: unused, renewed };
-    return { victims: enough(candidates, renewed, pages), renewed: NOBODY };
+    const victims: number[] = [];
+    for (let k = 0, room = 0; k < renewed.length && room < pages; k++) {
+      victims.push(renewed[k]!);
+      room += sizes[renewed[k]!]!;
+    }
+    return { victims, renewed: NOBODY };
   }
 }
 
 /** What was used least often goes; counts outlive an eviction, and fade. */
-export class Lfu implements VictimPolicy {
+export class Lfu extends NamedPolicy {
   readonly name = 'lfu';
   readonly marks = true;
   /** Times that a page was found used, by space and page. */
-  private readonly uses: Map<number, number> = new Map();
+  private readonly uses: PageMap = new PageMap();
   private choices = 0;
+  /** Of each candidate: its count. */
+  private counts: Uint32Array = new Uint32Array(0);
 
   looksAt(): number {
     return Infinity;
   }
 
-  choose(candidates: readonly VictimCandidate[], pages: number): VictimChoice {
+  pick(candidates: Candidates, pages: number): VictimChoice {
+    const { count, pages: sizes } = candidates;
+    if (++this.choices % FADE_AFTER === 0 || this.uses.size > COUNTED_MAX) this.fade();
+    let least = this.countUses(candidates);
+    const { counts } = this;
+    const victims: number[] = [];
+    // The least used, then those one step above, as long as there is no room: of equals the oldest goes.
+    for (let room = 0; room < pages && least < Infinity;) {
+      let next = Infinity;
+      for (let i = 0; i < count && room < pages; i++) {
+        const uses = counts[i]!;
+        if (uses === least) {
+          victims.push(i);
+          room += sizes[i]!;
+        } else if (uses > least && uses < next) next = uses;
+      }
+      least = next;
+    }
+    return { victims, renewed: NOBODY };
+  }
+
+  /** Counts what has been used; the least count of all, Infinity of none. */
+  private countUses({ count, marks, spaces, vpns }: Candidates): number {
     const { uses } = this;
-    if (++this.choices % FADE_AFTER === 0 || uses.size > COUNTED_MAX) this.fade();
-    const counts = candidates.map((each) => {
-      const key = each.space * PAGES_PER_SPACE + each.vpn;
-      const count = (uses.get(key) ?? 0) + (each.accessed ? 1 : 0);
-      if (each.accessed) uses.set(key, count);
-      return count;
-    });
-    // A stable sort: of equals the oldest goes.
-    const order = [...candidates.keys()].sort((a, b) => counts[a]! - counts[b]!);
-    return { victims: enough(candidates, order, pages), renewed: NOBODY };
+    if (count > this.counts.length) this.counts = new Uint32Array(2 * count);
+    let least = Infinity;
+    for (let i = 0; i < count; i++) {
+      const key = (spaces[i]! + 1) * PAGES_PER_SPACE + vpns[i]!;
+      let times = uses.get(key) ?? 0;
+      if (marks[i]! & ACCESSED) uses.set(key, ++times);
+      this.counts[i] = times;
+      if (times < least) least = times;
+    }
+    return least;
   }
 
   private fade(): void {
-    for (const [key, count] of this.uses) {
-      if (count > 1) this.uses.set(key, count >> 1);
-      else this.uses.delete(key);
+    const { uses } = this;
+    for (let at = uses.next(0); at >= 0; at = uses.next(at + 1)) {
+      const [key, times] = [uses.pageAt(at), uses.valueAt(at)];
+      if (times > 1) uses.set(key, times >> 1);
+      else uses.delete(key);
     }
   }
 }
 
 /** Any of them. */
-export class RandomVictims implements VictimPolicy {
+export class RandomVictims extends NamedPolicy {
   readonly name = 'random';
   readonly marks = false;
   private state: number;
+  /** Candidates that have not been drawn. */
+  private order: Uint32Array = new Uint32Array(0);
 
   /** `seed`: 32 bits. Errors: EINVAL. */
   constructor(seed: number) {
+    super();
     if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) throw fail('EINVAL', 'seed', seed, 'is not an integer below 2^32');
     this.state = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) | 1;
   }
@@ -184,16 +241,17 @@ export class RandomVictims implements VictimPolicy {
     return Infinity;
   }
 
-  choose(candidates: readonly VictimCandidate[], pages: number): VictimChoice {
-    const order = [...candidates.keys()];
+  pick({ count, pages: sizes }: Candidates, pages: number): VictimChoice {
+    if (count > this.order.length) this.order = new Uint32Array(2 * count);
+    const { order } = this;
+    for (let i = 0; i < count; i++) order[i] = i;
     const victims: number[] = [];
-    for (let room = 0; room < pages && order.length > 0;) {
-      const at = this.below(order.length);
+    for (let room = 0, left = count; room < pages && left > 0; left--) {
+      const at = this.below(left);
       const i = order[at]!;
-      order[at] = order[order.length - 1]!;
-      order.pop();
+      order[at] = order[left - 1]!;
       victims.push(i);
-      room += candidates[i]!.pages;
+      room += sizes[i]!;
     }
     return { victims, renewed: NOBODY };
   }

@@ -41,6 +41,21 @@ describe.each(flavours)('%s', (flavour) => {
     expect(small.list(small.spare + 24, 1)).toEqual([0xdead]);
   });
 
+  test('the places of many frames: the first mapping of each, and whether there are more', () => {
+    const { small, frames } = make(10);
+    const { core } = small;
+    const [none, one, two] = frames as [number, number, number];
+    core.rmapAddPage(one, 3, 2 ** 36 - 1);
+    core.rmapAddPage(two, 2, 7);
+    core.rmapAddPage(two, 0, 2 ** 32);
+    const list = small.spare + 1024;
+    small.u32.set([two, none, one], list >>> 2);
+    small.u32.fill(0xdead, small.spare >>> 2, (small.spare >>> 2) + 13);
+    core.rmapPlaces(list, 3, small.spare);
+    const first = core.rmapList(two, small.spare + 2048, 1) && small.list(small.spare + 2048, 3);
+    expect(small.list(small.spare, 13)).toEqual([...(first || []), 1 + L.PLACE_MORE, 2 ** 32 - 1, 0, 0, 1, 3, 2 ** 32 - 1, 15, 1, 0xdead]);
+  });
+
   test('a second mapping that finds one record where it needs two takes none', () => {
     const { small, frames } = make(4);
     const { core } = small;

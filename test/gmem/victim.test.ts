@@ -1,0 +1,114 @@
+/** The choices of the policies that have names, against the same written naively, candidate by candidate. */
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { VICTIM_POLICIES, type VictimCandidate, type VictimChoice, victimPolicy, type VictimPolicyName } from 'farfault/gmem';
+import { ACCESSED, Candidates, DIRTY } from '../../sdk/policy/candidates.ts';
+import type { NamedPolicy } from '../../sdk/policy/victim.ts';
+import { randomOf } from './evict-device.ts';
+
+type Choose = (candidates: readonly VictimCandidate[], pages: number, last: boolean) => VictimChoice;
+
+/** Indexes of as many, in this order, as make room. */
+function enough(candidates: readonly VictimCandidate[], order: readonly number[], pages: number): number[] {
+  const victims: number[] = [];
+  for (const i of order) {
+    if (victims.reduce((room, each) => room + candidates[each]!.pages, 0) >= pages) break;
+    victims.push(i);
+  }
+  return victims;
+}
+
+const all = (candidates: readonly VictimCandidate[]): number[] => [...candidates.keys()];
+
+const NAIVE: Readonly<Record<Exclude<VictimPolicyName, 'random'>, () => Choose>> = {
+  fifo: () => (candidates, pages) => ({ victims: enough(candidates, all(candidates), pages), renewed: [] }),
+  lru: () => (candidates, pages) => {
+    const used = all(candidates).filter((i) => candidates[i]!.accessed);
+    const victims = enough(candidates, [...all(candidates).filter((i) => !used.includes(i)), ...used], pages);
+    return { victims, renewed: used.filter((i) => !victims.includes(i)) };
+  },
+  clock: () => (candidates, pages, last) => {
+    const isUnused = (i: number): boolean => !candidates[i]!.accessed;
+    const victims = enough(candidates, all(candidates).filter(isUnused), pages);
+    const room = victims.reduce((sum, i) => sum + candidates[i]!.pages, 0);
+    const hand = room >= pages ? victims.at(-1)! : candidates.length;
+    const renewed = all(candidates).filter((i) => i < hand && !isUnused(i));
+    return victims.length === 0 && last ? { victims: enough(candidates, renewed, pages), renewed: [] } : { victims, renewed };
+  },
+  lfu: () => {
+    const counts = new Map<string, number>();
+    let choices = 0;
+    return (candidates, pages) => {
+      if (++choices % 64 === 0) for (const [key, count] of counts) counts.set(key, count >> 1);
+      const key = (i: number): string => `${candidates[i]!.space} ${candidates[i]!.vpn}`;
+      // Those of one page have what it had when they came.
+      const uses = all(candidates).map((i) => {
+        if (candidates[i]!.accessed) counts.set(key(i), (counts.get(key(i)) ?? 0) + 1);
+        return counts.get(key(i)) ?? 0;
+      });
+      const order = all(candidates).sort((a, b) => uses[a]! - uses[b]! || a - b);
+      return { victims: enough(candidates, order, pages), renewed: [] };
+    };
+  },
+};
+
+const candidates = fc.array(
+  fc.record({
+    frame: fc.nat(999),
+    pages: fc.constantFrom(1, 1, 1, 512),
+    accessed: fc.boolean(),
+    dirty: fc.boolean(),
+    space: fc.integer({ min: -1, max: 2 }),
+    vpn: fc.nat(5),
+  }),
+  { maxLength: 12 },
+);
+const choices = fc.array(fc.tuple(candidates, fc.constantFrom(1, 2, 4, 512, 600), fc.boolean()), { minLength: 1, maxLength: 150 });
+
+describe.each(Object.entries(NAIVE))('%s', (name, naive) => {
+  test('chooses what it chooses when it is written naively, again and again', () => {
+    fc.assert(
+      fc.property(choices, (rounds) => {
+        const policy = victimPolicy(name as VictimPolicyName);
+        const expected = naive();
+        for (const round of rounds) expect(policy.choose(...round)).toEqual(expected(...round));
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+test('random victims: as many as make room, each of them once, and not always the same', () => {
+  const seen = new Set<number>();
+  fc.assert(
+    fc.property(candidates, fc.constantFrom(1, 2, 600), fc.nat(99), (shown, pages, seed) => {
+      const { victims, renewed } = victimPolicy('random', seed).choose(shown, pages, true);
+      expect([new Set(victims).size, renewed]).toEqual([victims.length, []]);
+      expect(enough(shown, victims, pages)).toEqual(victims);
+      if (enough(shown, all(shown), pages).length === shown.length) return;
+      expect(victims.reduce((sum, i) => sum + shown[i]!.pages, 0)).toBeGreaterThanOrEqual(pages);
+      seen.add(victims[0]!);
+    }),
+  );
+  expect(seen.size).toBeGreaterThan(5);
+});
+
+test.each(VICTIM_POLICIES)('%s: what is shown as columns is chosen like what is shown as objects', (name) => {
+  const [one, other] = [victimPolicy(name), victimPolicy(name)] as [NamedPolicy, NamedPolicy];
+  const random = randomOf(3);
+  const columns = new Candidates();
+  for (let round = 0; round < 100; round++) {
+    columns.make(random(200));
+    for (let i = 0; i < columns.count; i++) {
+      columns.frames[i] = i;
+      columns.pages[i] = random(9) === 0 ? 512 : 1;
+      columns.marks[i] = [0, 0, ACCESSED, ACCESSED | DIRTY][random(4)]!;
+      columns.spaces[i] = random(3);
+      columns.vpns[i] = random(2 ** 20) * 2 ** 14;
+    }
+    const shown = columns.list();
+    expect(shown.filter(({ dirty }) => dirty).every(({ accessed }) => accessed)).toBe(true);
+    const last = random(2) === 0;
+    expect(one.pick(columns, 20, last)).toEqual(other.choose(shown, 20, last));
+  }
+});

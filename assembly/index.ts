@@ -46,7 +46,7 @@ export { migrateCollect, migrateCollectFrames, migrateSplit, migrateCopy, migrat
 export { movablePages, movingRuns, movingTally } from './moving';
 export { aimEach, aimWanting } from './aim';
 export { pageIsolate, pageRestore, pageSettle } from './page-move';
-export { coldFrames, victims, usedFrames } from './victims';
+export { coldFrames, harvestVictims, usedFrames, victims, victimsByUse } from './victims';
 export { backingDrop, backingOf } from './backing';
 export { tlbCreate, tlbDestroy, tlbInvalidate, tlbFlush } from './tlb';
 export { runAccesses, copyThrough, fillValues } from './access';

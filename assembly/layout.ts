@@ -159,6 +159,8 @@ export const FRAME_CACHED = 1 << 24;
 export const FRAME_HUGETLB = 1 << 25;
 /** An operation under way has given it away, or needs it where it is: no victim. */
 export const FRAME_SPARED = 1 << 26;
+/** Looked for by a call into the core that is under way. */
+export const FRAME_SOUGHT = 1 << 27;
 
 export const RMAP_VPN_HIGH = 0xf;
 export const RMAP_TABLE_SHIFT = 4;
@@ -470,6 +472,9 @@ export const HARVEST_BYTES = 12;
 export const PLACE_BYTES = 16;
 /** It is mapped elsewhere, too. */
 export const PLACE_MORE = 1 << 30;
+/** vpn low, vpn high | dirty above HARVESTED_DIRTY_SHIFT: a mark of `harvestVictims`. */
+export const HARVESTED_BYTES = 8;
+export const HARVESTED_DIRTY_SHIFT = 31;
 /** u32 list: driver-owned frames freed by the last call. */
 export const AREA_FREED = AREA_EXTENTS + WORDS_MAX * EXTENT_BYTES;
 export const FREED_MAX = 16384;

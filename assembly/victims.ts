@@ -1,5 +1,7 @@
 import {
   ENTRY_ACCESSED,
+  ENTRY_BYTES,
+  ENTRY_DIRTY,
   ENTRY_KIND,
   ENTRY_ORDER,
   ENTRY_ORDER_SHIFT,
@@ -11,23 +13,37 @@ import {
   FRAME_NEXT,
   FRAME_ORDER,
   FRAME_ORDER_SHIFT,
+  FRAME_PREVIOUS,
   FRAME_REFS,
+  FRAME_SOUGHT,
   FRAME_SPARED,
   FRAME_STATE,
+  HARVESTED_BYTES,
+  HARVESTED_DIRTY_SHIFT,
   H_STOP_INDEX,
+  H_STOP_REASON,
+  H_STOP_VPN_HIGH,
+  H_STOP_VPN_LOW,
   KIND_PRESENT,
   KIND_PROTNONE,
   NODE_BASE,
   NODE_FRAMES,
+  NODE_NEWEST,
   NODE_OLDEST,
+  STATE_TAIL,
   STATE_USED,
+  STOP_FULL,
+  STOP_NONE,
   TABLE_TLB,
+  TABLE_VPN_BITS,
 } from './layout';
-import { slotOf } from './table';
+import { afterBlock, afterHole, afterLeafPage, seek, slotOf } from './table';
 import { tlbDrop, tlbDropRange } from './tlb';
 import { rmapFirst, rmapLow, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import { frameMaps, framePins, frameRecord } from './frame';
 import { nodeRecord } from './node';
+
+const MARKS: u32 = ENTRY_ACCESSED | ENTRY_DIRTY;
 
 /**
  * Candidates for eviction: the oldest frames of a node that may move, of huge ones the first, as frame numbers (u32) at `output`, at most `max`, passing over
@@ -38,22 +54,154 @@ export function victims(node: u32, output: u32, max: u32, passed: u32, passedCou
   let found: u32 = 0,
     link = load<u32>(nodeRecord(node), NODE_OLDEST);
   while (link && found < max) {
+    const frame = link - 1;
+    if (mayGo(frame, payer) && !listed(frame, passed, passedCount)) store<u32>(output + (found++ << 2), frame);
+    link = load<u32>(frameRecord(frame), FRAME_NEXT);
+  }
+  return found;
+}
+
+/**
+ * Candidates among which the one that has been unused for longest is the same as among all: those of `n` frames that may go (u32 at `used`: what has been used), and the oldest others, `room` pages of them or all. Oldest
+ * first, as `victims` has them, at most `n + room`. The work is in what is listed, and in what is younger than the oldest of `used`.
+ */
+export function victimsByUse(node: u32, used: u32, n: u32, room: u32, output: u32, passed: u32, passedCount: u32, payer: u32): u32 {
+  const record = nodeRecord(node);
+  let sought: u32 = 0,
+    found: u32 = 0,
+    got: u32 = 0;
+  for (let i: u32 = 0; i < n; i++) sought += seekFrame(load<u32>(used + (i << 2)));
+  for (let link = load<u32>(record, NODE_OLDEST); link && got < room;) {
     const frame = link - 1,
-      entry = frameRecord(frame);
-    const flags = load<u32>(entry, FRAME_FLAGS);
-    const paid = !payer || load<u16>(entry, FRAME_CHARGE) == payer;
-    if (
-      paid &&
-      !(flags & (FRAME_LOCKED | FRAME_SPARED)) &&
-      !pinned(entry, flags) &&
-      frameMaps(entry) &&
-      !listed(frame, passed, passedCount)
-    ) {
+      entry = frameRecord(frame),
+      isSought = foundFrame(entry);
+    sought -= isSought;
+    if (mayGo(frame, payer) && !listed(frame, passed, passedCount)) {
       store<u32>(output + (found++ << 2), frame);
+      if (!isSought) got += framePages(entry);
     }
     link = load<u32>(entry, FRAME_NEXT);
   }
+  // The others of them are younger: looked for from the youngest on.
+  const first = found;
+  for (let link = load<u32>(record, NODE_NEWEST); link && sought;) {
+    const frame = link - 1,
+      entry = frameRecord(frame);
+    if (foundFrame(entry)) {
+      sought--;
+      if (mayGo(frame, payer) && !listed(frame, passed, passedCount)) store<u32>(output + (found++ << 2), frame);
+    }
+    link = load<u32>(entry, FRAME_PREVIOUS);
+  }
+  if (sought) for (let i: u32 = 0; i < n; i++) foundFrame(frameRecord(load<u32>(used + (i << 2))));
+  reverse(output + (first << 2), output + (found << 2));
   return found;
+}
+
+/** Marks a frame as one that is looked for. 0: it was already. */
+function seekFrame(frame: u32): u32 {
+  const entry = frameRecord(frame),
+    flags = load<u32>(entry, FRAME_FLAGS);
+  store<u32>(entry, flags | FRAME_SOUGHT, FRAME_FLAGS);
+  return u32(!(flags & FRAME_SOUGHT));
+}
+
+/** Whether a frame was looked for; it is no longer. */
+function foundFrame(entry: u32): u32 {
+  const flags = load<u32>(entry, FRAME_FLAGS);
+  if (!(flags & FRAME_SOUGHT)) return 0;
+  store<u32>(entry, flags & ~FRAME_SOUGHT, FRAME_FLAGS);
+  return 1;
+}
+
+function framePages(entry: u32): u32 {
+  return 1 << ((load<u32>(entry, FRAME_FLAGS) & FRAME_ORDER) >> FRAME_ORDER_SHIFT);
+}
+
+/** The u32 of `[start, end)`, the other way round. */
+function reverse(start: u32, end: u32): void {
+  for (let low = start, high = end - 4; low < high && end > start; low += 4, high -= 4) {
+    const word = load<u32>(low);
+    store<u32>(low, load<u32>(high));
+    store<u32>(high, word);
+  }
+}
+
+/**
+ * Takes the marks that a device table has of pages whose frames may go from a node, as `victims` says it, from page `from` on; all others keep theirs. A block of which not all may go keeps its own, and they are told of those that may. 8 bytes a
+ * page at `output`: HARVESTED_BYTES. Returns how many; with H_STOP_REASON STOP_FULL go on from the page in H_STOP_VPN_*. Requires: max >= the pages of a block.
+ */
+export function harvestVictims(table: u32, from: f64, node: u32, output: u32, max: u32, passed: u32, passedCount: u32, payer: u32): u32 {
+  const end = (<u64>1) << load<u32>(table, TABLE_VPN_BITS);
+  let page = <u64>(<i64>from),
+    found: u32 = 0;
+  store<u32>(H_STOP_REASON, STOP_NONE);
+  while (page < end) {
+    const place = seek(table, page),
+      level = <u32>(place >> 32);
+    let slot = <u32>place;
+    if (level && !load<u64>(slot)) {
+      page = afterHole(table, place, page, end);
+      continue;
+    }
+    const after = level ? afterBlock(table, place, page, end) : afterLeafPage(table, page, end),
+      step: u64 = level ? after - page : 1;
+    for (; page < after; page += step, slot += ENTRY_BYTES) {
+      // Most have no marks.
+      if (!level) {
+        while (page + 8 <= after && !anyMarks(slot)) {
+          page += 8;
+          slot += 8 * ENTRY_BYTES;
+        }
+        if (page == after) break;
+      }
+      const high = load<u32>(slot, 4);
+      if (!(high & MARKS) || (high & ENTRY_KIND) != KIND_PRESENT) continue;
+      if (found + <u32>step > max) {
+        store<u32>(H_STOP_REASON, STOP_FULL);
+        store<u32>(H_STOP_VPN_LOW, <u32>page);
+        store<u32>(H_STOP_VPN_HIGH, <u32>(page >> 32));
+        return found;
+      }
+      const frame = load<u32>(slot);
+      let going: u32 = 0;
+      for (let i: u32 = 0; i < <u32>step; i++) {
+        if (!goes(frame + i, node, passed, passedCount, payer)) continue;
+        store<u64>(
+          output + (found + going++) * HARVESTED_BYTES,
+          (page + i) | ((<u64>((high & ENTRY_DIRTY) != 0)) << (32 + HARVESTED_DIRTY_SHIFT)),
+        );
+      }
+      found += going;
+      if (going == <u32>step) store<u32>(slot, high & ~MARKS, 4);
+    }
+  }
+  return found;
+}
+
+/** Whether one of eight entries has marks. */
+function anyMarks(slot: u32): bool {
+  const low = v128.or(v128.load(slot), v128.load(slot, 16)),
+    high = v128.or(v128.load(slot, 32), v128.load(slot, 48));
+  return v128.any_true(v128.and(v128.or(low, high), i64x2.splat((<u64>MARKS) << 32)));
+}
+
+/** Whether a frame, or the huge one that it is of, is of a node and may go. */
+function goes(frame: u32, node: u32, passed: u32, passedCount: u32, payer: u32): bool {
+  const record = nodeRecord(node);
+  if (frame - load<u32>(record, NODE_BASE) >= load<u32>(record, NODE_FRAMES)) return false;
+  const entry = frameRecord(frame),
+    isTail = (load<u32>(entry, FRAME_FLAGS) & FRAME_STATE) == STATE_TAIL,
+    head = isTail ? load<u32>(entry, FRAME_PREVIOUS) : frame;
+  return mayGo(head, payer) && !listed(head, passed, passedCount);
+}
+
+/** Whether a frame may go: it is mapped, and neither locked, spared nor pinned, and, unless `payer` is 0, no other space pays for it. */
+function mayGo(frame: u32, payer: u32): bool {
+  const entry = frameRecord(frame),
+    flags = load<u32>(entry, FRAME_FLAGS);
+  if (payer && load<u16>(entry, FRAME_CHARGE) != payer) return false;
+  return !(flags & (FRAME_LOCKED | FRAME_SPARED)) && !pinned(entry, flags) && frameMaps(entry) != 0;
 }
 
 /** Whether a pin holds a frame; a huge one also by any of its tails, whose pins are references of the head. */

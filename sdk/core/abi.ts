@@ -132,6 +132,26 @@ export interface CoreExports {
   backingOf(frame: number): number;
   backingDrop(frame: number): void;
   victims(node: number, output: number, max: number, passed: number, passedCount: number, payer: number): number;
+  victimsByUse(
+    node: number,
+    used: number,
+    n: number,
+    room: number,
+    output: number,
+    passed: number,
+    passedCount: number,
+    payer: number,
+  ): number;
+  harvestVictims(
+    table: number,
+    from: number,
+    node: number,
+    output: number,
+    max: number,
+    passed: number,
+    passedCount: number,
+    payer: number,
+  ): number;
   tlbCreate(table: number, sets: number): number;
   tlbDestroy(tlb: number): void;
   tlbInvalidate(tlb: number, vpn: number, pages: number): void;

@@ -20,6 +20,8 @@ export const DEVICE_TLB_SETS = 256;
 
 /** Runs of marks that one call into the core gives back. */
 const HARVEST_RUNS_MAX = Math.floor((L.LIST_MAX * 4) / L.HARVEST_BYTES);
+/** Marks that one call takes of what may go. */
+const VICTIM_MARKS_MAX = L.LIST_MAX / 2;
 
 /** A radix table of one context. */
 export class DeviceTable implements Pmap {
@@ -32,6 +34,8 @@ export class DeviceTable implements Pmap {
   readonly overshoot: Ranges = new Ranges();
   /** Somebody harvests: marks must not get lost when translations are entered anew. */
   private keepsMarks = false;
+  /** Marks under what is being entered. */
+  private readonly under: Marks = new Marks();
   /** Orders of the block entries it may use, largest first. */
   private readonly orders: readonly number[];
   /** Pages of the smallest of them; Infinity without any. */
@@ -150,21 +154,37 @@ export class DeviceTable implements Pmap {
     });
   }
 
+  /** @internal The same of all pages whose frames may go from a memory; see `harvestVictims`. The first `passed` words of AREA_FREED are frames that may not. */
+  harvestVictims(node: number, payer: number, passed: number, marks: Marks): void {
+    const { core } = this;
+    this.keepsMarks = true;
+    for (let from = 0; from >= 0;) {
+      const list = core.area(L.AREA_LIST);
+      const found = core.exports.harvestVictims(this.table, from, node, list, VICTIM_MARKS_MAX, core.area(L.AREA_FREED), passed, payer);
+      for (let i = 0, at = list >>> 2; i < found; i++, at += L.HARVESTED_BYTES / 4) {
+        const high = core.u32[at + 1]!;
+        const isDirty = high >>> L.HARVESTED_DIRTY_SHIFT === 1;
+        marks.add((isDirty ? high - 2 ** L.HARVESTED_DIRTY_SHIFT : high) * 2 ** 32 + core.u32[at]!, isDirty);
+      }
+      from = core.stopReason === L.STOP_FULL ? core.stopVpn : -1;
+    }
+  }
+
   /** Marks of pages up to where there was no more room for them; returns how many pages that are. */
   private harvestRun(vpn: number, pages: number, marks: Marks): number {
     const { core } = this;
     const runs = core.exports.tableHarvest(this.table, vpn, pages, core.area(L.AREA_LIST), HARVEST_RUNS_MAX);
-    const words = core.words(L.AREA_LIST, (runs * L.HARVEST_BYTES) / 4);
-    for (let at = 0; at < words.length; at += 3) {
-      const first = vpn + words[at]!;
-      for (let page = 0; page < words[at + 1]!; page++) marks.add(first + page, (words[at + 2]! & L.ENTRY_DIRTY) !== 0);
+    const { u32 } = core;
+    for (let run = 0, at = core.area(L.AREA_LIST) >>> 2; run < runs; run++, at += L.HARVEST_BYTES / 4) {
+      const first = vpn + u32[at]!;
+      for (let page = 0; page < u32[at + 1]!; page++) marks.add(first + page, (u32[at + 2]! & L.ENTRY_DIRTY) !== 0);
     }
     return core.stopIndex;
   }
 
   /** Marks of the pages of a mapping that is to be entered, where they are kept; undefined without any. */
   private marksUnder(vpn: number, pages: number): Marks | undefined {
-    const marks = new Marks();
+    const marks = this.under.clear();
     for (let done = 0; done < pages;) done += this.harvestRun(vpn + done, pages - done, marks);
     return marks.count > 0 ? marks : undefined;
   }

@@ -18,7 +18,7 @@ import { Migration } from '../mm/migration.ts';
 import { PLACE_WORDS, Places, PLACES_MAX, placesOf } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { ACCESSED, Candidates, DIRTY } from '../policy/candidates.ts';
-import type { VictimPolicy } from '../policy/victim.ts';
+import { NamedPolicy, type VictimPolicy } from '../policy/victim.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
@@ -37,12 +37,6 @@ const MOVED = 6;
 
 const NONE: readonly number[] = [];
 const NO_BLOCKS: ReadonlyMap<number, readonly number[]> = new Map();
-
-/** A context whose marks are to be taken, and where. */
-interface Asked {
-  readonly context: Context;
-  readonly ranges: Ranges;
-}
 
 /** Makes room in one memory. Reused by its owner, who holds the batch lock of the device. */
 export class Evict implements Step {
@@ -69,7 +63,11 @@ export class Evict implements Step {
   /** The room is to be one block of 2^order frames: those that could become it. 0: any frames will do. */
   private order = 0;
   private blocks: ReadonlyMap<number, readonly number[]> = NO_BLOCKS;
-  private asked: Asked[] = [];
+  /** Contexts whose marks are to be taken. */
+  private readonly asked: Context[] = [];
+  /** Their marks are taken of all pages that may go, not of the candidates alone, which are not listed before that if `byUse`. */
+  private takesAll = false;
+  private byUse = false;
   private readonly places: Places = new Places();
   private ticket: Ticket | undefined;
   private readonly accessed: Set<number> = new Set();
@@ -156,8 +154,8 @@ export class Evict implements Step {
   }
 
   abort(run: Run): void {
-    const asked = this.asked[0];
-    if (asked && run.holds(asked.context.lock)) asked.context.lock.release(run);
+    const context = this.asked[0];
+    if (context && run.holds(context.lock)) context.lock.release(run);
   }
 
   private choose(): Progress {
@@ -172,20 +170,28 @@ export class Evict implements Step {
     // Copies go before anything that would have to move.
     const copies = memory.copies(wanted, this.payer);
     if (copies.length > 0) return this.go(copies);
-    this.candidates = memory.candidates(policy.looksAt(wanted), this.passed, this.payer, this.listed);
+    const most = policy.looksAt(wanted);
+    const isAll = most === Infinity && memory.hasMarksInCore;
+    this.byUse = isAll && policy instanceof NamedPolicy && policy.goesByUse;
+    this.candidates = memory.candidates(this.byUse ? 1 : most, this.passed, this.payer, this.listed);
+    // Of what is not listed marks are not taken.
+    this.takesAll = isAll && this.candidates.length < L.LIST_MAX;
     return this.show(policy);
   }
 
   private chooseBlock(policy: VictimPolicy, wanted: number): Progress {
     this.blocks = new Map([...this.memory.blocks(this.order, this.passed)].slice(0, policy.looksAt(wanted)));
     this.candidates = [...this.blocks.values()].flat();
+    this.byUse = false;
+    this.takesAll = false;
     return this.show(policy);
   }
 
   private show(policy: VictimPolicy): Progress {
     if (this.candidates.length === 0) return DONE;
-    this.accessed.clear();
-    this.dirty.clear();
+    // A set that is cleared is made anew.
+    if (this.accessed.size > 0) this.accessed.clear();
+    if (this.dirty.size > 0) this.dirty.clear();
     this.phase = PICK;
     if (policy.marks) this.ask();
     return AGAIN;
@@ -193,41 +199,58 @@ export class Evict implements Step {
 
   /** Lists the contexts of the device that map candidates. */
   private ask(): void {
-    this.asked = [];
+    const { asked } = this;
+    asked.length = 0;
     this.phase = MARKS;
+    if (this.takesAll) {
+      for (const context of this.memory.device.contexts) if (context.marks.areThere) asked.push(context);
+      return;
+    }
     const places = this.places.of(this.platform, this.candidates);
     for (let i = 0; i < places.count; i++) {
       const context = this.memory.device.contextOf(places.space(i));
-      if (context?.marks.areThere) this.asked.push({ context, ranges: places.ranges(i) });
+      if (context?.marks.areThere) asked.push(context);
     }
   }
 
+  /** Where a context maps candidates. */
+  private placesIn(context: Context): Ranges {
+    const { places } = this;
+    let i = 0;
+    while (places.space(i) !== context.space) i++;
+    return places.ranges(i);
+  }
+
   private takeMarks(run: Run): Progress {
-    const asked = this.asked[0];
-    if (!asked) {
+    const context = this.asked[0];
+    if (!context) {
       this.phase = PICK;
       return AGAIN;
     }
-    const { context, ranges } = asked;
     if (!context.lock.tryAcquire(run)) return run.waitFor(context.lock);
     this.ticket = undefined;
     // While this one waited, it may have left.
     if (context.marks.areThere) {
       const marks = this.marks.clear();
-      this.ticket = context.marks.take(ranges, marks);
-      marks.each((vpn, dirty) => {
-        context.marks.owe(vpn, dirty);
-        const frame = context.ownFrame(vpn);
-        if (frame === L.FRAME_NONE) return;
-        const head = this.platform.core.headOf(frame);
-        this.accessed.add(head);
-        if (dirty) this.dirty.add(head);
-      });
+      this.ticket = this.takesAll
+        ? context.marks.takeOfVictims(this.memory, this.payer, this.passed, marks)
+        : context.marks.take(this.placesIn(context), marks);
+      for (let i = 0; i < marks.count; i++) this.note(context, marks.vpn(i), marks.isDirty(i));
     }
     context.lock.release(run);
     this.asked.shift();
     this.phase = FLUSH;
     return AGAIN;
+  }
+
+  /** A page has been used. */
+  private note(context: Context, vpn: number, isDirty: boolean): void {
+    context.marks.owe(vpn, isDirty);
+    const frame = context.ownFrame(vpn);
+    if (frame === L.FRAME_NONE) return;
+    const head = this.platform.core.headOf(frame);
+    this.accessed.add(head);
+    if (isDirty) this.dirty.add(head);
   }
 
   /** Shows the policy what may still go: each by its frames. */
@@ -256,7 +279,14 @@ export class Evict implements Step {
 
   /** While devices flushed, some may have gone, or been taken. */
   private framesLeft(): readonly number[] {
-    const { candidates, memory } = this;
+    const { candidates, memory, accessed } = this;
+    if (this.byUse) {
+      const room = this.pages - this.freed;
+      const isShort = accessed.size + room <= L.LIST_MAX;
+      return isShort
+        ? memory.candidatesByUse(accessed, room, this.passed, this.payer, this.still)
+        : memory.candidates(Infinity, this.passed, this.payer, this.still);
+    }
     // Most often they are the oldest still, and the others need not be listed.
     const oldest = memory.candidates(candidates.length, this.passed, this.payer, this.still);
     if (oldest.length === candidates.length && candidates.every((frame, i) => frame === oldest[i])) return candidates;

@@ -18,6 +18,7 @@ import type { Platform } from '../mm/platform.ts';
 import { nextEntry } from '../mm/splits.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { DeviceMirror } from './device-mirror.ts';
+import type { OwnMemory } from './own-memory.ts';
 
 /** Pages whose marks are taken one by one when they are withdrawn. */
 const WRITTEN_MAX = 2 ** 20;
@@ -49,27 +50,47 @@ export class AccessMarks {
     return this.owed.size === 0;
   }
 
+  /** @internal Whether they are all in a table of the core. */
+  get areInCore(): boolean {
+    return this.mirror.table !== undefined && !this.mirror.mmu.walk;
+  }
+
   /** @internal Takes those of these pages, and makes the caches forget the pages that had some; a ticket: they have not yet. Fails the context when the driver names a page that it was not asked for. */
   take(ranges: Ranges, marks: Marks): Ticket | undefined {
-    const { mirror } = this;
     try {
       this.read(ranges, marks);
-      if (marks.count === 0) return undefined;
-      const changed = this.changed.clear();
-      let range = 0;
-      for (let i = 0; i < marks.count; i++) {
-        const vpn = marks.vpn(i);
-        if (marks.isDirty(i) && this.platform.tier) this.written(vpn);
-        range = rangeOf(ranges, vpn, range);
-        if (range < 0) throw fail('EINVAL', `${mirror.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
-        changed.add(vpn, 1);
-      }
-      const ticket = mirror.flushes.make(changed);
-      mirror.flushes.add(ticket);
-      return ticket;
+      return this.forget(marks, ranges);
     } catch (error) {
-      throw mirror.failWith(error);
+      throw this.mirror.failWith(error);
     }
+  }
+
+  /** @internal The same of all pages whose frames may go from a memory. Requires: they are in the core. */
+  takeOfVictims(memory: OwnMemory, payer: number, passed: ReadonlySet<number>, marks: Marks): Ticket | undefined {
+    try {
+      this.mirror.table!.harvestVictims(memory.node.index, payer, memory.passOver(passed), marks);
+      return this.forget(marks, undefined);
+    } catch (error) {
+      throw this.mirror.failWith(error);
+    }
+  }
+
+  /** Makes the caches forget the pages of marks that have been taken. `asked`: pages that they must be of. */
+  private forget(marks: Marks, asked: Ranges | undefined): Ticket | undefined {
+    const { mirror } = this;
+    if (marks.count === 0) return undefined;
+    const changed = this.changed.clear();
+    let range = 0;
+    for (let i = 0; i < marks.count; i++) {
+      const vpn = marks.vpn(i);
+      if (marks.isDirty(i) && this.platform.tier) this.written(vpn);
+      if (asked) range = rangeOf(asked, vpn, range);
+      if (range < 0) throw fail('EINVAL', `${mirror.name}.walk.harvest mark`, vpn, 'is not a page of the ranges');
+      changed.add(vpn, 1);
+    }
+    const ticket = mirror.flushes.make(changed);
+    mirror.flushes.add(ticket);
+    return ticket;
   }
 
   /** @internal Marks that were taken for somebody else than `harvest`, which will tell them. */

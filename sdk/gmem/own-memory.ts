@@ -305,15 +305,52 @@ export class OwnMemory implements DeviceMemory {
   /** @internal The `most` oldest frames that may go, oldest first: neither spared, locked nor pinned, and not in `passed`. Requires: the core is the allocator. */
   candidates(most: number, passed: ReadonlySet<number> = NOBODY, payer = 0, frames: number[] = []): readonly number[] {
     const { core } = this.platform;
-    const count = Math.min(passed.size, L.FREED_MAX);
-    if (count > 0) core.words(L.AREA_FREED, count).set([...passed].slice(-count));
+    const count = this.passOver(passed);
     const list = core.area(L.AREA_LIST);
     const found = core.exports.victims(this.node.index, list, Math.min(most, L.LIST_MAX), core.area(L.AREA_FREED), count, payer);
+    return this.listed(found, frames);
+  }
+
+  /**
+   * @internal Of those candidates what has been used, and the oldest others, at least `room` pages: whoever wants to know what has been unused for longest need not see more. Requires: `used.size + room` is at most LIST_MAX.
+   */
+  candidatesByUse(
+    used: ReadonlySet<number>,
+    room: number,
+    passed: ReadonlySet<number>,
+    payer: number,
+    frames: number[],
+  ): readonly number[] {
+    const { core } = this.platform;
+    const count = this.passOver(passed);
+    const [list, usedAt] = [core.area(L.AREA_LIST), core.area(L.AREA_EXTENTS)];
+    let at = usedAt >>> 2;
+    for (const frame of used) core.u32[at++] = frame;
+    const { index } = this.node;
+    return this.listed(core.exports.victimsByUse(index, usedAt, used.size, room, list, core.area(L.AREA_FREED), count, payer), frames);
+  }
+
+  /** @internal Puts frames that are not to be candidates where the core looks for them; how many there are. */
+  passOver(passed: ReadonlySet<number>): number {
+    const count = Math.min(passed.size, L.FREED_MAX);
+    if (count > 0) this.platform.core.words(L.AREA_FREED, count).set([...passed].slice(-count));
+    return count;
+  }
+
+  private listed(found: number, frames: number[]): readonly number[] {
+    const { core } = this.platform;
     // A list that is emptied gives its memory back.
     if (found === 0) return NO_FRAMES;
     frames.length = found;
-    for (let i = 0; i < found; i++) frames[i] = core.u32[(list >>> 2) + i]!;
+    for (let i = 0, at = core.area(L.AREA_LIST) >>> 2; i < found; i++, at++) frames[i] = core.u32[at]!;
     return frames;
+  }
+
+  /** @internal Whether all marks of its device are where the core can take them. */
+  get hasMarksInCore(): boolean {
+    const { contexts } = this.device;
+    for (let i = 0; i < contexts.length; i++) if (contexts[i]!.marks.areThere && !contexts[i]!.marks.areInCore) return false;
+    return true;
   }
 
   /**

@@ -9,7 +9,7 @@
  *   random   any of them, by a seed
  * ```
  *
- * All are the 16,384 oldest. What a choice costs grows with how many it looks at: `fifo` and `clock` look at a few, the others at all.
+ * All are the 16,384 oldest. What a choice costs grows with how many are looked at: `fifo` and `clock` look at a few; `lru`, where marks are in tables of the core, at what was used and the oldest others.
  *
  * Marks are those of `context.harvest`: what the device has used since marks were last taken. A driver that translates by itself and has no `walk.harvest` has none, and its pages count as
  * unused. Models: the policy object of GMEM's device daemon (init, add, del, update, pick victims), `list_lru`.
@@ -72,6 +72,8 @@ const PAGES_PER_SPACE = 2 ** 36;
 export abstract class NamedPolicy implements VictimPolicy {
   abstract readonly name: VictimPolicyName;
   abstract readonly marks: boolean;
+  /** Its choice is the same whether it is shown all that it looks at, or of those that have not been used the oldest alone, as many as make room. */
+  readonly goesByUse: boolean = false;
 
   abstract looksAt(pages: number): number;
 
@@ -107,6 +109,7 @@ export class Fifo extends NamedPolicy {
 export class Lru extends NamedPolicy {
   readonly name = 'lru';
   readonly marks = true;
+  override readonly goesByUse = true;
 
   looksAt(): number {
     return Infinity;

@@ -1,10 +1,19 @@
-/** The choices of the policies that have names, against the same written naively, candidate by candidate. */
+/** The choices of the policies that have names, against the same written naively, candidate by candidate, and shown all that may go. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { VICTIM_POLICIES, type VictimCandidate, type VictimChoice, victimPolicy, type VictimPolicyName } from 'farfault/gmem';
+import {
+  VICTIM_POLICIES,
+  type VictimCandidate,
+  type VictimChoice,
+  type VictimPolicy,
+  victimPolicy,
+  type VictimPolicyName,
+} from 'farfault/gmem';
 import { ACCESSED, Candidates, DIRTY } from '../../sdk/policy/candidates.ts';
 import type { NamedPolicy } from '../../sdk/policy/victim.ts';
-import { randomOf } from './evict-device.ts';
+import { MiB } from 'farfault';
+import { expectClean, PAGE, smallMachine } from '../machine/probe.ts';
+import { randomOf, vram } from './evict-device.ts';
 
 type Choose = (candidates: readonly VictimCandidate[], pages: number, last: boolean) => VictimChoice;
 
@@ -111,4 +120,69 @@ test.each(VICTIM_POLICIES)('%s: what is shown as columns is chosen like what is 
     const last = random(2) === 0;
     expect(one.pick(columns, 20, last)).toEqual(other.choose(shown, 20, last));
   }
+});
+
+/** One that has no name: it is shown all that may go, as objects, and their marks are taken place by place. */
+class Shown implements VictimPolicy {
+  readonly name = 'shown';
+  readonly marks = true;
+  private readonly choice: Choose;
+
+  constructor(choice: Choose) {
+    this.choice = choice;
+  }
+
+  looksAt(): number {
+    return 1000;
+  }
+
+  choose(...its: Parameters<Choose>): VictimChoice {
+    return this.choice(...its);
+  }
+}
+
+/** What is where, after each of 400 accesses, pins and moves, in two address spaces of a device with 24 pages. */
+function history(victims: VictimPolicyName | VictimPolicy, seed: number, granulePages: number): string[] {
+  const machine = smallMachine({ dram: 4 * MiB });
+  const device = machine.addDevice(vram({ pages: 24, granulePages }), { victims, pinnedAccess: 'remote' });
+  const spaces = [machine.createAddressSpace(), machine.createAddressSpace()];
+  const sides = spaces.map((space) => ({ space, context: space.attach(device), range: space.mmap({ bytes: 40 * PAGE }) }));
+  const random = randomOf(seed);
+  const told: string[] = [];
+  for (let step = 0; step < 400; step++) {
+    const { space, context, range } = sides[random(3) === 0 ? 1 : 0]!;
+    const page = random(4) > 0 ? random(14) : random(40);
+    const start = range.start + page * PAGE;
+    const verb = random(20);
+    if (verb < 9) context.read(start, 1);
+    else if (verb < 15) context.write(start, Uint8Array.of(step));
+    else if (verb < 17) space.write(start, Uint8Array.of(step));
+    else if (verb === 17) context.harvest({ start, end: start + PAGE });
+    else if (verb === 18) space.hmadvise({ start, end: start + PAGE }, random(4) === 0 ? 'pinned' : 'unpinned', { device });
+    else context.migrate({ start, end: Math.min(start + 3 * PAGE, range.end) }, { to: random(2) === 0 ? 'host' : 'device' });
+    const there = sides.map((side) => {
+      const pages = Array.from({ length: 40 }, (_, i) => side.context.residency(side.range.start / PAGE + i));
+      return pages.map((frame, i) => (frame === undefined ? '' : `${i}:${frame}`)).join(' ');
+    });
+    told.push(`${step} ${verb} ${there.join(' | ')} ${machine.counters.evictions}`);
+  }
+  expectClean(machine);
+  expect(machine.counters.evictions).toBeGreaterThan(50);
+  machine.close();
+  return told;
+}
+
+describe.each(['lru', 'lfu'] as const)('%s', (name) => {
+  test.each([
+    [1, 1],
+    [2, 1],
+    [3, 1],
+    [4, 2],
+    [5, 4],
+  ])(
+    'goes by marks that are taken in one call, as if it were shown all that may go (seed %d, granules of %d pages)',
+    (seed, granulePages) => {
+      expect(history(name, seed, granulePages)).toEqual(history(new Shown(NAIVE[name]()), seed, granulePages));
+    },
+  );
 });

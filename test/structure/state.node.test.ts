@@ -43,7 +43,8 @@ describe('the state of a machine can be seen', () => {
       const name = each.name!.text;
       // Nothing is of an abstract class and of no other.
       const isAbstract = each.modifiers?.some(({ kind }) => kind === ts.SyntaxKind.AbstractKeyword);
-      if (!NOT_STATE.has(name) && !isAbstract) expect(Object.keys(STATE_CLASSES), `${name} of ${file} is in sdk/image/classes.ts`).toContain(name);
+      if (!NOT_STATE.has(name) && !isAbstract)
+        expect(Object.keys(STATE_CLASSES), `${name} of ${file} is in sdk/image/classes.ts`).toContain(name);
       for (const member of each.members) {
         if (!ts.isPropertyDeclaration(member)) continue;
         expect(ts.isPrivateIdentifier(member.name), `${name}.${member.name.getText()} is #private`).toBe(false);

@@ -22,8 +22,8 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/policy/victim.ts',
-      find: '(each.accessed ? renewed : unused).push(i)',
-      replace: 'unused.push(i)',
+      find: '& ACCESSED) renewed.push(i);\n      else if (room',
+      replace: '& ACCESSED) renewed.push(i);\n      if (room',
     },
   },
   {

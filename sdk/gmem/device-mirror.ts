@@ -71,6 +71,7 @@ export class DeviceMirror implements Locator, RunInstaller {
   private readonly ranges: Ranges = new Ranges();
   private readonly changed: Ranges = new Ranges();
   private readonly mappings: Mappings = new Mappings(this);
+  private readonly one: number[] = [0];
   /** @internal Its caches being emptied. */
   readonly flushes: Flushes;
   /** @internal Which pages it has accessed and written. */
@@ -374,11 +375,18 @@ export class DeviceMirror implements Locator, RunInstaller {
     this.installRun(vpn, 1, frame, (high & L.ENTRY_WRITE) !== 0);
   }
 
+  /** @internal The same as `installReplicas`, of one page. */
+  installReplica(vpn: number): void {
+    this.one[0] = vpn;
+    this.installReplicas(this.one);
+  }
+
   /** Installs the translations of its copies of pages; other translations of them leave the caches. What the table has no room for is dropped. Requires: `mayEnter`. */
   installReplicas(vpns: readonly number[]): void {
     const mappings = this.mappings.clear();
     const changed = this.changed.clear();
-    for (const vpn of vpns) {
+    for (let i = 0; i < vpns.length; i++) {
+      const vpn = vpns[i]!;
       mappings.add(vpn, this.replicas.at(vpn)!, false);
       const old = this.table ? this.platform.core.entry(this.table.table, vpn) : L.KIND_PRESENT;
       if ((old & L.ENTRY_KIND) === L.KIND_PRESENT) changed.add(vpn, 1);
@@ -387,7 +395,7 @@ export class DeviceMirror implements Locator, RunInstaller {
     if (changed.count > 0) this.flushed(changed);
     if (!this.full) return;
     changed.clear();
-    for (const vpn of vpns) changed.add(vpn, 1);
+    for (let i = 0; i < vpns.length; i++) changed.add(vpns[i]!, 1);
     this.withdraw(changed, 'full');
   }
 

@@ -431,7 +431,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
       return;
     }
     context.replicas.add(vpn, frame, original, true);
-    context.installReplicas([vpn]);
+    context.installReplica(vpn);
   }
 
   contextOf(space: AddressSpace): Context | undefined {

@@ -232,14 +232,14 @@ export class Hmm {
     });
   }
 
-  /** The same by frames of this device's memories, whoever maps them; one word for each listed frame. There is no VMA, so nothing is installed. Models: `migrate_device_pfns`. */
-  migrateFrames(frames: readonly number[], plan: HmmPlan): Migration {
+  /** The same by frames of this device's memories, whoever maps them; one word for each listed frame. There is no VMA, so nothing is installed. `spare`: as for `migrate`. Models: `migrate_device_pfns`. */
+  migrateFrames(frames: readonly number[], plan: HmmPlan, spare?: Migration): Migration {
     const { device } = this.context;
     this.platform.requireOpen('migrateFrames');
     requireArray('migrateFrames.frames', frames);
-    for (const frame of frames) this.requireFrame('migrateFrames', frame);
+    for (let i = 0; i < frames.length; i++) this.requireFrame('migrateFrames', frames[i]!);
     requirePlan('migrateFrames', plan);
-    return new Migration(this.platform).frames(frames, {
+    return (spare ?? new Migration(this.platform)).frames(frames, {
       select: 0,
       owner: plan.owner ?? device.owner,
       device,

@@ -5,6 +5,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
+import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
 import { MIGRATING, type MigrationCause } from '../events.ts';
 import { requireCount } from '../mm/arguments.ts';
@@ -49,6 +50,10 @@ export class OwnMemory implements DeviceMemory {
   private readonly imported: number[] = [];
   private imports = 0;
   private importFailed = false;
+  /** Of copies that are being dropped: their frames, and of one context their pages. */
+  private readonly dropped: PageMap = new PageMap();
+  private readonly pages: number[] = [];
+  private readonly ranges: Ranges = new Ranges();
   /** Keeps some of it free. */
   readonly keeper: Keeper | undefined;
   private readonly policy: VictimPolicy | undefined;
@@ -221,46 +226,51 @@ export class OwnMemory implements DeviceMemory {
     return { imports: this.imports, pages: this.given.size, unused: this.imported.length, failed: this.importFailed };
   }
 
-  /** @internal Copies of pages that may go, as frames: nothing has to be moved for them. `payer`: as for `victims`. */
-  copies(most: number, payer = 0): readonly number[] {
-    const frames: number[] = [];
-    for (const { replicas, payer: pays } of this.device.contexts) {
-      if (replicas.size === 0 || (payer > 0 && pays !== payer)) continue;
-      const pages: number[] = [];
-      replicas.pagesIn(this, pages, most - frames.length);
-      for (const vpn of pages) frames.push(replicas.at(vpn)!);
+  /** @internal Copies of pages that may go, as frames: nothing has to be moved for them. `payer`: as for `victims`, and so `frames`. */
+  copies(most: number, payer = 0, frames: number[] = []): readonly number[] {
+    const { contexts } = this.device;
+    let count = 0;
+    for (let i = 0; i < contexts.length; i++) {
+      const { replicas, payer: pays } = contexts[i]!;
+      if (replicas.size > 0 && (payer === 0 || pays === payer)) count = replicas.framesIn(this, frames, count, most);
     }
+    // A list that is emptied gives its memory back.
+    if (count === 0) return NO_FRAMES;
+    frames.length = count;
     return frames;
   }
 
   dropReplicas(frames: readonly number[], cause: MigrationCause, tickets: Ticket[]): readonly number[] {
-    const { core } = this.platform;
     // Most often there are none: no list is made.
-    let any = false;
-    for (let i = 0; i < frames.length && !any; i++) any = (core.field(core.frameRecord(frames[i]!), L.FRAME_FLAGS) & L.FRAME_REPLICA) !== 0;
-    if (!any) return frames;
-    return this.dropCopies(frames, cause, tickets);
+    for (let i = 0; i < frames.length; i++) if (this.isReplica(frames[i]!)) return this.dropCopies(frames, cause, tickets);
+    return frames;
   }
 
   private dropCopies(frames: readonly number[], cause: MigrationCause, tickets: Ticket[]): readonly number[] {
-    const { core } = this.platform;
-    const copies = frames.filter((frame) => core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_REPLICA);
-    const dropped = new Set(copies);
-    for (const context of this.device.contexts) {
+    const { dropped, pages, ranges } = this;
+    const { contexts } = this.device;
+    dropped.clear();
+    for (let i = 0; i < frames.length; i++) if (this.isReplica(frames[i]!)) dropped.set(frames[i]!, 1);
+    for (let i = 0; i < contexts.length; i++) {
+      const context = contexts[i]!;
       const { replicas } = context;
-      const pages: number[] = [];
-      replicas.pagesIn(this, pages, Infinity, dropped);
-      const ranges = new Ranges();
-      for (const vpn of pages.sort((a, b) => a - b)) ranges.add(vpn, 1);
+      replicas.pagesOf(dropped, pages);
+      ranges.clear();
+      for (let k = 0; k < pages.length; k++) ranges.add(pages[k]!, 1);
       const ticket = pages.length > 0 ? context.withdraw(ranges, MIGRATING[cause]) : undefined;
       if (ticket) tickets.push(ticket);
       // Those that were dropped before, and wait for a flush.
-      for (const frame of copies) {
-        const flush = replicas.parting.get(frame);
+      for (let at = dropped.next(0); at >= 0 && replicas.parting.size > 0; at = dropped.next(at + 1)) {
+        const flush = replicas.parting.get(dropped.pageAt(at));
         if (flush && !tickets.includes(flush)) tickets.push(flush);
       }
     }
-    return frames.filter((frame) => !dropped.has(frame));
+    return dropped.size === frames.length ? NO_FRAMES : without(frames, dropped);
+  }
+
+  private isReplica(frame: number): boolean {
+    const { core } = this.platform;
+    return (core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_REPLICA) !== 0;
   }
 
   /** Whether a context of the device has copies of pages. */
@@ -272,7 +282,7 @@ export class OwnMemory implements DeviceMemory {
 
   /** `list`: for the answer, and lent with it; default: one of the caller's own. */
   victims(pages: number, passed: ReadonlySet<number> = NOBODY, payer = 0, list: number[] = []): readonly number[] {
-    const copies = this.hasReplicas ? this.copies(pages, payer) : NO_FRAMES;
+    const copies = this.hasReplicas ? this.copies(pages, payer, list) : NO_FRAMES;
     if (copies.length > 0) return copies;
     if (this.node.allocator === 'driver') return this.victimsOfDriver(passed, list);
     // A huge one makes room for 512.
@@ -438,4 +448,9 @@ export class OwnMemory implements DeviceMemory {
     if (!Number.isInteger(page) || page < 0 || page >= this.node.frames)
       throw fail('EINVAL', `${this.device.name}.${family}.${what}`, page, `is not a page below ${this.node.frames}`);
   }
+}
+
+/** A function of its own: its closure is not made where nothing is left. */
+function without(frames: readonly number[], dropped: PageMap): readonly number[] {
+  return frames.filter((frame) => !dropped.has(frame));
 }

@@ -107,15 +107,25 @@ export class Replicas {
     } else putFrames(this.platform, this.gone, this.parted);
   }
 
-  /** Appends the pages whose copies are in `memory`, oldest first, spared ones left out, until there are `most`; with `frames`, only those. */
-  pagesIn(memory: OwnMemory, pages: number[], most: number, frames?: ReadonlySet<number>): void {
+  /** Puts the copies that are in `memory` into `frames` from index `count` on, oldest first, spared ones left out, until there are `most`; returns how many there are. */
+  framesIn(memory: OwnMemory, frames: number[], count: number, most: number): number {
     const { frames: copies } = this;
-    for (let at = copies.next(0); at >= 0; at = copies.next(at + 1)) {
-      if (pages.length >= most) return;
-      const vpn = copies.pageAt(at);
+    let found = count;
+    for (let at = copies.next(0); at >= 0 && found < most; at = copies.next(at + 1)) {
       const frame = copies.valueAt(at);
-      if (memory.node.holds(frame) && (frames ? frames.has(frame) : !memory.spared.has(frame))) pages.push(vpn);
+      if (memory.node.holds(frame) && !memory.spared.has(frame)) frames[found++] = frame;
     }
+    return found;
+  }
+
+  /** Puts the pages of these copies into `pages`, ascending. */
+  pagesOf(frames: PageMap, pages: number[]): void {
+    const { frames: copies } = this;
+    let found = 0;
+    for (let at = copies.next(0); at >= 0 && found < frames.size; at = copies.next(at + 1))
+      if (frames.has(copies.valueAt(at))) pages[found++] = copies.pageAt(at);
+    pages.length = found;
+    if (found > 1) pages.sort(ascending);
   }
 
   private part(vpn: number, frame: number, cause: ReplicaCause): void {
@@ -127,6 +137,10 @@ export class Replicas {
     events.counters.replicas.dropped++;
     if (events.heard) events.emit({ type: 'replica.dropped', space: space.id, device, vpn, cause });
   }
+}
+
+function ascending(a: number, b: number): number {
+  return a - b;
 }
 
 function covers(ranges: Ranges, vpn: number): boolean {

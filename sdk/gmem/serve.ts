@@ -371,7 +371,7 @@ export class ServeFault implements Step {
     if (replicas.at(this.vpn) !== undefined) {
       // It has a copy, and lost the translation to it (a table that had to let go of more than it was asked for).
       if (!context.mayEnter) return run.waitFor(space.notifiers.idle);
-      context.installReplicas([this.vpn]);
+      context.installReplica(this.vpn);
       return this.end(run, 'served');
     }
     if (high & L.ENTRY_ORDER) {

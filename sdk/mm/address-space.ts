@@ -119,6 +119,8 @@ export class AddressSpace {
   private hostFramesMax = 0;
   /** The step of the last CPU fault that an access needed, for the next one. */
   private spareFault: CpuFault | undefined = undefined;
+  /** What `granule` lends. */
+  private readonly block = { start: 0, end: 0 };
 
   constructor(platform: Platform, { cpu = true, range }: SpaceOptions = {}) {
     this.platform = platform;
@@ -683,11 +685,14 @@ export class AddressSpace {
     for (const each of this.notifiers.followers) each.installed(vpn, pages);
   }
 
-  /** The block of `pages` pages around a page, aligned to its length and clipped to the VMA. Requires: the page is in a VMA. */
-  granule(vpn: number, pages: number): { start: number; end: number } {
+  /** The block of `pages` pages around a page, aligned to its length and clipped to the VMA. Lent until it is asked again. Requires: the page is in a VMA. */
+  granule(vpn: number, pages: number): { readonly start: number; readonly end: number } {
     const vma = this.vmas.find(vpn) as Vma;
-    const block = vpn - (vpn % pages);
-    return { start: Math.max(block, vma.start), end: Math.min(block + pages, vma.end) };
+    const { block } = this;
+    const first = vpn - (vpn % pages);
+    block.start = Math.max(first, vma.start);
+    block.end = Math.min(first + pages, vma.end);
+    return block;
   }
 
   /** RIGHT_* bits of the VMA of a page, 0 without one. */

@@ -1,11 +1,16 @@
 /** What a migration gives to a device's copy engine: one submission for each direction (or one between two devices), then one of targets to be cleared. */
 import * as L from '../../assembly/layout.ts';
 import { Copies, type CopyGround, type PeerPlace } from '../core/batch.ts';
+import { method } from '../step/method.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { DeviceMemory, MigrationDevice } from './device-memory.ts';
-import type { MigrationWords } from './migration-words.ts';
+import type { MigrationWords, RunsOf, VisitRun } from './migration-words.ts';
 import type { Platform } from './platform.ts';
+
+/** Lists of what moves: all of it, and what the second tier does not have. */
+const MOVED: RunsOf = { isRange: false, withTargets: true, copied: false };
+const NOT_COPIED: RunsOf = { isRange: false, withTargets: true, copied: true };
 
 /**
  * Who copies from one device's memory to another's: the engine of the target's driver, which pulls; else that of the source's, which pushes; else the core, where both have their bytes
@@ -35,11 +40,16 @@ export class MigrationCopies implements CopyGround {
   private readonly zeros: Copies;
   /** Made at the first use of a link. */
   private peers: Copies | undefined;
+  /** Which of them has what goes to a device now. */
+  private inward: Copies;
+  /** `add`, to be handed out. */
+  private readonly visit: VisitRun = method<MigrationCopies, 'add'>(this, 'add');
   private device!: MigrationDevice;
 
   constructor(platform: Platform) {
     this.platform = platform;
     this.toDevice = new Copies(this);
+    this.inward = this.toDevice;
     this.toHost = new Copies(this);
     this.zeros = new Copies(this);
   }
@@ -77,20 +87,20 @@ export class MigrationCopies implements CopyGround {
 
   /** Lists what is to be copied and cleared, for the engine of `device`; what goes to a device's frame is the business of `toDevice`, or of `peer` where it comes from another one's. */
   of(words: MigrationWords, device: MigrationDevice, isPeer = false): this {
-    const { nodes } = this.platform;
     this.device = device;
     this.toDevice.clear();
     this.toHost.clear();
     this.zeros.clear();
     this.peers?.clear();
-    const inward = isPeer ? (this.peers ??= new Copies(this)) : this.toDevice;
-    const copied = this.platform.tier !== undefined;
-    // Frames that follow each other are of one memory.
-    words.eachRun(this.platform.core, { isRange: false, withTargets: true, copied }, (_i, pages, from, to) => {
-      const list = from < 0 ? this.zeros : nodes.of(to).owner > 0 ? inward : this.toHost;
-      list.add(from, to, pages);
-    });
+    this.inward = isPeer ? (this.peers ??= new Copies(this)) : this.toDevice;
+    words.eachRun(this.platform.core, this.platform.tier ? NOT_COPIED : MOVED, this.visit);
     return this;
+  }
+
+  /** @internal A run of frames: those that follow each other are of one memory. */
+  add(_i: number, pages: number, from: number, to: number): void {
+    const list = from < 0 ? this.zeros : this.platform.nodes.of(to).owner > 0 ? this.inward : this.toHost;
+    list.add(from, to, pages);
   }
 
   /** Hands the copies to the engine; tickets of unfinished ones are appended. */

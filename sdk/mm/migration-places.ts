@@ -2,6 +2,7 @@
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { Ranges } from '../core/batch.ts';
+import { PageMap } from '../core/page-map.ts';
 import type { PageRun } from '../events.ts';
 import type { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES } from './huge-window.ts';
@@ -30,8 +31,8 @@ interface Place {
 export class Places {
   private readonly list: Place[] = [];
   private used = 0;
-  /** Where in the list a space is that is not the first one. */
-  private readonly indexes: Map<AddressSpace, number> = new Map();
+  /** Where in the list a space is that is not the first one, by its number. */
+  private readonly indexes: PageMap = new PageMap();
 
   /** How many spaces. */
   get count(): number {
@@ -69,10 +70,13 @@ export class Places {
 
   /** One space is not looked at. */
   leaveOut(space: AddressSpace): void {
-    const at = this.list.findIndex((place, i) => i < this.used && place.space === space);
-    if (at < 0) return;
-    this.list.push(...this.list.splice(at, 1));
-    this.used--;
+    const { list } = this;
+    let at = 0;
+    while (at < this.used && list[at]!.space !== space) at++;
+    if (at === this.used) return;
+    const place = list[at]!;
+    for (this.used--; at < this.used; at++) list[at] = list[at + 1]!;
+    list[at] = place;
   }
 
   /** What has been noted, as ranges. */
@@ -94,7 +98,7 @@ export class Places {
     place.space = space;
     place.ranges.clear();
     place.count = 0;
-    if (this.used > 0) this.indexes.set(space, this.used);
+    if (this.used > 0) this.indexes.set(space.id, this.used);
     this.used++;
     return place;
   }
@@ -117,7 +121,7 @@ export class Places {
     const { u32 } = core;
     const list = core.area(L.AREA_LIST);
     const record = core.frameRecord(frame);
-    if (core.field(record, L.FRAME_RMAP_OWNER) === 0) return;
+    if (u32[(record + L.FRAME_RMAP_OWNER) >>> 2] === 0) return;
     const huge = core.field(record, L.FRAME_FLAGS) & L.FRAME_ORDER ? 1 : 0;
     const mappings = core.exports.rmapList(frame, list, MAPPINGS_MAX);
     for (let at = list >>> 2, left = mappings; left > 0; at += 3, left--)
@@ -141,7 +145,7 @@ export class Places {
 
   private placeOf(space: AddressSpace): Place {
     if (this.used > 0 && this.list[0]!.space === space) return this.list[0]!;
-    const at = this.used > 1 ? this.indexes.get(space) : undefined;
+    const at = this.used > 1 ? this.indexes.get(space.id) : undefined;
     return at === undefined ? this.add(space) : this.list[at]!;
   }
 }

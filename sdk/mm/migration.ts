@@ -159,6 +159,8 @@ export class Migration implements Step {
   /** Where the frames of a migration by frame were mapped when they were collected; of one by address, where other spaces map them. */
   private places: Places | undefined;
   private readonly found: Places = new Places();
+  /** Frames of the range that other entries map, too. */
+  private readonly sharing: number[] = [];
   private readonly withdrawn: Ranges = new Ranges();
   /** `withdrawRun`, to be handed out. */
   private readonly visitWithdrawn: VisitRun = method<Migration, 'withdrawRun'>(this, 'withdrawRun');
@@ -706,14 +708,16 @@ export class Migration implements Step {
   /** Frames of the range that other entries map, too: by the reverse map they go along, whichever space it is. Models: the events of `try_to_migrate`. */
   private shared(space: AddressSpace): number[] {
     const { core } = this.platform;
-    const frames: number[] = [];
+    const frames = this.sharing;
+    while (frames.length > 0) frames.pop();
     for (let i = 0; i < this.words.count; i++) {
       const high = core.entry(space.table, this.vpn + i);
       const kind = high & L.ENTRY_KIND;
       if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || high & L.ENTRY_ZERO) continue;
       const frame = core.headOf(core.entryLow);
-      if (core.field(core.frameRecord(frame), L.FRAME_RMAP_OWNER) >>> L.RMAP_CHAINED_SHIFT !== 0 && frames.at(-1) !== frame)
-        frames.push(frame);
+      // A number that is not small needs room of its own where a function returns it.
+      const owner = core.u32[(core.frameRecord(frame) + L.FRAME_RMAP_OWNER) >>> 2]!;
+      if (owner >>> L.RMAP_CHAINED_SHIFT !== 0 && frames.at(-1) !== frame) frames.push(frame);
     }
     return frames;
   }

@@ -1,6 +1,7 @@
 /** What a batch path asks the heap for, for each of its pages: the machine that it is measured in, and the measurement. */
 import { type AddressRange, type AddressSpace, createMachineSync, type Machine } from 'farfault';
 import dmirror from 'farfault/drivers/dmirror';
+import integrated from 'farfault/drivers/integrated';
 import iommu from 'farfault/drivers/iommu';
 import kvm from 'farfault/drivers/kvm';
 import mirror from 'farfault/drivers/mirror';
@@ -83,6 +84,8 @@ const DRIVERS = {
   coupled: (pages: number) => coupled({ pages }),
   npu: (pages: number) => npu({ vram: pages * PAGE }),
   mirror: () => mirror({}),
+  integrated: () => integrated({}),
+  'own table': () => mirror({ ownTable: true }),
   dmirror: (pages: number) => dmirror({ chunkBytes: pages * PAGE }),
   kvm: () => kvm({}),
   rdma: () => rdma({}),

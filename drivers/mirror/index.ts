@@ -29,9 +29,11 @@ import {
   type GmMmu,
   type Mappings,
   type Marks,
+  PageMap,
   permits,
   type Ranges,
   type Translation,
+  Translations,
 } from '../../sdk/gmem/index.ts';
 
 /** Options of the mirror driver. */
@@ -46,46 +48,31 @@ export interface MirrorOptions {
 
 /** The page table of one context, as plain as it gets: from virtual page number to where the page is. */
 class PageTable {
-  private readonly entries = new Map<number, Translation>();
-  /** Pages that were accessed since the marks were taken; true: written. */
-  private readonly marks = new Map<number, boolean>();
+  private readonly entries = new Translations();
+  /** Pages that were accessed since the marks were taken; 1: written. */
+  private readonly marks = new PageMap();
 
   /** Translations to install, in place of older ones. A run of pages that are contiguous on both sides comes as one item. */
   enter(mappings: Mappings): void {
-    mappings.each((vpn, pages, page, memory, write) => {
-      for (let i = 0; i < pages; i++) this.entries.set(vpn + i, { vpn: vpn + i, page: page + i, memory, write });
-    });
+    this.entries.enter(mappings);
   }
 
   /** Every translation in these ranges goes. A range can be the whole address space: look at what is there, not at every page. */
   release(ranges: Ranges): void {
-    ranges.each((start, pages) => {
-      if (pages <= this.entries.size) for (let vpn = start; vpn < start + pages; vpn++) this.forget(vpn);
-      else for (const vpn of this.entries.keys()) if (vpn >= start && vpn < start + pages) this.forget(vpn);
-    });
-  }
-
-  private forget(vpn: number): void {
-    this.entries.delete(vpn);
-    this.marks.delete(vpn);
+    this.entries.release(ranges);
+    for (let i = 0; i < ranges.count; i++) this.marks.deleteRange(ranges.start(i), ranges.length(i));
   }
 
   walk(vpn: number, access: Access): Translation | undefined {
     const entry = this.entries.get(vpn);
     if (!permits(entry, access)) return undefined;
-    this.marks.set(vpn, access === 'write' || this.marks.get(vpn) === true);
+    if (access === 'write' || !this.marks.has(vpn)) this.marks.set(vpn, access === 'write' ? 1 : 0);
     return entry;
   }
 
   /** The marks of these pages, which are cleared. */
   harvest(ranges: Ranges, marks: Marks): void {
-    ranges.each((start, pages) => {
-      for (const [vpn, dirty] of this.marks) {
-        if (vpn < start || vpn >= start + pages) continue;
-        marks.add(vpn, dirty);
-        this.marks.delete(vpn);
-      }
-    });
+    for (let i = 0; i < ranges.count; i++) this.marks.deleteRange(ranges.start(i), ranges.length(i), marks);
   }
 }
 

@@ -20,7 +20,7 @@ import {
   type Mappings,
   permits,
   type Progress,
-  type Ranges,
+  Ranges,
   type Run,
   type Step,
   type Ticket,
@@ -170,13 +170,9 @@ function delayed(factory: AnyFactory, { expectations = {} as Expectations, backw
             ? {
                 tlb: {
                   invalidate(ranges: Ranges): Ticket {
-                    const parts: [number, number][] = [];
-                    ranges.each((vpn, pages) => parts.push([vpn, pages]));
-                    const kept = {
-                      count: parts.length,
-                      each: (visit: (vpn: number, pages: number) => void) => parts.forEach((part) => visit(...part)),
-                    };
-                    return later(context, 'flush', () => tlb.invalidate(kept as Ranges));
+                    const kept = new Ranges();
+                    ranges.each((vpn, pages) => kept.add(vpn, pages));
+                    return later(context, 'flush', () => tlb.invalidate(kept));
                   },
                 },
               }

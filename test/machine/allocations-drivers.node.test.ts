@@ -162,6 +162,16 @@ const PATHS: readonly Path[] = [
     },
   },
   {
+    name: 'a table that is kept without the core: writes, reads, and its end',
+    drivers: ['own table'],
+    of: (world) => () => {
+      world.context.write(world.range.start, world.bytes);
+      world.context.read(world.range.start, world.bytes.length);
+      takeAway(world);
+    },
+    answer: PAGE,
+  },
+  {
     // In parts of 512 pages.
     name: 'MIGRATE_TO_DEV and MIGRATE_TO_SYS',
     drivers: ['dmirror'],

@@ -95,6 +95,8 @@ export class Vram implements Phys {
 
   private usedPages(chunk: number): readonly number[] {
     const pages = this.chosen;
+    // A list that is emptied gives its memory back.
+    if (this.usedInChunk[chunk] === 0) return NO_PAGES;
     pages.length = this.usedInChunk[chunk]!;
     for (let page = chunk * this.chunkPages, at = 0; page < this.endOf(chunk); page++) if (this.used[page]) pages[at++] = page;
     return pages;

@@ -25,6 +25,7 @@ import {
   type GmMmu,
   HMM_VALID,
   HMM_WRITE,
+  type InstallAnswer,
   type Mappings,
   method,
   type MirrorRange,
@@ -67,6 +68,10 @@ export class Adapter {
   private readonly entries = new Translations();
   /** Frames of host pages that a fault of an access has entered: times two, plus one where writes are allowed. */
   readonly frames: PageMap = new PageMap();
+  /** `install`, to be handed out. */
+  readonly installed: InstallAnswer = method<Adapter, 'install'>(this, 'install');
+  /** The fault of an access that has ended, for the next one. */
+  spare: MirrorRange | undefined = undefined;
   /** Those of one access. */
   readonly list: Uint32Array = new Uint32Array(POST_MAX / PAGE_BYTES + 1);
   private keys = 0;
@@ -78,6 +83,11 @@ export class Adapter {
   release(ranges: Ranges): void {
     this.entries.release(ranges);
     for (let i = 0; i < ranges.count; i++) this.frames.deleteRange(ranges.start(i), ranges.length(i));
+  }
+
+  /** @internal What a range fault has found, while it is true. */
+  install(words: Uint32Array, vpn: number, pages: number): void {
+    for (let i = 0; i < pages; i++) this.frames.set(vpn + i, words[2 * i]! * 2 + (words[2 * i + 1]! & HMM_WRITE ? 1 : 0));
   }
 
   translate(vpn: number, access: Access): Translation | undefined {
@@ -133,6 +143,7 @@ export class Post implements CommandStep {
     if (this.pin) return this.throughPin(this.pin);
     if (this.look) {
       const { outcome } = this.look;
+      this.adapter.spare = this.look;
       this.look = undefined;
       if (outcome !== 'done') return this.end(outcome === 'permission' ? 'protection' : outcome === 'busy' ? 'retries exceeded' : outcome);
     }
@@ -145,13 +156,9 @@ export class Post implements CommandStep {
     const vpn = Math.floor(this.addr / PAGE_BYTES);
     const pages = Math.ceil((this.addr + this.bytes.length) / PAGE_BYTES) - vpn;
     const request = this.verb === 'write' ? HMM_VALID + HMM_WRITE : HMM_VALID;
-    this.look = hmm.rangeFault({ vpn, pages, request }, method<Post, 'install'>(this, 'install'));
+    this.look = hmm.rangeFault({ vpn, pages, request }, this.adapter.installed, this.adapter.spare);
+    this.adapter.spare = undefined;
     return run.call(this.look);
-  }
-
-  /** @internal What the range fault has found, while it is true. */
-  install(words: Uint32Array, vpn: number, pages: number): void {
-    for (let i = 0; i < pages; i++) this.adapter.frames.set(vpn + i, words[2 * i]! * 2 + (words[2 * i + 1]! & HMM_WRITE ? 1 : 0));
   }
 
   /** All bytes at once, or none: entries are true while the driver lock is held. */

@@ -366,7 +366,7 @@ export class Hmm {
     if (!Number.isInteger(offset) || offset < 0 || offset + length > frames.length * L.PAGE_BYTES)
       throw fail('EINVAL', `${verb}.offset`, offset, `begins ${length} bytes that are not of ${frames.length} pages`);
     this.platform.requireOpen(verb);
-    for (const frame of frames) this.bytesOf(verb, frame, 0, 0);
+    for (let i = 0; i < frames.length; i++) this.bytesOf(verb, frames[i]!, 0, 0);
   }
 
   private bytesOf(verb: string, frame: number, offset: number, length: number): number {

@@ -208,8 +208,8 @@ const PATHS: readonly Path[] = [
         world.context.migrate({ start, end }, { to: 'host' });
       };
     },
-    // It goes by parts of 512 pages, and each part asks for lists and views: 3 KB.
-    heap: 16,
+    // It goes by parts of 512 pages, and each part asks for lists and views.
+    heap: 8,
   },
   {
     name: 'bits of a driver for its pages, and a migration with them',
@@ -233,10 +233,8 @@ const PATHS: readonly Path[] = [
     },
   },
   {
-    // Two evictions for a page, and the driver's list of victims has 8 bytes for each.
     name: 'an eviction of what a driver chooses',
     drivers: ['nouveau'],
-    heap: 28,
     of: (world) => {
       const { start, end } = another(world);
       return () => {
@@ -325,7 +323,7 @@ const PATHS: readonly Path[] = [
     // In parts of 512 pages.
     name: 'copies of what is mostly read, brought beforehand and dropped',
     drivers: BOTH,
-    heap: 12,
+    heap: 8,
     of: ({ space, context, range, bytes, pages }) => {
       space.hmadvise(range, 'readmostly');
       return () => {

@@ -27,10 +27,8 @@ function command({ context, range, pages, bytes }: World, op: DmirrorOp): void {
 
 const PATHS: readonly Path[] = [
   {
-    // In parts of 512 pages on the way there.
     name: 'a migration to a device, and home',
     drivers: ['coupled', 'npu'],
-    heap: 16,
     of:
       ({ context, range, pages }) =>
       () => {
@@ -41,7 +39,7 @@ const PATHS: readonly Path[] = [
     // In parts of 512 pages.
     name: 'a device that faults granules in, and a CPU that brings them home',
     drivers: ['coupled', 'npu'],
-    heap: 24,
+    heap: 12,
     of: (world) => () => {
       world.context.write(world.range.start, world.bytes);
       world.space.write(world.range.start, world.bytes);
@@ -89,10 +87,10 @@ const PATHS: readonly Path[] = [
     },
   },
   {
-    // Two commands for every 64 pages, and the fault of one: some 3.6 KB.
+    // Two commands for every 64 pages: some 1.5 KB.
     name: 'an adapter that reads and writes what comes when it is needed',
     drivers: ['rdma'],
-    heap: 64,
+    heap: 32,
     of: (world) => {
       const region = register(world.context, world.range);
       const piece = world.bytes.subarray(0, PIECE);

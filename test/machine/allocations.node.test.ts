@@ -186,10 +186,10 @@ const PATHS: readonly Path[] = [
       },
   },
   {
-    // In parts of 512 pages, each of which asks for some 6 KB.
+    // In parts of 512 pages, each of which asks for some 4 KB.
     name: "hmadvise 'prefetch' to a device, and home",
     drivers: BOTH,
-    heap: 16,
+    heap: 12,
     of:
       ({ space, context, range, pages }) =>
       () => {

@@ -233,8 +233,10 @@ const PATHS: readonly Path[] = [
     },
   },
   {
+    // In parts of 512 pages, two evictions for a page.
     name: 'an eviction of what a driver chooses',
     drivers: ['nouveau'],
+    heap: 8,
     of: (world) => {
       const { start, end } = another(world);
       return () => {

@@ -149,9 +149,11 @@ export class DeviceTable implements Pmap {
    */
   harvest(ranges: Ranges, marks: Marks): void {
     this.keepsMarks = true;
-    ranges.each((vpn, pages) => {
+    for (let i = 0; i < ranges.count; i++) {
+      const vpn = ranges.start(i);
+      const pages = ranges.length(i);
       for (let done = 0; done < pages;) done += this.harvestRun(vpn + done, Math.min(pages - done, 2 ** 30), marks);
-    });
+    }
   }
 
   /** @internal The same of all pages whose frames may go from a memory; see `harvestVictims`. The first `passed` words of AREA_FREED are frames that may not. */

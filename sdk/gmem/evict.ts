@@ -13,12 +13,13 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Marks, type Ranges } from '../core/batch.ts';
+import { PageMap } from '../core/page-map.ts';
 import { addFate, type EvictionCause, type EvictionFates, type EvictionResult, type Evictor, type PageRun } from '../events.ts';
 import { Migration } from '../mm/migration.ts';
 import { PLACE_WORDS, Places, PLACES_MAX, placesOf } from '../mm/migration-places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { ACCESSED, Candidates, DIRTY } from '../policy/candidates.ts';
-import { NamedPolicy, type VictimPolicy } from '../policy/victim.ts';
+import { Choice, NamedPolicy, type VictimPolicy } from '../policy/victim.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
@@ -36,6 +37,8 @@ const MOVE = 5;
 const MOVED = 6;
 
 const NONE: readonly number[] = [];
+/** Marks of what has been written: it has been accessed, too. */
+const WRITTEN = ACCESSED | DIRTY;
 const NO_BLOCKS: ReadonlyMap<number, readonly number[]> = new Map();
 
 /** Makes room in one memory. Reused by its owner, who holds the batch lock of the device. */
@@ -60,20 +63,24 @@ export class Evict implements Step {
   private readonly listed: number[] = [];
   private readonly still: number[] = [];
   private readonly shown: Candidates = new Candidates();
+  private readonly choice: Choice = new Choice();
   /** The room is to be one block of 2^order frames: those that could become it. 0: any frames will do. */
   private order = 0;
   private blocks: ReadonlyMap<number, readonly number[]> = NO_BLOCKS;
   /** Contexts whose marks are to be taken. */
-  private readonly asked: Context[] = [];
+  private readonly asked: (Context | undefined)[] = [];
+  private askedCount = 0;
+  /** The next one of them. */
+  private askedAt = 0;
   /** Their marks are taken of all pages that may go, not of the candidates alone, which are not listed before that if `byUse`. */
   private takesAll = false;
   private byUse = false;
   private readonly places: Places = new Places();
   private ticket: Ticket | undefined;
-  private readonly accessed: Set<number> = new Set();
-  private readonly dirty: Set<number> = new Set();
+  /** Marks of frames, while a choice is made. */
+  private readonly used: PageMap = new PageMap();
   private victims: readonly number[] = NONE;
-  /** Victims that nobody was asked about. */
+  /** The list of them, but for what goes by blocks. */
   private readonly chosen: number[] = [];
   private readonly marks: Marks = new Marks();
   private at = 0;
@@ -154,7 +161,7 @@ export class Evict implements Step {
   }
 
   abort(run: Run): void {
-    const context = this.asked[0];
+    const context = this.nextAsked;
     if (context && run.holds(context.lock)) context.lock.release(run);
   }
 
@@ -168,7 +175,7 @@ export class Evict implements Step {
     const policy = memory.victimPolicy;
     if (!policy) return this.go(memory.victims(wanted, this.passed, this.payer, this.chosen));
     // Copies go before anything that would have to move.
-    const copies = memory.copies(wanted, this.payer);
+    const copies = memory.hasReplicas ? memory.copies(wanted, this.payer) : NONE;
     if (copies.length > 0) return this.go(copies);
     const most = policy.looksAt(wanted);
     const isAll = most === Infinity && memory.hasMarksInCore;
@@ -189,9 +196,7 @@ export class Evict implements Step {
 
   private show(policy: VictimPolicy): Progress {
     if (this.candidates.length === 0) return DONE;
-    // A set that is cleared is made anew.
-    if (this.accessed.size > 0) this.accessed.clear();
-    if (this.dirty.size > 0) this.dirty.clear();
+    if (this.used.size > 0) this.used.clear();
     this.phase = PICK;
     if (policy.marks) this.ask();
     return AGAIN;
@@ -199,18 +204,26 @@ export class Evict implements Step {
 
   /** Lists the contexts of the device that map candidates. */
   private ask(): void {
-    const { asked } = this;
-    asked.length = 0;
+    this.askedCount = 0;
+    this.askedAt = 0;
     this.phase = MARKS;
     if (this.takesAll) {
-      for (const context of this.memory.device.contexts) if (context.marks.areThere) asked.push(context);
+      for (const context of this.memory.device.contexts) this.askFor(context);
       return;
     }
     const places = this.places.of(this.platform, this.candidates);
     for (let i = 0; i < places.count; i++) {
       const context = this.memory.device.contextOf(places.space(i));
-      if (context?.marks.areThere) asked.push(context);
+      if (context) this.askFor(context);
     }
+  }
+
+  private askFor(context: Context): void {
+    if (context.marks.areThere) this.asked[this.askedCount++] = context;
+  }
+
+  private get nextAsked(): Context | undefined {
+    return this.askedAt < this.askedCount ? this.asked[this.askedAt] : undefined;
   }
 
   /** Where a context maps candidates. */
@@ -222,7 +235,7 @@ export class Evict implements Step {
   }
 
   private takeMarks(run: Run): Progress {
-    const context = this.asked[0];
+    const context = this.nextAsked;
     if (!context) {
       this.phase = PICK;
       return AGAIN;
@@ -238,7 +251,7 @@ export class Evict implements Step {
       for (let i = 0; i < marks.count; i++) this.note(context, marks.vpn(i), marks.isDirty(i));
     }
     context.lock.release(run);
-    this.asked.shift();
+    this.asked[this.askedAt++] = undefined;
     this.phase = FLUSH;
     return AGAIN;
   }
@@ -249,18 +262,20 @@ export class Evict implements Step {
     const frame = context.ownFrame(vpn);
     if (frame === L.FRAME_NONE) return;
     const head = this.platform.core.headOf(frame);
-    this.accessed.add(head);
-    if (isDirty) this.dirty.add(head);
+    const { used } = this;
+    used.set(head, isDirty || used.get(head) === WRITTEN ? WRITTEN : ACCESSED);
   }
 
   /** Shows the policy what may still go: each by its frames. */
   private pick(): Progress {
     const { memory } = this;
     const blocks = this.order > 0 ? this.blocksLeft() : undefined;
-    const heads = blocks ? blocks.map(([first]) => first!) : this.framesLeft();
+    const heads = blocks ? headsOf(blocks) : this.framesLeft();
     this.fill(heads, blocks);
-    const { victims, renewed } = memory.choose(this.shown, this.pages - this.freed, this.rounds === RECLAIM_ROUNDS_MAX);
-    for (const i of renewed) {
+    const isLast = this.rounds === RECLAIM_ROUNDS_MAX;
+    const { victims, renewed } = memory.choose(this.shown, this.pages - this.freed, isLast, this.choice);
+    for (let k = 0; k < renewed.length; k++) {
+      const i = renewed[k]!;
       if (!blocks) this.renew(heads[i]!);
       else for (const frame of blocks[i]!) this.renew(frame);
     }
@@ -268,7 +283,11 @@ export class Evict implements Step {
       this.phase = CHOOSE;
       return renewed.length > 0 ? AGAIN : DONE;
     }
-    return this.go(victims.flatMap((i) => blocks?.[i] ?? heads[i]!));
+    if (blocks) return this.go(framesOf(blocks, victims));
+    const { chosen } = this;
+    chosen.length = victims.length;
+    for (let i = 0; i < victims.length; i++) chosen[i] = heads[victims[i]!]!;
+    return this.go(chosen);
   }
 
   /** It counts as the newest. */
@@ -279,19 +298,20 @@ export class Evict implements Step {
 
   /** While devices flushed, some may have gone, or been taken. */
   private framesLeft(): readonly number[] {
-    const { candidates, memory, accessed } = this;
+    const { candidates, memory, used } = this;
     if (this.byUse) {
       const room = this.pages - this.freed;
-      const isShort = accessed.size + room <= L.LIST_MAX;
+      const isShort = used.size + room <= L.LIST_MAX;
       return isShort
-        ? memory.candidatesByUse(accessed, room, this.passed, this.payer, this.still)
+        ? memory.candidatesByUse(used, room, this.passed, this.payer, this.still)
         : memory.candidates(Infinity, this.passed, this.payer, this.still);
     }
     // Most often they are the oldest still, and the others need not be listed.
     const oldest = memory.candidates(candidates.length, this.passed, this.payer, this.still);
-    if (oldest.length === candidates.length && candidates.every((frame, i) => frame === oldest[i])) return candidates;
-    const there = new Set(memory.candidates(Infinity, this.passed, this.payer, this.still));
-    return candidates.filter((frame) => there.has(frame));
+    let same = 0;
+    while (same < candidates.length && candidates[same] === oldest[same]) same++;
+    if (same === candidates.length) return candidates;
+    return both(candidates, memory.candidates(Infinity, this.passed, this.payer, this.still));
   }
 
   private blocksLeft(): (readonly number[])[] {
@@ -314,17 +334,12 @@ export class Evict implements Step {
         marks[i] = 0;
       }
     }
-    if (this.accessed.size === 0) return;
+    const { used } = this;
+    if (used.size === 0) return;
     for (let i = 0; i < heads.length; i++) {
-      if (!blocks) marks[i] = this.markOf(heads[i]!);
-      else for (const frame of blocks[i]!) marks[i]! |= this.markOf(frame);
+      if (!blocks) marks[i] = used.get(heads[i]!) ?? 0;
+      else for (const frame of blocks[i]!) marks[i]! |= used.get(frame) ?? 0;
     }
-  }
-
-  private markOf(frame: number): number {
-    // What is written is accessed.
-    if (!this.accessed.has(frame)) return 0;
-    return this.dirty.has(frame) ? ACCESSED | DIRTY : ACCESSED;
   }
 
   private go(victims: readonly number[]): Progress {
@@ -348,10 +363,11 @@ export class Evict implements Step {
 
   /** Copies among the victims have been dropped: nothing moves for them. Their frames are free when the flushes have ended. */
   private dropped(rest: readonly number[]): void {
-    const left = new Set(rest);
-    for (const frame of this.victims) {
-      if (left.has(frame)) continue;
-      this.tell(frame, 'success');
+    const { victims } = this;
+    // What is left is in the order of the victims.
+    for (let i = 0, k = 0; i < victims.length; i++) {
+      if (k < rest.length && rest[k] === victims[i]) k++;
+      else this.tell(victims[i]!, 'success');
     }
     this.gone = this.victims.length - rest.length;
     this.freed += this.gone;
@@ -420,4 +436,21 @@ export class Evict implements Step {
     const node = this.memory.node.name;
     events.emit({ type: 'frames.evicted', node, pages, frames, results, by, space, vpn, cause, runs });
   }
+}
+
+// Functions of their own: their closures are not made where frames are chosen one by one.
+
+/** What is in both lists, in the order of the first. */
+function both(list: readonly number[], other: readonly number[]): readonly number[] {
+  const there = new Set(other);
+  return list.filter((each) => there.has(each));
+}
+
+function headsOf(blocks: readonly (readonly number[])[]): readonly number[] {
+  return blocks.map(([first]) => first!);
+}
+
+/** The frames of some blocks. */
+function framesOf(blocks: readonly (readonly number[])[], chosen: readonly number[]): readonly number[] {
+  return chosen.flatMap((i) => blocks[i]!);
 }

@@ -13,7 +13,7 @@ import { type DeviceMemory, FRAME_LATER, FRAME_LATER_HUGE } from '../mm/device-m
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
 import type { Candidates } from '../policy/candidates.ts';
-import { Fifo, NamedPolicy, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
+import { type Choice, Fifo, NamedPolicy, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Device } from './device.ts';
 import type { MemoryDescription } from './driver.ts';
@@ -273,8 +273,8 @@ export class OwnMemory implements DeviceMemory {
     return (core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_REPLICA) !== 0;
   }
 
-  /** Whether a context of the device has copies of pages. */
-  private get hasReplicas(): boolean {
+  /** @internal Whether a context of the device has copies of pages. */
+  get hasReplicas(): boolean {
     const { contexts } = this.device;
     for (let i = 0; i < contexts.length; i++) if (contexts[i]!.replicas.size > 0) return true;
     return false;
@@ -324,18 +324,13 @@ export class OwnMemory implements DeviceMemory {
   /**
    * @internal Of those candidates what has been used, and the oldest others, at least `room` pages: whoever wants to know what has been unused for longest need not see more. Requires: `used.size + room` is at most LIST_MAX.
    */
-  candidatesByUse(
-    used: ReadonlySet<number>,
-    room: number,
-    passed: ReadonlySet<number>,
-    payer: number,
-    frames: number[],
-  ): readonly number[] {
+  candidatesByUse(used: PageMap, room: number, passed: ReadonlySet<number>, payer: number, frames: number[]): readonly number[] {
     const { core } = this.platform;
     const count = this.passOver(passed);
-    const [list, usedAt] = [core.area(L.AREA_LIST), core.area(L.AREA_EXTENTS)];
+    const list = core.area(L.AREA_LIST);
+    const usedAt = core.area(L.AREA_EXTENTS);
     let at = usedAt >>> 2;
-    for (const frame of used) core.u32[at++] = frame;
+    for (let i = used.next(0); i >= 0; i = used.next(i + 1)) core.u32[at++] = used.pageAt(i);
     const { index } = this.node;
     return this.listed(core.exports.victimsByUse(index, usedAt, used.size, room, list, core.area(L.AREA_FREED), count, payer), frames);
   }
@@ -400,13 +395,13 @@ export class OwnMemory implements DeviceMemory {
     return this.node.allocator === 'core' ? (this.policy ?? OLDEST) : undefined;
   }
 
-  /** @internal Asks its policy. Errors: EINVAL for an answer that is none. */
-  choose(candidates: Candidates, pages: number, last: boolean): VictimChoice {
+  /** @internal Asks its policy; one that has a name writes into `written`. Errors: EINVAL for an answer that is none. */
+  choose(candidates: Candidates, pages: number, last: boolean, written: Choice): VictimChoice {
     const { scheduler } = this.platform;
     const policy = this.policy ?? OLDEST;
+    if (policy instanceof NamedPolicy) return policy.pick(candidates, pages, last, written);
     const outer = scheduler.beginCall(`the victim policy ${policy.name}`);
     try {
-      if (policy instanceof NamedPolicy) return policy.pick(candidates, pages, last);
       const choice = policy.choose(candidates.list(), pages, last);
       for (const field of ['victims', 'renewed'] as const) {
         for (const i of choice[field])

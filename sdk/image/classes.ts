@@ -97,7 +97,7 @@ import { Truncate } from '../mm/truncate.ts';
 import { VmaSet } from '../mm/vma.ts';
 import { WriteBack } from '../mm/write-back.ts';
 import { Candidates } from '../policy/candidates.ts';
-import { Clock, Fifo, Lfu, Lru, RandomVictims } from '../policy/victim.ts';
+import { Choice, Clock, Fifo, Lfu, Lru, RandomVictims } from '../policy/victim.ts';
 import { Lock, RwLock } from '../step/lock.ts';
 import { Scheduler } from '../step/runner.ts';
 import { Run, WaitQueue } from '../step/step.ts';
@@ -115,6 +115,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Context,
   Copies,
   Coupled,
+  Choice,
   Clock,
   CpuAccess,
   CpuFault,

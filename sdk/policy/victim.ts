@@ -58,7 +58,6 @@ export type VictimPolicyName = 'fifo' | 'lru' | 'clock' | 'random' | 'lfu';
 /** All of them, in the order of the table above. */
 export const VICTIM_POLICIES: readonly VictimPolicyName[] = ['fifo', 'lru', 'clock', 'lfu', 'random'];
 
-const NOBODY: readonly number[] = [];
 /** Candidates that the clock looks at, at the least. */
 const CLOCK_WINDOW = 16;
 /** Choices after which counts of use are halved. */
@@ -67,6 +66,46 @@ const FADE_AFTER = 64;
 const COUNTED_MAX = 65536;
 /** Multiplier of a space's number, plus one, in the key of a page: 2^36 pages. */
 const PAGES_PER_SPACE = 2 ** 36;
+
+/** A choice that is written again and again. Its lists keep their length while it is made: a list that is emptied gives its memory back. */
+export class Choice implements VictimChoice {
+  readonly victims: number[] = [];
+  readonly renewed: number[] = [];
+  private going = 0;
+  private staying = 0;
+
+  begin(): void {
+    this.going = 0;
+    this.staying = 0;
+  }
+
+  /** Candidate `i` goes; returns the room that it makes. */
+  go(i: number, pages: Uint32Array): number {
+    this.victims[this.going++] = i;
+    return pages[i]!;
+  }
+
+  /** Candidate `i` counts as the newest. */
+  renew(i: number): void {
+    this.renewed[this.staying++] = i;
+  }
+
+  /** No more is chosen; `missing` pages of room are made by the first of those that were to be renewed. */
+  end(missing = 0, pages?: Uint32Array): this {
+    const { victims, renewed } = this;
+    let gone = 0;
+    for (let left = missing; left > 0 && gone < this.staying; gone++) left -= this.go(renewed[gone]!, pages!);
+    if (gone > 0) renewed.copyWithin(0, gone, this.staying);
+    victims.length = this.going;
+    renewed.length = this.staying - gone;
+    return this;
+  }
+
+  renewNobody(): this {
+    this.renewed.length = 0;
+    return this;
+  }
+}
 
 /** One that has a name: it reads columns, and makes nothing for a candidate that stays. */
 export abstract class NamedPolicy implements VictimPolicy {
@@ -78,11 +117,12 @@ export abstract class NamedPolicy implements VictimPolicy {
   abstract looksAt(pages: number): number;
 
   choose(candidates: readonly VictimCandidate[], pages: number, last: boolean): VictimChoice {
-    return this.pick(new Candidates().of(candidates), pages, last);
+    const { victims, renewed } = this.pick(new Candidates().of(candidates), pages, last, new Choice());
+    return { victims: [...victims], renewed: [...renewed] };
   }
 
-  /** The same choice, of columns. */
-  abstract pick(candidates: Candidates, pages: number, last: boolean): VictimChoice;
+  /** The same choice, of columns, into `choice`, which is returned. */
+  abstract pick(candidates: Candidates, pages: number, last: boolean, choice: Choice): Choice;
 }
 
 /** The oldest goes. */
@@ -94,14 +134,11 @@ export class Fifo extends NamedPolicy {
     return pages;
   }
 
-  pick(candidates: Candidates, pages: number): VictimChoice {
-    const victims: number[] = [];
+  pick({ count, pages: sizes }: Candidates, pages: number, _last: boolean, choice: Choice): Choice {
+    choice.begin();
     // A huge one makes room for 512.
-    for (let i = 0, room = 0; i < candidates.count && room < pages; i++) {
-      victims.push(i);
-      room += candidates.pages[i]!;
-    }
-    return { victims, renewed: NOBODY };
+    for (let i = 0, room = 0; i < count && room < pages; i++) room += choice.go(i, sizes);
+    return choice.end();
   }
 }
 
@@ -115,23 +152,14 @@ export class Lru extends NamedPolicy {
     return Infinity;
   }
 
-  pick({ count, marks, pages: sizes }: Candidates, pages: number): VictimChoice {
-    const victims: number[] = [];
-    const renewed: number[] = [];
+  pick({ count, marks, pages: sizes }: Candidates, pages: number, _last: boolean, choice: Choice): Choice {
+    choice.begin();
     let room = 0;
     for (let i = 0; i < count; i++) {
-      if (marks[i]! & ACCESSED) renewed.push(i);
-      else if (room < pages) {
-        victims.push(i);
-        room += sizes[i]!;
-      }
+      if (marks[i]! & ACCESSED) choice.renew(i);
+      else if (room < pages) room += choice.go(i, sizes);
     }
-    let gone = 0;
-    for (; room < pages && gone < renewed.length; gone++) {
-      victims.push(renewed[gone]!);
-      room += sizes[renewed[gone]!]!;
-    }
-    return { victims, renewed: gone > 0 ? renewed.slice(gone) : renewed };
+    return choice.end(pages - room, sizes);
   }
 }
 
@@ -144,24 +172,15 @@ export class Clock extends NamedPolicy {
     return Math.max(CLOCK_WINDOW, 2 * pages);
   }
 
-  pick({ count, marks, pages: sizes }: Candidates, pages: number, last: boolean): VictimChoice {
-    const unused: number[] = [];
-    const renewed: number[] = [];
+  pick({ count, marks, pages: sizes }: Candidates, pages: number, last: boolean, choice: Choice): Choice {
+    choice.begin();
     // The hand stops behind the last victim: who comes later keeps its place.
-    for (let i = 0, room = 0; i < count && room < pages; i++) {
-      if (marks[i]! & ACCESSED) renewed.push(i);
-      else {
-        unused.push(i);
-        room += sizes[i]!;
-      }
+    let room = 0;
+    for (let i = 0; i < count && room < pages; i++) {
+      if (marks[i]! & ACCESSED) choice.renew(i);
+      else room += choice.go(i, sizes);
     }
-    if (unused.length > 0 || !last) return { victims: unused, renewed };
-    const victims: number[] = [];
-    for (let k = 0, room = 0; k < renewed.length && room < pages; k++) {
-      victims.push(renewed[k]!);
-      room += sizes[renewed[k]!]!;
-    }
-    return { victims, renewed: NOBODY };
+    return room === 0 && last ? choice.end(pages, sizes).renewNobody() : choice.end();
   }
 }
 
@@ -179,25 +198,23 @@ export class Lfu extends NamedPolicy {
     return Infinity;
   }
 
-  pick(candidates: Candidates, pages: number): VictimChoice {
+  pick(candidates: Candidates, pages: number, _last: boolean, choice: Choice): Choice {
     const { count, pages: sizes } = candidates;
     if (++this.choices % FADE_AFTER === 0 || this.uses.size > COUNTED_MAX) this.fade();
     let least = this.countUses(candidates);
     const { counts } = this;
-    const victims: number[] = [];
+    choice.begin();
     // The least used, then those one step above, as long as there is no room: of equals the oldest goes.
     for (let room = 0; room < pages && least < Infinity;) {
       let next = Infinity;
       for (let i = 0; i < count && room < pages; i++) {
         const uses = counts[i]!;
-        if (uses === least) {
-          victims.push(i);
-          room += sizes[i]!;
-        } else if (uses > least && uses < next) next = uses;
+        if (uses === least) room += choice.go(i, sizes);
+        else if (uses > least && uses < next) next = uses;
       }
       least = next;
     }
-    return { victims, renewed: NOBODY };
+    return choice.end();
   }
 
   /** Counts what has been used; the least count of all, Infinity of none. */
@@ -244,19 +261,18 @@ export class RandomVictims extends NamedPolicy {
     return Infinity;
   }
 
-  pick({ count, pages: sizes }: Candidates, pages: number): VictimChoice {
+  pick({ count, pages: sizes }: Candidates, pages: number, _last: boolean, choice: Choice): Choice {
     if (count > this.order.length) this.order = new Uint32Array(2 * count);
     const { order } = this;
     for (let i = 0; i < count; i++) order[i] = i;
-    const victims: number[] = [];
+    choice.begin();
     for (let room = 0, left = count; room < pages && left > 0; left--) {
       const at = this.below(left);
       const i = order[at]!;
       order[at] = order[left - 1]!;
-      victims.push(i);
-      room += sizes[i]!;
+      room += choice.go(i, sizes);
     }
-    return { victims, renewed: NOBODY };
+    return choice.end();
   }
 
   /** xorshift32. */

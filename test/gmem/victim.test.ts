@@ -10,7 +10,7 @@ import {
   type VictimPolicyName,
 } from 'farfault/gmem';
 import { ACCESSED, Candidates, DIRTY } from '../../sdk/policy/candidates.ts';
-import type { NamedPolicy } from '../../sdk/policy/victim.ts';
+import { Choice, type NamedPolicy } from '../../sdk/policy/victim.ts';
 import { MiB } from 'farfault';
 import { expectClean, PAGE, smallMachine } from '../machine/probe.ts';
 import { randomOf, vram } from './evict-device.ts';
@@ -106,6 +106,7 @@ test.each(VICTIM_POLICIES)('%s: what is shown as columns is chosen like what is 
   const [one, other] = [victimPolicy(name), victimPolicy(name)] as [NamedPolicy, NamedPolicy];
   const random = randomOf(3);
   const columns = new Candidates();
+  const choice = new Choice();
   for (let round = 0; round < 100; round++) {
     columns.make(random(200));
     for (let i = 0; i < columns.count; i++) {
@@ -118,7 +119,8 @@ test.each(VICTIM_POLICIES)('%s: what is shown as columns is chosen like what is 
     const shown = columns.list();
     expect(shown.filter(({ dirty }) => dirty).every(({ accessed }) => accessed)).toBe(true);
     const last = random(2) === 0;
-    expect(one.pick(columns, 20, last)).toEqual(other.choose(shown, 20, last));
+    const { victims, renewed } = one.pick(columns, 20, last, choice);
+    expect({ victims, renewed }).toEqual(other.choose(shown, 20, last));
   }
 });
 

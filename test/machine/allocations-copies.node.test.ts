@@ -135,10 +135,9 @@ const PATHS: readonly Path[] = [
     answer: 2 * PAGE,
   },
   {
-    // One by one, and whatever has gone is told from what has not by a set.
     name: 'copies that are evicted',
     drivers: BOTH,
-    heap: 400,
+    heap: 4,
     of: (world) => {
       const { space, context, range, bytes } = world;
       const { start } = another(world);

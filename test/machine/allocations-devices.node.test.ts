@@ -268,6 +268,18 @@ const PATHS: readonly Path[] = [
       };
     },
   },
+  ...(['lru', 'clock'] as const).map((victims): Path => ({
+    name: `faults with victims by ${victims}`,
+    of: (world) => {
+      const { machine, space, pages, range, bytes } = world;
+      const context = space.attach(machine.addDevice(plain({ pages, name: victims }), { victims }));
+      const { start } = another(world);
+      return () => {
+        context.write(range.start, bytes);
+        context.write(start, bytes);
+      };
+    },
+  })),
   {
     name: 'a dump',
     of:

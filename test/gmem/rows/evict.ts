@@ -22,8 +22,8 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/policy/victim.ts',
-      find: '& ACCESSED) renewed.push(i);\n      else if (room',
-      replace: '& ACCESSED) renewed.push(i);\n      if (room',
+      find: '& ACCESSED) choice.renew(i);\n      else if (room',
+      replace: '& ACCESSED) choice.renew(i);\n      if (room',
     },
   },
   {

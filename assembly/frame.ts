@@ -63,7 +63,8 @@ export function frameRecord(frame: u32): u32 {
   return load<u32>(H_FRAMES) + frame * FRAME_BYTES;
 }
 
-function frameOrder(record: u32): u32 {
+/** log2 of the pages of a frame. */
+export function frameOrder(record: u32): u32 {
   return (load<u32>(record, FRAME_FLAGS) & FRAME_ORDER) >> FRAME_ORDER_SHIFT;
 }
 

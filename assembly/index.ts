@@ -34,7 +34,7 @@ export {
 export { lookupBatch, lookupDependent } from './lookup';
 export { snapshotNative, snapshotHmm } from './snapshot';
 export { snapshotExtents } from './extents';
-export { tableHarvest, tableMark } from './harvest';
+export { harvestVictims, tableHarvest, tableMark } from './harvest';
 export { mapZero, mapFresh, mapReuse, zap, zapLazy, reprotect } from './space';
 export { splitHuge, mapHuge, mapHugetlb, collapseHuge } from './huge';
 export { canReuse, mapCopy, mapFrame, mapSpecial, mapShared, mapOwn, frameClean } from './cow';
@@ -46,7 +46,7 @@ export { migrateCollect, migrateCollectFrames, migrateSplit, migrateCopy, migrat
 export { movablePages, movingRuns, movingTally } from './moving';
 export { aimEach, aimWanting } from './aim';
 export { pageIsolate, pageRestore, pageSettle } from './page-move';
-export { coldFrames, harvestVictims, usedFrames, victims, victimsByUse } from './victims';
+export { coldFrames, usedFrames, victims, victimsByUse } from './victims';
 export { backingDrop, backingOf } from './backing';
 export { tlbCreate, tlbDestroy, tlbInvalidate, tlbFlush } from './tlb';
 export { runAccesses, copyThrough, fillValues } from './access';

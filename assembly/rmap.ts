@@ -9,7 +9,6 @@ import {
   FRAME_HUGETLB,
   FRAME_MAPS,
   FRAME_ORDER,
-  FRAME_ORDER_SHIFT,
   FRAME_RMAP,
   FRAME_RMAP_OWNER,
   HUGE_ORDER,
@@ -29,7 +28,7 @@ import {
   RMAP_VPN_HIGH,
   TABLE_BYTES,
 } from './layout';
-import { frameRecord } from './frame';
+import { frameOrder, frameRecord } from './frame';
 
 /**
  * The reverse map: from a frame to every home-table entry that names it.
@@ -281,7 +280,7 @@ export function rmapList(frame: u32, output: u32, max: u32): u32 {
 export function rmapPlaces(frames: u32, n: u32, output: u32): void {
   for (let i: u32 = 0; i < n; i++, output += PLACE_BYTES) {
     const frame = load<u32>(frames + (i << 2)),
-      pages = 1 << ((load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_ORDER) >> FRAME_ORDER_SHIFT),
+      pages = 1 << frameOrder(frameRecord(frame)),
       cursor = rmapFirst(frame),
       owner = cursor ? rmapOwner(frame, cursor) : 0;
     store<u32>(output, ((owner & RMAP_TABLE) >> RMAP_TABLE_SHIFT) - 1);

@@ -1,7 +1,5 @@
 import {
   ENTRY_ACCESSED,
-  ENTRY_BYTES,
-  ENTRY_DIRTY,
   ENTRY_KIND,
   ENTRY_ORDER,
   ENTRY_ORDER_SHIFT,
@@ -18,12 +16,7 @@ import {
   FRAME_SOUGHT,
   FRAME_SPARED,
   FRAME_STATE,
-  HARVESTED_BYTES,
-  HARVESTED_DIRTY_SHIFT,
   H_STOP_INDEX,
-  H_STOP_REASON,
-  H_STOP_VPN_HIGH,
-  H_STOP_VPN_LOW,
   KIND_PRESENT,
   KIND_PROTNONE,
   NODE_BASE,
@@ -32,18 +25,13 @@ import {
   NODE_OLDEST,
   STATE_TAIL,
   STATE_USED,
-  STOP_FULL,
-  STOP_NONE,
   TABLE_TLB,
-  TABLE_VPN_BITS,
 } from './layout';
-import { afterBlock, afterHole, afterLeafPage, seek, slotOf } from './table';
+import { slotOf } from './table';
 import { tlbDrop, tlbDropRange } from './tlb';
 import { rmapFirst, rmapLow, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
-import { frameMaps, framePins, frameRecord } from './frame';
+import { frameMaps, frameOrder, framePins, frameRecord } from './frame';
 import { nodeRecord } from './node';
-
-const MARKS: u32 = ENTRY_ACCESSED | ENTRY_DIRTY;
 
 /**
  * Candidates for eviction: the oldest frames of a node that may move, of huge ones the first, as frame numbers (u32) at `output`, at most `max`, passing over
@@ -78,7 +66,7 @@ export function victimsByUse(node: u32, used: u32, n: u32, room: u32, output: u3
     sought -= isSought;
     if (mayGo(frame, payer) && !listed(frame, passed, passedCount)) {
       store<u32>(output + (found++ << 2), frame);
-      if (!isSought) got += framePages(entry);
+      if (!isSought) got += 1 << frameOrder(entry);
     }
     link = load<u32>(entry, FRAME_NEXT);
   }
@@ -114,10 +102,6 @@ function foundFrame(entry: u32): u32 {
   return 1;
 }
 
-function framePages(entry: u32): u32 {
-  return 1 << ((load<u32>(entry, FRAME_FLAGS) & FRAME_ORDER) >> FRAME_ORDER_SHIFT);
-}
-
 /** The u32 of `[start, end)`, the other way round. */
 function reverse(start: u32, end: u32): void {
   for (let low = start, high = end - 4; low < high && end > start; low += 4, high -= 4) {
@@ -127,67 +111,8 @@ function reverse(start: u32, end: u32): void {
   }
 }
 
-/**
- * Takes the marks that a device table has of pages whose frames may go from a node, as `victims` says it, from page `from` on; all others keep theirs. A block of which not all may go keeps its own, and they are told of those that may. 8 bytes a
- * page at `output`: HARVESTED_BYTES. Returns how many; with H_STOP_REASON STOP_FULL go on from the page in H_STOP_VPN_*. Requires: max >= the pages of a block.
- */
-export function harvestVictims(table: u32, from: f64, node: u32, output: u32, max: u32, passed: u32, passedCount: u32, payer: u32): u32 {
-  const end = (<u64>1) << load<u32>(table, TABLE_VPN_BITS);
-  let page = <u64>(<i64>from),
-    found: u32 = 0;
-  store<u32>(H_STOP_REASON, STOP_NONE);
-  while (page < end) {
-    const place = seek(table, page),
-      level = <u32>(place >> 32);
-    let slot = <u32>place;
-    if (level && !load<u64>(slot)) {
-      page = afterHole(table, place, page, end);
-      continue;
-    }
-    const after = level ? afterBlock(table, place, page, end) : afterLeafPage(table, page, end),
-      step: u64 = level ? after - page : 1;
-    for (; page < after; page += step, slot += ENTRY_BYTES) {
-      // Most have no marks.
-      if (!level) {
-        while (page + 8 <= after && !anyMarks(slot)) {
-          page += 8;
-          slot += 8 * ENTRY_BYTES;
-        }
-        if (page == after) break;
-      }
-      const high = load<u32>(slot, 4);
-      if (!(high & MARKS) || (high & ENTRY_KIND) != KIND_PRESENT) continue;
-      if (found + <u32>step > max) {
-        store<u32>(H_STOP_REASON, STOP_FULL);
-        store<u32>(H_STOP_VPN_LOW, <u32>page);
-        store<u32>(H_STOP_VPN_HIGH, <u32>(page >> 32));
-        return found;
-      }
-      const frame = load<u32>(slot);
-      let going: u32 = 0;
-      for (let i: u32 = 0; i < <u32>step; i++) {
-        if (!goes(frame + i, node, passed, passedCount, payer)) continue;
-        store<u64>(
-          output + (found + going++) * HARVESTED_BYTES,
-          (page + i) | ((<u64>((high & ENTRY_DIRTY) != 0)) << (32 + HARVESTED_DIRTY_SHIFT)),
-        );
-      }
-      found += going;
-      if (going == <u32>step) store<u32>(slot, high & ~MARKS, 4);
-    }
-  }
-  return found;
-}
-
-/** Whether one of eight entries has marks. */
-function anyMarks(slot: u32): bool {
-  const low = v128.or(v128.load(slot), v128.load(slot, 16)),
-    high = v128.or(v128.load(slot, 32), v128.load(slot, 48));
-  return v128.any_true(v128.and(v128.or(low, high), i64x2.splat((<u64>MARKS) << 32)));
-}
-
 /** Whether a frame, or the huge one that it is of, is of a node and may go. */
-function goes(frame: u32, node: u32, passed: u32, passedCount: u32, payer: u32): bool {
+export function goes(frame: u32, node: u32, passed: u32, passedCount: u32, payer: u32): bool {
   const record = nodeRecord(node);
   if (frame - load<u32>(record, NODE_BASE) >= load<u32>(record, NODE_FRAMES)) return false;
   const entry = frameRecord(frame),

@@ -138,11 +138,11 @@ describe.each(flavours)('%s', (flavour) => {
     expect(frames[0]).toBe(512);
     small.core.rangeMapOrder(table, 1024, 512, PRESENT | BOTH, 9);
     small.core.frameTryLock(frames[7]!);
-    const told = harvest(small, table, 600, []);
+    const told = harvest(small, table, 100, []);
     expect([told.length, told[6], told[7]]).toEqual([511, [1024 + 6, true], [1024 + 8, true]]);
     expect(small.entry(table, 1024).high & BOTH).toBe(BOTH);
     small.core.frameUnlock(frames[7]!);
-    expect(harvest(small, table, 512, []).length).toBe(512);
+    expect(harvest(small, table, 7, []).map(([vpn]) => vpn)).toEqual(frames.map((_, i) => 1024 + i));
     expect(small.entry(table, 1024).high & BOTH).toBe(0);
   });
 });

@@ -208,7 +208,8 @@ export class Evict implements Step {
     this.askedAt = 0;
     this.phase = MARKS;
     if (this.takesAll) {
-      for (const context of this.memory.device.contexts) this.askFor(context);
+      const { contexts } = this.memory.device;
+      for (let i = 0; i < contexts.length; i++) if (contexts[i]!.marks.mayBe) this.askFor(contexts[i]!);
       return;
     }
     const places = this.places.of(this.platform, this.candidates);

@@ -161,6 +161,7 @@ export class Hmm {
     requireOwner('rangeFault.owner', owner);
     if (typeof bits !== 'function') requireCount('rangeFault.request', bits, 0, 2 ** 32 - 1);
     requireFunction('rangeFault.install', install);
+    this.requireSpare('rangeFault', spare, MirrorRange);
     const asked = spare?.asked ?? { notifier, vpn, pages, request: bits, owner };
     asked.notifier = notifier;
     asked.vpn = vpn;
@@ -221,6 +222,7 @@ export class Hmm {
     this.platform.requireOpen('migrate');
     requirePages('migrate', vpn, pages, L.WORDS_MAX);
     requirePlan('migrate', plan);
+    this.requireSpare('migrate', spare, Migration);
     const install = plan.install ?? this.context.install;
     return (spare ?? new Migration(this.platform)).vma(space, vpn, pages, {
       select: plan.select ?? 0,
@@ -239,6 +241,7 @@ export class Hmm {
     requireArray('migrateFrames.frames', frames);
     for (let i = 0; i < frames.length; i++) this.requireFrame('migrateFrames', frames[i]!);
     requirePlan('migrateFrames', plan);
+    this.requireSpare('migrateFrames', spare, Migration);
     return (spare ?? new Migration(this.platform)).frames(frames, {
       select: 0,
       owner: plan.owner ?? device.owner,
@@ -266,6 +269,7 @@ export class Hmm {
     if (options.owner !== undefined) requireOwner('makeExclusive.owner', options.owner);
     if (options.cpuReads !== undefined) requireBoolean('makeExclusive.cpuReads', options.cpuReads);
     requireFunction('makeExclusive.install', install);
+    this.requireSpare('makeExclusive', spare, MakeExclusive);
     if (this.context.mode === 'share')
       throw fail('EOPNOTSUPP', 'makeExclusive', this.context.name, 'shares the table of the CPU: what the CPU cannot reach, it cannot');
     return (spare ?? new MakeExclusive(this.platform)).of(space, vpn, options.owner ?? device.owner, options, install);
@@ -367,6 +371,15 @@ export class Hmm {
       throw fail('EINVAL', `${verb}.offset`, offset, `begins ${length} bytes that are not of ${frames.length} pages`);
     this.platform.requireOpen(verb);
     for (let i = 0; i < frames.length; i++) this.bytesOf(verb, frames[i]!, 0, 0);
+  }
+
+  private requireSpare(
+    verb: string,
+    spare: { readonly platform: Platform } | undefined,
+    kind: typeof MirrorRange | typeof Migration | typeof MakeExclusive,
+  ): void {
+    if (spare !== undefined && !(spare instanceof kind && spare.platform === this.platform))
+      throw fail('EINVAL', `${verb}.spare`, spare, 'is no such step of this machine');
   }
 
   private bytesOf(verb: string, frame: number, offset: number, length: number): number {

@@ -72,14 +72,8 @@ export type { ExclusiveOptions, InstallExclusive, MakeExclusive } from '../mm/ex
 export { type Install, Migration } from '../mm/migration.ts';
 export { type IntervalNotifier, type InvalidateEvent, type NotifierOps, type OnePassOps } from '../mm/notifier.ts';
 export { HMM_ERROR, HMM_VALID, HMM_WRITE, type InstallAnswer, type MirrorRange } from '../mm/range-fault.ts';
-export {
-  VICTIM_POLICIES,
-  type VictimCandidate,
-  type VictimChoice,
-  type VictimPolicy,
-  victimPolicy,
-  type VictimPolicyName,
-} from '../policy/victim.ts';
+export { VICTIM_POLICIES, type VictimChoice, type VictimPolicy, victimPolicy, type VictimPolicyName } from '../policy/victim.ts';
+export { type VictimCandidate } from '../policy/candidates.ts';
 export type { OwnMemory } from './own-memory.ts';
 export { Translations } from './translations.ts';
 export type { Unlink } from './unlink.ts';

@@ -55,6 +55,11 @@ export class AccessMarks {
     return this.mirror.table !== undefined && !this.mirror.mmu.walk;
   }
 
+  /** @internal Whether there is a page that could have some. Requires: they are all in the core. */
+  get mayBe(): boolean {
+    return this.areThere && this.mirror.table!.pages > 0;
+  }
+
   /** @internal Takes those of these pages, and makes the caches forget the pages that had some; a ticket: they have not yet. Fails the context when the driver names a page that it was not asked for. */
   take(ranges: Ranges, marks: Marks): Ticket | undefined {
     try {

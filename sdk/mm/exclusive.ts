@@ -51,7 +51,8 @@ const FLUSHED = 3;
 export class MakeExclusive implements Step {
   readonly name = 'make exclusive';
   outcome: ExclusiveOutcome = 'done';
-  private readonly platform: Platform;
+  /** @internal Of its machine. */
+  readonly platform: Platform;
   private readonly fault: CpuFault;
   private readonly event: Invalidation = new Invalidation();
   private space!: AddressSpace;

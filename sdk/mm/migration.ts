@@ -113,7 +113,8 @@ export class Migration implements Step {
   /** While somebody listens: where what moved is mapped now. */
   runs: readonly PageRun[] = NOWHERE;
 
-  private readonly platform: Platform;
+  /** @internal Of its machine. */
+  readonly platform: Platform;
   private readonly words: MigrationWords = new MigrationWords();
   private space: AddressSpace | undefined;
   private vpn = 0;

@@ -232,7 +232,8 @@ export class MirrorRange implements Step {
   retries = 0;
   /** @internal Filled anew by who uses the step again. */
   asked!: { -readonly [field in keyof RangeRequest]: RangeRequest[field] };
-  private readonly platform: Platform;
+  /** @internal Of its machine. */
+  readonly platform: Platform;
   private readonly fault: RangeFault;
   private space!: AddressSpace;
   private lock!: Lock;

@@ -3,7 +3,19 @@
  *
  * Invariants: row i of every column is candidate i, 0 <= i < count; the columns grow with the most candidates that there ever were, and do not shrink.
  */
-import type { VictimCandidate } from './victim.ts';
+/** A page, or huge page, that may go. */
+export interface VictimCandidate {
+  /** First frame in use. */
+  readonly frame: number;
+  /** 1, or 512: a huge page, or, where room for one is needed, a whole block, with what is in use of it. */
+  readonly pages: number;
+  /** Used, and written, by a device since marks were last taken; false of one whose marks were not. */
+  readonly accessed: boolean;
+  readonly dirty: boolean;
+  /** One place where it is mapped: the space's number and the page. */
+  readonly space: number;
+  readonly vpn: number;
+}
 
 /** Candidates that there is room for when there is any. */
 const FEW = 64;

@@ -16,21 +16,7 @@
  */
 import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
-import { ACCESSED, Candidates } from './candidates.ts';
-
-/** A page, or huge page, that may go. */
-export interface VictimCandidate {
-  /** First frame in use. */
-  readonly frame: number;
-  /** 1, or 512: a huge page, or, where room for one is needed, a whole block, with what is in use of it. */
-  readonly pages: number;
-  /** Used, and written, by a device since marks were last taken; false of one whose marks were not. */
-  readonly accessed: boolean;
-  readonly dirty: boolean;
-  /** One place where it is mapped: the space's number and the page. */
-  readonly space: number;
-  readonly vpn: number;
-}
+import { ACCESSED, Candidates, type VictimCandidate } from './candidates.ts';
 
 /** Places in the list of candidates. */
 export interface VictimChoice {

@@ -565,6 +565,7 @@ const hmms: Row[] = [
     field(0, 'notifier', 'object'),
     field(0, 'owner', 'index'),
     arg(1, 'install', 'function'),
+    arg(2, 'spare', 'object', { optional: true }),
   ]),
   ...hmm('snapshot', (w) => [vpn(w), 2], [arg(0, 'vpn', 'index', { limit: 2 ** 36 }), arg(1, 'pages', 'count')]),
   ...hmm('dmaMap', () => [4], [arg(0, 'entries', 'count')]),
@@ -578,6 +579,7 @@ const hmms: Row[] = [
     field(2, 'cause', 'word'),
     field(2, 'allocate', 'function', { optional: false }),
     field(2, 'install', 'function'),
+    arg(3, 'spare', 'object', { optional: true }),
   ]),
   ...hmm('migrateFrames', (w) => [[w.frame], { ...selected }], [
     arg(0, 'frames', 'array'),
@@ -586,6 +588,7 @@ const hmms: Row[] = [
     field(1, 'owner', 'index'),
     field(1, 'cause', 'word'),
     field(1, 'allocate', 'function', { optional: false }),
+    arg(2, 'spare', 'object', { optional: true }),
   ]),
   ...hmm('makeExclusive', (w) => [vpn(w), {}, () => {}], [
     arg(0, 'vpn', 'index', { limit: 2 ** 36 }),
@@ -593,6 +596,7 @@ const hmms: Row[] = [
     field(1, 'owner', 'index'),
     field(1, 'cpuReads', 'boolean'),
     arg(2, 'install', 'function'),
+    arg(3, 'spare', 'object', { optional: true }),
   ]),
   ...hmm('subscribe', (w) => [vpn(w), 2, { invalidate: () => true }], [
     arg(0, 'vpn', 'index', { limit: 2 ** 36, also: ['range'] }),

@@ -291,15 +291,25 @@ test('a working set of 1, 2, 4, 8 and 16 times the memory of the device: every b
   }
 });
 
-/** Two blocks of a device that brings 2 MiB at a time, full of small pages, every other one of which has just been used; and advised memory for a huge one. */
-function twoBlocks(victims: (typeof POLICIES)[number]): { readonly world: World; readonly huge: number; order(): number } {
+/**
+ * Two blocks of a device that brings 2 MiB at a time, full of small pages, every other one of which has just been used; and advised memory for a huge one. `isCopy`: which of them are copies of pages of the host.
+ */
+function twoBlocks(
+  victims: (typeof POLICIES)[number],
+  isCopy = (_page: number): boolean => false,
+): { readonly world: World; readonly huge: number; order(): number } {
   const world = worldOf({ dram: 16 * MiB, deviceMemory: 4 * MiB, policy: { victims }, driver: vram({ pages: 1024, granulePages: 512 }) });
   const { space, context, machine } = world;
   const base = 0x4000_0000;
   for (const at of [base, base + 2 * MiB]) {
     // A page short of a block: nothing huge there.
     space.mmap({ at, bytes: 511 * PAGE, fixed: true });
-    for (let i = 0; i < 511; i++) context.write(at + i * PAGE, Uint8Array.of(i));
+    for (let i = 0; i < 511; i++) {
+      const page = { start: at + i * PAGE, end: at + (i + 1) * PAGE };
+      if (isCopy(i)) space.hmadvise(page, 'readmostly');
+      (isCopy(i) ? space : context).write(page.start, Uint8Array.of(i));
+      if (isCopy(i)) context.read(page.start, 1);
+    }
   }
   const small = { start: base, end: base + 4 * MiB };
   for (const at of [base, base + 2 * MiB]) context.harvest({ start: at, end: at + 511 * PAGE });
@@ -331,6 +341,20 @@ test('of two blocks that goes to which nothing has come for longest', () => {
   world.context.write(huge, Uint8Array.of(9));
   expect([gone.length, gone[0]!.pages, new Set(gone[0]!.results)]).toEqual([1, 512, new Set(['success'])]);
   expect(gone[0]!.runs[0]!.vpn).toBe(0x4000_0000 / PAGE);
+  end(world);
+});
+
+test('of a block with copies and pages each has its own result, and each goes once', () => {
+  const { world, huge, order } = twoBlocks('fifo', (page) => page % 3 === 0);
+  const gone = evictionsOf(world);
+  world.context.write(huge, Uint8Array.of(9));
+  expect(order()).not.toBe(0);
+  expect(gone.length).toBe(1);
+  const { frames, results, pages } = gone[0]!;
+  const base = Math.floor(frames[0]! / 512) * 512;
+  expect([...frames].sort((a, b) => a - b)).toEqual(Array.from({ length: 512 }, (_, i) => base + i));
+  expect([pages, new Set(results)]).toEqual([512, new Set(['success'])]);
+  for (let i = 0; i < 511; i++) expect(world.space.read(0x4000_0000 + i * PAGE, 1)[0]).toBe(i % 256);
   end(world);
 });
 

@@ -9,9 +9,10 @@ import {
   victimPolicy,
   type VictimPolicyName,
 } from 'farfault/gmem';
+import * as L from '../../assembly/layout.ts';
 import { ACCESSED, Candidates, DIRTY } from '../../sdk/policy/candidates.ts';
 import { Choice, type NamedPolicy } from '../../sdk/policy/victim.ts';
-import { MiB } from 'farfault';
+import { createMachineSync, MiB } from 'farfault';
 import { expectClean, PAGE, smallMachine } from '../machine/probe.ts';
 import { randomOf, vram } from './evict-device.ts';
 
@@ -187,4 +188,24 @@ describe.each(['lru', 'lfu'] as const)('%s', (name) => {
       expect(history(name, seed, granulePages)).toEqual(history(new Shown(NAIVE[name]()), seed, granulePages));
     },
   );
+});
+
+test('lru: marks of more pages than one call tells of', () => {
+  const pages = L.LIST_MAX / 2 + 8;
+  const machine = createMachineSync({ dram: 2 * pages * PAGE, deviceMemory: pages * PAGE, tablePages: 256 });
+  const space = machine.createAddressSpace();
+  const context = space.attach(machine.addDevice(vram({ pages }), { victims: 'lru' }));
+  const { start } = space.mmap({ bytes: (pages + 1) * PAGE });
+  context.write(start, new Uint8Array(pages * PAGE));
+  // All have been used: the oldest goes, and not the first one behind the list.
+  context.write(start + pages * PAGE, Uint8Array.of(1));
+  const vpn = start / PAGE;
+  expect([0, 1, pages - 9, pages - 8, pages - 1].map((page) => context.residency(vpn + page) !== undefined)).toEqual([
+    false,
+    true,
+    true,
+    true,
+    true,
+  ]);
+  machine.close();
 });

@@ -18,7 +18,7 @@ import { Copies } from '../core/batch.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
-import { Places } from '../mm/migration-places.ts';
+import { Places } from '../mm/places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';

@@ -15,7 +15,7 @@ import * as L from '../../assembly/layout.ts';
 import type { MigrationCause } from '../events.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { Migration } from '../mm/migration.ts';
-import { Places } from '../mm/migration-places.ts';
+import { Places } from '../mm/places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';

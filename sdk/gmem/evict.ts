@@ -16,7 +16,7 @@ import { Marks, type Ranges } from '../core/batch.ts';
 import { PageMap } from '../core/page-map.ts';
 import { addFate, type EvictionCause, type EvictionFates, type EvictionResult, type Evictor, type PageRun } from '../events.ts';
 import { Migration } from '../mm/migration.ts';
-import { PLACE_WORDS, Places, PLACES_MAX, placesOf } from '../mm/migration-places.ts';
+import { PLACE_WORDS, Places, PLACES_MAX, placesOf } from '../mm/places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { ACCESSED, Candidates, DIRTY } from '../policy/candidates.ts';
 import { Choice, NamedPolicy, type VictimPolicy } from '../policy/victim.ts';

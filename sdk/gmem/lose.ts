@@ -17,7 +17,7 @@ import type { PageRun } from '../events.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
 import { Migration } from '../mm/migration.ts';
-import { Places } from '../mm/migration-places.ts';
+import { Places } from '../mm/places.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Device } from './device.ts';

@@ -2,7 +2,7 @@
  * Cutting a link: nothing new goes over it, what is under way ends, then the devices at its ends lose their translations into each other's memory. Pages stay where they are.
  */
 import * as L from '../../assembly/layout.ts';
-import { Places } from '../mm/migration-places.ts';
+import { Places } from '../mm/places.ts';
 import type { Link } from '../mm/links.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';

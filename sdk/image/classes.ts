@@ -69,8 +69,8 @@ import { IntervalTree } from '../mm/interval-tree.ts';
 import { Mark } from '../mm/madvise.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
 import { Aims } from '../mm/migration-aims.ts';
+import { MigrationPlaces } from '../mm/migration-places.ts';
 import { MigrationWords } from '../mm/migration-words.ts';
-import { Places } from '../mm/migration-places.ts';
 import { Migration } from '../mm/migration.ts';
 import { Mmap } from '../mm/mmap.ts';
 import { MovedBlock, Movements } from '../mm/movements.ts';
@@ -84,6 +84,7 @@ import { PeerBatch, PeerItem } from '../mm/peer-batch.ts';
 import { PeerMoves } from '../mm/peer-moves.ts';
 import { Negotiation } from '../mm/peer-va.ts';
 import { Pin, PinRange } from '../mm/pin.ts';
+import { Places } from '../mm/places.ts';
 import { Platform } from '../mm/platform.ts';
 import { MirrorRange, RangeFault } from '../mm/range-fault.ts';
 import { TakeDown } from '../mm/take-down.ts';
@@ -176,6 +177,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   MemoryFile,
   Migration,
   MigrationCopies,
+  MigrationPlaces,
   Aims,
   MigrationWords,
   MirrorRange,

@@ -5,7 +5,7 @@
 import type { InvalidationCause } from '../events.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
-import type { Places } from './migration-places.ts';
+import type { Places } from './places.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
 
 /** Events that are kept for their next use. */

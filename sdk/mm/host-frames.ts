@@ -4,7 +4,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { HUGE_PAGES } from './huge-window.ts';
-import { onePlaceOf } from './migration-places.ts';
+import { onePlaceOf } from './places.ts';
 import { FEW, type MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
 import { reportSplit } from './splits.ts';

@@ -1,210 +1,174 @@
-/** Where frames are mapped: the pages of every space, by the reverse map. What a migration by frame announces and withdraws. */
+/**
+ * Where else the pages of a migration are mapped, by the reverse map: of a list of frames every page that maps them, of a range the pages of other spaces that share its frames.
+ *
+ * ```
+ *   tell          each of them is announced; once more after every flush, since mappings come while devices flush (a fork, an mremap), until there is nothing to tell
+ *   (collect)     the core puts migration entries into all of them
+ *   end           the events are over
+ *   withdraw      the device loses its translations of them; one that takes frames by itself keeps the place that it takes each from (`choose`)
+ *   (finalize)
+ *   follow        the CPU has them again: those who follow its tables are told
+ * ```
+ *
+ * Invariant: from the `tell` that returns false until `end`, each page that maps what is to move is in an event that runs, of this list or of the range itself. From then on until the next `begin`, every page that was
+ * collected, and is not of the range itself, is among the places.
+ */
 import * as L from '../../assembly/layout.ts';
-import type { Core } from '../core/abi.ts';
 import { Ranges } from '../core/batch.ts';
-import { PageMap } from '../core/page-map.ts';
-import type { PageRun } from '../events.ts';
+import type { InvalidationCause } from '../events.ts';
+import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
-import { HUGE_PAGES } from './huge-window.ts';
+import { Announced } from './announced.ts';
+import type { MigrationDevice, PeerContext } from './device-memory.ts';
+import type { MigrationWords } from './migration-words.ts';
+import type { Invalidation } from './notifier.ts';
+import type { WordPlace, WordPlaces } from './peer-moves.ts';
+import { Places } from './places.ts';
 import type { Platform } from './platform.ts';
 
-/** Mappings of a frame that one call lists. */
-const MAPPINGS_MAX = Math.floor(L.LIST_MAX / 3);
+export class MigrationPlaces implements WordPlaces {
+  private readonly platform: Platform;
+  private readonly places: Places = new Places();
+  /** Made when there is something to tell. */
+  private announced: Announced | undefined;
+  /** Frames of a range that other entries map, too. */
+  private readonly shared: number[] = [];
+  /** Where a device that takes frames by itself takes them from: by word, of a range one that is written again for each. Made at the first of such a device, as is the next. */
+  private readonly chosen: WordPlace[] = [];
+  /** Where one frame is mapped. */
+  private sought: Places | undefined;
+  /** Word i is page i of a range, from here on; else words are frames. */
+  private start = 0;
+  private isRange = false;
 
-/** Frames that `placesOf` tells the places of. */
-export const PLACES_MAX: number = L.WORDS_MAX;
-/** Words of a place. */
-export const PLACE_WORDS: number = L.PLACE_BYTES / 4;
-
-/** Pages that the list has room for when it is first needed. */
-const FEW_PLACES = 64;
-
-/** Of one space: where it maps frames, and of a space that is not the first one, its pages while they are not sorted. A page, and whether its mapping is huge, are one number. */
-interface Place {
-  space: AddressSpace;
-  readonly ranges: Ranges;
-  pages: Float64Array;
-  count: number;
-}
-
-/** The pages of every space that map some frames, ascending: space by space, in the order in which they were come across. Reused by its owner. A huge frame's mapping is 512 pages. Models: `rmap_walk`. */
-export class Places {
-  private readonly list: Place[] = [];
-  private used = 0;
-  /** Where in the list a space is that is not the first one, by its number. */
-  private readonly indexes: PageMap = new PageMap();
-
-  /** How many spaces. */
-  get count(): number {
-    return this.used;
+  constructor(platform: Platform) {
+    this.platform = platform;
   }
 
-  space(i: number): AddressSpace {
-    return this.list[i]!.space;
+  /** Begins anew: nothing is known to be mapped anywhere. */
+  begin(): void {
+    this.places.clear();
   }
 
-  ranges(i: number): Ranges {
-    return this.list[i]!.ranges;
+  /** Tells every space that maps one of these frames, and has not been told. Returns whether there was one. */
+  tellOf(frames: readonly number[], cause: InvalidationCause, owner: number): boolean {
+    return (this.announced ??= new Announced()).tell(this.places.of(this.platform, frames), 'MIGRATE', cause, owner);
   }
 
-  /** Of these frames. */
-  of(platform: Platform, frames: readonly number[]): this {
-    this.clear();
-    for (let from = 0; from < frames.length; from += PLACES_MAX)
-      this.noteMany(platform, frames, from, Math.min(from + PLACES_MAX, frames.length));
-    return this.sorted(platform);
+  /**
+   * Tells every other space that maps frames of this one in the range of its own event, and has not been told: by the reverse map they go along, whichever space it is. Returns whether there was one. Models: the events of
+   * `try_to_migrate`.
+   */
+  tellSharers(space: AddressSpace, range: Invalidation, cause: InvalidationCause): boolean {
+    // Nothing is shared in a machine without reverse-map records.
+    if (this.platform.core.header(L.H_CHAIN_USED) === 0) return false;
+    this.findShared(space, range);
+    if (this.shared.length === 0) return false;
+    const places = this.places.of(this.platform, this.shared);
+    places.leaveOut(space);
+    return (this.announced ??= new Announced()).tell(places, 'CLEAR', cause);
   }
 
-  /** Of one frame. */
-  ofOne(platform: Platform, frame: number): this {
-    this.clear();
-    this.note(platform, frame);
-    return this.sorted(platform);
-  }
-
-  /** Of one space and no other: whoever calls fills the ranges. */
-  alone(space: AddressSpace): Ranges {
-    this.clear();
-    return this.add(space).ranges;
-  }
-
-  /** One space is not looked at. */
-  leaveOut(space: AddressSpace): void {
-    const { list } = this;
-    let at = 0;
-    while (at < this.used && list[at]!.space !== space) at++;
-    if (at === this.used) return;
-    const place = list[at]!;
-    for (this.used--; at < this.used; at++) list[at] = list[at + 1]!;
-    list[at] = place;
-  }
-
-  /** What has been noted, as ranges. */
-  private sorted(platform: Platform): this {
-    for (let i = 0; i < this.used; i++) {
-      const place = this.list[i]!;
-      addAll(place.ranges, i === 0 ? platform.placed : place.pages, place.count);
+  private findShared(space: AddressSpace, { start, end }: Invalidation): void {
+    const { core } = this.platform;
+    const frames = this.shared;
+    // Cut to length 0, it would give its room back.
+    while (frames.length > 0) frames.pop();
+    for (let vpn = start; vpn < end; vpn++) {
+      const high = core.entry(space.table, vpn);
+      const kind = high & L.ENTRY_KIND;
+      if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || high & L.ENTRY_ZERO) continue;
+      const frame = core.headOf(core.entryLow);
+      // A number that is not small needs room of its own where a function returns it.
+      const owner = core.u32[(core.frameRecord(frame) + L.FRAME_RMAP_OWNER) >>> 2]!;
+      if (owner >>> L.RMAP_CHAINED_SHIFT !== 0 && frames.at(-1) !== frame) frames.push(frame);
     }
+  }
+
+  /** Ticket of a flush that is not finished. */
+  get unfinished(): Ticket | undefined {
+    return this.announced?.unfinished;
+  }
+
+  /** The change is made, or will not come. */
+  end(): void {
+    this.announced?.end();
+  }
+
+  /** The device loses its translations of all of them. Tickets of unfinished flushes are appended. */
+  withdraw(device: MigrationDevice, tickets: Ticket[]): void {
+    const { places } = this;
+    for (let i = 0; i < places.count; i++) device.withdraw(places.space(i), places.ranges(i), tickets);
+  }
+
+  /** The same where contexts of the device take the frames by themselves, each from one place (`placeOf`): all but those are withdrawn. `context` stands for the device where none has the frame. */
+  choose(words: MigrationWords, device: MigrationDevice, context: PeerContext, tickets: Ticket[]): void {
+    this.isRange = false;
+    const rest = this.chooseEach(words, device, context);
+    if (rest) for (const [space, ranges] of rest) device.withdraw(space, ranges, tickets);
+  }
+
+  /** Of each frame the first place that a context has; returns the others, if there are any. */
+  private chooseEach(words: MigrationWords, device: MigrationDevice, none: PeerContext): Map<AddressSpace, Ranges> | undefined {
+    const places = (this.sought ??= new Places());
+    let rest: Map<AddressSpace, Ranges> | undefined;
+    for (let i = 0; i < words.count; i++) {
+      const chosen = this.put(i, none, -1);
+      if (!words.moves(i)) continue;
+      places.ofOne(this.platform, words.frame(i));
+      for (let place = 0; place < places.count; place++) {
+        const space = places.space(place);
+        const ranges = places.ranges(place);
+        for (let at = 0; at < ranges.count; at++) {
+          for (let vpn = ranges.start(at); vpn < ranges.start(at) + ranges.length(at); vpn += words.span(i)) {
+            const context = chosen.vpn < 0 ? device.coupledIn(space) : undefined;
+            if (context) {
+              chosen.context = context;
+              chosen.vpn = vpn;
+              continue;
+            }
+            rest ??= new Map();
+            let left = rest.get(space);
+            if (!left) rest.set(space, (left = new Ranges()));
+            left.add(vpn, words.span(i));
+          }
+        }
+      }
+    }
+    return rest;
+  }
+
+  /** Nothing is to be chosen: word i is page i of a range, and the context takes it from there. */
+  chooseRange(context: PeerContext, vpn: number): this {
+    this.isRange = true;
+    this.start = vpn;
+    this.put(0, context, -1);
     return this;
   }
 
-  private clear(): void {
-    this.used = 0;
-    if (this.indexes.size > 0) this.indexes.clear();
-  }
-
-  private add(space: AddressSpace): Place {
-    const place = (this.list[this.used] ??= { space, ranges: new Ranges(), pages: new Float64Array(0), count: 0 });
-    place.space = space;
-    place.ranges.clear();
-    place.count = 0;
-    if (this.used > 0) this.indexes.set(space.id, this.used);
-    this.used++;
+  /** @internal */
+  placeOf(word: number): WordPlace {
+    if (!this.isRange) return this.chosen[word]!;
+    const place = this.chosen[0]!;
+    place.vpn = this.start + word;
     return place;
   }
 
-  /** Notes where frames `[from, end)` of a list are mapped: one call tells the places of all that are mapped once. */
-  private noteMany(platform: Platform, frames: readonly number[], from: number, end: number): void {
-    const { core } = platform;
-    const { u32 } = core;
-    let at = placesOf(core, frames, from, end);
-    for (let i = from; i < end; i++, at += PLACE_WORDS) {
-      const pages = u32[at + 3]!;
-      if (pages & L.PLACE_MORE) this.note(platform, frames[i]!);
-      else this.put(platform, u32[at]!, (u32[at + 2]! * 2 ** 32 + u32[at + 1]!) * 2 + (pages > 1 ? 1 : 0));
+  private put(i: number, context: PeerContext, vpn: number): WordPlace {
+    const place = (this.chosen[i] ??= { context, vpn });
+    place.context = context;
+    place.vpn = vpn;
+    return place;
+  }
+
+  /** Tells those who follow the CPU's tables. */
+  follow(): void {
+    const { places } = this;
+    for (let i = 0; i < places.count; i++) {
+      const space = places.space(i);
+      const ranges = places.ranges(i);
+      if (space.notifiers.followers.length === 0) continue;
+      for (let at = 0; at < ranges.count; at++) space.installed(ranges.start(at), ranges.length(at));
     }
   }
-
-  /** Notes the pages that map a frame. A function of its own: it is called for each, and then V8 has compiled it. */
-  private note(platform: Platform, frame: number): void {
-    const { core } = platform;
-    const { u32 } = core;
-    const list = core.area(L.AREA_LIST);
-    const record = core.frameRecord(frame);
-    if (u32[(record + L.FRAME_RMAP_OWNER) >>> 2] === 0) return;
-    const huge = core.field(record, L.FRAME_FLAGS) & L.FRAME_ORDER ? 1 : 0;
-    const mappings = core.exports.rmapList(frame, list, MAPPINGS_MAX);
-    for (let at = list >>> 2, left = mappings; left > 0; at += 3, left--)
-      this.put(platform, u32[at]!, (u32[at + 2]! * 2 ** 32 + u32[at + 1]!) * 2 + huge);
-  }
-
-  /** A page of the space whose home table has this index, unless there is none. */
-  private put(platform: Platform, table: number, page: number): void {
-    const space = platform.spaces.get(table);
-    if (!space) return;
-    const place = this.placeOf(space);
-    // Most are of one space: its pages are in a list that all have in common.
-    if (place === this.list[0]) {
-      if (place.count === platform.placed.length) platform.placed = longer(platform.placed);
-      platform.placed[place.count++] = page;
-    } else {
-      if (place.count === place.pages.length) place.pages = longer(place.pages);
-      place.pages[place.count++] = page;
-    }
-  }
-
-  private placeOf(space: AddressSpace): Place {
-    if (this.used > 0 && this.list[0]!.space === space) return this.list[0]!;
-    const at = this.used > 1 ? this.indexes.get(space.id) : undefined;
-    return at === undefined ? this.add(space) : this.list[at]!;
-  }
-}
-
-/** Adds the first `count` pages, sorted. */
-function addAll(ranges: Ranges, pages: Float64Array, count: number): void {
-  if (!isAscending(pages, count)) pages.subarray(0, count).sort();
-  for (let i = 0; i < count; i++) {
-    const huge = pages[i]! % 2;
-    ranges.add((pages[i]! - huge) / 2, huge === 1 ? HUGE_PAGES : 1);
-  }
-}
-
-function isAscending(pages: Float64Array, count: number): boolean {
-  for (let i = 1; i < count; i++) if (pages[i]! < pages[i - 1]!) return false;
-  return true;
-}
-
-function longer(list: Float64Array): Float64Array {
-  const next = new Float64Array(Math.max(FEW_PLACES, 2 * list.length));
-  next.set(list);
-  return next;
-}
-
-/**
- * Where frames `[from, end)` of a list are mapped first, at most PLACES_MAX of them: PLACE_WORDS words each, from the index in `core.u32` that is returned on; see `rmapPlaces`. Borrowed until somebody else asks the core
- * for places or runs.
- */
-export function placesOf(core: Core, frames: readonly number[], from: number, end: number): number {
-  const list = core.area(L.AREA_LIST);
-  const output = core.area(L.AREA_EXTENTS);
-  for (let i = from, at = list >>> 2; i < end; i++, at++) core.u32[at] = frames[i]!;
-  core.exports.rmapPlaces(list, end - from, output);
-  return output >>> 2;
-}
-
-/** The pages that map a frame, at most `most` of them: the space's number and its first page. */
-export function mappingsOf({ core }: Platform, frame: number, most: number): { readonly space: number; readonly vpn: number }[] {
-  const found = core.exports.rmapList(frame, core.area(L.AREA_LIST), Math.min(most, MAPPINGS_MAX));
-  const words = core.words(L.AREA_LIST, found * 3);
-  return Array.from({ length: found }, (_, i) => ({ space: words[i * 3]!, vpn: words[i * 3 + 2]! * 2 ** 32 + words[i * 3 + 1]! }));
-}
-
-/** The same for events: space by space, ascending. */
-export function runsOf(platform: Platform, frames: readonly number[]): PageRun[] {
-  const runs: PageRun[] = [];
-  const places = new Places().of(platform, frames);
-  for (let i = 0; i < places.count; i++) {
-    const { id: space } = places.space(i);
-    places.ranges(i).each((vpn, pages) => void runs.push({ space, vpn, pages }));
-  }
-  return runs;
-}
-
-/** One page that maps a frame: its space's home table and page number; undefined when none does. */
-export function onePlaceOf(platform: Platform, frame: number): { readonly table: number; readonly vpn: number } | undefined {
-  const { core } = platform;
-  const found = core.exports.rmapList(frame, core.area(L.AREA_LIST), 1);
-  if (found === 0) return undefined;
-  const [index, low, high] = core.words(L.AREA_LIST, 3) as unknown as [number, number, number];
-  return { table: core.tableAt(index), vpn: high * 2 ** 32 + low };
 }

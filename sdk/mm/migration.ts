@@ -22,19 +22,19 @@ import { method } from '../step/method.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
-import { Announced } from './announced.ts';
 import { type DeviceMemory, FRAME_LATER_HUGE, type MigrationDevice, type PeerContext } from './device-memory.ts';
 import { HostFrames } from './host-frames.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { MigrationCopies, peerEngine } from './migration-copies.ts';
-import { Places, runsOf } from './migration-places.ts';
+import { MigrationPlaces } from './migration-places.ts';
 import { routesOf } from './migration-routes.ts';
 import type { Aims } from './migration-aims.ts';
 import { FEW, MigrationWords, type RunsOf, type VisitRun } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
 import type { PageMove } from './page-move.ts';
 import type { PeerBehaviour, PeerCode } from './peer-batch.ts';
-import { PeerMoves, type PeerPlace } from './peer-moves.ts';
+import { PeerMoves } from './peer-moves.ts';
+import { runsOf } from './places.ts';
 import type { Platform } from './platform.ts';
 import type { RoomStep, SecondTier } from './second-tier.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
@@ -155,13 +155,8 @@ export class Migration implements Step {
   private failed = false;
   private readonly invalidation: Invalidation = new Invalidation();
   private readonly second: Invalidation = new Invalidation();
-  /** What other spaces have been told: those that share pages of the range, or all that map the frames. */
-  private others: Announced | undefined;
-  /** Where the frames of a migration by frame were mapped when they were collected; of one by address, where other spaces map them. */
-  private places: Places | undefined;
-  private readonly found: Places = new Places();
-  /** Frames of the range that other entries map, too. */
-  private readonly sharing: number[] = [];
+  /** Where else what moves is mapped. */
+  private readonly places: MigrationPlaces;
   private readonly withdrawn: Ranges = new Ranges();
   /** `withdrawRun`, to be handed out. */
   private readonly visitWithdrawn: VisitRun = method<Migration, 'withdrawRun'>(this, 'withdrawRun');
@@ -179,10 +174,6 @@ export class Migration implements Step {
   private coupled: PeerContext | undefined;
   /** Made at the first of such a device. */
   private moves: PeerMoves | undefined;
-  /** By word; those of a migration by frame are written when it collects. */
-  private readonly peerPlaces: PeerPlace[] = [];
-  /** Where one frame is mapped. Made at the first of such a device. */
-  private sought: Places | undefined;
   private isPeerDone = false;
   /** What was handed to `install` last. */
   private readonly installed: number[] = [];
@@ -194,6 +185,7 @@ export class Migration implements Step {
 
   constructor(platform: Platform) {
     this.platform = platform;
+    this.places = new MigrationPlaces(platform);
   }
 
   /**
@@ -443,7 +435,7 @@ export class Migration implements Step {
     this.first = 0;
     this.only = undefined;
     this.listed = undefined;
-    this.places = undefined;
+    this.places.begin();
     this.install = undefined;
     this.installer = undefined;
     this.phase = ANNOUNCE;
@@ -620,20 +612,7 @@ export class Migration implements Step {
     const moves = (this.moves ??= new PeerMoves(this.platform));
     const context = this.coupled!;
     if (this.targets === 'given') moves.bring(this.words, this.device, context, this.space!, this.vpn, this);
-    else moves.take(this.words, this.device, this.space ? this.vpn : 0, this, this.wanted);
-  }
-
-  /** @internal */
-  placeOf(word: number): PeerPlace {
-    return this.space ? this.placed(0, this.vpn + word) : this.peerPlaces[word]!;
-  }
-
-  /** Writes one of them. */
-  private placed(i: number, vpn: number): PeerPlace {
-    const place = (this.peerPlaces[i] ??= { context: this.coupled!, vpn });
-    place.context = this.coupled!;
-    place.vpn = vpn;
-    return place;
+    else moves.take(this.words, this.device, this.space ? this.places.chooseRange(context, this.vpn) : this.places, this.wanted);
   }
 
   /** A migration that is broken off puts every page back where it was. */
@@ -642,7 +621,7 @@ export class Migration implements Step {
     const words = this.words;
     endInvalidation(this.invalidation);
     endInvalidation(this.second);
-    this.others?.end();
+    this.places.end();
     this.hostFrames?.putBack();
     if (this.coupled) this.moves?.abort();
     words.dropAllLater();
@@ -677,7 +656,6 @@ export class Migration implements Step {
   }
 
   private announce(): void {
-    this.places = undefined;
     if (this.space) {
       this.space.announce(this.invalidation.set(this.vpn, this.vpn + this.words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
       return;
@@ -692,39 +670,13 @@ export class Migration implements Step {
 
   /** Tells every space that maps what is to move and has not been told. Returns whether there was one. */
   private tellOthers(): boolean {
-    if (!this.space) {
-      this.places = this.found.of(this.platform, this.listed!);
-      return (this.others ??= new Announced()).tell(this.places, 'MIGRATE', MIGRATING[this.cause], this.owner);
-    }
-    // Nothing is shared in a machine without reverse-map records.
-    if (this.platform.core.header(L.H_CHAIN_USED) === 0) return false;
-    const shared = this.shared(this.space);
-    if (shared.length === 0) return false;
-    const places = this.found.of(this.platform, shared);
-    places.leaveOut(this.space);
-    this.places = places;
-    return (this.others ??= new Announced()).tell(places, 'CLEAR', MIGRATING[this.cause]);
-  }
-
-  /** Frames of the range that other entries map, too: by the reverse map they go along, whichever space it is. Models: the events of `try_to_migrate`. */
-  private shared(space: AddressSpace): number[] {
-    const { core } = this.platform;
-    const frames = this.sharing;
-    while (frames.length > 0) frames.pop();
-    for (let i = 0; i < this.words.count; i++) {
-      const high = core.entry(space.table, this.vpn + i);
-      const kind = high & L.ENTRY_KIND;
-      if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || high & L.ENTRY_ZERO) continue;
-      const frame = core.headOf(core.entryLow);
-      // A number that is not small needs room of its own where a function returns it.
-      const owner = core.u32[(core.frameRecord(frame) + L.FRAME_RMAP_OWNER) >>> 2]!;
-      if (owner >>> L.RMAP_CHAINED_SHIFT !== 0 && frames.at(-1) !== frame) frames.push(frame);
-    }
-    return frames;
+    const { places, space } = this;
+    const cause = MIGRATING[this.cause];
+    return space ? places.tellSharers(space, this.invalidation, cause) : places.tellOf(this.listed!, cause, this.owner);
   }
 
   private flushing(): Ticket | undefined {
-    return this.invalidation.unfinished ?? this.others?.unfinished;
+    return this.invalidation.unfinished ?? this.places.unfinished;
   }
 
   /** The first ticket still open; a failed one makes every page of this migration stay. */
@@ -767,7 +719,7 @@ export class Migration implements Step {
       if (this.only) words.dropTargets();
       this.leaveArrivals(space);
       endInvalidation(this.invalidation);
-      this.others?.end();
+      this.places.end();
       this.withdraw(space);
     } else {
       const { listed } = this;
@@ -776,9 +728,9 @@ export class Migration implements Step {
       exports.migrateCollectFrames(core.area(L.AREA_LIST), words.count, sourceAt);
       words.keep(core);
       if (this.cause === 'evict') this.platform.evicting.push(this.listed!);
-      this.others?.end();
-      if (this.coupled) this.withdrawRest(this.choosePlaces());
-      else for (let i = 0; i < this.places!.count; i++) this.device.withdraw(this.places!.space(i), this.places!.ranges(i), this.tickets);
+      this.places.end();
+      if (this.coupled) this.places.choose(words, this.device, this.coupled, this.tickets);
+      else this.places.withdraw(this.device, this.tickets);
     }
   }
 
@@ -793,41 +745,6 @@ export class Migration implements Step {
       const huge = (high & L.ENTRY_ORDER) !== 0 && (this.vpn + i) % HUGE_PAGES === 0 && i + HUGE_PAGES <= words.count;
       words.aim(i, core.entryLow, huge);
     }
-  }
-
-  /** A frame is taken from its first place by the device itself; returns the others, from which its translations are withdrawn, if there are any. */
-  private choosePlaces(): Map<AddressSpace, Ranges> | undefined {
-    const words = this.words;
-    const places = (this.sought ??= new Places());
-    let rest: Map<AddressSpace, Ranges> | undefined;
-    for (let i = 0; i < words.count; i++) {
-      const chosen = this.placed(i, -1);
-      if (!words.moves(i)) continue;
-      places.ofOne(this.platform, words.frame(i));
-      for (let place = 0; place < places.count; place++) {
-        const space = places.space(place);
-        const ranges = places.ranges(place);
-        for (let at = 0; at < ranges.count; at++) {
-          for (let vpn = ranges.start(at); vpn < ranges.start(at) + ranges.length(at); vpn += words.span(i)) {
-            const context = chosen.vpn < 0 ? this.device.coupledIn(space) : undefined;
-            if (context) {
-              chosen.context = context;
-              chosen.vpn = vpn;
-              continue;
-            }
-            rest ??= new Map();
-            let left = rest.get(space);
-            if (!left) rest.set(space, (left = new Ranges()));
-            left.add(vpn, words.span(i));
-          }
-        }
-      }
-    }
-    return rest;
-  }
-
-  private withdrawRest(rest: ReadonlyMap<AddressSpace, Ranges> | undefined): void {
-    if (rest) for (const [space, ranges] of rest) this.device.withdraw(space, ranges, this.tickets);
   }
 
   /** @internal The pages of the words from `i` on are to move. */
@@ -975,13 +892,7 @@ export class Migration implements Step {
   /** What came home, or stayed there, the CPU has again: those who follow its table are told. */
   private follow(): void {
     if (this.space && this.space.notifiers.followers.length > 0) this.space.installed(this.vpn, this.words.count);
-    const { places } = this;
-    if (!places) return;
-    for (let place = 0; place < places.count; place++) {
-      const each = places.space(place);
-      const ranges = places.ranges(place);
-      if (each.notifiers.followers.length > 0) for (let i = 0; i < ranges.count; i++) each.installed(ranges.start(i), ranges.length(i));
-    }
+    this.places.follow();
   }
 
   /** What has been asked for since an eviction took it stays. Models: GM_MAPPING_WILLNEED. */

@@ -35,15 +35,15 @@ interface Part {
 }
 
 /** Which page of which space stands for a word of a migration by frame; vpn -1: none that the device has. */
-export interface PeerPlace {
+export interface WordPlace {
   context: PeerContext;
   vpn: number;
 }
 
 /** Where the words of a migration are. */
-export interface PeerPlaces {
+export interface WordPlaces {
   /** Lent until the next call. */
-  placeOf(word: number): Readonly<PeerPlace>;
+  placeOf(word: number): Readonly<WordPlace>;
 }
 
 /** What is asked for with the pages that are brought. */
@@ -116,8 +116,8 @@ export class PeerMoves {
   }
 
   /** Pages come home. */
-  take(words: MigrationWords, device: MigrationDevice, vpn: number, places: PeerPlaces, wanted: number): this {
-    this.begin(words, vpn, false, wanted);
+  take(words: MigrationWords, device: MigrationDevice, places: WordPlaces, wanted: number): this {
+    this.begin(words, 0, false, wanted);
     for (let i = 0; i < words.count; i++) {
       if (!words.moves(i) || !words.fits(i)) continue;
       const place = places.placeOf(i);

@@ -1,7 +1,7 @@
 /** Making room on the host: pages that nobody has used for a while go to the second tier. */
 import * as L from '../../assembly/layout.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import { mappingsOf } from './migration-places.ts';
+import { mappingsOf } from './places.ts';
 import { Migration } from './migration.ts';
 import type { Platform } from './platform.ts';
 import { reportSplit } from './splits.ts';

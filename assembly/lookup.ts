@@ -1,5 +1,5 @@
 import { ENTRY_BYTES, TABLE_BITS, TABLE_ROOT, TABLE_TABLES } from './layout';
-import { FOUR_NINES, leafOf, walk } from './table';
+import { FOUR_NINES, walk } from './table';
 
 /**
  * Look-up of many addresses at once. Entries are independent of each other, so what counts is how many cache misses are under way at
@@ -8,6 +8,7 @@ import { FOUR_NINES, leafOf, walk } from './table';
  * ```
  *  chunk of 64 addresses
  *    all below one level-0 page   ->  one walk, then 64 loads                              streams, strides
+ *    all below one level-1 page   ->  one walk to it, then 64 of two levels                the working set of most programs, up to 1 GiB
  *    the tables fit the L2 cache  ->  eight walks abreast, level by level                  hides the latency of each load
  *    else                         ->  walks to the leaf slots, then their loads in a row   the leaves miss, many at the same time
  * ```
@@ -25,8 +26,9 @@ const BLOCK: u32 = 1024;
 const OFFSET: u32 = 511 << 3;
 /** Table pages that an L2 cache of 1 MiB holds. */
 const TABLES_IN_CACHE: u32 = 256;
-/** Address bits that name a level-0 page of a 4 x 9 table. */
+/** Address bits that name a level-0 page of a 4 x 9 table, 2 MiB, and a level-1 page, 1 GiB. */
 const LEAF_PAGE: u64 = 0xffffffe00000;
+const DIRECTORY: u64 = 0xffffc0000000;
 
 /** Page number in an ACCESS word or a byte address. */
 function vpnOf(word: u64): u64 {
@@ -42,9 +44,13 @@ export function lookupBatch(table: u32, input: u32, output: u32, n: u32, scratch
   if (load<u64>(table, TABLE_BITS) == FOUR_NINES) {
     const cached = load<u32>(table, TABLE_TABLES) <= TABLES_IN_CACHE;
     for (; input + CHUNK_BYTES <= end; input += CHUNK_BYTES, output += CHUNK_BYTES) {
-      const leaf = commonLeaf(table, input);
-      if (leaf) lookupInLeaf(leaf, input, output);
-      else if (cached) lookupAbreast(table, input, output);
+      const differ = differing(input),
+        directory = differ & DIRECTORY ? 0 : directoryOf(table, load<u64>(input));
+      if (directory) {
+        const leaf = differ & LEAF_PAGE ? 0 : entryIn(directory, load<u64>(input), 18);
+        if (<i64>leaf < 0) lookupInLeaf(<u32>leaf, input, output);
+        else lookupBelow(table, directory, input, output);
+      } else if (cached) lookupAbreast(table, input, output);
       else {
         const block = end - input < BLOCK << 3 ? CHUNK : BLOCK,
           further = (block << 3) - CHUNK_BYTES;
@@ -57,10 +63,11 @@ export function lookupBatch(table: u32, input: u32, output: u32, n: u32, scratch
   for (; input < end; input += 8, output += 8) store<u64>(output, walk(table, vpnOf(load<u64>(input))));
 }
 
-/** The level-0 table page of all addresses of a chunk, or 0. */
-function commonLeaf(table: u32, input: u32): u32 {
-  const first = load<u64>(input);
-  if ((first ^ load<u64>(input, 504)) & LEAF_PAGE) return 0;
+/** The bits in which the addresses of a chunk differ; where the first and the last differ in DIRECTORY, those of these two. */
+function differing(input: u32): u64 {
+  const first = load<u64>(input),
+    last = first ^ load<u64>(input, CHUNK_BYTES - 8);
+  if (last & DIRECTORY) return last;
   const firsts = i64x2.splat(<i64>first);
   let differ = i64x2.splat(0);
   for (let at = input, end = input + CHUNK_BYTES; at < end; at += 64) {
@@ -68,8 +75,14 @@ function commonLeaf(table: u32, input: u32): u32 {
     const b = v128.or(v128.xor(v128.load(at, 32), firsts), v128.xor(v128.load(at, 48), firsts));
     differ = v128.or(differ, v128.or(a, b));
   }
-  if (v128.any_true(v128.and(differ, i64x2.splat(<i64>LEAF_PAGE)))) return 0;
-  return leafOf(table, vpnOf(first));
+  return <u64>(i64x2.extract_lane(differ, 0) | i64x2.extract_lane(differ, 1));
+}
+
+/** The level-1 table page of an address, or 0. */
+function directoryOf(table: u32, word: u64): u32 {
+  let entry = entryIn(load<u32>(table, TABLE_ROOT), word, 36);
+  if (<i64>entry < 0) entry = entryIn(<u32>entry, word, 27);
+  return <i64>entry < 0 ? <u32>entry : 0;
 }
 
 function lookupInLeaf(leaf: u32, input: u32, output: u32): void {
@@ -84,6 +97,26 @@ function lookupInLeaf(leaf: u32, input: u32, output: u32): void {
 /** Entry of `word` in a table page of the level whose offset starts at bit `shift`. */
 function entryIn(page: u32, word: u64, shift: u64): u64 {
   return load<u64>(page + ((<u32>(word >> shift)) & OFFSET));
+}
+
+/** All addresses have the level-1 page `directory`. */
+function lookupBelow(table: u32, directory: u32, input: u32, output: u32): void {
+  for (const end = input + CHUNK_BYTES; input < end; input += 32, output += 32) {
+    const p = load<u64>(input),
+      q = load<u64>(input, 8),
+      r = load<u64>(input, 16),
+      s = load<u64>(input, 24);
+    const a = entryIn(directory, p, 18),
+      b = entryIn(directory, q, 18),
+      c = entryIn(directory, r, 18),
+      d = entryIn(directory, s, 18);
+    if (<i64>(a & b & c & d) < 0) {
+      store<u64>(output, entryIn(<u32>a, p, 9));
+      store<u64>(output, entryIn(<u32>b, q, 9), 8);
+      store<u64>(output, entryIn(<u32>c, r, 9), 16);
+      store<u64>(output, entryIn(<u32>d, s, 9), 24);
+    } else for (let at: u32 = 0; at < 32; at += 8) store<u64>(output + at, walk(table, vpnOf(load<u64>(input + at))));
+  }
 }
 
 function lookupAbreast(table: u32, input: u32, output: u32): void {

@@ -474,26 +474,51 @@ describe.each(flavours)('%s', (flavour) => {
     expect(bare.header(L.H_PAGES_USED)).toBe(1);
   });
 
-  test('64 addresses below one table page, over many and over more than the cache holds find the same entries', () => {
-    const shape = shapes[0]!;
-    const pair = new Pair(flavour, shape, 700);
-    // One page in each of 300 level-0 table pages: more than the interleaved look-up is used for.
-    for (let i = 0; i < 300; i++) {
-      pair.apply({ verb: 'map', vpn: i * 512 + i, pages: 1, frame: i, high: present });
-      pair.expect({ verb: 'map', vpn: i * 512 + i, pages: 1, frame: i, high: present });
-      // One chunk, of whose last addresses some have no table page.
-      if (i === 63) pair.checkLookups(Array.from({ length: 64 }, (_, j) => (j < 60 ? j * 512 + j : 2 ** 30 + j)));
+  test.each([
+    ['of one level-1 page', 512],
+    ['of as many level-1 pages', 2 ** 18],
+  ])(
+    '64 addresses below one table page, over many and over more than the cache holds find the same entries, with tables %s',
+    (_, stride) => {
+      const pair = new Pair(flavour, shapes[0]!, 700);
+      const hole = (i: number): number => stride * 400 + i;
+      // One page in each of 300 level-0 table pages: more than the interleaved look-up is used for.
+      for (let i = 0; i < 300; i++) {
+        pair.apply({ verb: 'map', vpn: i * stride + i, pages: 1, frame: i, high: present });
+        pair.expect({ verb: 'map', vpn: i * stride + i, pages: 1, frame: i, high: present });
+        // One chunk, of whose last addresses some have no table page.
+        if (i === 63) pair.checkLookups(Array.from({ length: 64 }, (_, j) => (j < 60 ? j * stride + j : hole(j))));
+      }
+      const spread = Array.from({ length: 256 }, (_, i) => i * stride + i);
+      pair.checkLookups(spread);
+      pair.checkLookups(spread.map((vpn, i) => (i % 7 ? vpn : hole(i))));
+      // Two long pairs of passes, short ones, and a rest; then with holes in one of each.
+      const many = Array.from({ length: 2 * 1024 + 2 * 64 + 5 }, (_, i) => spread[(i * 97) % 256]!);
+      pair.checkLookups(many);
+      pair.checkLookups(many.map((vpn, i) => ([7, 1030, 2050].includes(i) ? hole(i) : vpn)));
+      const near = Array.from({ length: 192 }, (_, i) => stride * 3 + i);
+      pair.checkLookups(near);
+      pair.checkLookups(near.map((vpn, i) => (i % 64 === 30 ? stride * 9 + 9 : vpn)));
+    },
+  );
+
+  test('64 addresses that differ first in the bits of one level find the same entries', () => {
+    const pair = new Pair(flavour, shapes[0]!, 100);
+    const apply = (operation: Operation): void => {
+      pair.apply(operation);
+      pair.expect(operation);
+    };
+    // Pages, a block of 512 beside them, a hole behind it; the same 1 GiB on with other frames, and a block of 1 GiB.
+    for (const at of [2 ** 18, 2 ** 19]) {
+      apply({ verb: 'map', vpn: at, pages: 700, frame: at + 1000, high: present });
+      apply({ verb: 'mapOrder', vpn: at + 1024, order: 9, frame: at + 512, high: present });
     }
-    const spread = Array.from({ length: 256 }, (_, i) => i * 512 + i);
-    pair.checkLookups(spread);
-    pair.checkLookups(spread.map((vpn, i) => (i % 7 ? vpn : 2 ** 30 + i)));
-    // Two long pairs of passes, short ones, and a rest; then with holes in one of each.
-    const many = Array.from({ length: 2 * 1024 + 2 * 64 + 5 }, (_, i) => spread[(i * 97) % 256]!);
-    pair.checkLookups(many);
-    pair.checkLookups(many.map((vpn, i) => ([7, 1030, 2050].includes(i) ? 2 ** 30 + i : vpn)));
-    const near = Array.from({ length: 192 }, (_, i) => 512 * 3 + i);
-    pair.checkLookups(near);
-    pair.checkLookups(near.map((vpn, i) => (i % 64 === 30 ? 512 * 9 + 9 : vpn)));
+    apply({ verb: 'mapOrder', vpn: 3 * 2 ** 18, order: 18, frame: 2 ** 18, high: present });
+    const all = Array.from({ length: 64 }, (_, i) => 2 ** 19 + i);
+    for (const elsewhere of [1, 2 ** 8, 2 ** 9, 2 ** 10, 2 ** 11, 2 ** 17, 2 ** 18, -(2 ** 18), 2 ** 19, 2 ** 27, 2 ** 35])
+      for (const i of [0, 1, 31, 62, 63]) pair.checkLookups(all.map((vpn, j) => (j === i ? vpn + elsewhere : vpn)));
+    pair.checkLookups(all.map((vpn, i) => vpn + 2 ** 18 + 4099 * i));
+    pair.checkLookups(all.map((vpn) => vpn + 2 ** 30));
   });
 
   test('words copied from a block to other page numbers are cut like pages, whatever order they carry', () => {

@@ -258,6 +258,9 @@ export const TABLE_HOME = 56;
 /** Of a table whose shape has no unrolled walk: the level-0 table page that was last walked to, 0: none; and, a u64, which one it is: its page numbers without the bits of level 0. */
 export const TABLE_NEAR = 60;
 export const TABLE_NEAR_INDEX = 64;
+/** Of a table of four levels of nine bits: the level-1 table page that was last walked to; and, a u64, which one it is: its page numbers without their low 18 bits, all ones for none. */
+export const TABLE_DIRECTORY = 72;
+export const TABLE_DIRECTORY_INDEX = 80;
 
 export const LEVELS_MAX = 5;
 export const LEVEL_BITS_MAX = 9;

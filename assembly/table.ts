@@ -11,6 +11,8 @@ import {
   STOP_TABLES,
   TABLE_BITS,
   TABLE_BYTES,
+  TABLE_DIRECTORY,
+  TABLE_DIRECTORY_INDEX,
   TABLE_INDEX,
   TABLE_IS_HOME,
   TABLE_LEVELS,
@@ -56,6 +58,9 @@ export const FOUR_NINES: u64 = 0x09090909;
 /** Byte offset of an entry in a page of 512. */
 export const OFFSET: u32 = 511 << 3;
 const CHILD: u64 = (<u64>1) << 63;
+/** Bits of a page number below a level-1 table page of such a table. */
+const DIRECTORY_SHIFT: u64 = 18;
+const NO_DIRECTORY: u64 = <u64>-1;
 
 // ----------------------------------------------------------------------------------------------------------------- life
 
@@ -88,6 +93,7 @@ export function tableCreate(levels: u32, bits: u32, isHome: u32): u32 {
     store<u32>(table, 1, TABLE_TABLES);
     store<u32>(table, isHome, TABLE_IS_HOME);
     store<u32>(table, shift, TABLE_VPN_BITS);
+    store<u64>(table, NO_DIRECTORY, TABLE_DIRECTORY_INDEX);
     return table;
   }
   return 0;
@@ -141,15 +147,10 @@ export function slotIn(table: u32, page: u32, level: u32, vpn: u64): u32 {
 
 /** The entry of a page, that of a block adjusted to name the page's own frame; 0 when there is none. Any page number is allowed. */
 export function walk(table: u32, vpn: u64): u64 {
-  if (load<u64>(table, TABLE_BITS) == FOUR_NINES) {
-    let entry = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(vpn >> 24)) & OFFSET));
-    if (<i64>entry < 0) {
-      entry = load<u64>(<u32>entry + ((<u32>(vpn >> 15)) & OFFSET));
-      if (<i64>entry < 0) {
-        entry = load<u64>(<u32>entry + ((<u32>(vpn >> 6)) & OFFSET));
-        if (<i64>entry < 0) return load<u64>(<u32>entry + ((<u32>(vpn << 3)) & OFFSET));
-      }
-    }
+  const directory = Walk.directory(table, vpn);
+  if (directory) {
+    const entry = load<u64>(directory + ((<u32>(vpn >> 6)) & OFFSET));
+    if (<i64>entry < 0) return load<u64>(<u32>entry + ((<u32>(vpn << 3)) & OFFSET));
   }
   // A block, a hole above the leaves, or another shape.
   return walkSteps(table, vpn);
@@ -164,17 +165,24 @@ function walkSteps(table: u32, vpn: u64): u64 {
  * Where the entry that decides about a page is: none or a leaf, never a child. Its slot in the low word, its level in the high word.
  */
 export function seek(table: u32, vpn: u64): u64 {
-  if (load<u64>(table, TABLE_BITS) != FOUR_NINES) return seekSteps(table, vpn);
-  let slot = load<u32>(table, TABLE_ROOT) + ((<u32>(vpn >> 24)) & OFFSET),
+  return Walk.isNear(table, vpn) ? seekBelow(load<u32>(table, TABLE_DIRECTORY), vpn) : seekElsewhere(table, vpn);
+}
+
+/** `seek` where the level-1 table page is known. */
+function seekBelow(directory: u32, vpn: u64): u64 {
+  const slot = directory + ((<u32>(vpn >> 6)) & OFFSET),
     entry = load<u64>(slot);
-  if (<i64>entry >= 0) return at(3, slot);
-  slot = <u32>entry + ((<u32>(vpn >> 15)) & OFFSET);
-  entry = load<u64>(slot);
-  if (<i64>entry >= 0) return at(2, slot);
-  slot = <u32>entry + ((<u32>(vpn >> 6)) & OFFSET);
-  entry = load<u64>(slot);
-  if (<i64>entry >= 0) return at(1, slot);
-  return at(0, <u32>entry + ((<u32>(vpn << 3)) & OFFSET));
+  return <i64>entry < 0 ? at(0, <u32>entry + ((<u32>(vpn << 3)) & OFFSET)) : at(1, slot);
+}
+
+/** `seek` where it is not the one last walked to, or where there is none. */
+function seekElsewhere(table: u32, vpn: u64): u64 {
+  if (load<u64>(table, TABLE_BITS) != FOUR_NINES) return seekSteps(table, vpn);
+  const directory = directoryFromRoot(table, vpn);
+  if (directory) return seekBelow(directory, vpn);
+  const slot = load<u32>(table, TABLE_ROOT) + ((<u32>(vpn >> 24)) & OFFSET),
+    entry = load<u64>(slot);
+  return <i64>entry < 0 ? at(2, <u32>entry + ((<u32>(vpn >> 15)) & OFFSET)) : at(3, slot);
 }
 
 /** `seek` in a table of any shape. Whoever serves a fault walks to one page again and again, so the last level-0 table page is remembered (TABLE_NEAR) until one of the table's pages goes. */
@@ -228,15 +236,12 @@ export function slotOf(table: u32, vpn: u64): u32 {
 
 /** The level-0 table page that covers a page, or 0 when there is none or a block is in the way. */
 export function leafOf(table: u32, vpn: u64): u32 {
-  if (load<u64>(table, TABLE_BITS) == FOUR_NINES) {
-    let entry = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(vpn >> 24)) & OFFSET));
-    if (<i64>entry >= 0) return 0;
-    entry = load<u64>(<u32>entry + ((<u32>(vpn >> 15)) & OFFSET));
-    if (<i64>entry >= 0) return 0;
-    entry = load<u64>(<u32>entry + ((<u32>(vpn >> 6)) & OFFSET));
+  const directory = Walk.directory(table, vpn);
+  if (directory) {
+    const entry = load<u64>(directory + ((<u32>(vpn >> 6)) & OFFSET));
     return <i64>entry < 0 ? <u32>entry : 0;
   }
-  const place = seekSteps(table, vpn);
+  const place = seekElsewhere(table, vpn);
   return <u32>(place >> 32) ? 0 : pageOf(<u32>place);
 }
 
@@ -250,18 +255,41 @@ function leafSlotSteps(table: u32, vpn: u64): u32 {
   return <u32>(place >> 32) ? 0 : <u32>place;
 }
 
+/** `Walk.directory`, where it is not the one last walked to. It is remembered (TABLE_DIRECTORY) until one of the table's pages goes: half of a walk is the same for every page of 1 GiB. */
+function directoryFromRoot(table: u32, vpn: u64): u32 {
+  if (load<u64>(table, TABLE_BITS) != FOUR_NINES) return 0;
+  let entry = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(vpn >> 24)) & OFFSET));
+  if (<i64>entry >= 0) return 0;
+  entry = load<u64>(<u32>entry + ((<u32>(vpn >> 15)) & OFFSET));
+  if (<i64>entry >= 0) return 0;
+  store<u32>(table, <u32>entry, TABLE_DIRECTORY);
+  store<u64>(table, vpn >> DIRECTORY_SHIFT, TABLE_DIRECTORY_INDEX);
+  return <u32>entry;
+}
+
 /** Walks that are written into their callers. */
 export class Walk {
   /** `leafSlot`. */
   @inline
   static leafSlot(table: u32, vpn: u64): u32 {
-    if (load<u64>(table, TABLE_BITS) != FOUR_NINES) return leafSlotSteps(table, vpn);
-    let entry = load<u64>(load<u32>(table, TABLE_ROOT) + ((<u32>(vpn >> 24)) & OFFSET));
-    if (<i64>entry >= 0) return 0;
-    entry = load<u64>(<u32>entry + ((<u32>(vpn >> 15)) & OFFSET));
-    if (<i64>entry >= 0) return 0;
-    entry = load<u64>(<u32>entry + ((<u32>(vpn >> 6)) & OFFSET));
+    const directory = Walk.directory(table, vpn);
+    if (!directory) return leafSlotSteps(table, vpn);
+    const entry = load<u64>(directory + ((<u32>(vpn >> 6)) & OFFSET));
     return <i64>entry < 0 ? <u32>entry + ((<u32>(vpn << 3)) & OFFSET) : 0;
+  }
+
+  /** The level-1 table page of a page, or 0 where it has none, and in a table of another shape. */
+  @inline
+  static directory(table: u32, vpn: u64): u32 {
+    return Walk.isNear(table, vpn) ? load<u32>(table, TABLE_DIRECTORY) : directoryFromRoot(table, vpn);
+  }
+
+  /** Whether a page is below the level-1 table page that was last walked to. */
+  @inline
+  static isNear(table: u32, vpn: u64): bool {
+    const near = load<u64>(table, TABLE_DIRECTORY_INDEX) == vpn >> DIRECTORY_SHIFT;
+    if (!ASC_NO_ASSERT) assert(!near || load<u32>(table, TABLE_DIRECTORY) == directoryFromRoot(table, vpn));
+    return near;
   }
 }
 
@@ -415,5 +443,6 @@ export function subtreeFree(table: u32, page: u32, level: u32): u32 {
 export function pageDrop(table: u32, page: u32): void {
   pageFree(page);
   store<u32>(table, 0, TABLE_NEAR);
+  store<u64>(table, NO_DIRECTORY, TABLE_DIRECTORY_INDEX);
   store<u32>(table, load<u32>(table, TABLE_TABLES) - 1, TABLE_TABLES);
 }

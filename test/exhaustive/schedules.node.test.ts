@@ -49,7 +49,7 @@ function world(pages: 'small' | 'huge', { onDevice, shared }: { onDevice: boolea
   at.forEach((addr, i) => space.write(addr, Uint8Array.of(i + 1)));
   const probe = new Probe({ name: 'gpu', pages: bytes / PAGE, granulePages: bytes / PAGE });
   const context = space.attach(machine.addDevice(probe.driver));
-  if (onDevice) expect(context.migrate(range, { to: 'device' })).toBe(bytes / PAGE);
+  if (onDevice) requireSame(context.migrate(range, { to: 'device' }), bytes / PAGE);
   const children = shared ? [space.fork()] : [];
   const words = space.snapshot(range);
   const frames = pages === 'small' ? [words[0]!, words[2]!] : [words[0]!];
@@ -129,12 +129,12 @@ const OTHERS: Readonly<Record<string, (it: World) => Other>> = {
   'an munmap of a half': ({ space, halves }) => ({ step: space.unmapStep(halves[0]) }),
   'an mprotect of a half': ({ space, halves, at }) => ({
     step: space.protectStep(halves[1], 'r'),
-    settle: () => expect(space.tryWrite(at[1], Uint8Array.of(5)).status).toBe('permission'),
+    settle: () => requireSame(space.tryWrite(at[1], Uint8Array.of(5)).status, 'permission'),
   }),
   'an mprotect to nothing': ({ space, range, at }) => ({
     step: space.protectStep(range, 'none'),
     settle() {
-      expect(space.tryRead(at[0], new Uint8Array(1)).status).toBe('permission');
+      requireSame(space.tryRead(at[0], new Uint8Array(1)).status, 'permission');
       space.mprotect(range, 'rw');
     },
   }),
@@ -182,10 +182,10 @@ const OTHERS: Readonly<Record<string, (it: World) => Other>> = {
           settle() {
             // What the pin holds is what is mapped.
             const { pin } = step;
-            expect(pin!.read(at[1] - first, 1)[0]).toBe(2);
+            requireSame(pin!.read(at[1] - first, 1)[0], 2);
             if (!pin!.isWritable) return;
             pin!.write(at[1] - first, Uint8Array.of(7));
-            expect(space.read(at[1], 1)[0]).toBe(7);
+            requireSame(space.read(at[1], 1)[0], 7);
             pin!.write(at[1] - first, Uint8Array.of(2));
           },
           end: () => step.pin!.unpin(),
@@ -225,11 +225,16 @@ interface Raced {
   readonly other: Other;
 }
 
+/** `expect` where nothing is wrong: some hundred thousand ends are looked at, and its bookkeeping takes as long as the races. */
+function requireSame(actual: unknown, wanted: unknown): void {
+  if (actual !== wanted) expect(actual).toBe(wanted);
+}
+
 /** Looks at the end of a race, and takes everything down. Returns what is compared with the serial orders. */
 function settled({ it, other }: Raced, failed: ReadonlySet<number>): string {
   const { machine, space, at, children } = it;
-  expect(machine.verify()).toBe(undefined);
-  expect(machine.strayErrors).toEqual([]);
+  requireSame(machine.verify(), undefined);
+  if (machine.strayErrors.length > 0) expect(machine.strayErrors).toEqual([]);
   const says = failed.has(1) ? 'refused' : other.says?.();
   if (!failed.has(1)) other.settle?.();
   const end = JSON.stringify({
@@ -238,10 +243,10 @@ function settled({ it, other }: Raced, failed: ReadonlySet<number>): string {
     children: children.filter((_, i) => i === 0).map((child) => readBoth(child, at)),
   });
   if (!failed.has(1)) other.end?.();
-  expect(machine.verify()).toBe(undefined);
+  requireSame(machine.verify(), undefined);
   for (const each of [...machine.platform.spaces.values()]) each.close();
-  expect(used(machine)).toMatch(/^(\S+ 0(, )?)+$/);
-  expect(machine.verify()).toBe(undefined);
+  if (!/^(\S+ 0(, )?)+$/.test(used(machine))) expect(used(machine)).toMatch(/^(\S+ 0(, )?)+$/);
+  requireSame(machine.verify(), undefined);
   return end;
 }
 

@@ -101,6 +101,7 @@ import { Candidates } from '../policy/candidates.ts';
 import { Choice, Clock, Fifo, Lfu, Lru, RandomVictims } from '../policy/victim.ts';
 import { Lock, RwLock } from '../step/lock.ts';
 import { Scheduler } from '../step/runner.ts';
+import { Stack } from '../step/stack.ts';
 import { Run, WaitQueue } from '../step/step.ts';
 import { Ticket, TicketBook } from '../step/ticket.ts';
 import type { StateClass } from '../step/method.ts';
@@ -228,6 +229,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   SharedObject,
   SharedTable,
   Spared,
+  Stack,
   SwitchTo,
   Stream,
   StreamEvent,

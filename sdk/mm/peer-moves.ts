@@ -10,6 +10,7 @@
  * ```
  */
 import * as L from '../../assembly/layout.ts';
+import { Stack } from '../step/stack.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Run, Waitable } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -58,9 +59,9 @@ export class PeerMoves {
   /** How the wanted page ended, or else the first that did not move; `success` when all did. */
   code: PeerCode = 'success';
   private readonly platform: Platform;
-  private readonly parts: Part[] = [];
+  private readonly parts = new Stack<Part>();
   /** Parts of moves that are over, to be filled again. */
-  private readonly spare: Part[] = [];
+  private readonly spare = new Stack<Part>();
   private words!: MigrationWords;
   private toDevice = true;
   private vpn = 0;
@@ -132,7 +133,8 @@ export class PeerMoves {
   }
 
   private partOf(context: PeerContext, device: MigrationDevice): Part {
-    for (const each of this.parts) if (each.context === context) return each;
+    const { parts } = this;
+    for (let i = 0; i < parts.length; i++) if (parts.at(i).context === context) return parts.at(i);
     const part = this.partFor(context, device, false);
     this.parts.push(part);
     return part;
@@ -169,7 +171,7 @@ export class PeerMoves {
     this.wanted = wanted;
     this.code = 'success';
     this.rounds = 0;
-    while (this.parts.length > 0) this.parts.pop();
+    this.parts.clear();
     this.mappings = 0;
     this.started = false;
   }
@@ -178,21 +180,25 @@ export class PeerMoves {
 
   /** Does the next piece: undefined when every item has ended, 'again' to be called again, or what to wait for. */
   next(_run: Run): Waitable | 'again' | undefined {
+    // Once for each granule: no iterators.
+    const { parts } = this;
     if (!this.started) {
       this.started = true;
-      for (const part of this.parts) this.hand(part);
+      for (let i = 0; i < parts.length; i++) this.hand(parts.at(i));
     }
-    for (const part of this.parts) if (part.ticket?.state === 'pending') return part.ticket;
+    for (let i = 0; i < parts.length; i++) if (parts.at(i).ticket?.state === 'pending') return parts.at(i).ticket;
     let asks = false;
-    for (const part of this.parts) {
+    for (let i = 0; i < parts.length; i++) {
+      const part = parts.at(i);
       if (part.ticket || part.batch.count > 0) this.read(part);
       part.ticket = undefined;
-      for (const ticket of part.waits) if (ticket.state === 'pending') return ticket;
+      for (let j = 0; j < part.waits.length; j++) if (part.waits[j]!.state === 'pending') return part.waits[j];
       if (part.again.length > 0) asks = true;
     }
     if (!asks) return undefined;
     this.rounds++;
-    for (const part of this.parts) {
+    for (let i = 0; i < parts.length; i++) {
+      const part = parts.at(i);
       if (this.rounds > MIGRATING_RETRIES_MAX || part.context.isGone) this.giveUp(part);
       else this.askAgain(part);
     }
@@ -295,7 +301,8 @@ export class PeerMoves {
 
   /** The migration is broken off. */
   abort(): void {
-    const parts = this.parts.splice(0);
+    const parts = this.parts.toArray();
+    this.parts.clear();
     this.end();
     for (const { batch, context } of parts) {
       batch.takeAllBack();

@@ -25,7 +25,7 @@ export function checkOrder(run: Run, wanted: Holdable): void {
   // On the way of every fault: no iterator.
   const { held: all } = run;
   for (let i = 0; i < all.length; i++) {
-    const held = all[i]!;
+    const held = all.at(i);
     if (held === wanted) throw fail('EINVAL', 'lock', wanted.label, `is already held by ${run.label}`);
     if (held.rank > wanted.rank || (held.rank === wanted.rank && held.key >= wanted.key)) {
       throw fail(

@@ -155,7 +155,7 @@ export class Scheduler implements RunHost {
       id: run.id,
       steps: run.steps.map((step) => step.name),
       waitsFor: run.waiting?.label ?? '',
-      holds: run.held.map((lock) => lock.label),
+      holds: run.held.toArray().map((lock) => lock.label),
     }));
   }
 

@@ -27,6 +27,7 @@
  * use until it ends.
  */
 import { fail } from '../errors.ts';
+import { Stack } from './stack.ts';
 
 /** The step has ended; its results are on it. */
 export const DONE = 0;
@@ -90,7 +91,7 @@ export class Run {
   id = 0;
   readonly checked: boolean;
   /** The locks held, in the order of taking. */
-  readonly held: Holdable[] = [];
+  readonly held: Stack<Holdable> = new Stack();
   /** What this run is parked on. */
   waiting: Waitable | undefined = undefined;
   /** The queue in which this run keeps its place until it got what it waited for. */
@@ -99,7 +100,7 @@ export class Run {
   refusedShared = false;
   private readonly host: RunHost;
   private top: Step;
-  private readonly parents: Step[] = [];
+  private readonly parents = new Stack<Step>();
   private parked = false;
 
   constructor(host: RunHost) {
@@ -116,7 +117,7 @@ export class Run {
 
   /** The steps of this run, outermost first. */
   get steps(): Step[] {
-    return [...this.parents, this.top];
+    return [...this.parents.toArray(), this.top];
   }
 
   /** The innermost step: the one that the next `advance()` resumes. */
@@ -162,7 +163,9 @@ export class Run {
 
   /** Whether this run holds `lock`, in whatever mode. */
   holds(lock: Holdable): boolean {
-    return this.held.includes(lock);
+    const { held } = this;
+    for (let i = 0; i < held.length; i++) if (held.at(i) === lock) return true;
+    return false;
   }
 
   /** Records a lock that was taken; locks call it. */
@@ -172,12 +175,7 @@ export class Run {
 
   /** Forgets a lock that is being released; locks call it. */
   drop(lock: Holdable): void {
-    const held = this.held;
-    let at = held.length - 1;
-    while (at >= 0 && held[at] !== lock) at--;
-    if (at < 0) throw fail('EINVAL', 'release', lock.label, `is not held by ${this.label}`);
-    for (let i = at + 1; i < held.length; i++) held[i - 1] = held[i] as Holdable;
-    held.pop();
+    if (!this.held.remove(lock)) throw fail('EINVAL', 'release', lock.label, `is not held by ${this.label}`);
   }
 
   /** Ends the wait, if there is one. Called by what was waited for. */
@@ -286,7 +284,7 @@ export class Run {
 
   private releaseAll(): void {
     while (this.held.length > 0) {
-      const lock = this.held[this.held.length - 1] as Holdable;
+      const lock = this.held.at(this.held.length - 1);
       if (this.checked) this.host.report(fail('EINVAL', 'lock', lock.label, `is still held when ${this.label} ends`), this.top);
       lock.release(this);
     }

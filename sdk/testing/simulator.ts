@@ -172,7 +172,11 @@ function runSchedule(race: Race, choose: (runnable: readonly number[]) => number
 
 function deadlock(runs: readonly Run[]): Error {
   const facts = runs.map((run) => {
-    const held = run.held.map((lock) => lock.label).join(', ') || 'nothing';
+    const held =
+      run.held
+        .toArray()
+        .map((lock) => lock.label)
+        .join(', ') || 'nothing';
     return `${run.label} holds ${held} and waits for ${run.waiting?.label ?? 'nothing'}`;
   });
   return fail('EBUSY', 'deadlock', runs.length, `steps wait for each other or for nobody: ${facts.join('; ')}`);

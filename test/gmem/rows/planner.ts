@@ -58,7 +58,11 @@ export const rows: readonly Row[] = [
     title: 'Batch/range ops, async tickets',
     here: 'Every operation takes a list (`Ranges`, `Mappings`, `Copies`, `PeerBatch`); those that can take time may answer with a ticket.',
     tests: [`${PEER} > a device with the family peer > waits for a batch that the device has not finished, and for nothing else`],
-    canary: { file: 'sdk/mm/peer-moves.ts', find: "if (part.ticket?.state === 'pending') return part.ticket;", replace: 'void part;' },
+    canary: {
+      file: 'sdk/mm/peer-moves.ts',
+      find: "if (parts.at(i).ticket?.state === 'pending') return parts.at(i).ticket;",
+      replace: 'void parts;',
+    },
   },
   {
     id: 'O8',

@@ -1,5 +1,5 @@
 import { ENTRY_BYTES, TABLE_BITS, TABLE_ROOT, TABLE_TABLES } from './layout';
-import { FOUR_NINES, walk } from './table';
+import { FOUR_NINES, walk, Walk } from './table';
 
 /**
  * Look-up of many addresses at once. Entries are independent of each other, so what counts is how many cache misses are under way at
@@ -45,7 +45,7 @@ export function lookupBatch(table: u32, input: u32, output: u32, n: u32, scratch
     const cached = load<u32>(table, TABLE_TABLES) <= TABLES_IN_CACHE;
     for (; input + CHUNK_BYTES <= end; input += CHUNK_BYTES, output += CHUNK_BYTES) {
       const differ = differing(input),
-        directory = differ & DIRECTORY ? 0 : directoryOf(table, load<u64>(input));
+        directory = differ & DIRECTORY ? 0 : Walk.directory(table, vpnOf(load<u64>(input)));
       if (directory) {
         const leaf = differ & LEAF_PAGE ? 0 : entryIn(directory, load<u64>(input), 18);
         if (<i64>leaf < 0) lookupInLeaf(<u32>leaf, input, output);
@@ -76,13 +76,6 @@ function differing(input: u32): u64 {
     differ = v128.or(differ, v128.or(a, b));
   }
   return <u64>(i64x2.extract_lane(differ, 0) | i64x2.extract_lane(differ, 1));
-}
-
-/** The level-1 table page of an address, or 0. */
-function directoryOf(table: u32, word: u64): u32 {
-  let entry = entryIn(load<u32>(table, TABLE_ROOT), word, 36);
-  if (<i64>entry < 0) entry = entryIn(<u32>entry, word, 27);
-  return <i64>entry < 0 ? <u32>entry : 0;
 }
 
 function lookupInLeaf(leaf: u32, input: u32, output: u32): void {

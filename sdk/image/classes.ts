@@ -70,6 +70,7 @@ import { Mark } from '../mm/madvise.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
 import { Aims } from '../mm/migration-aims.ts';
 import { MigrationPlaces } from '../mm/migration-places.ts';
+import { MigrationTargets } from '../mm/migration-targets.ts';
 import { MigrationWords } from '../mm/migration-words.ts';
 import { Migration } from '../mm/migration.ts';
 import { Mmap } from '../mm/mmap.ts';
@@ -180,6 +181,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   MigrationCopies,
   MigrationPlaces,
   Aims,
+  MigrationTargets,
   MigrationWords,
   MirrorRange,
   Mmap,

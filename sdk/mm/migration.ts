@@ -23,11 +23,11 @@ import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import { type DeviceMemory, FRAME_LATER_HUGE, type MigrationDevice, type PeerContext } from './device-memory.ts';
-import { HostFrames } from './host-frames.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { MigrationCopies, peerEngine } from './migration-copies.ts';
 import { MigrationPlaces } from './migration-places.ts';
 import { routesOf } from './migration-routes.ts';
+import { MigrationTargets } from './migration-targets.ts';
 import type { Aims } from './migration-aims.ts';
 import { FEW, MigrationWords, type RunsOf, type VisitRun } from './migration-words.ts';
 import { Invalidation } from './notifier.ts';
@@ -36,7 +36,7 @@ import type { PeerBehaviour, PeerCode } from './peer-batch.ts';
 import { PeerMoves } from './peer-moves.ts';
 import { runsOf } from './places.ts';
 import type { Platform } from './platform.ts';
-import type { RoomStep, SecondTier } from './second-tier.ts';
+import type { SecondTier } from './second-tier.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
 import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
 
@@ -135,20 +135,7 @@ export class Migration implements Step {
   /** Only pages on this memory are collected. */
   private only: DeviceMemory | undefined;
   private listed: readonly number[] | undefined;
-  /** Made when something first comes home. */
-  private hostFrames: HostFrames | undefined;
-  /** Who gives targets: `nothing` (they are there), this one itself (host frames), or somebody's plan. */
-  private targets: 'given' | 'host' | 'plan' | 'tier' = 'given';
-  /** What had no target, for want of frames. */
-  private short = false;
-  /** Only what the second tier has goes there. */
-  private onlyClean = false;
-  /** Pages that went to the second tier without a copy. */
-  private clean = 0;
-  /** Host frames are not wanted of pages that the second tier has. */
-  private dropsClean = false;
-  /** Room has been made on the host, as far as it could be. */
-  private hasRoom = false;
+  private readonly targets: MigrationTargets;
   private allocate: ((migration: Migration) => void) | undefined;
   private install: Install | undefined;
   private phase = ANNOUNCE;
@@ -186,6 +173,7 @@ export class Migration implements Step {
   constructor(platform: Platform) {
     this.platform = platform;
     this.places = new MigrationPlaces(platform);
+    this.targets = new MigrationTargets(platform, this.words);
   }
 
   /**
@@ -211,7 +199,6 @@ export class Migration implements Step {
       if (pick < 0 ? pick === FRAME_LATER_HUGE : this.aim(i, pick)) this.select |= L.SELECT_COMPOUND;
     }
     this.node = memory.node.name;
-    this.targets = 'given';
     this.install = install;
     this.coupled = memory.device.coupledIn(space);
     return this;
@@ -225,7 +212,6 @@ export class Migration implements Step {
     this.select = L.SELECT_SYSTEM;
     this.aimAll(aims);
     this.node = memory.node.name;
-    this.targets = 'given';
     this.coupled = memory.device.coupledIn(space);
     return this;
   }
@@ -268,7 +254,6 @@ export class Migration implements Step {
     this.space = space;
     this.select = from.kind === 'coherent' ? L.SELECT_COHERENT : L.SELECT_PRIVATE;
     this.node = to.node.name;
-    this.targets = 'given';
     const engine = peerEngine(from, to, space);
     this.engineOfPeers = engine === 'core' ? undefined : engine;
   }
@@ -305,7 +290,7 @@ export class Migration implements Step {
     this.first = first - vpn;
     this.node = memory.node.name;
     this.coupled = memory.device.coupledIn(space);
-    this.home();
+    this.targets.fromHost(false);
     return this;
   }
 
@@ -332,8 +317,7 @@ export class Migration implements Step {
     this.listed = frames;
     this.node = memory.node.name;
     this.coupled = memory.device.coupledIn(undefined);
-    this.dropsClean = cause === 'evict' && this.platform.tier !== undefined;
-    this.home();
+    this.targets.fromHost(cause === 'evict');
     return this;
   }
 
@@ -370,7 +354,7 @@ export class Migration implements Step {
     this.begin(frames.length, tier, 'swap out');
     this.listed = frames;
     this.node = this.platform.host.name;
-    this.targets = 'tier';
+    this.targets.fromTier(false);
     return this;
   }
 
@@ -378,7 +362,7 @@ export class Migration implements Step {
   cleanToTier(frames: readonly number[], memory: DeviceMemory, tier: SecondTier): this {
     this.framesToTier(frames, tier);
     this.node = memory.node.name;
-    this.onlyClean = true;
+    this.targets.fromTier(true);
     return this;
   }
 
@@ -389,25 +373,20 @@ export class Migration implements Step {
     this.vpn = vpn;
     this.select = L.SELECT_SWAP | L.SELECT_NO_HOLES;
     this.node = tier.node.name;
-    this.home();
+    this.targets.fromHost(false);
     return this;
   }
 
   /** Whether something stayed for want of a frame to go to. */
   get isShort(): boolean {
-    return this.short;
-  }
-
-  private home(): void {
-    this.hostFrames ??= new HostFrames(this.platform);
-    this.targets = 'host';
+    return this.targets.isShort;
   }
 
   private plan(pages: number, plan: MigrationPlan): void {
     this.begin(pages, plan.device, plan.cause);
     this.owner = plan.owner;
     this.isPlanned = true;
-    this.targets = 'plan';
+    this.targets.giver = 'plan';
     this.allocate = plan.allocate;
     this.install = plan.install;
   }
@@ -436,15 +415,11 @@ export class Migration implements Step {
     this.only = undefined;
     this.listed = undefined;
     this.places.begin();
+    this.targets.begin();
     this.install = undefined;
     this.installer = undefined;
     this.phase = ANNOUNCE;
     this.failed = false;
-    this.short = false;
-    this.onlyClean = false;
-    this.clean = 0;
-    this.dropsClean = false;
-    this.hasRoom = false;
     this.engine = false;
     this.access = 'none';
     this.behaviour = 'none';
@@ -547,7 +522,7 @@ export class Migration implements Step {
       case ALLOCATE: {
         const pending = this.nextTicket();
         if (pending) return run.waitFor(pending);
-        const room = this.makeRoom();
+        const room = this.targets.makeRoom();
         if (room) return run.call(room);
         this.giveTargets();
         this.words.lend(this.platform.core);
@@ -611,7 +586,7 @@ export class Migration implements Step {
     this.phase = PEER;
     const moves = (this.moves ??= new PeerMoves(this.platform));
     const context = this.coupled!;
-    if (this.targets === 'given') moves.bring(this.words, this.device, context, this.space!, this.vpn, this);
+    if (this.targets.giver === 'caller') moves.bring(this.words, this.device, context, this.space!, this.vpn, this);
     else moves.take(this.words, this.device, this.space ? this.places.chooseRange(context, this.vpn) : this.places, this.wanted);
   }
 
@@ -622,13 +597,9 @@ export class Migration implements Step {
     endInvalidation(this.invalidation);
     endInvalidation(this.second);
     this.places.end();
-    this.hostFrames?.putBack();
     if (this.coupled) this.moves?.abort();
-    words.dropAllLater();
-    if (this.phase <= COLLECT) {
-      if (this.targets === 'given')
-        for (let i = 0; i < words.count; i++) if (words.hasTarget(i)) core.exports.framePut(words.targetFrame(i));
-    } else if (this.phase !== ENDED) {
+    this.targets.abort(this.phase <= COLLECT);
+    if (this.phase > COLLECT && this.phase !== ENDED) {
       // Holes that the commit has filled have their page, and keep it.
       const refused = this.phase === INSTALL || this.phase === UNDONE ? L.MIGRATE_VALID : 0;
       for (let i = 0; i < words.count; i++) if ((words.bits(i) & refused) === refused) words.refuse(i);
@@ -660,11 +631,9 @@ export class Migration implements Step {
       this.space.announce(this.invalidation.set(this.vpn, this.vpn + this.words.count, 'MIGRATE', this.owner, MIGRATING[this.cause]));
       return;
     }
-    if (this.targets === 'host') {
-      const frames = this.hostFrames!.prepare(this.listed!, MIGRATION_PAGES_MAX);
-      if (frames !== this.listed) this.words.begin(frames.length);
-      this.listed = frames;
-    }
+    const frames = this.targets.prepare(this.listed!, MIGRATION_PAGES_MAX);
+    if (frames !== this.listed) this.words.begin(frames.length);
+    this.listed = frames;
     this.tellOthers();
   }
 
@@ -708,7 +677,7 @@ export class Migration implements Step {
     const space = this.space;
     if (space) {
       this.heads = hugePagesIn(this.platform, space, this.vpn, this.vpn + words.count);
-      const aimed = this.targets === 'given';
+      const aimed = this.targets.giver === 'caller';
       if (this.only) this.wantFrom(space, this.only);
       if (aimed || this.only) words.lendTarget(core);
       const vma = space.vmas.find(this.vpn);
@@ -762,54 +731,11 @@ export class Migration implements Step {
   }
 
   private giveTargets(): void {
-    // Host frames for what comes home, the first page's before all others.
-    if (this.targets === 'host') {
-      // What somebody touches comes as far as the space may have it; everything else has to go somewhere.
-      const most = this.space && (this.cause === 'home' || this.cause === 'swap in') ? this.space.hostRoom : Infinity;
-      this.hostFrames!.give(this.words, this.space ? this.vpn : undefined, this.first, most);
-    } else if (this.targets === 'plan') this.allocate!(this);
-    else if (this.targets === 'tier') this.giveTier();
-  }
-
-  /** Where there is a second tier, host frames that are missing are made there, once. */
-  private makeRoom(): RoomStep | undefined {
-    const { host, tier } = this.platform;
-    if (!tier || this.targets !== 'host' || this.hasRoom) return undefined;
-    this.hasRoom = true;
-    if (this.dropsClean) this.giveClean(tier);
-    let missing = -host.free;
-    for (let i = 0; i < this.words.count; i++) if (this.words.moves(i) && !this.words.hasTarget(i)) missing += this.words.span(i);
-    if (missing <= 0) return undefined;
-    return tier.roomStep(missing);
-  }
-
-  /** Pages that the second tier has, still true, go there. */
-  private giveClean(tier: SecondTier): void {
-    const words = this.words;
-    for (let i = 0; i < words.count; i++) {
-      if (!words.moves(i) || words.span(i) > 1 || words.hasTarget(i)) continue;
-      const slot = tier.backingOf(words.frame(i));
-      if (slot < 0) continue;
-      this.platform.core.exports.frameGet(slot);
-      words.aim(i, slot, false);
-      this.clean++;
-    }
-  }
-
-  private giveTier(): void {
-    const tier = this.platform.tier!;
-    const words = this.words;
-    this.giveClean(tier);
-    if (this.onlyClean) return;
-    for (let i = 0; i < words.count; i++) {
-      if (!words.moves(i) || words.hasTarget(i)) continue;
-      const slot = tier.take();
-      if (slot === L.FRAME_NONE) {
-        this.short = true;
-        return;
-      }
-      words.aim(i, slot, false);
-    }
+    const { targets, space, cause } = this;
+    if (targets.giver === 'plan') return this.allocate!(this);
+    // What somebody touches comes as far as the space may have it; everything else has to go somewhere.
+    const most = space && (cause === 'home' || cause === 'swap in') ? space.hostRoom : Infinity;
+    targets.give(space ? this.vpn : undefined, this.first, most);
   }
 
   /** A huge page that goes to small frames is split now, while nobody can touch it. */
@@ -859,10 +785,10 @@ export class Migration implements Step {
     this.phase = INSTALL;
     endInvalidation(this.second);
     if (!isWhole) words.tally(core);
-    this.copied = words.valid;
-    if (this.clean > 0) this.copied -= this.countClean();
+    const clean = this.targets.countClean();
+    this.copied = words.valid - clean;
     this.cleared = words.holes;
-    this.moved = this.copied + this.cleared + this.clean;
+    this.moved = words.valid + words.holes;
     this.refused = this.collected - this.moved;
     if (this.coupled) this.moves!.undo(this.device, this.coupled, this.tickets);
     else if (space && this.install) this.installMoved(space, this.install);
@@ -927,22 +853,6 @@ export class Migration implements Step {
     for (let i = 0; i < words.count; i++) if (words.moves(i)) this.platform.core.exports.backingDrop(words.targetFrame(i));
   }
 
-  /** What of it really went without a copy. */
-  private countClean(): number {
-    const { core, tier } = this.platform;
-    const words = this.words;
-    this.clean = 0;
-    for (let i = 0; i < words.count; i++)
-      if (
-        words.moves(i) &&
-        words.hasTarget(i) &&
-        tier!.node.holds(words.targetFrame(i)) &&
-        core.exports.backingOf(words.frame(i)) === words.targetFrame(i) + 1
-      )
-        this.clean++;
-    return this.clean;
-  }
-
   /** Counts what moved, by the nodes it moved between. */
   private report(): void {
     this.platform.events.counters.cleared += this.cleared;
@@ -957,9 +867,10 @@ export class Migration implements Step {
       return;
     }
     const host = this.platform.host.name;
-    if (this.targets === 'tier') this.count(this.node, SWAP, 'swapOut', this.copied, 0, this.refused);
+    const { giver } = this.targets;
+    if (giver === 'tier') this.count(this.node, SWAP, 'swapOut', this.copied, 0, this.refused);
     else if (this.cause === 'swap in') this.count(SWAP, host, 'swapIn', this.copied, 0, this.refused);
-    else if (this.targets === 'given') this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
+    else if (giver === 'caller') this.count(host, this.node, 'toDevice', this.copied, this.cleared, this.refused);
     else this.count(this.node, host, 'toHost', this.copied, this.cleared, this.refused);
   }
 
@@ -980,7 +891,8 @@ export class Migration implements Step {
 
   private count(from: string, to: string, way: Way, copied: number, cleared: number, refused: number, frames?: readonly number[]): void {
     const { events } = this.platform;
-    events.countMigrated(from, to, copied, copied * L.PAGE_BYTES, way, this.cause, this.clean);
+    const { clean } = this.targets;
+    events.countMigrated(from, to, copied, copied * L.PAGE_BYTES, way, this.cause, clean);
     if (!events.heard) return;
     this.runs = runsOf(this.platform, frames ?? this.targetFrames());
     events.emit({
@@ -994,7 +906,7 @@ export class Migration implements Step {
       bytes: copied * L.PAGE_BYTES,
       cleared,
       refused,
-      clean: this.clean,
+      clean,
       cause: this.cause,
       wanted: this.wanted,
       runs: this.runs,

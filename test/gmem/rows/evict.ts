@@ -88,7 +88,11 @@ export const rows: readonly Row[] = [
     title: 'host OOM during eviction',
     here: 'the host makes room below, in the second tier; without one, or with it full, the victim stays (`fallback`) and the access ends with `ENOMEM`: nothing is lost',
     tests: ['test/gmem/second-tier.test.ts > a device evicts to a full host: the host makes room below; with all full the page stays'],
-    canary: { file: 'sdk/mm/migration.ts', find: 'if (missing <= 0) return undefined;', replace: 'if (missing <= 1e9) return undefined;' },
+    canary: {
+      file: 'sdk/mm/migration-targets.ts',
+      find: 'if (missing <= 0) return undefined;',
+      replace: 'if (missing <= 1e9) return undefined;',
+    },
   },
   {
     id: 'H2',

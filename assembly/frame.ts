@@ -155,10 +155,40 @@ export function frameMark(frame: u32, n: u32, clear: u32, set: u32): void {
  */
 export function frameClaim(frame: u32, order: u32): u32 {
   for (let each = frame, end = frame + (1 << order); each < end; each++) {
-    if ((load<u32>(frameRecord(each), FRAME_FLAGS) & FRAME_STATE) != STATE_OFFLINE) return 0;
+    if (!isOffline(each)) return 0;
   }
   begin(nodeOf(frame), frame, order);
   return 1;
+}
+
+/**
+ * Claims the frames of one page whose numbers (u32) stand at `list`, `n` of them, with the marks `marks`: as `frameClaim` one after the other, up to the first that is in use already. Returns how many; `runs` and H_STOP_INDEX as by
+ * `frameTakeMany`. Requires: they are on one node, whose allocation is not the core's.
+ */
+export function frameClaimMany(list: u32, n: u32, marks: u32, runs: u32): u32 {
+  const record = n ? nodeOf(load<u32>(list)) : 0;
+  let claimed: u32 = 0,
+    at = runs;
+  while (claimed < n) {
+    const next = list + (claimed << 2),
+      first = load<u32>(next),
+      most = n - claimed;
+    let count: u32 = 0;
+    while (count < most && load<u32>(next + (count << 2)) == first + count && isOffline(first + count)) count++;
+    if (!count) break;
+    beginRun(record, first, count, marks);
+    store<u32>(at, first);
+    store<u32>(at, count, 4);
+    at += 8;
+    claimed += count;
+  }
+  store<u32>(H_STOP_INDEX, (at - runs) >> 3);
+  return claimed;
+}
+
+/** Whether nobody has a frame that is not the core's to give. */
+function isOffline(frame: u32): bool {
+  return (load<u32>(frameRecord(frame), FRAME_FLAGS) & FRAME_STATE) == STATE_OFFLINE;
 }
 
 /** The head of the huge frame that a frame is part of: itself when it is part of none. */

@@ -7,6 +7,7 @@ export {
   frameTakeMany,
   frameMark,
   frameClaim,
+  frameClaimMany,
   frameGet,
   framePut,
   framePin,

@@ -27,6 +27,7 @@ export interface CoreExports {
   frameTakeMany(node: number, n: number, list: number, marks: number, runs: number): number;
   frameMark(frame: number, n: number, clear: number, set: number): void;
   frameClaim(frame: number, order: number): number;
+  frameClaimMany(list: number, n: number, marks: number, runs: number): number;
   frameGet(frame: number): void;
   framePut(frame: number): void;
   framePin(frame: number, longTerm: number): number;
@@ -189,6 +190,8 @@ const NO_WORDS: Uint32Array = new Uint32Array(0);
 export interface FreedFrames {
   /** A frame of a driver has come free, `pages` of them for a huge one. */
   freed(frame: number, pages: number): void;
+  /** The same of `count` of them, as the core lists them: a huge one with FREED_HUGE. */
+  freedMany(list: Uint32Array, count: number): void;
 }
 
 /**
@@ -421,7 +424,7 @@ export class Core {
     return this.header(L.H_FREED) !== 0;
   }
 
-  /** Takes the list of driver-owned frames that the last call freed: `owner.freed` is called once for every one. */
+  /** Takes the list of driver-owned frames that the last call freed: `owner` is told of every one, once. */
   drainFreed(owner: FreedFrames): void {
     const count = this.header(L.H_FREED);
     if (count === 0) return;
@@ -436,10 +439,7 @@ export class Core {
     this.spareList = NO_WORDS;
     if (list.length < count) list = new Uint32Array(count);
     this.take(this.area(L.AREA_FREED), list, count);
-    for (let i = 0; i < count; i++) {
-      const frame = list[i]!;
-      owner.freed(frame & ~L.FREED_HUGE, frame & L.FREED_HUGE ? 2 ** L.HUGE_ORDER : 1);
-    }
+    owner.freedMany(list, count);
     this.spareList = list;
   }
 }

@@ -160,11 +160,13 @@ export class MoveRange implements Step {
 
   /** While this one waited, the device may have left, or its memory. */
   private requireThere(): void {
-    const { device } = this.context;
     this.context.requireWorking('migrate');
-    for (const memory of this.memory ? [this.memory, ...this.sources] : this.sources) {
-      if (!device.memories.includes(memory)) throw fail('ENODEV', 'migrate.memory', memory.node.name, 'has been removed');
-    }
+    if (this.memory) this.requireMemory(this.memory);
+    for (let i = 0; i < this.sources.length; i++) this.requireMemory(this.sources[i]!);
+  }
+
+  private requireMemory(memory: OwnMemory): void {
+    if (!this.context.device.memories.includes(memory)) throw fail('ENODEV', 'migrate.memory', memory.node.name, 'has been removed');
   }
 
   /** The next part of one VMA, at most one batch of words long. */

@@ -105,12 +105,31 @@ export class Node {
       const asked = Math.min(n - taken, L.LIST_MAX);
       const got = core.exports.frameTakeMany(this.index, asked, core.area(L.AREA_LIST), marks, core.area(L.AREA_EXTENTS));
       frames.set(core.words(L.AREA_LIST, got), at + taken);
-      const end = (core.area(L.AREA_EXTENTS) >>> 2) + core.stopIndex * 2;
-      for (let run = core.area(L.AREA_EXTENTS) >>> 2; run < end; run += 2) runs.note(core.u32[run]!, core.u32[run + 1]!);
+      this.tell(runs);
       taken += got;
       if (got < asked) break;
     }
     return taken;
+  }
+
+  /**
+   * @internal Claims the `n` frames of one page that stand in `frames` from index `at` on, with the marks `marks` (FRAME_*), up to the first that is in use already, and tells `runs` of them. Returns how many that were.
+   * Requires: its driver is the allocator, and has chosen them; at most LIST_MAX.
+   */
+  claimMany(frames: Int32Array, at: number, n: number, marks: number, runs: FrameRuns): number {
+    const { core } = this;
+    core.words(L.AREA_LIST, n).set(frames.subarray(at, at + n));
+    const claimed = core.exports.frameClaimMany(core.area(L.AREA_LIST), n, marks, core.area(L.AREA_EXTENTS));
+    this.tell(runs);
+    return claimed;
+  }
+
+  /** Neighbours among the frames that the core has just given. */
+  private tell(runs: FrameRuns): void {
+    const { core } = this;
+    const first = core.area(L.AREA_EXTENTS) >>> 2;
+    const end = first + core.stopIndex * 2;
+    for (let run = first; run < end; run += 2) runs.note(core.u32[run]!, core.u32[run + 1]!);
   }
 
   holds(frame: number): boolean {

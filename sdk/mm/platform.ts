@@ -12,6 +12,7 @@ import { Scheduler } from '../step/runner.ts';
 import { TicketBook } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { DeviceMemory } from './device-memory.ts';
+import { HUGE_PAGES } from './huge-window.ts';
 import { Links } from './links.ts';
 import { Movements } from './movements.ts';
 import { type Node, Nodes } from './node.ts';
@@ -191,5 +192,15 @@ export class Platform implements FreedFrames {
   /** @internal A frame of a driver has come free: its memory is told. */
   freed(frame: number, pages: number): void {
     this.memories.get(this.core.nodeOf(frame))?.freed(frame, pages);
+  }
+
+  /** @internal The same of many: most often of one memory. */
+  freedMany(list: Uint32Array, count: number): void {
+    let memory: DeviceMemory | undefined;
+    for (let i = 0; i < count; i++) {
+      const frame = list[i]! & ~L.FREED_HUGE;
+      if (!memory?.node.holds(frame)) memory = this.memories.get(this.core.nodeOf(frame));
+      memory?.freed(frame, list[i]! & L.FREED_HUGE ? HUGE_PAGES : 1);
+    }
   }
 }

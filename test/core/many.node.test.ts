@@ -105,6 +105,58 @@ describe.each(flavours)('%s', (flavour) => {
     });
   });
 
+  describe('frameClaimMany', () => {
+    /** Its one node is handed out by a driver. */
+    const ofDriver = (): SmallCore =>
+      new SmallCore(flavour, { nodes: [{ kind: L.NODE_IS_PRIVATE, frames: 16, owner: 1, alloc: L.ALLOC_DRIVER, backed: false }] });
+    const claimMany = (small: SmallCore, wanted: readonly number[], marks = 0): { claimed: number; runs: number[] } => {
+      const list = small.bare.areas + L.AREA_LIST;
+      const runs = small.bare.areas + L.AREA_EXTENTS;
+      wanted.forEach((frame, i) => small.setField(list, i * 4, frame));
+      const claimed = small.core.frameClaimMany(list, wanted.length, marks, runs);
+      return { claimed, runs: small.list(runs, small.bare.header(L.H_STOP_INDEX) * 2) };
+    };
+
+    test.each(Array.from({ length: 30 }, (_, seed) => seed))(
+      'claims what as many calls of frameClaim claim, up to the first frame in use, and leaves what they leave: seed %i',
+      (seed) => {
+        const below = randomOf(seed);
+        const [many, each] = [ofDriver(), ofDriver()];
+        const base = many.base[NODE]!;
+        const held: number[] = [];
+        for (let turn = 0; turn < 30; turn++) {
+          // Ascending, or this one and that one; also one that is asked for twice.
+          const from = below(16);
+          const wanted = Array.from({ length: below(12) }, (_, i) => base + (below(5) ? (from + i) % 16 : below(16)));
+          const { claimed, runs } = claimMany(many, wanted);
+          let one = 0;
+          while (one < wanted.length && each.core.frameClaim(wanted[one]!, 0)) one++;
+          expect(claimed).toBe(one);
+          const told = runs.flatMap((first, i) => (i % 2 ? [] : Array.from({ length: runs[i + 1]! }, (_, k) => first + k)));
+          expect(told).toEqual(wanted.slice(0, claimed));
+          held.push(...told);
+          for (let i = below(held.length + 1); i > 0; i--) {
+            const [frame] = held.splice(below(held.length), 1);
+            for (const { core } of [many, each]) core.framePut(frame!);
+          }
+          expect(many.freed()).toEqual(each.freed());
+          expect(stateOf(many)).toEqual(stateOf(each));
+          expect(many.core.verify(0)).toBe(0);
+        }
+      },
+    );
+
+    test('marks what it claims, and nothing else', () => {
+      const small = ofDriver();
+      const base = small.base[NODE]!;
+      small.core.frameClaim(base + 3, 0);
+      expect(claimMany(small, [base + 1, base + 2, base + 3, base + 4], L.FRAME_SPARED)).toEqual({ claimed: 2, runs: [base + 1, 2] });
+      const flags = Array.from({ length: 5 }, (_, i) => small.frame(base + i, L.FRAME_FLAGS) & (L.FRAME_SPARED | L.FRAME_STATE));
+      const spared = L.STATE_USED | L.FRAME_SPARED;
+      expect(flags).toEqual([L.STATE_OFFLINE, spared, spared, L.STATE_USED, L.STATE_OFFLINE]);
+    });
+  });
+
   describe('movablePages', () => {
     const BASE = 100;
     const HELD = 50;

@@ -164,7 +164,29 @@ describe('of many pages on their way', () => {
     };
     expect(() => context.migrate(range, { to: 'device' })).toThrow('out of order');
     expect([used(machine), space.read(range.start + 99 * PAGE, 1)[0]]).toEqual(['dram 100, probe.ram 0', 3]);
+    // It hears of those that it gave before.
+    expect(probe.freed).toHaveLength(60);
     expectClean(machine);
     machine.close();
   });
+});
+
+test('pages that two drivers have handed out, and that go together, are told to the driver that each came from', () => {
+  const machine = smallMachine({ dram: 1 * MiB, deviceMemory: 1 * MiB });
+  const space = machine.createAddressSpace();
+  const probes = ['a', 'b'].map((name) => new Probe({ name, pages: 16, allocator: 'driver' }));
+  const contexts = probes.map(({ driver }) => space.attach(machine.addDevice(driver)));
+  const range = space.mmap({ bytes: 16 * PAGE });
+  space.write(range.start, new Uint8Array(16 * PAGE).fill(5));
+  // Two pages of the one, two of the other, and so on.
+  for (let page = 0; page < 16; page += 2) {
+    const start = range.start + page * PAGE;
+    contexts[(page / 2) % 2]!.migrate({ start, end: start + 2 * PAGE }, { to: 'device' });
+  }
+  expect(used(machine)).toBe('dram 0, a.ram 8, b.ram 8');
+  space.munmap(range);
+  const eight = Array.from({ length: 8 }, (_, page) => page);
+  expect(probes.map(({ freed }) => freed)).toEqual([eight, eight]);
+  expectClean(machine);
+  machine.close();
 });

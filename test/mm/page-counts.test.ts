@@ -57,3 +57,19 @@ test('pages that one device has, then another, are counted between their own mem
     ...['a', 'b', 'a', 'b'].map((name) => `${name} toHost 1`),
   ]);
 });
+
+test('pages that come home from one device, and when it has left from another, are counted from the memory that they were in', () => {
+  const machine = createMachineSync({ dram: 4 * MiB, deviceMemory: 32 * MiB });
+  const host = machine.nodes[0]!.name;
+  const space = machine.createAddressSpace();
+  const range = space.mmap({ bytes: 2 * P });
+  space.write(range.start, new Uint8Array(2 * P).fill(7));
+  for (const name of ['a', 'b']) {
+    const context = space.attach(machine.addDevice(named(name, [])));
+    context.migrate(range, { to: 'device' });
+    for (const page of [0, 1]) space.read(range.start + page * P, 4);
+    context.detach();
+  }
+  const two = { pages: 2, bytes: 2 * P };
+  expect(machine.counters.migrated).toMatchObject({ 'a.vram': { [host]: two }, 'b.vram': { [host]: two } });
+});

@@ -185,6 +185,9 @@ const FEW_WORDS = 64;
 const FOUR_NINES = 0x09090909;
 
 const NO_WORDS: Uint32Array = new Uint32Array(0);
+/** Views that are kept, and how many bits of a hash of their start are not looked at. */
+const VIEWS = 32;
+const VIEWS_SHIFT = 27;
 
 /** Who is told of the frames that a core call has freed. */
 export interface FreedFrames {
@@ -215,6 +218,9 @@ export class Core {
   tenant: object | undefined = undefined;
   /** For the next list of freed frames; empty while one is being gone through. */
   private spareList: Uint32Array = NO_WORDS;
+  /** Views of stretches of words that were asked for lately, by a hash of where they start: most are asked for again and again, and they never go stale. */
+  private readonly views: Uint32Array[] = new Array<Uint32Array>(VIEWS).fill(NO_WORDS);
+  private readonly viewStarts: Uint32Array = new Uint32Array(VIEWS);
 
   constructor(exports: CoreExports, buffer: ArrayBuffer, plan: MemoryPlan) {
     this.exports = exports;
@@ -240,8 +246,7 @@ export class Core {
 
   /** u32 view of a batch area, `length` words. Borrowed. */
   words(offset: number, length: number): Uint32Array {
-    const start = this.area(offset) >>> 2;
-    return this.u32.subarray(start, start + length);
+    return this.view(this.area(offset) >>> 2, length);
   }
 
   /** Byte address of AREA_SOURCE or AREA_TARGET for words that nobody comes back to: whoever had his there puts them there again. */
@@ -262,8 +267,18 @@ export class Core {
   take(at: number, words: Uint32Array, length: number): void {
     const { u32 } = this;
     const first = at >>> 2;
-    if (length > FEW_WORDS) words.set(u32.subarray(first, first + length));
+    if (length > FEW_WORDS) words.set(this.view(first, length));
     else for (let i = 0; i < length; i++) words[i] = u32[first + i]!;
+  }
+
+  private view(first: number, length: number): Uint32Array {
+    const place = Math.imul(first, 0x9e3779b1) >>> VIEWS_SHIFT;
+    const last = this.views[place]!;
+    if (last.length === length && this.viewStarts[place] === first) return last;
+    const view = this.u32.subarray(first, first + length);
+    this.views[place] = view;
+    this.viewStarts[place] = first;
+    return view;
   }
 
   header(offset: number): number {

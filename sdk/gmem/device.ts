@@ -435,7 +435,9 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   }
 
   contextOf(space: AddressSpace): Context | undefined {
-    for (const context of this.contexts) if (context.space === space) return context;
+    const { contexts } = this;
+    // A loop: an iterator would be made for every migration.
+    for (let i = 0; i < contexts.length; i++) if (contexts[i]!.space === space) return contexts[i];
     return undefined;
   }
 

@@ -16,7 +16,7 @@ import type { Candidates } from '../policy/candidates.ts';
 import { type Choice, Fifo, NamedPolicy, type VictimChoice, type VictimPolicy, victimPolicy } from '../policy/victim.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Device } from './device.ts';
-import type { MemoryDescription } from './driver.ts';
+import type { MemoryDescription, Phys } from './driver.ts';
 import { Keeper } from './keeper.ts';
 import { Spared } from './spared.ts';
 
@@ -152,12 +152,9 @@ export class OwnMemory implements DeviceMemory {
     const phys = context?.mmu.phys;
     if (!phys) return L.FRAME_NONE;
     try {
-      const page = phys.allocPage();
-      if (page === undefined) return L.FRAME_NONE;
-      this.requirePage('allocPage result', page);
-      if (!this.platform.core.exports.frameClaim(this.node.base + page, 0))
-        throw fail('EINVAL', `${this.device.name}.phys.allocPage result`, page, 'is in use already');
-      return this.node.base + page;
+      const frame = this.chosenBy(phys);
+      if (frame !== L.FRAME_NONE && !this.platform.core.exports.frameClaim(frame, 0)) throw this.inUse(frame);
+      return frame;
     } catch (error) {
       throw context.failWith(error);
     }
@@ -197,10 +194,9 @@ export class OwnMemory implements DeviceMemory {
     let chosen = 0;
     try {
       for (; chosen < n; chosen++) {
-        const page = phys.allocPage();
-        if (page === undefined) break;
-        this.requirePage('allocPage result', page);
-        frames[at + chosen] = node.base + page;
+        const frame = this.chosenBy(phys);
+        if (frame === L.FRAME_NONE) break;
+        frames[at + chosen] = frame;
       }
     } catch (error) {
       // It is told that what it gave before is free.
@@ -210,8 +206,19 @@ export class OwnMemory implements DeviceMemory {
     const claimed = node.claimMany(frames, at, chosen, L.FRAME_SPARED, spared);
     if (claimed === chosen) return chosen;
     this.giveBack(frames, at, claimed);
-    const page = frames[at + claimed]! - node.base;
-    throw context.failWith(fail('EINVAL', `${this.device.name}.phys.allocPage result`, page, 'is in use already'));
+    throw context.failWith(this.inUse(frames[at + claimed]!));
+  }
+
+  /** The frame of the page that the driver gives, which is not claimed yet; FRAME_NONE: it has none. */
+  private chosenBy(phys: Phys): number {
+    const page = phys.allocPage();
+    if (page === undefined) return L.FRAME_NONE;
+    this.requirePage('allocPage result', page);
+    return this.node.base + page;
+  }
+
+  private inUse(frame: number): Error {
+    return fail('EINVAL', `${this.device.name}.phys.allocPage result`, frame - this.node.base, 'is in use already');
   }
 
   private giveBack(frames: Int32Array, at: number, n: number): void {

@@ -96,19 +96,13 @@ export class Node {
 
   /**
    * @internal Takes up to `n` frames of one page into `frames` from index `at` on, as `take` would one by one, with the marks `marks` (FRAME_*), and tells `runs` of them. Returns how many there were.
-   * Requires: as `take`.
+   * Requires: as `take`; at most LIST_MAX.
    */
   takeMany(frames: Int32Array, at: number, n: number, marks: number, runs: FrameRuns): number {
     const { core } = this;
-    let taken = 0;
-    while (taken < n) {
-      const asked = Math.min(n - taken, L.LIST_MAX);
-      const got = core.exports.frameTakeMany(this.index, asked, core.area(L.AREA_LIST), marks, core.area(L.AREA_EXTENTS));
-      frames.set(core.words(L.AREA_LIST, got), at + taken);
-      this.tell(runs);
-      taken += got;
-      if (got < asked) break;
-    }
+    const taken = core.exports.frameTakeMany(this.index, n, core.area(L.AREA_LIST), marks, core.area(L.AREA_EXTENTS));
+    frames.set(core.words(L.AREA_LIST, taken), at);
+    this.tell(runs);
     return taken;
   }
 

@@ -195,7 +195,9 @@ export class RwLock implements Holdable, Waitable {
 
   private isFreeFor(run: Run, shared: boolean): boolean {
     if (this.writing !== undefined || (!shared && this.reading > 0)) return false;
-    for (const ahead of this.queue) {
+    // A loop: an iterator would be made each time that a lock is taken.
+    for (let i = 0; i < this.queue.length; i++) {
+      const ahead = this.queue[i]!;
       if (ahead.run === run) return true;
       if (!shared || !ahead.shared) return false;
     }

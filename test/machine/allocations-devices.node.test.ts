@@ -300,8 +300,6 @@ const PATHS: readonly Path[] = [
   {
     name: 'a device that leaves with pages that are pinned to it, and comes again',
     few: 8192,
-    // They come in parts of 512 pages, each with lists and views of its own: two to three bytes a page.
-    heap: 6,
     of: (world) => () => {
       world.space.hmadvise(world.range, 'pinned', { device: world.context.device });
       world.context.detach();

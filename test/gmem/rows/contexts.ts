@@ -210,7 +210,7 @@ export const rows: readonly Row[] = [
     ],
     canary: {
       file: 'sdk/gmem/device.ts',
-      find: 'for (const context of this.contexts) if (context.space === space) return context;',
+      find: 'if (contexts[i]!.space === space) return contexts[i];',
       replace: 'if (space) return this.contexts[0];',
     },
   },

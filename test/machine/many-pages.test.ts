@@ -1,6 +1,8 @@
 /** Ranges of many pages that move at once, beside the same pages a few at a time: what is where, what it says, what was counted. */
 import { describe, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, type Machine, type Pin, type PinOptions, MiB } from 'farfault';
+import { defineDriver } from 'farfault/gmem';
+import * as L from '../../assembly/layout.ts';
 import { randomOf } from '../../sdk/testing/random.ts';
 import { expectClean, PAGE, Probe, smallMachine, used } from './probe.ts';
 
@@ -188,5 +190,34 @@ test('pages that two drivers have handed out, and that go together, are told to 
   const eight = Array.from({ length: 8 }, (_, page) => page);
   expect(probes.map(({ freed }) => freed)).toEqual([eight, eight]);
   expectClean(machine);
+  machine.close();
+});
+
+test('a page that its driver gives to a second fault is refused', () => {
+  const machine = smallMachine();
+  const driver = defineDriver(() => ({
+    name: 'gpu',
+    memory: [{ name: 'ram', kind: 'private' as const, bytes: 16 * PAGE, allocator: 'driver' as const }],
+    attach: () => ({ phys: { allocPage: () => 3, freePage: () => {} } }),
+  }))();
+  const space = machine.createAddressSpace();
+  const context = space.attach(machine.addDevice(driver));
+  const { start } = space.mmap({ bytes: 2 * PAGE });
+  space.write(start, new Uint8Array(2 * PAGE).fill(6));
+  const read = (page: number): unknown => context.submit({ accesses: [{ op: 'read', addr: start + page * PAGE, bytes: 4 }] });
+  read(0);
+  expect(() => read(1)).toThrow('is in use already');
+  expect(space.read(start + PAGE, 1)[0]).toBe(6);
+  machine.close();
+});
+
+test('a view of words of the core is of those that were asked for, whatever was asked for before', () => {
+  const machine = smallMachine();
+  const { core } = machine.platform;
+  for (const length of [8, 9, 8])
+    for (let i = 0; i < 200; i++) {
+      const { byteOffset, length: words } = core.words(L.AREA_LIST + i * 64, length);
+      expect([byteOffset, words]).toEqual([core.area(L.AREA_LIST + i * 64), length]);
+    }
   machine.close();
 });

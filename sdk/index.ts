@@ -3,31 +3,26 @@
  * `farfault/gmem` is for driver authors, `farfault/mm` for who wants the HMM protocol itself, `farfault/replay` for traces.
  */
 export { type ErrorCode, FarfaultError, isFarfaultError } from './errors.ts';
-export {
-  type CopyCause,
-  type Counters,
-  type CpuFaultCause,
-  type EventOf,
-  type FatalReason,
-  foldEvent,
-  type InvalidationCause,
-  type InvalidationReason,
-  type Listener,
-  type MachineEvent,
-  type MigrationCause,
-  newCounters,
-  type PageRun,
-  type RemoteMapCause,
-  type ReplayCause,
-  type RevokeCause,
-  type SplitCause,
-  type ThrottleCause,
-  type Traffic,
-  type ReplicaCause,
-  type UnmapCause,
-  type VaCause,
-  type Way,
-} from './events.ts';
+export type {
+  CopyCause,
+  CpuFaultCause,
+  FatalReason,
+  InvalidationCause,
+  InvalidationReason,
+  MigrationCause,
+  RemoteMapCause,
+  ReplayCause,
+  RevokeCause,
+  SplitCause,
+  ThrottleCause,
+  ReplicaCause,
+  UnmapCause,
+  VaCause,
+  Way,
+} from './events/cause.ts';
+export { type Counters, foldEvent, newCounters, type Traffic } from './events/counters.ts';
+export type { EventOf, MachineEvent, PageRun } from './events/record.ts';
+export type { Listener } from './events/stream.ts';
 export {
   createMachine,
   createMachineSync,

@@ -6,7 +6,7 @@
 import * as L from '../../assembly/layout.ts';
 import type { Mark } from '../core/batch.ts';
 import { fail } from '../errors.ts';
-import type { Events } from '../events.ts';
+import type { Events } from '../events/stream.ts';
 import { accessError } from '../mm/access.ts';
 import { ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
 import type { AttachMode, SpaceMirror } from '../mm/attach.ts';

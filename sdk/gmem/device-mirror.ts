@@ -13,7 +13,7 @@
 import * as L from '../../assembly/layout.ts';
 import { type Locator, Mappings, Ranges } from '../core/batch.ts';
 import { fail, type FarfaultError, isFarfaultError } from '../errors.ts';
-import type { ReplicaCause } from '../events.ts';
+import type { ReplicaCause } from '../events/cause.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { VPN_LIMIT } from '../mm/arguments.ts';
 import type { AttachMode, MirrorHold } from '../mm/attach.ts';

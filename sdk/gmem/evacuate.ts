@@ -12,7 +12,7 @@
  * Models: `dmirror_device_evict_chunk`.
  */
 import * as L from '../../assembly/layout.ts';
-import type { MigrationCause } from '../events.ts';
+import type { MigrationCause } from '../events/cause.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { Migration } from '../mm/migration.ts';
 import { Places } from '../mm/places.ts';

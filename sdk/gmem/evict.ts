@@ -14,7 +14,9 @@
 import * as L from '../../assembly/layout.ts';
 import { Marks, type Ranges } from '../core/batch.ts';
 import { PageMap } from '../core/page-map.ts';
-import { addFate, type EvictionCause, type EvictionFates, type EvictionResult, type Evictor, type PageRun } from '../events.ts';
+import type { EvictionCause, EvictionResult, Evictor } from '../events/cause.ts';
+import { addFate, type EvictionFates } from '../events/counters.ts';
+import type { PageRun } from '../events/record.ts';
 import { Migration } from '../mm/migration.ts';
 import { PLACE_WORDS, Places, PLACES_MAX, placesOf } from '../mm/places.ts';
 import type { Platform } from '../mm/platform.ts';

@@ -21,7 +21,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import { MIGRATING, type MigrationCause } from '../events.ts';
+import { MIGRATING, type MigrationCause } from '../events/cause.ts';
 import {
   requireArray,
   requireBoolean,

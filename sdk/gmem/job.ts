@@ -13,7 +13,7 @@
 import * as L from '../../assembly/layout.ts';
 import { JobBlock } from '../core/job-block.ts';
 import { fail } from '../errors.ts';
-import type { Events } from '../events.ts';
+import type { Events } from '../events/stream.ts';
 import { type AddressRange, requireArray, requireObject, requireRange } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, CALL, DONE, type Progress, type Run, type Step } from '../step/step.ts';

@@ -13,7 +13,7 @@
 import * as L from '../../assembly/layout.ts';
 import type { Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
-import type { PageRun } from '../events.ts';
+import type { PageRun } from '../events/record.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { Announced } from '../mm/announced.ts';
 import { Migration } from '../mm/migration.ts';

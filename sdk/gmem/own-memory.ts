@@ -7,7 +7,7 @@ import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
 import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
-import { MIGRATING, type MigrationCause } from '../events.ts';
+import { MIGRATING, type MigrationCause } from '../events/cause.ts';
 import { requireCount } from '../mm/arguments.ts';
 import { type DeviceMemory, FRAME_LATER, FRAME_LATER_HUGE } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';

@@ -17,7 +17,7 @@
  */
 import type { Ranges } from '../core/batch.ts';
 import { PageMap } from '../core/page-map.ts';
-import type { ReplicaCause } from '../events.ts';
+import type { ReplicaCause } from '../events/cause.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';

@@ -14,7 +14,7 @@
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
-import type { PageRun } from '../events.ts';
+import type { PageRun } from '../events/record.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Device } from './device.ts';

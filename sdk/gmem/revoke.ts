@@ -1,6 +1,6 @@
 /** Taking a page back from the device that it is exclusive to, because its memory goes away. A CPU access does the same by its fault. Models: `restore_exclusive_pte`. */
 import * as L from '../../assembly/layout.ts';
-import type { RevokeCause } from '../events.ts';
+import type { RevokeCause } from '../events/cause.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { endInvalidation } from '../mm/migration.ts';
 import { Invalidation } from '../mm/notifier.ts';

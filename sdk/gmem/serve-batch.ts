@@ -4,7 +4,8 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import type { Events, FatalReason } from '../events.ts';
+import type { FatalReason } from '../events/cause.ts';
+import type { Events } from '../events/stream.ts';
 import type { Platform } from '../mm/platform.ts';
 import { CALL, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';

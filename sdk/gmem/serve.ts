@@ -23,7 +23,7 @@
  * victims; one that is full of what may not leave has the page used where it is. Models: `gm_dev_fault`, `nouveau_svm_fault`, the fault handler of `drm_gpusvm`.
  */
 import * as L from '../../assembly/layout.ts';
-import type { RemoteMapCause, ThrottleCause } from '../events.ts';
+import type { RemoteMapCause, ThrottleCause } from '../events/cause.ts';
 import { CpuFault } from '../mm/fault.ts';
 import { HUGE_PAGES, hugeWindow, windowStart } from '../mm/huge-window.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';

@@ -4,7 +4,8 @@
 import { Copies, Mappings, Marks, Ranges } from '../core/batch.ts';
 import { JobBlock } from '../core/job-block.ts';
 import { PageMap } from '../core/page-map.ts';
-import { EventLog, Events } from '../events.ts';
+import { EventLog } from '../events/log.ts';
+import { Events } from '../events/stream.ts';
 import { DeviceAtomic } from '../gmem/atomic.ts';
 import { Context } from '../gmem/context.ts';
 import { ReadyMirror } from '../gmem/core-mirror.ts';

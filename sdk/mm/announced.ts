@@ -2,7 +2,7 @@
  * What a migration has told subscribers of other spaces, or of many: the pages that map its frames, at the time of telling. Mappings come and go while devices flush (a fork, an mremap); what has come is told
  * before it changes.
  */
-import type { InvalidationCause } from '../events.ts';
+import type { InvalidationCause } from '../events/cause.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { Places } from './places.ts';

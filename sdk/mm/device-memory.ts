@@ -5,7 +5,7 @@
  * Models: `struct dev_pagemap` and `dev_pagemap_ops` (`page_free`, `migrate_to_ram`).
  */
 import type { Copies, Ranges } from '../core/batch.ts';
-import type { MigrationCause } from '../events.ts';
+import type { MigrationCause } from '../events/cause.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { AdvisedDevice } from './attributes.ts';

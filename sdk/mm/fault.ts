@@ -29,7 +29,7 @@
  * Models: `handle_mm_fault`, `do_wp_page`, `do_swap_page`, `remove_device_exclusive_entry`.
  */
 import * as L from '../../assembly/layout.ts';
-import type { CpuFaultCause } from '../events.ts';
+import type { CpuFaultCause } from '../events/cause.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { DeviceMemory } from './device-memory.ts';

@@ -3,7 +3,7 @@
  * loop, and says nothing. Made only while somebody listens.
  */
 import * as L from '../../assembly/layout.ts';
-import type { PageRun } from '../events.ts';
+import type { PageRun } from '../events/record.ts';
 import type { AddressSpace } from './address-space.ts';
 import { windowPages, windowStart } from './huge-window.ts';
 import type { Platform } from './platform.ts';

@@ -17,7 +17,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail, isFarfaultError } from '../errors.ts';
-import type { PageRun } from '../events.ts';
+import type { PageRun } from '../events/record.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES, windowPages, windowStart } from './huge-window.ts';

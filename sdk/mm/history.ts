@@ -12,7 +12,9 @@
  * Records are kept by `machine.record()`, within a budget; where the promise is not among them any more, the answer says so.
  */
 import * as L from '../../assembly/layout.ts';
-import type { CopyCause, CpuFaultCause, EventLog, MachineEvent, MigrationCause, PageRun } from '../events.ts';
+import type { CopyCause, CpuFaultCause, MigrationCause } from '../events/cause.ts';
+import type { EventLog } from '../events/log.ts';
+import type { MachineEvent, PageRun } from '../events/record.ts';
 import { fail } from '../errors.ts';
 import type { AddressSpace } from './address-space.ts';
 import { requireArray, requireObject } from './arguments.ts';

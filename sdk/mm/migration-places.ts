@@ -15,7 +15,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
-import type { InvalidationCause } from '../events.ts';
+import type { InvalidationCause } from '../events/cause.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import { Announced } from './announced.ts';

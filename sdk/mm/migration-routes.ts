@@ -1,6 +1,6 @@
 /** Between which nodes a migration moved pages, where that has to be asked of every page. */
 import * as L from '../../assembly/layout.ts';
-import type { Way } from '../events.ts';
+import type { Way } from '../events/cause.ts';
 import type { MigrationWords } from './migration-words.ts';
 import type { Platform } from './platform.ts';
 

@@ -16,7 +16,8 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
-import { type EvictionResult, MIGRATING, type MigrationCause, type PageRun, type Way } from '../events.ts';
+import { type EvictionResult, MIGRATING, type MigrationCause, type Way } from '../events/cause.ts';
+import type { PageRun } from '../events/record.ts';
 import { fail } from '../errors.ts';
 import { method } from '../step/method.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';

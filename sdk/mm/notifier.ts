@@ -17,7 +17,7 @@
  */
 import { VPN_BITS } from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import type { InvalidationCause } from '../events.ts';
+import type { InvalidationCause } from '../events/cause.ts';
 import { DONE, type Progress, type Run, type Step, type Waitable, WaitQueue } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { IntervalTree } from './interval-tree.ts';

@@ -14,7 +14,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { Copies } from '../core/batch.ts';
-import { addTraffic, type CountedTraffic } from '../events.ts';
+import { addTraffic, type CountedTraffic } from '../events/counters.ts';
 import type { Run } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';

@@ -15,7 +15,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail, type FarfaultError } from '../errors.ts';
-import type { VaCause } from '../events.ts';
+import type { VaCause } from '../events/cause.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';

@@ -3,7 +3,7 @@ import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { Ranges } from '../core/batch.ts';
 import { PageMap } from '../core/page-map.ts';
-import type { PageRun } from '../events.ts';
+import type { PageRun } from '../events/record.ts';
 import type { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import type { Platform } from './platform.ts';

@@ -4,7 +4,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import type { Core, FreedFrames } from '../core/abi.ts';
-import { Events } from '../events.ts';
+import { Events } from '../events/stream.ts';
 import { fail } from '../errors.ts';
 import { Lock } from '../step/lock.ts';
 import { method } from '../step/method.ts';

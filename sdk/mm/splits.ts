@@ -3,7 +3,7 @@
  * afterwards. All of it only while somebody listens.
  */
 import * as L from '../../assembly/layout.ts';
-import type { SplitCause } from '../events.ts';
+import type { SplitCause } from '../events/cause.ts';
 import type { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES, windowPages, windowStart } from './huge-window.ts';
 import type { Platform } from './platform.ts';

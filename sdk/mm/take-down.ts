@@ -3,7 +3,7 @@
  * change the home table, free, notifier end. None of it can fail. A huge page across a border is split; one that is on its way somewhere is waited for.
  */
 import * as L from '../../assembly/layout.ts';
-import type { VaCause } from '../events.ts';
+import type { VaCause } from '../events/cause.ts';
 import { DONE, type Progress, type Run, type Step, type Waitable } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';

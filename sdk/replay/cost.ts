@@ -1,6 +1,6 @@
 /** What transfers cost by the constants of a preset. Pure. */
 import * as L from '../../assembly/layout.ts';
-import type { Way } from '../events.ts';
+import type { Way } from '../events/cause.ts';
 import type { PresetConstants } from '../policy/preset.ts';
 
 /** Ways that go over a link. */

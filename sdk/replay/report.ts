@@ -5,7 +5,8 @@
  */
 import { fail } from '../errors.ts';
 import { requireArray, requireObject } from '../mm/arguments.ts';
-import type { CpuFaultCause, EvictionResult, Traffic } from '../events.ts';
+import type { CpuFaultCause, EvictionResult } from '../events/cause.ts';
+import type { Traffic } from '../events/counters.ts';
 
 /** Look-ups in one TLB, by page touched. */
 export interface TlbCounts {

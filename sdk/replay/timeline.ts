@@ -18,7 +18,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import type { EventOf, MachineEvent } from '../events.ts';
+import type { EventOf, MachineEvent } from '../events/record.ts';
 import type { Machine } from '../machine.ts';
 import { requireFunction, requireObject, requireOptions } from '../mm/arguments.ts';
 import { Platform } from '../mm/platform.ts';

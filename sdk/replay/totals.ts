@@ -5,7 +5,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import type { Counters, Traffic } from '../events.ts';
+import type { Counters, Traffic } from '../events/counters.ts';
 import type { Context } from '../gmem/context.ts';
 import { requireObject } from '../mm/arguments.ts';
 import type { Preset } from '../policy/preset.ts';

@@ -3,7 +3,7 @@
  * later, at any time. Steps wait for it; synchronous verbs stop with EBUSY and go on by themselves when it ends.
  */
 import { fail } from '../errors.ts';
-import type { Events } from '../events.ts';
+import type { Events } from '../events/stream.ts';
 import { type Run, type Waitable, WaitQueue } from './step.ts';
 
 /** Where the work behind a ticket stands. */

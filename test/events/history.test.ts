@@ -11,7 +11,7 @@ import {
   restoreMachine,
 } from 'farfault';
 import { defineDriver } from 'farfault/gmem';
-import { EventLog } from '../../sdk/events.ts';
+import { EventLog } from '../../sdk/events/log.ts';
 import { PAGE, Probe, smallMachine } from '../machine/probe.ts';
 
 const gpuDriver = defineDriver(({ pages = 16, granulePages = 1 }: { pages?: number; granulePages?: number }) => ({

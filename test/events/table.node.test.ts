@@ -2,13 +2,17 @@ import { readFileSync } from 'node:fs';
 import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 
-// docs/events.md says of every event which fields it has, and of every vocabulary which words: exactly those of sdk/events.ts.
+// docs/events.md says of every event which fields it has, and of every vocabulary which words: exactly those of sdk/events.
 
 const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
-const tree = ts.createSourceFile('events.ts', read('sdk/events.ts'), ts.ScriptTarget.Latest, true);
+const trees = ['cause.ts', 'record.ts'].map((name) => ts.createSourceFile(name, read(`sdk/events/${name}`), ts.ScriptTarget.Latest, true));
 const document = read('docs/events.md');
 
-const aliases = new Map(tree.statements.filter(ts.isTypeAliasDeclaration).map((each) => [each.name.text, each.type]));
+const aliases = new Map(
+  trees.flatMap(({ statements }) =>
+    statements.filter(ts.isTypeAliasDeclaration).map((each): [string, ts.TypeNode] => [each.name.text, each.type]),
+  ),
+);
 
 /** The words of a union of literals, templates spelt out. */
 function wordsOf(type: ts.TypeNode): string[] {

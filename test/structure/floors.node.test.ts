@@ -50,7 +50,7 @@ const HOUSE: readonly Room[] = [
   { floor: 0, at: 'assembly/layout.ts', limits: ['self-contained'] },
   { floor: 0, at: 'sdk/errors.ts' },
   { floor: 0, at: 'sdk/units.ts' },
-  { floor: 0, at: 'sdk/events.ts',      beside: ['sdk/errors.ts', 'assembly/layout.ts'] },
+  { floor: 0, at: 'sdk/events',         beside: ['sdk/errors.ts', 'assembly/layout.ts'] },
   { floor: 0, at: 'assembly',           beside: ['assembly/layout.ts'] },
 ];
 

@@ -19,10 +19,9 @@ function files(folder: string): string[] {
 }
 
 const SOURCES = [
-  ...['sdk/core', 'sdk/step', 'sdk/mm', 'sdk/gmem'].flatMap(files),
+  ...['sdk/core', 'sdk/events', 'sdk/step', 'sdk/mm', 'sdk/gmem'].flatMap(files),
   'sdk/machine.ts',
   'sdk/policy/victim.ts',
-  'sdk/events.ts',
   'sdk/errors.ts',
 ].filter((name) => !name.endsWith('core-wasm.ts'));
 

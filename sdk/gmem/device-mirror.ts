@@ -17,7 +17,7 @@ import type { ReplicaCause } from '../events/cause.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
 import { VPN_LIMIT } from '../mm/arguments.ts';
 import type { AttachMode, MirrorHold } from '../mm/attach.ts';
-import type { Install, RunInstaller } from '../mm/migration.ts';
+import type { Install, RunInstaller } from '../mm/migration-install.ts';
 import type { VisitRun } from '../mm/migration-words.ts';
 import type { IntervalNotifier, InvalidateEvent } from '../mm/notifier.ts';
 import { type Platform, ZERO_FRAMES } from '../mm/platform.ts';

@@ -34,7 +34,8 @@ import {
 } from '../mm/arguments.ts';
 import { DmaMap } from '../mm/dma.ts';
 import { type ExclusiveOptions, type InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
-import { type Install, Migration } from '../mm/migration.ts';
+import { Migration } from '../mm/migration.ts';
+import type { Install } from '../mm/migration-install.ts';
 import type { Node } from '../mm/node.ts';
 import { IntervalNotifier, type NotifierOps, RemoveNotifier } from '../mm/notifier.ts';
 import type { Platform } from '../mm/platform.ts';

@@ -69,7 +69,8 @@ export {
 export { type AttachMode, type AttachOptions, HOME_TABLE_FORMAT } from '../mm/attach.ts';
 export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iommu } from '../mm/dma.ts';
 export type { ExclusiveOptions, InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
-export { type Install, Migration } from '../mm/migration.ts';
+export { Migration } from '../mm/migration.ts';
+export type { Install } from '../mm/migration-install.ts';
 export { type IntervalNotifier, type InvalidateEvent, type NotifierOps, type OnePassOps } from '../mm/notifier.ts';
 export { HMM_ERROR, HMM_VALID, HMM_WRITE, type InstallAnswer, type MirrorRange } from '../mm/range-fault.ts';
 export { VICTIM_POLICIES, type VictimChoice, type VictimPolicy, victimPolicy, type VictimPolicyName } from '../policy/victim.ts';

@@ -70,6 +70,7 @@ import { IntervalTree } from '../mm/interval-tree.ts';
 import { Mark } from '../mm/madvise.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
 import { Aims } from '../mm/migration-aims.ts';
+import { MigrationInstall } from '../mm/migration-install.ts';
 import { MigrationPlaces } from '../mm/migration-places.ts';
 import { MigrationTargets } from '../mm/migration-targets.ts';
 import { MigrationWords } from '../mm/migration-words.ts';
@@ -180,6 +181,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   MemoryFile,
   Migration,
   MigrationCopies,
+  MigrationInstall,
   MigrationPlaces,
   Aims,
   MigrationTargets,

@@ -19,7 +19,8 @@ export { type DmaDevice, DmaMap, HMM_DMA_MAPPED, HMM_P2PDMA, HMM_P2PDMA_BUS, Iom
 export { type ExclusiveOptions, type ExclusiveOutcome, type InstallExclusive, MakeExclusive } from './exclusive.ts';
 export { CpuFault, type FaultOutcome } from './fault.ts';
 export { Fork, type ForkDevice, type ForkOptions, type ForkOutcome } from './fork.ts';
-export { type Install, Migration } from './migration.ts';
+export { Migration } from './migration.ts';
+export type { Install } from './migration-install.ts';
 export { Mmap } from './mmap.ts';
 export { Mremap, type MremapOptions } from './mremap.ts';
 export {

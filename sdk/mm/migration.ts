@@ -26,6 +26,7 @@ import type { AddressSpace } from './address-space.ts';
 import { type DeviceMemory, FRAME_LATER_HUGE, type MigrationDevice, type PeerContext } from './device-memory.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { MigrationCopies, peerEngine } from './migration-copies.ts';
+import { type Install, MigrationInstall, type RunInstaller } from './migration-install.ts';
 import { MigrationPlaces } from './migration-places.ts';
 import { routesOf } from './migration-routes.ts';
 import { MigrationTargets } from './migration-targets.ts';
@@ -40,14 +41,6 @@ import type { Platform } from './platform.ts';
 import type { SecondTier } from './second-tier.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
 import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
-
-/** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, the source frame locked; -1: that page did not move. */
-export type Install = (space: AddressSpace, vpn: number, frames: readonly number[], writable: (page: number) => boolean) => void;
-
-/** The same, run by run: whoever has the translations asks for the runs, and need not, if it can enter none. */
-export interface RunInstaller {
-  installRuns(vpn: number, runs: (visit: VisitRun) => void): void;
-}
 
 /** A migration in somebody else's hands: what to collect, and where to. */
 export interface MigrationPlan {
@@ -88,8 +81,6 @@ const NOWHERE: readonly PageRun[] = [];
 const NONE: readonly number[] = [];
 /** Lists of the words that move: those that were collected, and those that go, as their VMA allows. */
 const COLLECTED: RunsOf = { isRange: true, withTargets: false };
-const MOVED: RunsOf = { isRange: true, withTargets: true, writable: false };
-const MOVED_WRITABLE: RunsOf = { isRange: true, withTargets: true, writable: true };
 
 /** Most pages of one migration: the batch area's words. */
 export const MIGRATION_PAGES_MAX: number = L.WORDS_MAX;
@@ -163,11 +154,7 @@ export class Migration implements Step {
   /** Made at the first of such a device. */
   private moves: PeerMoves | undefined;
   private isPeerDone = false;
-  /** What was handed to `install` last. */
-  private readonly installed: number[] = [];
-  /** Handed to `install` as well; made at the first. */
-  private movedWritable: ((page: number) => boolean) | undefined;
-  private isHoleWritable = false;
+  private readonly installs: MigrationInstall;
   /** The engine has this migration's copies. */
   private engine = false;
 
@@ -175,6 +162,7 @@ export class Migration implements Step {
     this.platform = platform;
     this.places = new MigrationPlaces(platform);
     this.targets = new MigrationTargets(platform, this.words);
+    this.installs = new MigrationInstall(platform, this.words);
   }
 
   /**
@@ -792,8 +780,8 @@ export class Migration implements Step {
     this.moved = words.valid + words.holes;
     this.refused = this.collected - this.moved;
     if (this.coupled) this.moves!.undo(this.device, this.coupled, this.tickets);
-    else if (space && this.install) this.installMoved(space, this.install);
-    else if (space && this.installer) this.installEach(space, this.installer);
+    else if (space && this.install) this.installs.byPages(space, this.vpn, this.install);
+    else if (space && this.installer) this.installs.byRuns(space, this.vpn, this.installer);
   }
 
   private settle(): void {
@@ -931,37 +919,6 @@ export class Migration implements Step {
       if (words.moves(i) && !(words.bits(i) & L.MIGRATE_VALID))
         this.platform.core.exports.reprotect(space.table, this.vpn + i, words.span(i), 0);
     }
-  }
-
-  /** The same run by run. A function of its own: its closure is not made where nothing is installed. */
-  private installEach(space: AddressSpace, installer: RunInstaller): void {
-    installer.installRuns(this.vpn, (visit) => this.eachInstalled(space, visit));
-  }
-
-  private eachInstalled(space: AddressSpace, visit: VisitRun): void {
-    this.words.eachRun(this.platform.core, space.writable(this.vpn) ? MOVED_WRITABLE : MOVED, visit);
-  }
-
-  /** Between commit and finalize the device gets its translations: the write right is the migration entry's, or for a hole the VMA's. */
-  private installMoved(space: AddressSpace, install: Install): void {
-    const words = this.words;
-    const frames = this.installed;
-    while (frames.length > words.count) frames.pop();
-    for (let i = 0; i < words.count; i++) frames[i] = L.FRAME_NONE;
-    for (let i = 0; i < words.count; i++) {
-      if (words.moves(i)) for (let page = 0; page < words.span(i); page++) frames[i + page] = words.targetFrame(i) + page;
-    }
-    this.isHoleWritable = space.writable(this.vpn);
-    this.movedWritable ??= method<Migration, 'isMovedWritable'>(this, 'isMovedWritable');
-    install(space, this.vpn, frames, this.movedWritable);
-  }
-
-  /** @internal Whether the device may write to a page that has moved. */
-  isMovedWritable(page: number): boolean {
-    const { words } = this;
-    let bits = words.bits(page);
-    if (bits === 0) bits = words.bits(page - ((this.vpn + page) % HUGE_PAGES));
-    return bits & L.MIGRATE_VALID ? (bits & L.MIGRATE_WRITE) !== 0 : this.isHoleWritable;
   }
 }
 

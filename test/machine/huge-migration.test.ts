@@ -178,6 +178,22 @@ for (const kind of ['private', 'coherent'] as const) {
   }
 }
 
+describe('a huge page without the right to write, of memory that has it', () => {
+  test.each([0, 5, 511])('goes to the device as one, and page %i cannot be written there without a fault', (page) => {
+    begin();
+    fill();
+    // What was shared with a child stays without the right when the child has gone.
+    space.fork().close();
+    expect(context.fault(at(77), 'read')).toBe('served');
+    expect([order(0), used(machine)]).toEqual([9, 'dram 0, gpu.hbm 512']);
+    expectClean(machine);
+    const faults = machine.counters.deviceFaults['gpu'] ?? 0;
+    context.write(at(page), Uint8Array.of(page & 0xff, page >> 8));
+    expect(machine.counters.deviceFaults['gpu']).toBe(faults + 1);
+    expect(wrong(context)).toEqual([]);
+  });
+});
+
 describe('a CPU touch of a huge page on the device', () => {
   test('brings it home as one', () => {
     begin();

@@ -4,7 +4,7 @@
  *   npm run bench:lines -- fault.device.hot [--runs n] [--least n]      two processes, of n (1000) and of 3 n runs; lines of at least n (4) instructions
  *
  * What is counted is the difference of the two, so that loading and compiling fall out, by the items of the runs. Lines are those of the package as built, in one file; functions of the core have their names from `assembly`. Whatever a run
- * does beside its work (its reset) is counted too; what V8 does itself, to compile, to collect garbage and to print its code, is left out.
+ * does beside its work (its reset) is counted too; what V8 and its libraries do themselves, to compile, to collect garbage and to print its code, is left out.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -168,11 +168,17 @@ function difference(many, few) {
   return many;
 }
 
+/** What V8 does itself: its own functions, and those of the libraries that it prints its code with. What V8 has compiled has places in the source; what copies and clears memory is the row's. */
+function isOfHost(name, lines) {
+  if (name.startsWith('core: ') || [...lines.keys()].some((place) => place >= 0)) return false;
+  return /^(v8|disasm|std|operator)\b|^_(IO|int)_|^__(v|str|pthread)|^(malloc|free|fwrite|new_do_write)$/.test(name);
+}
+
 function print(functions, items) {
   const source = readFileSync(bundle, 'utf8');
   const total = (lines) => [...lines.values()].reduce((sum, cost) => sum + cost, 0) / items;
   const sorted = [...functions]
-    .filter(([name]) => !name.startsWith('v8::internal::'))
+    .filter(([name, lines]) => !isOfHost(name, lines))
     .map(([name, lines]) => ({ name, lines, cost: total(lines) }))
     .sort((a, b) => b.cost - a.cost);
   console.log(`${row}: ${sorted.reduce((sum, { cost }) => sum + cost, 0).toFixed(0)} instructions an item\n`);

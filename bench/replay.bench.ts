@@ -115,7 +115,8 @@ function turns({ accesses, sharedPages }: Size, faults: number, words: number): 
       where[page] = side;
       page += 2 * HOT_PAGES;
     }
-    body.access(i % 4 === 0, page, (i % words) * 8);
+    // A word is written and read: what a load comes to is seldom what was there at the beginning.
+    body.access(i % 4 === 0, page, ((i >>> 2) % words) * 8);
   }
   return { name: `${faults * 100} % faults`, warmUp: warmUp.text, text: body.text, offload: [{ start: 0x1000, end: 0x1004 }] };
 }

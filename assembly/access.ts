@@ -14,6 +14,7 @@ import {
   H_STOP_VPN_LOW,
   KIND_PRESENT,
   PAGE_BYTES,
+  PAGE_SHIFT,
   STOP_BYTES,
   STOP_FAULT,
   STOP_NONE,
@@ -55,8 +56,12 @@ const BYTES_ELSEWHERE: u32 = 1;
 export const RAN_ACCESSES: u32 = 0x7fff;
 const RAN_NO_ACCESS: u32 = 1 << 15;
 const RAN_BEHIND_SHIFT: u32 = 16;
+/** What `runFront` says beside them. */
+const RAN_IN_FRONT: u32 = 1 << 16;
 /** log2 of the bytes of a set; where in an access its length and ACCESS_WRITE are. */
 const SET_SHIFT: u32 = 6;
+/** How far an access is shifted for its page number to count in sets. */
+const SET_OF_ACCESS_SHIFT: u64 = PAGE_SHIFT - 6;
 const LENGTH_SHIFT: u64 = 48;
 const WRITE_SHIFT: u64 = 60;
 /** Of accesses, one in 2^n. */
@@ -238,77 +243,106 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
  * Executes accesses one after the other, as long as they are inside one page and can be translated: those whose indices are at `list` (u32 each), or without one the first `count` of `accesses`; at most BLOCK_ACCESSES.
  * Returns how many (RAN_ACCESSES), and from bit RAN_BEHIND_SHIFT on, how many of them were not in front of their set. With RAN_NO_ACCESS the next one is over a page boundary, and was not looked at, or its page has no sufficient entry; else it is to be executed by itself. Counted by the caller.
  *
- * One short loop without a call: the processor has the translations and bytes of several accesses under way at a time. `turning`: looks at two ways, see `frontTwo`.
+ * `turning`: looks at two ways, see `frontTwo`.
  */
 export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, turning: bool): u32 {
+  let behind: u32 = 0,
+    ran = runFront(tlb, accesses, values, list, 0, count, turning);
+  for (let k = ran & RAN_ACCESSES; k < count; k = ran & RAN_ACCESSES) {
+    const index = list ? load<u32>(list + (k << 2)) : k,
+      access = load<u64>(accesses + (index << 3));
+    let page: u32;
+    if (ran & RAN_IN_FRONT) page = load<u32>(setOf(tlb, (access << 16) >> 28), 8);
+    else {
+      page = locate(tlb, access);
+      if (page == NO_ACCESS) return k | (behind << RAN_BEHIND_SHIFT) | RAN_NO_ACCESS;
+      behind++;
+    }
+    if (performHere(page, access, values + (index << 3))) return k | (behind << RAN_BEHIND_SHIFT);
+    ran = runFront(tlb, accesses, values, list, k + 1, count, turning);
+  }
+  return count | (behind << RAN_BEHIND_SHIFT);
+}
+
+/**
+ * Of a block's accesses, from `k` on, executes those that need nothing but the front of their set. Returns how many of the block are executed then; with RAN_IN_FRONT, the next one is in front, too, but longer than a word.
+ *
+ * Short loops without a call: all that they have is in the processor's registers, and it has the translations and bytes of several accesses under way at a time. What is known beforehand is not asked in a loop.
+ */
+function runFront(tlb: u32, accesses: u32, values: u32, list: u32, k: u32, count: u32, turning: bool): u32 {
+  const sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT;
   if (load<u32>(H_BLANK)) {
     if (list)
       return turning
-        ? Inner.pass(tlb, accesses, values, list, count, true, true)
-        : Inner.pass(tlb, accesses, values, list, count, true, false);
-    return turning ? Inner.pass(tlb, accesses, values, 0, count, true, true) : Inner.pass(tlb, accesses, values, 0, count, true, false);
+        ? Inner.pass(tlb, sets, accesses, values, list, k, count, true, true)
+        : Inner.pass(tlb, sets, accesses, values, list, k, count, true, false);
+    return turning
+      ? Inner.pass(tlb, sets, accesses, values, 0, k, count, true, true)
+      : Inner.pass(tlb, sets, accesses, values, 0, k, count, true, false);
   }
   if (list)
     return turning
-      ? Inner.pass(tlb, accesses, values, list, count, false, true)
-      : Inner.pass(tlb, accesses, values, list, count, false, false);
-  return turning ? Inner.pass(tlb, accesses, values, 0, count, false, true) : Inner.pass(tlb, accesses, values, 0, count, false, false);
+      ? Inner.pass(tlb, sets, accesses, values, list, k, count, false, true)
+      : Inner.pass(tlb, sets, accesses, values, list, k, count, false, false);
+  return turning
+    ? Inner.pass(tlb, sets, accesses, values, 0, k, count, false, true)
+    : Inner.pass(tlb, sets, accesses, values, 0, k, count, false, false);
 }
 
-/** The loop of `runBlock` and its looks, which are written into it: one for each way of running. */
+/** The loop of `runFront` and its looks, which are written into it: one for each way of running. */
 class Inner {
-  /** `blank`: on a machine without bytes. What is known beforehand is not asked in the loop. */
+  /** `sets`: byte offset of the last set from the first one. `blank`: on a machine without bytes. */
   @inline
-  static pass(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, blank: bool, turning: bool): u32 {
-    const sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT;
-    let behind: u32 = 0,
-      k: u32 = 0,
-      at: u32 = BYTES_ELSEWHERE;
-    for (; k < count; k++) {
-      const offset = list ? load<u32>(list + (k << 2)) << 3 : k << 3,
-        access = load<u64>(accesses + offset),
-        high = <u32>(access >> 32),
-        more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
-        value = values + offset;
-      at = turning ? Inner.frontTwo(tlb, sets, access) : Inner.front(tlb, sets, access);
+  static pass(tlb: u32, sets: u32, accesses: u32, values: u32, list: u32, k: u32, count: u32, blank: bool, turning: bool): u32 {
+    const first = list ? list : accesses,
+      shift: u32 = list ? 2 : 3,
+      end = first + (count << shift),
+      apart = values - accesses;
+    let at = first + (k << shift);
+    for (; at < end; at += 1 << shift) {
+      const from = list ? accesses + (load<u32>(at) << 3) : at,
+        access = load<u64>(from),
+        value = from + apart,
+        place = (<u32>access) & (PAGE_BYTES - 1),
+        more = (<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH,
+        over = (place + more) >> PAGE_SHIFT,
+        // All bits for a write.
+        write = (<i64>(access << (63 - WRITE_SHIFT))) >> 63,
+        mask = READ_MASK | (<u64>write),
+        key = ((access << 16) >> 28) | WRITABLE,
+        set = tlb + ((<u32>(access >> SET_OF_ACCESS_SHIFT)) & sets),
+        page = turning ? Inner.frontTwo(set, key, mask, over) : Inner.front(set, key, mask, over);
       if (blank) {
-        if (at != BYTES_ELSEWHERE) {
-          at = locate(tlb, access);
-          if (at != BYTES_ELSEWHERE) break;
-          behind++;
-        }
-        if (high & ACCESS_WRITE) continue;
-        if (more <= 7) store<u64>(value, 0);
-        else perform(load<u32>(H_BLANK), more + 1, 0, value);
+        if (page != BYTES_ELSEWHERE) break;
+        if (write) continue;
+        if (more > 7) return ((at - first) >> shift) | RAN_IN_FRONT;
+        store<u64>(value, 0);
         continue;
       }
-      if (at <= BYTES_ELSEWHERE) {
-        at = locate(tlb, access);
-        if (at <= BYTES_ELSEWHERE) break;
-        behind++;
-      }
-      if (more != 7) perform(at, more + 1, high & ACCESS_WRITE, value);
-      else if (high & ACCESS_WRITE) store<u64>(at, load<u64>(value));
-      else store<u64>(value, load<u64>(at));
+      if (page <= BYTES_ELSEWHERE) break;
+      const bytes = page + place;
+      if (more == 7) {
+        if (write) store<u64>(bytes, load<u64>(value));
+        else store<u64>(value, load<u64>(bytes));
+      } else if (more == 3) {
+        if (write) store<u32>(bytes, load<u32>(value));
+        else store<u64>(value, load<u32>(bytes));
+      } else if (!more) {
+        if (write) store<u8>(bytes, load<u8>(value));
+        else store<u64>(value, load<u8>(bytes));
+      } else return ((at - first) >> shift) | RAN_IN_FRONT;
     }
-    return k | (behind << RAN_BEHIND_SHIFT) | (at == NO_ACCESS ? RAN_NO_ACCESS : 0);
+    return (at - first) >> shift;
   }
 
   /**
-   * Looks for the page of an access in the most recent way of its set: the byte address of its first byte, or BYTES_ELSEWHERE, when that needs nothing more, else NO_ACCESS. `sets`: byte offset of the last set from the first one.
+   * Looks for the page of an access in the most recent way of its set: the byte address of the page, or BYTES_ELSEWHERE, when that needs nothing more, else NO_ACCESS. `over`: not 0 for one over a page boundary.
    *
-   * A way is right when, of a way for writes of the page, nothing is missing, or for a read at most the two rights are. No branch on reading or writing: which it is, is hard to guess.
+   * A way is right when, of a way for writes of the page, `key`, nothing is missing, or for a read at most the two rights are, which are not in `mask`. No branch on reading or writing: which it is, is hard to guess.
    */
   @inline
-  static front(tlb: u32, sets: u32, access: u64): u32 {
-    const offset = (<u32>access) & (PAGE_BYTES - 1),
-      vpn = (access << 16) >> 28,
-      set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
-    if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
-    const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1));
-    if ((load<u64>(set, TLB_HEADER_BYTES) ^ (vpn | WRITABLE)) & mask) return NO_ACCESS;
-    const bytes = load<u32>(set, TLB_HEADER_BYTES + 8);
-    return bytes == BYTES_ELSEWHERE ? BYTES_ELSEWHERE : bytes + offset;
+  static front(set: u32, key: u64, mask: u64, over: u32): u32 {
+    return ((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask) | over ? NO_ACCESS : load<u32>(set, TLB_HEADER_BYTES + 8);
   }
 
   /**
@@ -316,21 +350,15 @@ class Inner {
    * `front` is quicker, which does not write the set.
    */
   @inline
-  static frontTwo(tlb: u32, sets: u32, access: u64): u32 {
-    const offset = (<u32>access) & (PAGE_BYTES - 1),
-      vpn = (access << 16) >> 28,
-      set = tlb + (((<u32>vpn) << SET_SHIFT) & sets);
-    if (offset + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES) return NO_ACCESS;
-    const mask = READ_MASK | (0 - ((access >> WRITE_SHIFT) & 1)),
-      key = vpn | WRITABLE,
-      second = (<u32>(((load<u64>(set, TLB_HEADER_BYTES + TLB_WAY_BYTES) ^ key) & mask) == 0)) << 4;
-    if (((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask) != 0 && !second) return NO_ACCESS;
-    const chosen = v128.load(set + second, TLB_HEADER_BYTES),
-      other = v128.load(set + (second ^ TLB_WAY_BYTES), TLB_HEADER_BYTES);
+  static frontTwo(set: u32, key: u64, mask: u64, over: u32): u32 {
+    const second = <u32>(((load<u64>(set, TLB_HEADER_BYTES + TLB_WAY_BYTES) ^ key) & mask) == 0);
+    // What is wrong with the first way does not matter where the second one is right.
+    if (((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask & (<u64>second - 1)) | over) return NO_ACCESS;
+    const chosen = v128.load(set + (second << 4), TLB_HEADER_BYTES),
+      other = v128.load(set + ((second << 4) ^ TLB_WAY_BYTES), TLB_HEADER_BYTES);
     v128.store(set, chosen, TLB_HEADER_BYTES);
     v128.store(set, other, TLB_HEADER_BYTES + TLB_WAY_BYTES);
-    const bytes = <u32>i32x4.extract_lane(chosen, 2);
-    return bytes == BYTES_ELSEWHERE ? BYTES_ELSEWHERE : bytes + offset;
+    return <u32>i32x4.extract_lane(chosen, 2);
   }
 }
 
@@ -349,12 +377,18 @@ export function turnsWays(blocks: u32, turning: bool, ran: u32): bool {
   return (blocks & 15) != 0 && (turning || ran >> RAN_BEHIND_SHIFT > (ran & RAN_ACCESSES) >> MANY_BEHIND_SHIFT);
 }
 
-/** Translates an access that is not in front, with all that `translate` does: the byte address of its first byte, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */
+/** Translates an access that is not in front, with all that `translate` does: the byte address of its page, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */
 function locate(tlb: u32, access: u64): u32 {
-  if (crosses(access)) return NO_ACCESS;
-  const offset = (<u32>access) & (PAGE_BYTES - 1),
-    bytes = translate(tlb, (access & 0xffffffffffff) >> 12, (<u32>(access >> 32)) & ACCESS_WRITE);
-  return bytes > BYTES_ELSEWHERE ? bytes + offset : bytes;
+  return crosses(access) ? NO_ACCESS : translate(tlb, (access & 0xffffffffffff) >> 12, (<u32>(access >> 32)) & ACCESS_WRITE);
+}
+
+/** An access inside the page at `page`, which may be BYTES_ELSEWHERE: as `execute`. */
+function performHere(page: u32, access: u64, value: u32): u32 {
+  const high = <u32>(access >> 32),
+    bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1;
+  if (page == BYTES_ELSEWHERE) return performBlank(bytes, high & ACCESS_WRITE, value);
+  perform(page + ((<u32>access) & (PAGE_BYTES - 1)), bytes, high & ACCESS_WRITE, value);
+  return STOP_NONE;
 }
 
 /**

@@ -74,46 +74,82 @@ export function byteMapAhead(count: u32): void {
  * Repeats accesses `from` to `count`, whose words and values stand at BYTE_MAP_*. Returns the one it came to; BYTE_MAP_STOP says why, BYTE_MAP_LOADS counts the loads.
  */
 export function byteMapRepeat(from: u32, count: u32): u32 {
-  let loads: u32 = load<u32>(BYTE_MAP_LOADS);
-  for (let k = from; k < count; k++) {
-    const word = load<u64>(BYTE_MAP_WORDS + (k << 3)),
+  const end: u32 = BYTE_MAP_WORDS + (count << 3);
+  let at = repeatWords(BYTE_MAP_WORDS + (from << 3), end),
+    status = GOING;
+  for (; at < end; at = repeatWords(at + 8, end)) {
+    status = repeatOne(load<u64>(at), at + (BYTE_MAP_VALUES - BYTE_MAP_WORDS));
+    if (status != GOING) break;
+  }
+  store<u32>(BYTE_MAP_STOP, status);
+  return (at - BYTE_MAP_WORDS) >> 3;
+}
+
+/**
+ * Repeats the accesses at `at` to `end` that are a word, of 8, 4 or 1 bytes, in a page that was written and whose slot is where the search for it begins; a load among them is as it should be. Returns where it stopped.
+ *
+ * A short loop without a call, as the machine's own is: all that it has is in the processor's registers.
+ */
+function repeatWords(at: u32, end: u32): u32 {
+  let loads: u32 = 0;
+  for (; at < end; at += 8) {
+    const word = load<u64>(at),
       high = <u32>(word >> 32),
       offset = (<u32>word) & (PAGE_BYTES - 1),
       more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
-      value = BYTE_MAP_VALUES + (k << 3);
-    if (more > 7 || offset + more >= <u32>PAGE_BYTES) {
-      const write = (high & ACCESS_WRITE) != 0,
-        status = repeatLong(word & 0xffffffffffff, more + 1, write, value);
-      if (status != GOING) return stop(k, status, loads);
-      if (!write) loads++;
-      continue;
-    }
-    const vpn = (word << 16) >> (PAGE_SHIFT + 16),
-      place = slotOf(vpn),
-      page = load<u64>(place) == vpn + 1 ? load<u32>(place, 8) : bytesOf(vpn, (high & ACCESS_WRITE) != 0),
-      at = page + offset;
-    if (!page) return stop(k, NO_ROOM, loads);
+      vpn = (word << 16) >> (PAGE_SHIFT + 16),
+      place = slotOf(vpn);
+    if ((load<u64>(place) ^ (vpn + 1)) | ((offset + more) >> PAGE_SHIFT)) break;
+    const bytes = load<u32>(place, 8) + offset,
+      value = load<u64>(at, BYTE_MAP_VALUES - BYTE_MAP_WORDS);
     if (high & ACCESS_WRITE) {
-      if (more == 7) store<u64>(at, load<u64>(value));
-      else if (more == 3) store<u32>(at, load<u32>(value));
-      else for (let i: u32 = 0; i <= more; i++) store<u8>(at + i, load<u8>(value + i));
-      continue;
+      if (more == 7) store<u64>(bytes, value);
+      else if (more == 3) store<u32>(bytes, <u32>value);
+      else if (!more) store<u8>(bytes, <u8>value);
+      else break;
+    } else {
+      if (more == 7) {
+        if (load<u64>(bytes) != value) break;
+      } else if (more == 3) {
+        if (load<u32>(bytes) != value) break;
+      } else if (more || load<u8>(bytes) != value) break;
+      loads++;
     }
-    // An 8-byte look at the last bytes of a page sees the next page too; the mask drops that.
-    const wanted = more == 7 ? load<u64>(at) : load<u64>(at) & (~(<u64>0) >> ((7 - more) << 3));
-    if (wanted != load<u64>(value)) {
-      store<u64>(BYTE_MAP_WANTED, wanted);
-      return stop(k, DIFFERS, loads);
-    }
-    loads++;
   }
-  return stop(count, GOING, loads);
+  store<u32>(BYTE_MAP_LOADS, load<u32>(BYTE_MAP_LOADS) + loads);
+  return at;
 }
 
-function stop(k: u32, reason: u32, loads: u32): u32 {
-  store<u32>(BYTE_MAP_STOP, reason);
-  store<u32>(BYTE_MAP_LOADS, loads);
-  return k;
+/** Repeats an access, whichever. */
+function repeatOne(word: u64, value: u32): u32 {
+  const high = <u32>(word >> 32),
+    offset = (<u32>word) & (PAGE_BYTES - 1),
+    more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
+    write = (high & ACCESS_WRITE) != 0;
+  if (more > 7 || offset + more >= <u32>PAGE_BYTES) {
+    const status = repeatLong(word & 0xffffffffffff, more + 1, write, value);
+    if (status == GOING && !write) countLoad();
+    return status;
+  }
+  const page = bytesOf((word << 16) >> (PAGE_SHIFT + 16), write),
+    at = page + offset;
+  if (!page) return NO_ROOM;
+  if (write) {
+    for (let i: u32 = 0; i <= more; i++) store<u8>(at + i, load<u8>(value + i));
+    return GOING;
+  }
+  // A look at the last bytes of a page sees the next page too; the mask drops that.
+  const wanted = load<u64>(at) & (~(<u64>0) >> ((7 - more) << 3));
+  if (wanted != load<u64>(value)) {
+    store<u64>(BYTE_MAP_WANTED, wanted);
+    return DIFFERS;
+  }
+  countLoad();
+  return GOING;
+}
+
+function countLoad(): void {
+  store<u32>(BYTE_MAP_LOADS, load<u32>(BYTE_MAP_LOADS) + 1);
 }
 
 /** One access of more than 8 bytes, or over a page boundary, byte by byte. */

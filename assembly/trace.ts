@@ -4,6 +4,10 @@ import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_SIDE_SHIFT, ACCESS_WRITE, HU
 
 /** Offset of a block's last byte. */
 const BLOCK_MASK: u32 = (PAGE_BYTES << HUGE_ORDER) - 1;
+/** Accesses looked at in the table before one block is tried again, less one: a power of two. */
+const TRIED: u32 = 63;
+/** Where in an access its block is. */
+const BLOCK_BITS: u64 = 0xffffffe00000;
 /** Where in an access its length is. */
 const LENGTH_SHIFT: u64 = ACCESS_LENGTH_SHIFT + 32;
 
@@ -27,10 +31,17 @@ export function runEnd(accesses: u32, from: u32, count: u32): u32 {
  * slots), or `count`. Most accesses need no more than this look.
  */
 export function nextBlock(accesses: u32, from: u32, count: u32, recent: u32, slots: u32): u32 {
-  let i = from;
+  let i = from,
+    // The last access that was looked at in the table, and whether the others are compared with it first.
+    same = i64x2.splat(0),
+    alike: bool = false;
   // Four at a time, as long as there is nothing to say about any of them.
   for (; i + 4 <= count; i += 4) {
     const at = accesses + (i << 3);
+    if (alike) {
+      if (!v128.any_true(v128.or(Look.apart(v128.load(at), same), Look.apart(v128.load(at, 16), same)))) continue;
+      alike = false;
+    }
     if (
       Look.strange(load<u64>(at), recent, slots) |
       Look.strange(load<u64>(at, 8), recent, slots) |
@@ -40,12 +51,26 @@ export function nextBlock(accesses: u32, from: u32, count: u32, recent: u32, slo
       const stop = oneByOne(accesses, i, i + 4, recent, slots);
       if (stop < i + 4) return stop;
     }
+    // A program stays in one block for long, or goes to and fro between some: tried now and then.
+    if (((i - from) & TRIED) == 0) {
+      alike = true;
+      same = i64x2.splat(<i64>load<u64>(at));
+    }
   }
   return oneByOne(accesses, i, count, recent, slots);
 }
 
-/** A look that is written into its caller. */
+/** Looks that are written into their caller. */
 class Look {
+  /** Of two accesses, not 0 for one in another block than that of `same`, or which goes on into the next one. */
+  @inline
+  static apart(two: v128, same: v128): v128 {
+    const block = v128.and(v128.xor(two, same), i64x2.splat(<i64>BLOCK_BITS)),
+      length = v128.and(i64x2.shr_u(two, 48), i64x2.splat(ACCESS_LENGTH)),
+      last = i64x2.add(v128.and(two, i64x2.splat(BLOCK_MASK)), length);
+    return v128.or(block, i64x2.shr_u(last, 21));
+  }
+
   /** Not 0 for an access whose block is not in the table, or which goes on into the next one. */
   @inline
   static strange(word: u64, recent: u32, slots: u32): u32 {

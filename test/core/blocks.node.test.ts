@@ -296,6 +296,35 @@ describe('loops over a batch', () => {
     }
   });
 
+  test('one access among many of one block stops the look, wherever it is and whatever it differs by', () => {
+    const next = random(6);
+    const recent = small.bare.areas + L.AREA_BLOCKS;
+    const slots = 8;
+    const block = L.PAGE_BYTES << L.HUGE_ORDER;
+    const home = 0x2345 * block;
+    const count = 200;
+    for (const [address, bytes] of [
+      [home ^ block, 8],
+      [home + 2 ** 47, 1],
+      [home + block - 7, 8],
+      [home + block - 1, L.ACCESS_LENGTH_MAX],
+      [home - 1, 1],
+      // The last bytes of it are at home.
+      [home + block - 8, 8],
+    ] as const) {
+      for (let round = 0; round < 100; round++) {
+        for (let slot = 0; slot < slots; slot++) small.setField(recent, slot * 4, 0);
+        small.setField(recent, (0x2345 % slots) * 4, 0x2345 + 1);
+        for (let i = 0; i < count; i++) small.setAccess(i, { address: home + next(block - 8), bytes: 1 + next(8), write: next(2) === 0 });
+        const from = next(8);
+        const place = from + next(count - from);
+        small.setAccess(place, { address, bytes, write: next(2) === 0 });
+        const isHome = address >= home && address + bytes <= home + block;
+        expect(small.core.nextBlock(at, from, count, recent, slots), `${address} at ${place}, from ${from}`).toBe(isHome ? count : place);
+      }
+    }
+  });
+
   test('accesses are gathered in an order, and their values behind them', () => {
     const next = random(5);
     const order = small.bare.areas + L.AREA_ORDER;

@@ -27,10 +27,13 @@ import {
 const GOING: u32 = 0;
 const NO_ROOM: u32 = 1;
 const DIFFERS: u32 = 2;
+/** Where in an access its length is, and whether it writes. */
+const LENGTH_SHIFT: u64 = ACCESS_LENGTH_SHIFT + 32;
+const WRITES: u64 = (<u64>ACCESS_WRITE) << 32;
 
-/** Byte address of the slot at which the search for a page begins. */
+/** Byte offset, from BYTE_MAP_SLOTS_AT on, of the slot at which the search for a page begins. */
 function slotOf(vpn: u64): u32 {
-  return BYTE_MAP_SLOTS_AT + (((<u32>vpn + <u32>(vpn >> 20) * 0x9e37) & (BYTE_MAP_SLOTS - 1)) << 4);
+  return ((<u32>vpn + <u32>(vpn >> 20) * 0x9e37) & (BYTE_MAP_SLOTS - 1)) << 4;
 }
 
 /** Byte address of a page's bytes; without `make` that of the page of zeros where there is none, with it 0 when there is no room. */
@@ -38,19 +41,19 @@ function bytesOf(vpn: u64, make: bool): u32 {
   const key = vpn + 1,
     mask: u32 = BYTE_MAP_SLOTS * 16 - 1;
   let slot = slotOf(vpn),
-    found = load<u64>(slot);
+    found = load<u64>(slot, BYTE_MAP_SLOTS_AT);
   while (found && found != key) {
-    slot = BYTE_MAP_SLOTS_AT + ((slot + 16 - BYTE_MAP_SLOTS_AT) & mask);
-    found = load<u64>(slot);
+    slot = (slot + 16) & mask;
+    found = load<u64>(slot, BYTE_MAP_SLOTS_AT);
   }
-  if (found) return load<u32>(slot, 8);
+  if (found) return load<u32>(slot, BYTE_MAP_SLOTS_AT + 8);
   if (!make) return BYTE_MAP_PAGES;
   const used = load<u32>(BYTE_MAP_PAGES_USED);
   // Half-full at most: a search always ends.
   if (used >= load<u32>(BYTE_MAP_PAGES_MAX) || used >= <u32>BYTE_MAP_SLOTS / 2) return 0;
   const at = BYTE_MAP_PAGES + (used << PAGE_SHIFT);
-  store<u64>(slot, key);
-  store<u32>(slot, at, 8);
+  store<u64>(slot, key, BYTE_MAP_SLOTS_AT);
+  store<u32>(slot, at, BYTE_MAP_SLOTS_AT + 8);
   store<u32>(BYTE_MAP_PAGES_USED, used + 1);
   return at;
 }
@@ -94,27 +97,31 @@ function repeatWords(at: u32, end: u32): u32 {
   let loads: u32 = 0;
   for (; at < end; at += 8) {
     const word = load<u64>(at),
-      high = <u32>(word >> 32),
       offset = (<u32>word) & (PAGE_BYTES - 1),
-      more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
+      more = (<u32>(word >> LENGTH_SHIFT)) & ACCESS_LENGTH,
       vpn = (word << 16) >> (PAGE_SHIFT + 16),
-      place = slotOf(vpn);
-    if ((load<u64>(place) ^ (vpn + 1)) | ((offset + more) >> PAGE_SHIFT)) break;
-    const bytes = load<u32>(place, 8) + offset,
+      slot = slotOf(vpn);
+    if ((load<u64>(slot, BYTE_MAP_SLOTS_AT) ^ (vpn + 1)) | ((offset + more) >> PAGE_SHIFT)) break;
+    const bytes = load<u32>(slot, BYTE_MAP_SLOTS_AT + 8) + offset,
       value = load<u64>(at, BYTE_MAP_VALUES - BYTE_MAP_WORDS);
-    if (high & ACCESS_WRITE) {
+    if (word & WRITES) {
       if (more == 7) store<u64>(bytes, value);
       else if (more == 3) store<u32>(bytes, <u32>value);
       else if (!more) store<u8>(bytes, <u8>value);
       else break;
-    } else {
-      if (more == 7) {
-        if (load<u64>(bytes) != value) break;
-      } else if (more == 3) {
-        if (load<u32>(bytes) != value) break;
-      } else if (more || load<u8>(bytes) != value) break;
-      loads++;
+      continue;
     }
+    loads++;
+    if (more == 7) {
+      if (load<u64>(bytes) == value) continue;
+    } else if (more == 3) {
+      if (load<u32>(bytes) == value) continue;
+    } else if (!more) {
+      if (load<u8>(bytes) == value) continue;
+    }
+    // Another length, or other bytes than were written last.
+    loads--;
+    break;
   }
   store<u32>(BYTE_MAP_LOADS, load<u32>(BYTE_MAP_LOADS) + loads);
   return at;

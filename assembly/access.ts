@@ -2,6 +2,7 @@ import {
   ACCESS_LENGTH,
   ACCESS_LENGTH_SHIFT,
   ACCESS_WRITE,
+  ADDRESS_BITS,
   BLOCK_ACCESSES,
   ENTRY_ACCESSED,
   ENTRY_DIRTY,
@@ -22,7 +23,6 @@ import {
   TLB_HEADER_BYTES,
   TLB_SETS,
   TLB_TABLE,
-  TLB_VALID,
   TLB_WAY_BYTES,
   TLB_WRITE,
 } from './layout';
@@ -44,10 +44,9 @@ import { setOf, tlbCount, tlbFill, tlbFind, tlbMiss, tlbUse } from './tlb';
  * ```
  */
 
-/** A most recent way that needs nothing more done to it: valid for a read; valid, writable and dirty for a write. */
-const WRITABLE: u64 = (<u64>(TLB_VALID | TLB_WRITE | TLB_DIRTY)) << 32;
-const READABLE: u64 = (<u64>TLB_VALID) << 32;
-const READ_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
+/** Where in an access its page is, and in the way that is right for it, too; and where it says that it writes, and the way that a write needs nothing more. */
+const PAGE_MASK: u64 = ((<u64>1) << ADDRESS_BITS) - PAGE_BYTES;
+const WRITES: u64 = (<u64>ACCESS_WRITE) << 32;
 
 /** What `translate` answers instead of a byte address (those are page-aligned). */
 const NO_ACCESS: u32 = 0;
@@ -58,12 +57,11 @@ const RAN_NO_ACCESS: u32 = 1 << 15;
 const RAN_BEHIND_SHIFT: u32 = 16;
 /** What `runFront` says beside them. */
 const RAN_IN_FRONT: u32 = 1 << 16;
-/** log2 of the bytes of a set; where in an access its length and ACCESS_WRITE are. */
+/** log2 of the bytes of a set; where in an access its length is. */
 const SET_SHIFT: u32 = 6;
 /** How far an access is shifted for its page number to count in sets. */
 const SET_OF_ACCESS_SHIFT: u64 = PAGE_SHIFT - 6;
 const LENGTH_SHIFT: u64 = 48;
-const WRITE_SHIFT: u64 = 60;
 /** Of accesses, one in 2^n. */
 const MANY_BEHIND_SHIFT: u32 = 3;
 const ACCESS_WRITE_SHIFT: u64 = 28;
@@ -86,7 +84,7 @@ export function stopAt(reason: u32, vpn: u64, index: u32): void {
 /** True when an access of this sort to this page could go through, TLB or table; nothing changes. */
 export function reachable(tlb: u32, vpn: u64, write: u32): bool {
   const way = tlbFind(tlb, vpn);
-  if (way && (!write || load<u32>(way, 4) & TLB_WRITE)) return true;
+  if (way && (!write || load<u32>(way) & TLB_WRITE)) return true;
   return permitted(walk(load<u32>(tlb, TLB_TABLE), vpn), write);
 }
 
@@ -109,12 +107,12 @@ function markAt(slot: u32, write: u32): void {
 function translate(tlb: u32, vpn: u64, write: u32): u32 {
   let way = tlbFind(tlb, vpn);
   if (way) {
-    const flags = load<u32>(way, 4);
-    if (!write || flags & TLB_WRITE) {
+    const high = load<u32>(way, 4);
+    if (!write || load<u32>(way) & TLB_WRITE) {
       way = tlbUse(tlb, vpn, way);
       // The first write through a read-filled translation sets dirty.
-      if (write && !(flags & TLB_DIRTY)) {
-        store<u32>(way, flags | TLB_DIRTY, 4);
+      if (write && !(high & TLB_DIRTY)) {
+        store<u32>(way, high | TLB_DIRTY, 4);
         mark(load<u32>(tlb, TLB_TABLE), vpn, write);
       }
       return load<u32>(way, 8);
@@ -129,7 +127,7 @@ function translate(tlb: u32, vpn: u64, write: u32): u32 {
   let bytes = frameBytes(frame);
   if (!bytes) bytes = BYTES_ELSEWHERE;
   markAt(<u32>place, write);
-  tlbFill(tlb, vpn, ((<u32>(entry >> 32)) & ENTRY_WRITE ? TLB_WRITE : 0) | (write ? TLB_DIRTY : 0), bytes, frame);
+  tlbFill(tlb, vpn, ((<u32>(entry >> 32)) & ENTRY_WRITE) != 0, write != 0, bytes, frame);
   tlbMiss(tlb);
   return bytes;
 }
@@ -221,9 +219,9 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
     write = high & ACCESS_WRITE;
   if (offset + bytes <= <u32>PAGE_BYTES) {
     // Most accesses hit the most recent way of their set, with nothing to update.
-    const set = setOf(tlb, vpn),
-      word = load<u64>(set);
-    const at = (write ? word : word & READ_MASK) == (vpn | (write ? WRITABLE : READABLE)) ? load<u32>(set, 8) : translate(tlb, vpn, write);
+    const set = setOf(tlb, vpn);
+    let at = Inner.wrong(load<u64>(set), access) ? NO_ACCESS : load<u32>(set, 8);
+    if (at == NO_ACCESS) at = translate(tlb, vpn, write);
     if (at <= BYTES_ELSEWHERE) return at == NO_ACCESS ? STOP_FAULT : performBlank(bytes, write, value);
     perform(at + offset, bytes, write, value);
     return STOP_NONE;
@@ -243,7 +241,7 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
  * Executes accesses one after the other, as long as they are inside one page and can be translated: those whose indices are at `list` (u32 each), or without one the first `count` of `accesses`; at most BLOCK_ACCESSES.
  * Returns how many (RAN_ACCESSES), and from bit RAN_BEHIND_SHIFT on, how many of them were not in front of their set. With RAN_NO_ACCESS the next one is over a page boundary, and was not looked at, or its page has no sufficient entry; else it is to be executed by itself. Counted by the caller.
  *
- * `turning`: looks at two ways, see `frontTwo`.
+ * `turning`: looks at two ways, for programs whose pages share sets in turns that nobody can guess. Where the first way is right nearly always, looking at one is quicker, and the set is not written.
  */
 export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, turning: bool): u32 {
   let behind: u32 = 0,
@@ -270,30 +268,31 @@ export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count:
  * Short loops without a call: all that they have is in the processor's registers, and it has the translations and bytes of several accesses under way at a time. What is known beforehand is not asked in a loop.
  */
 function runFront(tlb: u32, accesses: u32, values: u32, list: u32, k: u32, count: u32, turning: bool): u32 {
-  const sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT;
+  const sets = (load<u32>(tlb, TLB_SETS) - 1) << SET_SHIFT,
+    ways = tlb + TLB_HEADER_BYTES;
   if (load<u32>(H_BLANK)) {
     if (list)
       return turning
-        ? Inner.pass(tlb, sets, accesses, values, list, k, count, true, true)
-        : Inner.pass(tlb, sets, accesses, values, list, k, count, true, false);
+        ? Inner.pass(ways, sets, accesses, values, list, k, count, true, true)
+        : Inner.pass(ways, sets, accesses, values, list, k, count, true, false);
     return turning
-      ? Inner.pass(tlb, sets, accesses, values, 0, k, count, true, true)
-      : Inner.pass(tlb, sets, accesses, values, 0, k, count, true, false);
+      ? Inner.pass(ways, sets, accesses, values, 0, k, count, true, true)
+      : Inner.pass(ways, sets, accesses, values, 0, k, count, true, false);
   }
   if (list)
     return turning
-      ? Inner.pass(tlb, sets, accesses, values, list, k, count, false, true)
-      : Inner.pass(tlb, sets, accesses, values, list, k, count, false, false);
+      ? Inner.pass(ways, sets, accesses, values, list, k, count, false, true)
+      : Inner.pass(ways, sets, accesses, values, list, k, count, false, false);
   return turning
-    ? Inner.pass(tlb, sets, accesses, values, 0, k, count, false, true)
-    : Inner.pass(tlb, sets, accesses, values, 0, k, count, false, false);
+    ? Inner.pass(ways, sets, accesses, values, 0, k, count, false, true)
+    : Inner.pass(ways, sets, accesses, values, 0, k, count, false, false);
 }
 
-/** The loop of `runFront` and its looks, which are written into it: one for each way of running. */
+/** The loop of `runFront` and its look at a way, which are written into it: one for each way of running. */
 class Inner {
-  /** `sets`: byte offset of the last set from the first one. `blank`: on a machine without bytes. */
+  /** `ways`: byte address of the first set; `sets`: byte offset of the last one from it. `blank`: on a machine without bytes. */
   @inline
-  static pass(tlb: u32, sets: u32, accesses: u32, values: u32, list: u32, k: u32, count: u32, blank: bool, turning: bool): u32 {
+  static pass(ways: u32, sets: u32, accesses: u32, values: u32, list: u32, k: u32, count: u32, blank: bool, turning: bool): u32 {
     const first = list ? list : accesses,
       shift: u32 = list ? 2 : 3,
       end = first + (count << shift),
@@ -305,21 +304,27 @@ class Inner {
         value = from + apart,
         place = (<u32>access) & (PAGE_BYTES - 1),
         more = (<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH,
-        over = (place + more) >> PAGE_SHIFT,
-        // All bits for a write.
-        write = (<i64>(access << (63 - WRITE_SHIFT))) >> 63,
-        mask = READ_MASK | (<u64>write),
-        key = ((access << 16) >> 28) | WRITABLE,
-        set = tlb + ((<u32>(access >> SET_OF_ACCESS_SHIFT)) & sets),
-        page = turning ? Inner.frontTwo(set, key, mask, over) : Inner.front(set, key, mask, over);
+        set = ways + ((<u32>(access >> SET_OF_ACCESS_SHIFT)) & sets),
+        // In the second way, 1, or in neither.
+        second = turning ? <u32>(Inner.wrong(load<u64>(set, TLB_WAY_BYTES), access) == 0) : 0;
+      // What is wrong with the first way does not matter where the second one is right. One over a page boundary is nowhere.
+      if ((Inner.wrong(load<u64>(set), access) & (turning ? <u64>second - 1 : ~(<u64>0))) | ((place + more) >> PAGE_SHIFT)) break;
+      const page = load<u32>(set + (second << 4), 8);
+      if (blank ? page != BYTES_ELSEWHERE : page <= BYTES_ELSEWHERE) break;
+      if (turning) {
+        // Without a branch: in which of the two it is, is hard to guess.
+        const chosen = v128.load(set + (second << 4)),
+          other = v128.load(set + ((second << 4) ^ TLB_WAY_BYTES));
+        v128.store(set, chosen);
+        v128.store(set, other, TLB_WAY_BYTES);
+      }
+      const write = (access & WRITES) != 0;
       if (blank) {
-        if (page != BYTES_ELSEWHERE) break;
         if (write) continue;
         if (more > 7) return ((at - first) >> shift) | RAN_IN_FRONT;
         store<u64>(value, 0);
         continue;
       }
-      if (page <= BYTES_ELSEWHERE) break;
       const bytes = page + place;
       if (more == 7) {
         if (write) store<u64>(bytes, load<u64>(value));
@@ -336,29 +341,12 @@ class Inner {
   }
 
   /**
-   * Looks for the page of an access in the most recent way of its set: the byte address of the page, or BYTES_ELSEWHERE, when that needs nothing more, else NO_ACCESS. `over`: not 0 for one over a page boundary.
-   *
-   * A way is right when, of a way for writes of the page, `key`, nothing is missing, or for a read at most the two rights are, which are not in `mask`. No branch on reading or writing: which it is, is hard to guess.
+   * What keeps an access from going through a way, whose first word is `way`, without more ado, 0 if nothing: that it is of another page, or that there is something to be done for a write. Without a branch on reading or writing: which it is,
+   * is hard to guess. An empty way may seem to be right for page 0: its byte address says that it is none.
    */
   @inline
-  static front(set: u32, key: u64, mask: u64, over: u32): u32 {
-    return ((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask) | over ? NO_ACCESS : load<u32>(set, TLB_HEADER_BYTES + 8);
-  }
-
-  /**
-   * The same in the two most recent ways, the second of which then becomes the first: without a branch, for programs whose pages share sets in turns that nobody can guess. Where the first way is right nearly always,
-   * `front` is quicker, which does not write the set.
-   */
-  @inline
-  static frontTwo(set: u32, key: u64, mask: u64, over: u32): u32 {
-    const second = <u32>(((load<u64>(set, TLB_HEADER_BYTES + TLB_WAY_BYTES) ^ key) & mask) == 0);
-    // What is wrong with the first way does not matter where the second one is right.
-    if (((load<u64>(set, TLB_HEADER_BYTES) ^ key) & mask & (<u64>second - 1)) | over) return NO_ACCESS;
-    const chosen = v128.load(set + (second << 4), TLB_HEADER_BYTES),
-      other = v128.load(set + ((second << 4) ^ TLB_WAY_BYTES), TLB_HEADER_BYTES);
-    v128.store(set, chosen, TLB_HEADER_BYTES);
-    v128.store(set, other, TLB_HEADER_BYTES + TLB_WAY_BYTES);
-    return <u32>i32x4.extract_lane(chosen, 2);
+  static wrong(way: u64, access: u64): u64 {
+    return (way ^ access) & (PAGE_MASK | (access & WRITES));
   }
 }
 

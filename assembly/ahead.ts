@@ -7,15 +7,12 @@ import {
   KIND_DEVICE_PRIVATE,
   KIND_PRESENT,
   PAGE_SHIFT,
-  TLB_DIRTY,
   TLB_TABLE,
-  TLB_VALID,
   TLB_WAY_BYTES,
-  TLB_WRITE,
 } from './layout';
 import { frameBytes } from './node';
 import { walk } from './table';
-import { setOf } from './tlb';
+import { isOf, setOf } from './tlb';
 
 /**
  * Reading ahead. Faults are served one after the other, and each reads entries, records of frames and bytes that nobody has touched for long: one by one the processor would wait for each of them. Here what several faults will read is
@@ -24,8 +21,6 @@ import { setOf } from './tlb';
 
 /** Of the first two words of a fault record. */
 const VPN_MASK: u64 = 0xfffffffff;
-const KEY_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
-const VALID: u64 = (<u64>TLB_VALID) << 32;
 
 /** For `count` fault records of a device. Requires: `count` is at most FAULTS_MAX. */
 export function faultsAhead(table: u32, faults: u32, count: u32): void {
@@ -47,11 +42,10 @@ export function accessesAhead(tlb: u32, accesses: u32, from: u32, end: u32): voi
   let last = list;
   for (let at = accesses + (from << 3), stop = accesses + (end << 3); at < stop; at += 8) {
     const vpn = (load<u64>(at) << 16) >> (PAGE_SHIFT + 16),
-      set = setOf(tlb, vpn),
-      key = vpn | VALID;
+      set = setOf(tlb, vpn);
     // Without a branch: which page has one is hard to guess. The two ways behind are not looked at.
     store<u64>(last, vpn);
-    last += ((<u32>((load<u64>(set) & KEY_MASK) != key)) & (<u32>((load<u64>(set, TLB_WAY_BYTES) & KEY_MASK) != key))) << 3;
+    last += ((<u32>!isOf(set, vpn)) & (<u32>!isOf(set + TLB_WAY_BYTES, vpn))) << 3;
   }
   let count: u32 = 0;
   for (let at = list; at < last; at += 8) {

@@ -270,7 +270,9 @@ export const LEVEL_BITS_MAX = 9;
 // A slot: a small header, then sets of four ways, most recently used way first (a hit moves to the front).
 // One set is 64 bytes, one cache line. The set of a page is its VPN modulo the number of sets.
 //
-// Way:  0 vpn low   4 vpn high (bits 0..3) | TLB_VALID | TLB_WRITE | TLB_DIRTY   8 byte address of the frame (0: none)   12 frame
+// Way:  0 page's address | TLB_VALID | TLB_WRITE | TLB_DIRTY   8 byte address of the frame (0: none)   12 frame
+//
+// The first word has what an access has at the same bits: the page, and, where the access says that it writes, TLB_DIRTY: that a write needs nothing more.
 
 export const TLB_HEADER_BYTES = 64;
 export const TLB_WAY_BYTES = 16;
@@ -285,9 +287,11 @@ export const TLB_HITS = 8;
 export const TLB_MISSES = 16;
 /** Ways that an invalidation emptied. */
 export const TLB_DROPPED = 24;
-export const TLB_VALID = 1 << 4;
-export const TLB_WRITE = 1 << 5;
-export const TLB_DIRTY = 1 << 6;
+/** Of the low word. */
+export const TLB_VALID = 1 << 0;
+export const TLB_WRITE = 1 << 1;
+/** Of the high word: the way is writable, and the table's entry says dirty. */
+export const TLB_DIRTY = 1 << 28;
 
 // ---------------------------------------------------------------------------------------------------------------- access
 //

@@ -1,6 +1,9 @@
 import {
+  ADDRESS_BITS,
   H_TLBS,
   H_TLBS_MAX,
+  PAGE_BYTES,
+  PAGE_SHIFT,
   TLB_DIRTY,
   TLB_DROPPED,
   TLB_HEADER_BYTES,
@@ -26,8 +29,9 @@ import {
  * A way keeps the byte address of its frame, so a hit needs nothing else. An invalidated way leaves no gap: later ways move up.
  */
 
-const KEY_MASK: u64 = ~((<u64>(TLB_WRITE | TLB_DIRTY)) << 32);
-const VALID: u64 = (<u64>TLB_VALID) << 32;
+const ADDRESS_MASK: u64 = ((<u64>1) << ADDRESS_BITS) - 1;
+/** What says which page a way is of. */
+const KEY_MASK: u64 = ADDRESS_MASK ^ (PAGE_BYTES - 1) ^ TLB_VALID;
 
 /** An empty TLB of `sets` sets (a power of two up to TLB_SETS_MAX) in front of `table`: the byte address of its slot, or 0 when all are taken. */
 export function tlbCreate(table: u32, sets: u32): u32 {
@@ -47,6 +51,16 @@ export function tlbDestroy(tlb: u32): void {
   store<u32>(tlb, 0, TLB_TABLE);
 }
 
+/** A valid way of a page, without its rights. */
+function keyOf(vpn: u64): u64 {
+  return (vpn << PAGE_SHIFT) | TLB_VALID;
+}
+
+/** Whether a way is of that page. */
+export function isOf(way: u32, vpn: u64): bool {
+  return (load<u64>(way) & KEY_MASK) == keyOf(vpn);
+}
+
 /** Byte address of the set of a page: its most recent way. */
 export function setOf(tlb: u32, vpn: u64): u32 {
   return tlb + TLB_HEADER_BYTES + ((<u32>vpn) & (load<u32>(tlb, TLB_SETS) - 1)) * TLB_SET_BYTES;
@@ -64,7 +78,7 @@ function toFront(set: u32, way: u32): void {
  */
 export function tlbFind(tlb: u32, vpn: u64): u32 {
   const set = setOf(tlb, vpn),
-    key = vpn | VALID;
+    key = keyOf(vpn);
   if ((load<u64>(set) & KEY_MASK) == key) return set;
   if ((load<u64>(set, 16) & KEY_MASK) == key) return set + 16;
   if ((load<u64>(set, 32) & KEY_MASK) == key) return set + 32;
@@ -79,12 +93,12 @@ export function tlbUse(tlb: u32, vpn: u64, way: u32): u32 {
   return set;
 }
 
-/** Caches a translation as its set's most recent, in place of an older one of the same page or of the least recent. */
-export function tlbFill(tlb: u32, vpn: u64, flags: u32, bytes: u32, frame: u32): u32 {
+/** Caches a translation as its set's most recent, in place of an older one of the same page or of the least recent. `dirty` only where it is writable. */
+export function tlbFill(tlb: u32, vpn: u64, writable: bool, dirty: bool, bytes: u32, frame: u32): u32 {
   const set = setOf(tlb, vpn),
     old = tlbFind(tlb, vpn);
   toFront(set, old ? old : set + 3 * TLB_WAY_BYTES);
-  store<u64>(set, vpn | VALID | ((<u64>flags) << 32));
+  store<u64>(set, keyOf(vpn) | (writable ? TLB_WRITE : 0) | (dirty ? (<u64>TLB_DIRTY) << 32 : 0));
   store<u32>(set, bytes, 8);
   store<u32>(set, frame, 12);
   return set;
@@ -118,8 +132,8 @@ export function tlbDropRange(tlb: u32, vpn: u64, pages: u64): void {
     let way = set;
     while (way < set + TLB_SET_BYTES) {
       const word = load<u64>(way),
-        page = word & 0xfffffffff;
-      if (word & VALID && page >= vpn && page < end) drop(tlb, set, way);
+        page = (word & ADDRESS_MASK) >> PAGE_SHIFT;
+      if (word & TLB_VALID && page >= vpn && page < end) drop(tlb, set, way);
       else way += TLB_WAY_BYTES;
     }
   }

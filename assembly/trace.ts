@@ -8,6 +8,8 @@ const BLOCK_MASK: u32 = (PAGE_BYTES << HUGE_ORDER) - 1;
 const TRIED: u32 = 63;
 /** Where in an access its block is. */
 const BLOCK_BITS: u64 = 0xffffffe00000;
+/** Where in an access ACCESS_WRITE is. */
+const WRITE_SHIFT: u32 = 60;
 /** Where in an access its length is. */
 const LENGTH_SHIFT: u64 = ACCESS_LENGTH_SHIFT + 32;
 
@@ -36,12 +38,13 @@ export function nextBlock(accesses: u32, from: u32, count: u32, recent: u32, slo
     same = i64x2.splat(0),
     alike: bool = false;
   // Four at a time, as long as there is nothing to say about any of them.
-  for (; i + 4 <= count; i += 4) {
-    const at = accesses + (i << 3);
+  while (i + 4 <= count) {
     if (alike) {
-      if (!v128.any_true(v128.or(Look.apart(v128.load(at), same), Look.apart(v128.load(at, 16), same)))) continue;
+      i = sameBlockEnd(accesses, i, count, same);
       alike = false;
+      continue;
     }
+    const at = accesses + (i << 3);
     if (
       Look.strange(load<u64>(at), recent, slots) |
       Look.strange(load<u64>(at, 8), recent, slots) |
@@ -56,19 +59,30 @@ export function nextBlock(accesses: u32, from: u32, count: u32, recent: u32, slo
       alike = true;
       same = i64x2.splat(<i64>load<u64>(at));
     }
+    i += 4;
   }
   return oneByOne(accesses, i, count, recent, slots);
 }
 
+/** How far accesses from `from` on are in the block of the two in `same`, with all their bytes: eight at a time, so that one of the next eight, if there are so many, is not. */
+function sameBlockEnd(accesses: u32, from: u32, count: u32, same: v128): u32 {
+  let i = from;
+  for (; i + 8 <= count; i += 8) {
+    const at = accesses + (i << 3);
+    const first = v128.or(Look.apart(v128.load(at), same), Look.apart(v128.load(at, 16), same)),
+      second = v128.or(Look.apart(v128.load(at, 32), same), Look.apart(v128.load(at, 48), same));
+    if (v128.any_true(v128.and(v128.or(first, second), i64x2.splat(<i64>BLOCK_BITS)))) break;
+  }
+  return i;
+}
+
 /** Looks that are written into their caller. */
 class Look {
-  /** Of two accesses, not 0 for one in another block than that of `same`, or which goes on into the next one. */
+  /** Bits of BLOCK_BITS for an access, of two, in another block than that of `same`, or which goes on into the next one. */
   @inline
   static apart(two: v128, same: v128): v128 {
-    const block = v128.and(v128.xor(two, same), i64x2.splat(<i64>BLOCK_BITS)),
-      length = v128.and(i64x2.shr_u(two, 48), i64x2.splat(ACCESS_LENGTH)),
-      last = i64x2.add(v128.and(two, i64x2.splat(BLOCK_MASK)), length);
-    return v128.or(block, i64x2.shr_u(last, 21));
+    const last = i64x2.add(two, v128.and(i64x2.shr_u(two, 48), i64x2.splat(ACCESS_LENGTH)));
+    return v128.or(v128.xor(two, same), v128.xor(last, same));
   }
 
   /** Not 0 for an access whose block is not in the table, or which goes on into the next one. */
@@ -105,9 +119,18 @@ export function gatherAccesses(accesses: u32, values: u32, order: u32, count: u3
 
 /** Accesses from `from` to `end` that read. */
 export function countReads(accesses: u32, from: u32, end: u32): u32 {
-  let writes: u32 = 0;
-  for (let i = from; i < end; i++) writes += u32((load<u32>(accesses + (i << 3), 4) & ACCESS_WRITE) != 0);
-  return end - from - writes;
+  const stop = accesses + (end << 3),
+    one = i64x2.splat(1);
+  let writes = i64x2.splat(0),
+    at = accesses + (from << 3);
+  // Four at a time.
+  for (; at + 32 <= stop; at += 32) {
+    const two = v128.and(i64x2.shr_u(v128.load(at), WRITE_SHIFT), one);
+    writes = i64x2.add(writes, i64x2.add(two, v128.and(i64x2.shr_u(v128.load(at, 16), WRITE_SHIFT), one)));
+  }
+  let reads = end - from - <u32>(i64x2.extract_lane(writes, 0) + i64x2.extract_lane(writes, 1));
+  for (; at < stop; at += 8) if (load<u32>(at, 4) & ACCESS_WRITE) reads--;
+  return reads;
 }
 
 /** Makes accesses by byte accesses by units of 2^shift bytes: to every unit that a byte of theirs is in. */

@@ -59,6 +59,7 @@ import {
   TABLE_PAGES,
   TABLE_ROOT,
   TABLE_TABLES,
+  PAGE_SHIFT,
   TLB_HEADER_BYTES,
   TLB_SETS,
   TLB_SET_BYTES,
@@ -344,13 +345,12 @@ function verifyTlb(tlb: u32): u32 {
   const table = load<u32>(tlb, TLB_TABLE),
     end = tlb + TLB_HEADER_BYTES + load<u32>(tlb, TLB_SETS) * TLB_SET_BYTES;
   for (let way = tlb + TLB_HEADER_BYTES; way < end; way += TLB_WAY_BYTES) {
-    const word = load<u64>(way),
-      flags = <u32>(word >> 32);
-    if (!(flags & TLB_VALID)) continue;
-    const vpn = word & 0xfffffffff,
+    const word = load<u64>(way);
+    if (!(word & TLB_VALID)) continue;
+    const vpn = (word << 16) >> (PAGE_SHIFT + 16),
       truth = walk(table, vpn),
       high = <u32>(truth >> 32);
-    const stale = (high & ENTRY_KIND) != KIND_PRESENT || <u32>truth != load<u32>(way, 12) || (flags & TLB_WRITE && !(high & ENTRY_WRITE));
+    const stale = (high & ENTRY_KIND) != KIND_PRESENT || <u32>truth != load<u32>(way, 12) || (word & TLB_WRITE && !(high & ENTRY_WRITE));
     if (stale) return broken(TLB_STALE, <u32>vpn, load<u32>(way, 12), <u32>truth);
   }
   return 0;

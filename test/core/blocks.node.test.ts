@@ -21,7 +21,10 @@ class World {
   readonly table: number;
   readonly tlb: number;
 
-  constructor(flavour: (typeof flavours)[number], sets: number) {
+  readonly base: number;
+
+  constructor(flavour: (typeof flavours)[number], sets: number, base = BASE) {
+    this.base = base;
     this.small = new SmallCore(flavour, {
       nodes: [
         { kind: L.NODE_IS_HOST, frames: PAGES },
@@ -34,15 +37,15 @@ class World {
   }
 
   map(page: number, write: boolean): void {
-    const { small, table } = this;
-    small.core.rangeMap(table, BASE + page, 1, small.base[1]! + PAGES - 1 - page, L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0));
+    const { small, table, base } = this;
+    small.core.rangeMap(table, base + page, 1, small.base[1]! + PAGES - 1 - page, L.KIND_PRESENT | (write ? L.ENTRY_WRITE : 0));
   }
 
   /** The page goes, or its right to be written: as an invalidation ends it. */
   take(page: number, all: boolean): void {
-    if (all) this.small.core.rangeUnmap(this.table, BASE + page, 1);
+    if (all) this.small.core.rangeUnmap(this.table, this.base + page, 1);
     else this.map(page, false);
-    this.small.core.tlbInvalidate(this.tlb, BASE + page, 1);
+    this.small.core.tlbInvalidate(this.tlb, this.base + page, 1);
   }
 
   /** Values as a program gives them, the same in both cores. */
@@ -53,12 +56,12 @@ class World {
 
   /** Values, bytes, ways, counts, and marks in the table. */
   state(count: number): unknown[] {
-    const { small, table, tlb } = this;
+    const { small, table, tlb, base } = this;
     const pages = Array.from({ length: PAGES }, (_, i) => {
       const at = small.core.frameBytes(small.base[1]! + i);
       return Buffer.from(small.u8.slice(at, at + P)).toString('base64');
     });
-    const entries = Array.from({ length: PAGES }, (_, i) => small.entry(table, BASE + i).high);
+    const entries = Array.from({ length: PAGES }, (_, i) => small.entry(table, base + i).high);
     return [small.list(small.values, 2 * count), small.ways(tlb), small.counts(tlb), entries, pages];
   }
 }
@@ -110,6 +113,28 @@ describe.each(flavours)('%s', (flavour) => {
           if (other !== page && stops < 60) world.take(other, all);
         }
       }
+    }
+  });
+
+  test('page 0 is found where it is, not in a way that is empty', () => {
+    for (const turning of [false, true]) {
+      const worlds = [new World(flavour, 2, 0), new World(flavour, 2, 0)];
+      // Pages of the odd set take turns, or do not; of the even one, one page has been used when page 0 is.
+      const pages = Array.from({ length: 8 * L.BLOCK_ACCESSES }, (_, i): number => (turning && i % 2 === 1 ? 3 : 1));
+      pages[0] = 2;
+      for (const at of [5, 6, 7]) pages[at * L.BLOCK_ACCESSES] = 0;
+      const [together, apart] = worlds.map((world) => {
+        world.load(pages.map((page, i) => ({ address: page * P + 8, bytes: 8, write: i % 3 === 0 })));
+        for (let page = 0; page < 4; page++) world.map(page, true);
+        return world;
+      }) as [World, World];
+      expect(together.small.core.runAccesses(together.tlb, together.small.accesses, together.small.values, 0, pages.length)).toBe(
+        pages.length,
+      );
+      const { small, tlb } = apart;
+      for (let i = 0; i < pages.length; i++) expect(small.core.runAccesses(tlb, small.accesses, small.values, i, i + 1)).toBe(i + 1);
+      expect(together.state(pages.length)).toEqual(apart.state(pages.length));
+      expect(together.small.ways(together.tlb)[0]).toEqual(['0wd', '2wd']);
     }
   });
 

@@ -201,9 +201,9 @@ export class SmallCore {
     return Array.from({ length: sets }, (_, set) => {
       const all = Array.from({ length: L.TLB_WAYS }, (_, way) => {
         const at = tlb + L.TLB_HEADER_BYTES + set * L.TLB_SET_BYTES + way * L.TLB_WAY_BYTES;
-        const flags = this.field(at, 4);
-        const text = `${(flags & 0xf) * 2 ** 32 + this.field(at, 0)}${flags & L.TLB_WRITE ? 'w' : ''}${flags & L.TLB_DIRTY ? 'd' : ''}`;
-        return flags & L.TLB_VALID ? text : '-';
+        const [low, high] = [this.field(at, 0), this.field(at, 4)];
+        const page = (high & L.ACCESS_ADDRESS_HIGH) * 2 ** (32 - L.PAGE_SHIFT) + (low >>> L.PAGE_SHIFT);
+        return low & L.TLB_VALID ? `${page}${low & L.TLB_WRITE ? 'w' : ''}${high & L.TLB_DIRTY ? 'd' : ''}` : '-';
       });
       while (all.at(-1) === '-') all.pop();
       return all;

@@ -216,7 +216,7 @@ describe.each(flavours)('%s', (flavour) => {
     gone.core.rangeUnmap(gone.device, 2, 1);
     expect(gone.broken(true)).toEqual([13, 2, gone.frames[2], 0]);
     const right = sound();
-    right.setField(right.way(right.b.tlb, 2 ** 33), 4, right.field(right.way(right.b.tlb, 2 ** 33), 4) | L.TLB_WRITE);
+    right.setField(right.way(right.b.tlb, 2 ** 33), 0, right.field(right.way(right.b.tlb, 2 ** 33), 0) | L.TLB_WRITE);
     expect(right.broken(true).slice(0, 2)).toEqual([13, 0]);
     const frame = sound();
     frame.add(frame.way(frame.a.tlb, 3), 12, 1);

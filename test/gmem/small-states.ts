@@ -194,8 +194,9 @@ const range = (page: number): { start: number; end: number } => ({ start: at(pag
 function tlbOf(core: Machine['platform']['core'], space: AddressSpace, vpn: number): string {
   const set = space.tlb + L.TLB_HEADER_BYTES + (vpn & (core.field(space.tlb, L.TLB_SETS) - 1)) * L.TLB_SET_BYTES;
   for (let way = set; way < set + L.TLB_SET_BYTES; way += L.TLB_WAY_BYTES) {
-    const high = core.field(way, 4);
-    if (high & L.TLB_VALID && core.field(way, 0) === vpn >>> 0) return `t${(high & (L.TLB_WRITE | L.TLB_DIRTY)).toString(16)}`;
+    const [low, high] = [core.field(way, 0), core.field(way, 4)];
+    const isOf = low >>> L.PAGE_SHIFT === (vpn & 0xfffff) && (high & L.ACCESS_ADDRESS_HIGH) === Math.floor(vpn / 2 ** 20);
+    if (low & L.TLB_VALID && isOf) return `t${low & L.TLB_WRITE ? 'w' : ''}${high & L.TLB_DIRTY ? 'd' : ''}`;
   }
   return '-';
 }

@@ -23,6 +23,7 @@ import {
   TLB_HEADER_BYTES,
   TLB_SETS,
   TLB_TABLE,
+  TLB_TURNS,
   TLB_WAY_BYTES,
   TLB_WRITE,
 } from './layout';
@@ -51,19 +52,19 @@ const WRITES: u64 = (<u64>ACCESS_WRITE) << 32;
 /** What `translate` answers instead of a byte address (those are page-aligned). */
 const NO_ACCESS: u32 = 0;
 const BYTES_ELSEWHERE: u32 = 1;
-/** What `runBlock` returns: accesses that ran; the next one was not let through; from here on, how many were not in front. */
+/** What `runBlock` returns: accesses that ran; the next one was not let through. */
 export const RAN_ACCESSES: u32 = 0x7fff;
 const RAN_NO_ACCESS: u32 = 1 << 15;
-const RAN_BEHIND_SHIFT: u32 = 16;
-/** What `runFront` says beside them. */
+/** What `runFront` says beside how many. */
 const RAN_IN_FRONT: u32 = 1 << 16;
 /** log2 of the bytes of a set; where in an access its length is. */
 const SET_SHIFT: u32 = 6;
 /** How far an access is shifted for its page number to count in sets. */
 const SET_OF_ACCESS_SHIFT: u64 = PAGE_SHIFT - 6;
 const LENGTH_SHIFT: u64 = 48;
-/** Of accesses, one in 2^n. */
+/** Of accesses, one in 2^n; and for how many blocks two ways are looked at then. */
 const MANY_BEHIND_SHIFT: u32 = 3;
+const TURNS: u32 = 64;
 const ACCESS_WRITE_SHIFT: u64 = 28;
 
 /** High word bits that say "an access of this sort may go through this entry" for the table of a TLB. */
@@ -239,27 +240,39 @@ export function execute(tlb: u32, access: u64, value: u32): u32 {
 
 /**
  * Executes accesses one after the other, as long as they are inside one page and can be translated: those whose indices are at `list` (u32 each), or without one the first `count` of `accesses`; at most BLOCK_ACCESSES.
- * Returns how many (RAN_ACCESSES), and from bit RAN_BEHIND_SHIFT on, how many of them were not in front of their set. With RAN_NO_ACCESS the next one is over a page boundary, and was not looked at, or its page has no sufficient entry; else it is to be executed by itself. Counted by the caller.
+ * Returns how many (RAN_ACCESSES). With RAN_NO_ACCESS the next one is over a page boundary, and was not looked at, or its page has no sufficient entry; else it is to be executed by itself. Counted by the caller.
  *
- * `turning`: looks at two ways, for programs whose pages share sets in turns that nobody can guess. Where the first way is right nearly always, looking at one is quicker, and the set is not written.
+ * Two ways of a set are looked at for programs whose pages share sets in turns that nobody can guess: where many accesses of a block were not in front. Where the first way is right nearly always, looking at one is quicker, and the
+ * set is not written; so that is asked anew every TURNS blocks, whoever runs them.
  */
-export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count: u32, turning: bool): u32 {
+export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count: u32): u32 {
+  const turns = load<u32>(tlb, TLB_TURNS);
   let behind: u32 = 0,
-    ran = runFront(tlb, accesses, values, list, 0, count, turning);
-  for (let k = ran & RAN_ACCESSES; k < count; k = ran & RAN_ACCESSES) {
+    stop: u32 = 0,
+    ran = runFront(tlb, accesses, values, list, 0, count, turns != 0),
+    k = ran & RAN_ACCESSES;
+  while (k < count) {
     const index = list ? load<u32>(list + (k << 2)) : k,
       access = load<u64>(accesses + (index << 3));
     let page: u32;
     if (ran & RAN_IN_FRONT) page = load<u32>(setOf(tlb, (access << 16) >> 28), 8);
     else {
       page = locate(tlb, access);
-      if (page == NO_ACCESS) return k | (behind << RAN_BEHIND_SHIFT) | RAN_NO_ACCESS;
+      if (page == NO_ACCESS) {
+        stop = RAN_NO_ACCESS;
+        break;
+      }
       behind++;
     }
-    if (performHere(page, access, values + (index << 3))) return k | (behind << RAN_BEHIND_SHIFT);
-    ran = runFront(tlb, accesses, values, list, k + 1, count, turning);
+    if (performHere(page, access, values + (index << 3))) break;
+    ran = runFront(tlb, accesses, values, list, k + 1, count, turns != 0);
+    k = ran & RAN_ACCESSES;
   }
-  return count | (behind << RAN_BEHIND_SHIFT);
+  // An access that faults changes nothing, this neither.
+  if (!k) return stop;
+  if (turns) store<u32>(tlb, turns - 1, TLB_TURNS);
+  else if (behind > k >> MANY_BEHIND_SHIFT) store<u32>(tlb, TURNS, TLB_TURNS);
+  return k | stop;
 }
 
 /**
@@ -360,11 +373,6 @@ export function crosses(access: u64): bool {
   return ((<u32>access) & (PAGE_BYTES - 1)) + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES;
 }
 
-/** Whether the next block is to be run `turning`: when of the last one that was not, many were not in front. That is asked anew every 16 blocks. `ran`: what `runBlock` said. */
-export function turnsWays(blocks: u32, turning: bool, ran: u32): bool {
-  return (blocks & 15) != 0 && (turning || ran >> RAN_BEHIND_SHIFT > (ran & RAN_ACCESSES) >> MANY_BEHIND_SHIFT);
-}
-
 /** Translates an access that is not in front, with all that `translate` does: the byte address of its page, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */
 function locate(tlb: u32, access: u64): u32 {
   return crosses(access) ? NO_ACCESS : translate(tlb, (access & 0xffffffffffff) >> 12, (<u32>(access >> 32)) & ACCESS_WRITE);
@@ -385,15 +393,12 @@ function performHere(page: u32, access: u64, value: u32): u32 {
  */
 export function runStraight(tlb: u32, accesses: u32, values: u32, from: u32, end: u32): u32 {
   let status: u32 = STOP_NONE,
-    i = from,
-    blocks: u32 = 0,
-    turning: bool = false;
+    i = from;
   while (i < end && status == STOP_NONE) {
     const count = min<u32>(end - i, BLOCK_ACCESSES),
-      ran = runBlock(tlb, accesses + (i << 3), values + (i << 3), 0, count, turning),
+      ran = runBlock(tlb, accesses + (i << 3), values + (i << 3), 0, count),
       done = ran & RAN_ACCESSES;
     i += done;
-    turning = turnsWays(++blocks, turning, ran);
     if (done == count) continue;
     status = executeNext(ran, tlb, load<u64>(accesses + (i << 3)), values + (i << 3));
     if (status == STOP_NONE) i++;

@@ -19,7 +19,7 @@ import {
   STOP_FAULT,
   STOP_NONE,
 } from './layout';
-import { crosses, executeNext, RAN_ACCESSES, reachable, runBlock, runStraight, stopAt, turnsWays } from './access';
+import { crosses, executeNext, RAN_ACCESSES, reachable, runBlock, runStraight, stopAt } from './access';
 import { numberFrom } from './run';
 import { tlbCount } from './tlb';
 
@@ -103,10 +103,8 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
     }
   }
 
-  let blocks: u32 = 0,
-    turning: bool = false,
-    // Whether lanes that do not go on stand in the list.
-    gaps: bool = false;
+  // Whether lanes that do not go on stand in the list.
+  let gaps: bool = false;
   for (;;) {
     if (i == going) {
       if (gaps) going = close(job, live, going);
@@ -125,9 +123,8 @@ export function laneRound(tlb: u32, job: u32, accesses: u32, values: u32, order:
       slot += some;
       count += some;
     } while (count < <u32>BLOCK_ACCESSES && (slot < going || !gaps));
-    const ran = runBlock(tlb, accesses, values, list, count, turning),
+    const ran = runBlock(tlb, accesses, values, list, count),
       done = ran & RAN_ACCESSES;
-    turning = turnsWays(++blocks, turning, ran);
     executed += done;
     if (done < count) {
       // Access `done` is tried by itself, and what is behind it has not had its turn.

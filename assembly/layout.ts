@@ -287,6 +287,8 @@ export const TLB_HITS = 8;
 export const TLB_MISSES = 16;
 /** Ways that an invalidation emptied. */
 export const TLB_DROPPED = 24;
+/** Blocks of accesses for which two ways of a set are looked at; 0: one. Says nothing but what is quicker. */
+export const TLB_TURNS = 32;
 /** Of the low word. */
 export const TLB_VALID = 1 << 0;
 export const TLB_WRITE = 1 << 1;

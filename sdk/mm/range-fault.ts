@@ -49,7 +49,7 @@ export const HMM_ERROR: number = L.HMM_ERROR;
  */
 export type RangeFaultOutcome = 'done' | 'busy' | 'fault' | 'permission' | 'no memory';
 
-/** Retries of the library's loop before it gives up with `busy`: a budget, so that a livelock shows itself. */
+/** Retries of the library's loop, beside one for each page of the range, before it gives up with `busy`: a budget, so that a livelock shows itself. A page that comes home from another device is an invalidation, and costs one. */
 export const MIRROR_ATTEMPTS_MAX = 1000;
 
 /** What to look at and what to ask for. */
@@ -294,7 +294,7 @@ export class MirrorRange implements Step {
       }
       if (!stale) return this.end('done');
     } else if (outcome !== 'busy') return this.end(outcome);
-    if (++this.retries >= MIRROR_ATTEMPTS_MAX) return this.end('busy');
+    if (++this.retries >= MIRROR_ATTEMPTS_MAX + this.asked.pages) return this.end('busy');
     this.phase = BEGIN;
     return AGAIN;
   }

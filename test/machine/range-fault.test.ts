@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type AddressRange, type AddressSpace, isFarfaultError, type Machine } from 'farfault';
+import { type AddressRange, type AddressSpace, isFarfaultError, type Machine, MiB } from 'farfault';
 import { HMM_ERROR, HMM_VALID, HMM_WRITE, type IntervalNotifier, MakeExclusive, MirrorRange, RangeFault, TakeDown } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
+import { MIRROR_ATTEMPTS_MAX } from '../../sdk/mm/range-fault.ts';
 import { VMA_IO, VMA_PFNMAP } from '../../sdk/mm/vma.ts';
 import { Lock } from '../../sdk/step/lock.ts';
 import type { Run, Step } from '../../sdk/step/step.ts';
@@ -292,6 +293,24 @@ describe('MirrorRange', () => {
     expect([mirror.outcome, mirror.retries]).toEqual(['done', 1]);
     expect(frames).toEqual([space.snapshot(page)[0]]);
     space.unsubscribe(own);
+  });
+
+  test('brings home as many pages of another device as there are, each at the price of a look', () => {
+    const pages = MIRROR_ATTEMPTS_MAX + 100;
+    const large = smallMachine({ dram: 16 * MiB, deviceMemory: 8 * MiB });
+    const there = large.createAddressSpace();
+    const all = there.mmap({ bytes: pages * PAGE });
+    for (let at = all.start; at < all.end; at += PAGE) there.write(at, Uint8Array.of(1));
+    const context = there.attach(large.addDevice(new Probe({ pages, granulePages: 1 }).driver));
+    expect(context.migrate(all, { to: 'device' })).toBe(pages);
+    const own = there.subscribe(all, { invalidate: (event, self) => (self.setSequence(event.sequence), true) });
+    let installed = 0;
+    const asked = { notifier: own, vpn: all.start / PAGE, pages, request: HMM_VALID, owner: 0 };
+    const mirror = new MirrorRange(large.platform).of(there, asked, new Lock('driver', 1), (_, __, count) => (installed = count));
+    large.platform.scheduler.runSync(mirror);
+    expect([mirror.outcome, installed, mirror.retries]).toEqual(['done', pages, pages]);
+    expectClean(large);
+    large.close();
   });
 
   test('begins again when the range is invalidated between the look and the install', async () => {

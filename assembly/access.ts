@@ -1,8 +1,4 @@
 import {
-  ACCESS_LENGTH,
-  ACCESS_LENGTH_SHIFT,
-  ACCESS_WRITE,
-  ADDRESS_BITS,
   BLOCK_ACCESSES,
   ENTRY_ACCESSED,
   ENTRY_DIRTY,
@@ -28,6 +24,7 @@ import {
   TLB_WRITE,
 } from './layout';
 import { frameBytes } from './node';
+import { crosses, moreOf, offsetOf, PAGE_NUMBER, vpnOf, writeOf, WRITES } from './packed-access';
 import { entryAt, isWithin, seek, slotOf, walk } from './table';
 import { setOf, tlbCount, tlbFill, tlbFind, tlbMiss, tlbUse } from './tlb';
 
@@ -45,10 +42,6 @@ import { setOf, tlbCount, tlbFill, tlbFind, tlbMiss, tlbUse } from './tlb';
  * ```
  */
 
-/** Where in an access its page is, and in the way that is right for it, too; and where it says that it writes, and the way that a write needs nothing more. */
-const PAGE_MASK: u64 = ((<u64>1) << ADDRESS_BITS) - PAGE_BYTES;
-const WRITES: u64 = (<u64>ACCESS_WRITE) << 32;
-
 /** What `translate` answers instead of a byte address (those are page-aligned). */
 const NO_ACCESS: u32 = 0;
 const BYTES_ELSEWHERE: u32 = 1;
@@ -57,15 +50,13 @@ export const RAN_ACCESSES: u32 = 0x7fff;
 const RAN_NO_ACCESS: u32 = 1 << 15;
 /** What `runFront` says beside how many. */
 const RAN_IN_FRONT: u32 = 1 << 16;
-/** log2 of the bytes of a set; where in an access its length is. */
+/** log2 of the bytes of a set. */
 const SET_SHIFT: u32 = 6;
 /** How far an access is shifted for its page number to count in sets. */
 const SET_OF_ACCESS_SHIFT: u64 = PAGE_SHIFT - 6;
-const LENGTH_SHIFT: u64 = 48;
 /** Of accesses, one in 2^n; and for how many blocks two ways are looked at then. */
 const MANY_BEHIND_SHIFT: u32 = 3;
 const TURNS: u32 = 64;
-const ACCESS_WRITE_SHIFT: u64 = 28;
 
 /** High word bits that say "an access of this sort may go through this entry" for the table of a TLB. */
 function permitted(entry: u64, write: u32): bool {
@@ -213,11 +204,10 @@ function performBlank(bytes: u32, write: u32, value: u32): u32 {
  * no sufficient entry (nothing has changed); STOP_BYTES when the bytes of a page are not in this memory (the translation has happened).
  */
 export function execute(tlb: u32, access: u64, value: u32): u32 {
-  const high = <u32>(access >> 32),
-    offset = (<u32>access) & (PAGE_BYTES - 1),
-    vpn = (access & 0xffffffffffff) >> 12;
-  const bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1,
-    write = high & ACCESS_WRITE;
+  const offset = offsetOf(access),
+    vpn = vpnOf(access),
+    bytes = moreOf(access) + 1,
+    write = writeOf(access);
   if (offset + bytes <= <u32>PAGE_BYTES) {
     // Most accesses hit the most recent way of their set, with nothing to update.
     const set = setOf(tlb, vpn);
@@ -255,7 +245,7 @@ export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count:
     const index = list ? load<u32>(list + (k << 2)) : k,
       access = load<u64>(accesses + (index << 3));
     let page: u32;
-    if (ran & RAN_IN_FRONT) page = load<u32>(setOf(tlb, (access << 16) >> 28), 8);
+    if (ran & RAN_IN_FRONT) page = load<u32>(setOf(tlb, vpnOf(access)), 8);
     else {
       page = locate(tlb, access);
       if (page == NO_ACCESS) {
@@ -276,7 +266,7 @@ export function runBlock(tlb: u32, accesses: u32, values: u32, list: u32, count:
 }
 
 /**
- * Of a block's accesses, from `k` on, executes those that need nothing but the front of their set. Returns how many of the block are executed then; with RAN_IN_FRONT, the next one is in front, too, but longer than a word.
+ * Of a block's accesses, from `k` on, executes those that need nothing but the front of their set. Returns how many of the block are executed then; with RAN_IN_FRONT, the next one is in front, too, but not of 1, 2, 4 or 8 bytes.
  *
  * Short loops without a call: all that they have is in the processor's registers, and it has the translations and bytes of several accesses under way at a time. What is known beforehand is not asked in a loop.
  */
@@ -315,13 +305,13 @@ class Inner {
       const from = list ? accesses + (load<u32>(at) << 3) : at,
         access = load<u64>(from),
         value = from + apart,
-        place = (<u32>access) & (PAGE_BYTES - 1),
-        more = (<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH,
+        offset = offsetOf(access),
+        more = moreOf(access),
         set = ways + ((<u32>(access >> SET_OF_ACCESS_SHIFT)) & sets),
         // In the second way, 1, or in neither.
         second = turning ? <u32>(Inner.wrong(load<u64>(set, TLB_WAY_BYTES), access) == 0) : 0;
       // What is wrong with the first way does not matter where the second one is right. One over a page boundary is nowhere.
-      if ((Inner.wrong(load<u64>(set), access) & (turning ? <u64>second - 1 : ~(<u64>0))) | ((place + more) >> PAGE_SHIFT)) break;
+      if ((Inner.wrong(load<u64>(set), access) & (turning ? <u64>second - 1 : ~(<u64>0))) | ((offset + more) >> PAGE_SHIFT)) break;
       const page = load<u32>(set + (second << 4), 8);
       if (blank ? page != BYTES_ELSEWHERE : page <= BYTES_ELSEWHERE) break;
       if (turning) {
@@ -338,7 +328,7 @@ class Inner {
         store<u64>(value, 0);
         continue;
       }
-      const bytes = page + place;
+      const bytes = page + offset;
       if (more == 7) {
         if (write) store<u64>(bytes, load<u64>(value));
         else store<u64>(value, load<u64>(bytes));
@@ -348,6 +338,9 @@ class Inner {
       } else if (!more) {
         if (write) store<u8>(bytes, load<u8>(value));
         else store<u64>(value, load<u8>(bytes));
+      } else if (more == 1) {
+        if (write) store<u16>(bytes, load<u16>(value));
+        else store<u64>(value, load<u16>(bytes));
       } else return ((at - first) >> shift) | RAN_IN_FRONT;
     }
     return (at - first) >> shift;
@@ -359,7 +352,7 @@ class Inner {
    */
   @inline
   static wrong(way: u64, access: u64): u64 {
-    return (way ^ access) & (PAGE_MASK | (access & WRITES));
+    return (way ^ access) & (PAGE_NUMBER | (access & WRITES));
   }
 }
 
@@ -368,22 +361,17 @@ export function executeNext(ran: u32, tlb: u32, access: u64, value: u32): u32 {
   return ran & RAN_NO_ACCESS && !crosses(access) ? <u32>STOP_FAULT : execute(tlb, access, value);
 }
 
-/** Whether an access goes over a page boundary. */
-export function crosses(access: u64): bool {
-  return ((<u32>access) & (PAGE_BYTES - 1)) + ((<u32>(access >> LENGTH_SHIFT)) & ACCESS_LENGTH) >= <u32>PAGE_BYTES;
-}
-
 /** Translates an access that is not in front, with all that `translate` does: the byte address of its page, NO_ACCESS or BYTES_ELSEWHERE. One over a page boundary is not looked at: NO_ACCESS. */
 function locate(tlb: u32, access: u64): u32 {
-  return crosses(access) ? NO_ACCESS : translate(tlb, (access & 0xffffffffffff) >> 12, (<u32>(access >> 32)) & ACCESS_WRITE);
+  return crosses(access) ? NO_ACCESS : translate(tlb, vpnOf(access), writeOf(access));
 }
 
 /** An access inside the page at `page`, which may be BYTES_ELSEWHERE: as `execute`. */
 function performHere(page: u32, access: u64, value: u32): u32 {
-  const high = <u32>(access >> 32),
-    bytes = ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) + 1;
-  if (page == BYTES_ELSEWHERE) return performBlank(bytes, high & ACCESS_WRITE, value);
-  perform(page + ((<u32>access) & (PAGE_BYTES - 1)), bytes, high & ACCESS_WRITE, value);
+  const bytes = moreOf(access) + 1,
+    write = writeOf(access);
+  if (page == BYTES_ELSEWHERE) return performBlank(bytes, write, value);
+  perform(page + offsetOf(access), bytes, write, value);
   return STOP_NONE;
 }
 
@@ -422,9 +410,8 @@ export function runAccesses(tlb: u32, accesses: u32, values: u32, from: u32, end
 
 /** First touched page of an access that lacks a sufficient entry (its first page when none does). */
 function firstMissing(tlb: u32, access: u64): u64 {
-  const high = <u32>(access >> 32),
-    vpn = (access & 0xffffffffffff) >> 12,
-    write = high & ACCESS_WRITE;
+  const vpn = vpnOf(access),
+    write = writeOf(access);
   return crosses(access) && reachable(tlb, vpn, write) && !reachable(tlb, vpn + 1, write) ? vpn + 1 : vpn;
 }
 

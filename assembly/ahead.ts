@@ -6,11 +6,11 @@ import {
   H_AREAS,
   KIND_DEVICE_PRIVATE,
   KIND_PRESENT,
-  PAGE_SHIFT,
   TLB_TABLE,
   TLB_WAY_BYTES,
 } from './layout';
 import { frameBytes } from './node';
+import { vpnOf } from './packed-access';
 import { walk } from './table';
 import { isOf, setOf } from './tlb';
 
@@ -41,7 +41,7 @@ export function accessesAhead(tlb: u32, accesses: u32, from: u32, end: u32): voi
     list = load<u32>(H_AREAS) + AREA_LIST;
   let last = list;
   for (let at = accesses + (from << 3), stop = accesses + (end << 3); at < stop; at += 8) {
-    const vpn = (load<u64>(at) << 16) >> (PAGE_SHIFT + 16),
+    const vpn = vpnOf(load<u64>(at)),
       set = setOf(tlb, vpn);
     // Without a branch: which page has one is hard to guess. The two ways behind are not looked at.
     store<u64>(last, vpn);

@@ -1,4 +1,4 @@
-import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_WRITE, PAGE_BYTES, PAGE_SHIFT } from './layout';
+import { PAGE_BYTES, PAGE_SHIFT } from './layout';
 import {
   BYTE_MAP_AHEAD,
   BYTE_MAP_LOADS,
@@ -12,6 +12,7 @@ import {
   BYTE_MAP_WANTED,
   BYTE_MAP_WORDS,
 } from './layout';
+import { addressOf, crosses, moreOf, offsetOf, vpnOf, WRITES } from './packed-access';
 
 /**
  * A plain map of bytes, in which a replay repeats what the machine has executed: stores are done again, loads are compared. It runs in an
@@ -27,9 +28,6 @@ import {
 const GOING: u32 = 0;
 const NO_ROOM: u32 = 1;
 const DIFFERS: u32 = 2;
-/** Where in an access its length is, and whether it writes. */
-const LENGTH_SHIFT: u64 = ACCESS_LENGTH_SHIFT + 32;
-const WRITES: u64 = (<u64>ACCESS_WRITE) << 32;
 
 /** Byte offset, from BYTE_MAP_SLOTS_AT on, of the slot at which the search for a page begins. */
 function slotOf(vpn: u64): u32 {
@@ -65,7 +63,7 @@ export function byteMapAhead(count: u32): void {
   const end: u32 = BYTE_MAP_AHEAD + (count << 3);
   for (let at: u32 = BYTE_MAP_AHEAD; at < end; at += 8) {
     const word = load<u64>(at);
-    store<u32>(at, bytesOf((word << 16) >> (PAGE_SHIFT + 16), false) + ((<u32>word) & (PAGE_BYTES - 1)));
+    store<u32>(at, bytesOf(vpnOf(word), false) + offsetOf(word));
   }
   let read: u32 = 0;
   for (let at: u32 = BYTE_MAP_AHEAD; at < end; at += 8) read += load<u8>(load<u32>(at));
@@ -89,7 +87,7 @@ export function byteMapRepeat(from: u32, count: u32): u32 {
 }
 
 /**
- * Repeats the accesses at `at` to `end` that are a word, of 8, 4 or 1 bytes, in a page that was written and whose slot is where the search for it begins; a load among them is as it should be. Returns where it stopped.
+ * Repeats the accesses at `at` to `end` that are a word, of 8, 4, 2 or 1 bytes, in a page that was written and whose slot is where the search for it begins; a load among them is as it should be. Returns where it stopped.
  *
  * A short loop without a call, as the machine's own is: all that it has is in the processor's registers.
  */
@@ -97,9 +95,9 @@ function repeatWords(at: u32, end: u32): u32 {
   let loads: u32 = 0;
   for (; at < end; at += 8) {
     const word = load<u64>(at),
-      offset = (<u32>word) & (PAGE_BYTES - 1),
-      more = (<u32>(word >> LENGTH_SHIFT)) & ACCESS_LENGTH,
-      vpn = (word << 16) >> (PAGE_SHIFT + 16),
+      offset = offsetOf(word),
+      more = moreOf(word),
+      vpn = vpnOf(word),
       slot = slotOf(vpn);
     if ((load<u64>(slot, BYTE_MAP_SLOTS_AT) ^ (vpn + 1)) | ((offset + more) >> PAGE_SHIFT)) break;
     const bytes = load<u32>(slot, BYTE_MAP_SLOTS_AT + 8) + offset,
@@ -108,6 +106,7 @@ function repeatWords(at: u32, end: u32): u32 {
       if (more == 7) store<u64>(bytes, value);
       else if (more == 3) store<u32>(bytes, <u32>value);
       else if (!more) store<u8>(bytes, <u8>value);
+      else if (more == 1) store<u16>(bytes, <u16>value);
       else break;
       continue;
     }
@@ -118,6 +117,8 @@ function repeatWords(at: u32, end: u32): u32 {
       if (load<u32>(bytes) == value) continue;
     } else if (!more) {
       if (load<u8>(bytes) == value) continue;
+    } else if (more == 1) {
+      if (load<u16>(bytes) == value) continue;
     }
     // Another length, or other bytes than were written last.
     loads--;
@@ -129,17 +130,15 @@ function repeatWords(at: u32, end: u32): u32 {
 
 /** Repeats an access, whichever. */
 function repeatOne(word: u64, value: u32): u32 {
-  const high = <u32>(word >> 32),
-    offset = (<u32>word) & (PAGE_BYTES - 1),
-    more = (high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH,
-    write = (high & ACCESS_WRITE) != 0;
-  if (more > 7 || offset + more >= <u32>PAGE_BYTES) {
-    const status = repeatLong(word & 0xffffffffffff, more + 1, write, value);
+  const more = moreOf(word),
+    write = (word & WRITES) != 0;
+  if (more > 7 || crosses(word)) {
+    const status = repeatLong(addressOf(word), more + 1, write, value);
     if (status == GOING && !write) countLoad();
     return status;
   }
-  const page = bytesOf((word << 16) >> (PAGE_SHIFT + 16), write),
-    at = page + offset;
+  const page = bytesOf(vpnOf(word), write),
+    at = page + offsetOf(word);
   if (!page) return NO_ROOM;
   if (write) {
     for (let i: u32 = 0; i <= more; i++) store<u8>(at + i, load<u8>(value + i));

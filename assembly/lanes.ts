@@ -1,5 +1,4 @@
 import {
-  ACCESS_WRITE,
   BLOCK_ACCESSES,
   FAULT_BYTES,
   FAULT_SPAN_AFTER,
@@ -19,7 +18,8 @@ import {
   STOP_FAULT,
   STOP_NONE,
 } from './layout';
-import { crosses, executeNext, RAN_ACCESSES, reachable, runBlock, runStraight, stopAt } from './access';
+import { executeNext, RAN_ACCESSES, reachable, runBlock, runStraight, stopAt } from './access';
+import { crosses, vpnOf, writeOf } from './packed-access';
 import { numberFrom } from './run';
 import { tlbCount } from './tlb';
 
@@ -211,7 +211,7 @@ function keep(job: u32, live: u32, going: u32): void {
 function brokenOff(tlb: u32, job: u32, accesses: u32, executed: u32, index: u32, stalled: u32): u32 {
   tlbCount(tlb, executed - load<u32>(job, JOB_EXECUTED) + 1);
   store<u32>(job, executed, JOB_EXECUTED);
-  stopAt(STOP_BYTES, (load<u64>(accesses + (index << 3)) & 0xffffffffffff) >> 12, index);
+  stopAt(STOP_BYTES, vpnOf(load<u64>(accesses + (index << 3))), index);
   return stalled;
 }
 
@@ -223,10 +223,9 @@ export function laneCancel(job: u32, lane: u32): void {
 
 /** Writes a record for each page of an access that has no sufficient entry: one inside a page has none for that. */
 function record(tlb: u32, job: u32, faults: u32, access: u64, lane: u32, index: u32): void {
-  const high = <u32>(access >> 32),
-    vpn = (access & 0xffffffffffff) >> 12,
-    write = high & ACCESS_WRITE;
-  const flags: u32 = write ? FAULT_WRITE : 0;
+  const vpn = vpnOf(access),
+    write = writeOf(access),
+    flags: u32 = write ? FAULT_WRITE : 0;
   if (!crosses(access)) {
     push(job, faults, vpn, flags, lane, index);
     return;

@@ -1,4 +1,5 @@
 import { ENTRY_BYTES, TABLE_BITS, TABLE_ROOT, TABLE_TABLES } from './layout';
+import { vpnOf } from './packed-access';
 import { FOUR_NINES, walk, Walk } from './table';
 
 /**
@@ -29,11 +30,6 @@ const TABLES_IN_CACHE: u32 = 256;
 /** Address bits that name a level-0 page of a 4 x 9 table, 2 MiB, and a level-1 page, 1 GiB. */
 const LEAF_PAGE: u64 = 0xffffffe00000;
 const DIRECTORY: u64 = 0xffffc0000000;
-
-/** Page number in an ACCESS word or a byte address. */
-function vpnOf(word: u64): u64 {
-  return (word << 16) >> 28;
-}
 
 /**
  * Looks up `n` addresses: u64 words at `input` (bits 0..47 count, so ACCESS words are fine), u64 entries to `output` (0: none; those of

@@ -1,8 +1,6 @@
 import {
-  ADDRESS_BITS,
   H_TLBS,
   H_TLBS_MAX,
-  PAGE_BYTES,
   PAGE_SHIFT,
   TLB_DIRTY,
   TLB_DROPPED,
@@ -18,6 +16,7 @@ import {
   TLB_WRITE,
   VPN_BITS,
 } from './layout';
+import { PAGE_NUMBER, vpnOf } from './packed-access';
 
 /**
  * A translation cache: sets of four ways, true least-recently-used order (a hit moves its way to the front of the set).
@@ -29,9 +28,8 @@ import {
  * A way keeps the byte address of its frame, so a hit needs nothing else. An invalidated way leaves no gap: later ways move up.
  */
 
-const ADDRESS_MASK: u64 = ((<u64>1) << ADDRESS_BITS) - 1;
 /** What says which page a way is of. */
-const KEY_MASK: u64 = ADDRESS_MASK ^ (PAGE_BYTES - 1) ^ TLB_VALID;
+const KEY_MASK: u64 = PAGE_NUMBER | TLB_VALID;
 
 /** An empty TLB of `sets` sets (a power of two up to TLB_SETS_MAX) in front of `table`: the byte address of its slot, or 0 when all are taken. */
 export function tlbCreate(table: u32, sets: u32): u32 {
@@ -132,7 +130,7 @@ export function tlbDropRange(tlb: u32, vpn: u64, pages: u64): void {
     let way = set;
     while (way < set + TLB_SET_BYTES) {
       const word = load<u64>(way),
-        page = (word & ADDRESS_MASK) >> PAGE_SHIFT;
+        page = vpnOf(word);
       if (word & TLB_VALID && page >= vpn && page < end) drop(tlb, set, way);
       else way += TLB_WAY_BYTES;
     }

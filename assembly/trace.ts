@@ -1,4 +1,5 @@
-import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_SIDE_SHIFT, ACCESS_WRITE, HUGE_ORDER, PAGE_BYTES } from './layout';
+import { ACCESS_LENGTH, ACCESS_LENGTH_SHIFT, ACCESS_SIDE_SHIFT, ACCESS_WRITE, HUGE_ORDER, PAGE_BYTES, PAGE_SHIFT } from './layout';
+import { addressOf, moreOf, unitOf } from './packed-access';
 
 /** Loops over packed accesses that a replay needs before it runs them. */
 
@@ -10,8 +11,8 @@ const TRIED: u32 = 63;
 const BLOCK_BITS: u64 = 0xffffffe00000;
 /** Where in an access ACCESS_WRITE is. */
 const WRITE_SHIFT: u32 = 60;
-/** Where in an access its length is. */
-const LENGTH_SHIFT: u64 = ACCESS_LENGTH_SHIFT + 32;
+/** log2 of a block's bytes. */
+const BLOCK_SHIFT: u64 = PAGE_SHIFT + HUGE_ORDER;
 
 /** One past the last access of the run, the CPU's or that of one device, that begins at `from`. */
 export function runEnd(accesses: u32, from: u32, count: u32): u32 {
@@ -88,20 +89,17 @@ class Look {
   /** Not 0 for an access whose block is not in the table, or which goes on into the next one. */
   @inline
   static strange(word: u64, recent: u32, slots: u32): u32 {
-    const block = <u32>((word << 16) >> 37);
-    return (
-      (load<u32>(recent + ((block & (slots - 1)) << 2)) ^ (block + 1)) |
-      ((((<u32>word) & BLOCK_MASK) + ((<u32>(word >> LENGTH_SHIFT)) & ACCESS_LENGTH)) & ~BLOCK_MASK)
-    );
+    const block = <u32>unitOf(word, BLOCK_SHIFT);
+    return (load<u32>(recent + ((block & (slots - 1)) << 2)) ^ (block + 1)) | ((((<u32>word) & BLOCK_MASK) + moreOf(word)) & ~BLOCK_MASK);
   }
 }
 
 function oneByOne(accesses: u32, from: u32, end: u32, recent: u32, slots: u32): u32 {
   for (let i = from; i < end; i++) {
     const word = load<u64>(accesses + (i << 3)),
-      first = <u32>((word & 0xffffffffffff) >> 21);
+      first = <u32>unitOf(word, BLOCK_SHIFT);
     if (load<u32>(recent + ((first & (slots - 1)) << 2)) != first + 1) return i;
-    if (((<u32>word) & BLOCK_MASK) + (((<u32>(word >> 32)) >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH) <= BLOCK_MASK) continue;
+    if (((<u32>word) & BLOCK_MASK) + moreOf(word) <= BLOCK_MASK) continue;
     if (load<u32>(recent + (((first + 1) & (slots - 1)) << 2)) != first + 2) return i;
   }
   return end;
@@ -138,9 +136,9 @@ export function scaleAccesses(accesses: u32, count: u32, shift: u32): void {
   for (let at = accesses, end = accesses + (count << 3); at < end; at += 8) {
     const word = load<u64>(at),
       high = <u32>(word >> 32),
-      address = word & 0xffffffffffff,
+      address = addressOf(word),
       first = address >> shift,
-      last = (address + ((high >> ACCESS_LENGTH_SHIFT) & ACCESS_LENGTH)) >> shift;
+      last = (address + moreOf(word)) >> shift;
     store<u64>(at, first | ((<u64>((high & ~0xfffffff) | ((<u32>(last - first)) << ACCESS_LENGTH_SHIFT))) << 32));
   }
 }

@@ -59,7 +59,7 @@ import {
   TABLE_PAGES,
   TABLE_ROOT,
   TABLE_TABLES,
-  PAGE_SHIFT,
+  TLB_DIRTY,
   TLB_HEADER_BYTES,
   TLB_SETS,
   TLB_SET_BYTES,
@@ -73,6 +73,7 @@ import { backingOf } from './backing';
 import { named } from './cow';
 import { frameMaps, framePins, frameRecord } from './frame';
 import { frameBytes, nodeOf, nodeRecord } from './node';
+import { vpnOf } from './packed-access';
 import { rmapFirst, rmapLow, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
 import { isChild, levelBits, levelShift, walk } from './table';
 import { live } from './table-page';
@@ -107,7 +108,7 @@ const TABLE_COUNTS: u32 = 10;
 const DEVICE_FRAME: u32 = 11;
 /** A device may write where the home entry does not allow it. A: page (low), B: frame. */
 const DEVICE_WRITE: u32 = 12;
-/** A TLB translates a page otherwise than its table. A: page (low), B: TLB's frame, C: table's. */
+/** A TLB translates a page otherwise than its table, or lets writes through that its table does not. A: page (low), B: TLB's frame, C: table's. */
 const TLB_STALE: u32 = 13;
 /** A migration entry though no operation is in flight. A: page (low), B: frame, C: table index. */
 const ENTRY_MIGRATION: u32 = 14;
@@ -347,10 +348,12 @@ function verifyTlb(tlb: u32): u32 {
   for (let way = tlb + TLB_HEADER_BYTES; way < end; way += TLB_WAY_BYTES) {
     const word = load<u64>(way);
     if (!(word & TLB_VALID)) continue;
-    const vpn = (word << 16) >> (PAGE_SHIFT + 16),
+    const vpn = vpnOf(word),
       truth = walk(table, vpn),
-      high = <u32>(truth >> 32);
-    const stale = (high & ENTRY_KIND) != KIND_PRESENT || <u32>truth != load<u32>(way, 12) || (word & TLB_WRITE && !(high & ENTRY_WRITE));
+      high = <u32>(truth >> 32),
+      // Either lets a write through.
+      writes = (word & (TLB_WRITE | ((<u64>TLB_DIRTY) << 32))) != 0;
+    const stale = (high & ENTRY_KIND) != KIND_PRESENT || <u32>truth != load<u32>(way, 12) || (writes && !(high & ENTRY_WRITE));
     if (stale) return broken(TLB_STALE, <u32>vpn, load<u32>(way, 12), <u32>truth);
   }
   return 0;

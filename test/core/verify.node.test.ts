@@ -218,6 +218,10 @@ describe.each(flavours)('%s', (flavour) => {
     const right = sound();
     right.setField(right.way(right.b.tlb, 2 ** 33), 0, right.field(right.way(right.b.tlb, 2 ** 33), 0) | L.TLB_WRITE);
     expect(right.broken(true).slice(0, 2)).toEqual([13, 0]);
+    // What a loop of accesses looks at alone.
+    const dirty = sound();
+    dirty.setField(dirty.way(dirty.b.tlb, 2 ** 33), 4, dirty.field(dirty.way(dirty.b.tlb, 2 ** 33), 4) | L.TLB_DIRTY);
+    expect(dirty.broken(true).slice(0, 2)).toEqual([13, 0]);
     const frame = sound();
     frame.add(frame.way(frame.a.tlb, 3), 12, 1);
     expect(frame.broken(true)).toEqual([13, 3, frame.frames[3]! + 1, frame.frames[3]]);

@@ -142,6 +142,50 @@ describe.each(flavours)('%s', (flavour) => {
     expect(small.counts(tlb)).toEqual([3, 2, 0]);
   });
 
+  test('two ways of a set are looked at where pages share sets in turns, for some blocks, whoever runs them and wherever they fault', () => {
+    const { small, tlb } = make(1, ['w', 'w', 'none', 'w', 'w', 'w', 'w', 'w']);
+    const access = (page: number): Access => ({ address: (BASE + page) * P, bytes: 8, write: false });
+    const pages = (count: number, page: (i: number) => number): Access[] => Array.from({ length: count }, (_, i) => access(page(i)));
+    const turns = (): number => small.field(tlb, L.TLB_TURNS);
+    // One page after the other, each for long.
+    expect(
+      run(
+        small,
+        tlb,
+        pages(L.BLOCK_ACCESSES * 4, (i) => (i < L.BLOCK_ACCESSES * 2 ? 0 : 1)),
+      ),
+    ).toBe(L.BLOCK_ACCESSES * 4);
+    expect(turns()).toBe(0);
+    const alternating = pages(L.BLOCK_ACCESSES, (i) => i % 2);
+    expect(run(small, tlb, alternating)).toBe(L.BLOCK_ACCESSES);
+    const full = turns();
+    expect(full).toBeGreaterThan(0);
+    // A block that a fault cuts is one, however short; one that faults at once is none.
+    expect(run(small, tlb, [...alternating.slice(0, 3), access(2)])).toBe(3);
+    expect(turns()).toBe(full - 1);
+    expect(run(small, tlb, [access(2), ...alternating])).toBe(0);
+    expect(turns()).toBe(full - 1);
+    // Asked anew at the end, and not before.
+    for (let left = full - 1; left > 0; left--) {
+      expect(
+        run(
+          small,
+          tlb,
+          pages(L.BLOCK_ACCESSES, () => 0),
+        ),
+      ).toBe(L.BLOCK_ACCESSES);
+      expect(turns()).toBe(left - 1);
+    }
+    expect(
+      run(
+        small,
+        tlb,
+        pages(L.BLOCK_ACCESSES, () => 0),
+      ),
+    ).toBe(L.BLOCK_ACCESSES);
+    expect(turns()).toBe(0);
+  });
+
   test('a page whose bytes are elsewhere stops the run with that reason, translated and counted', () => {
     const { small, table, tlb } = make(4, every('w'));
     small.core.rangeMap(table, BASE + 1, 1, small.base[2]!, L.KIND_PRESENT | L.ENTRY_WRITE);

@@ -74,6 +74,30 @@ describe('the map of bytes', () => {
     }
   });
 
+  test('compares all 64 bits of what a load observes, whatever its length, in a page that was written and in one that was not', async () => {
+    const bytes = await ByteMap.create();
+    const value = { lo: 0x89abcdef, hi: 0x01234567 };
+    bytes.repeat(...packed([{ addr: 0x2000, bytes: 64, write: true, value }]), undefined, 1, 0);
+    const data = new Uint8Array(64);
+    fill(data, 64, value);
+    for (const length of [1, 2, 3, 4, 5, 6, 7, 8, 9, 40]) {
+      for (const [addr, from] of [
+        [0x2008, data.subarray(8)],
+        [0x5008, new Uint8Array(64)],
+      ] as const) {
+        const [words, values] = packed([{ addr, bytes: length, write: false, value: observe(from, length) }]);
+        expect(bytes.repeat(words, values, undefined, 1, 0), `${length} bytes`).toBe(1);
+        for (let bit = 0; bit < 64; bit++) {
+          values[bit >> 5]! ^= 1 << (bit & 31);
+          expect(() => bytes.repeat(words, values, undefined, 1, 0), `${length} bytes, bit ${bit}`).toThrow(
+            `access 0 reads ${length} byte`,
+          );
+          values[bit >> 5]! ^= 1 << (bit & 31);
+        }
+      }
+    }
+  });
+
   test('goes by the order of execution, not by that of the trace', async () => {
     const at = { addr: 0x5000, bytes: 8 };
     const [words, values] = packed([

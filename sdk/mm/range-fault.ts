@@ -21,7 +21,8 @@
  *   poison                               0                fault
  * ```
  *
- * Only the pages that ask are faulted, each with its own right; what is around them may come along (a granule, a huge page).
+ * Only the pages that ask are faulted, each with its own right; what is around them may come along (a granule, a huge page). A fault may invalidate the range, as one does that brings a page home from another device. So the
+ * pages behind it are faulted as well, as far as the end of its 2 MiB, before it is asked whether the range was invalidated: else every page of another device would cost a new begin.
  *
  * Models: `hmm_range_fault`, and the retry loop of its documentation.
  */
@@ -49,7 +50,7 @@ export const HMM_ERROR: number = L.HMM_ERROR;
  */
 export type RangeFaultOutcome = 'done' | 'busy' | 'fault' | 'permission' | 'no memory';
 
-/** Retries of the library's loop, beside one for each page of the range, before it gives up with `busy`: a budget, so that a livelock shows itself. A page that comes home from another device is an invalidation, and costs one. */
+/** Retries of the library's loop before it gives up with `busy`: a budget, so that a livelock shows itself. Pages that come home from another device cost one for each 2 MiB. */
 export const MIRROR_ATTEMPTS_MAX = 1000;
 
 /** What to look at and what to ask for. */
@@ -91,6 +92,10 @@ export class RangeFault implements Step {
   private asked!: RangeRequest;
   private sequence = 0;
   private faulted = false;
+  /** Where the 2 MiB of the last fault end; 0: there was none. */
+  private until = 0;
+  /** A page has come home since all were looked at. */
+  private home = false;
   /** Pages before this one have their answer. */
   private from = 0;
   /** Pages that are looked at together next. */
@@ -109,6 +114,8 @@ export class RangeFault implements Step {
     this.asked = asked;
     this.sequence = sequence;
     this.faulted = false;
+    this.until = 0;
+    this.home = false;
     this.from = 0;
     this.ahead = L.WORDS_MAX;
     if (this.words.length < asked.pages * 2) this.words = this.platform.takeWords(asked.pages * 2);
@@ -122,28 +129,38 @@ export class RangeFault implements Step {
       if (outcome === 'no memory') return this.end('no memory');
       if (outcome === 'permission') return this.end('permission');
       if (outcome !== 'served') return this.end('fault');
-      // Of a page that came home its own device was not told: it is looked at again, wherever it is.
-      this.from = this.fault.broughtHome ? 0 : this.at;
+      this.home ||= this.fault.broughtHome;
+      this.from = this.at;
     }
     const { notifier, vpn, pages, owner } = this.asked;
-    if (notifier.checkRetry(this.sequence)) return this.end('busy');
-    // The page that faulted is looked at again, and so is what lies behind it: but no further than that may hold until the next fault.
-    let looked = this.from;
-    for (let i = this.from; i < pages; i++) {
+    const busy = notifier.checkRetry(this.sequence);
+    const end = busy ? Math.min(this.until, pages) : pages;
+    // The page that faulted is looked at again, and so is what lies behind it; if it has been for nothing, once is enough.
+    const from = busy ? this.from + 1 : this.from;
+    let looked = from;
+    for (let i = from; ; i++) {
+      // Of pages that came home their own device was not told: they are looked at again, wherever they are.
+      if (i === end && this.home && !busy) {
+        this.home = false;
+        i = looked = 0;
+        this.ahead = L.WORDS_MAX;
+      }
+      if (i >= end) return this.end(busy ? 'busy' : 'done');
       if (i === looked) {
-        looked = Math.min(pages, i + this.ahead);
+        // Behind a fault no further than what is seen may hold until the next one.
+        looked = Math.min(end, i + this.ahead);
         this.look(i, looked);
         this.ahead *= 4;
       }
       const need = this.need(i);
       if (need === 'nothing') continue;
       this.at = i;
-      if (need !== 'read' && need !== 'write') return this.end(need);
+      if (need !== 'read' && need !== 'write') return this.end(busy ? 'busy' : need);
       this.faulted = true;
+      this.until = (Math.floor((vpn + i) / HUGE_PAGES) + 1) * HUGE_PAGES - vpn;
       this.ahead = LOOK_AHEAD;
       return run.call(this.fault.of(this.space, vpn + i, need === 'write', true, owner));
     }
-    return this.end('done');
   }
 
   /** @internal Nobody looks at the words any more: many of them are for the next one. */
@@ -201,6 +218,8 @@ const NO_WORDS: Uint32Array = new Uint32Array(0);
 
 /** Pages behind one that faulted that are looked at together, where the next may fault as well. */
 const LOOK_AHEAD = 16;
+
+const HUGE_PAGES = 1 << L.HUGE_ORDER;
 
 /** Pages so few that a loop has taken their words before a view of them is made. */
 const FEW_PAGES = 256;
@@ -294,7 +313,7 @@ export class MirrorRange implements Step {
       }
       if (!stale) return this.end('done');
     } else if (outcome !== 'busy') return this.end(outcome);
-    if (++this.retries >= MIRROR_ATTEMPTS_MAX + this.asked.pages) return this.end('busy');
+    if (++this.retries >= MIRROR_ATTEMPTS_MAX) return this.end('busy');
     this.phase = BEGIN;
     return AGAIN;
   }

@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, isFarfaultError, type Machine, MiB } from 'farfault';
 import { HMM_ERROR, HMM_VALID, HMM_WRITE, type IntervalNotifier, MakeExclusive, MirrorRange, RangeFault, TakeDown } from 'farfault/mm';
 import * as L from '../../assembly/layout.ts';
-import { MIRROR_ATTEMPTS_MAX } from '../../sdk/mm/range-fault.ts';
 import { VMA_IO, VMA_PFNMAP } from '../../sdk/mm/vma.ts';
 import { Lock } from '../../sdk/step/lock.ts';
 import type { Run, Step } from '../../sdk/step/step.ts';
@@ -138,6 +137,37 @@ describe('a range fault', () => {
     expect(look((i) => (i === 0 ? HMM_VALID : 0), { pages: 2 })).toMatchObject({ outcome: 'busy' });
     expect(look((i) => (i === 0 ? HMM_VALID : 0), { pages: 2 })).toMatchObject({ outcome: 'done', words: 'wr' });
     expect(space.dump(range)).toBe('Hz.z.');
+  });
+
+  test('goes on to the end of the 2 MiB of a page that came home, by what the others ask for, and no further', () => {
+    const context = space.attach(machine.addDevice(new Probe({ granulePages: 1 }).driver));
+    // Three pages, and behind a boundary of 2 MiB two more; the last one may only be read, and behind it is nothing.
+    const boundary = Math.ceil(range.end / (2 * MiB)) * 2 * MiB + 2 * MiB;
+    const pages = space.mmap({ at: boundary - 3 * PAGE, bytes: 5 * PAGE, fixed: true });
+    for (let at = pages.start; at < pages.end; at += PAGE) space.write(at, Uint8Array.of(1));
+    context.migrate(pages, { to: 'device' });
+    space.mprotect({ start: pages.end - PAGE, end: pages.end }, 'r');
+    const own = space.subscribe(
+      { start: pages.start, end: pages.end + PAGE },
+      { invalidate: (event, self) => (self.setSequence(event.sequence), true) },
+    );
+    const steps: string[] = [];
+    const ask = (request: readonly number[]): void => {
+      const asked = { notifier: own, vpn: pages.start / PAGE, pages: request.length, request: (i: number) => request[i]!, owner: 0 };
+      const fault = new RangeFault(machine.platform).of(space, asked, own.readBegin() as number);
+      machine.platform.scheduler.runSync(new Locked(fault));
+      steps.push(`${fault.outcome} ${space.dump(pages)}`);
+    };
+    ask([RW, 0, RW, RW, 0]);
+    ask([RW, 0, RW, RW, RW]);
+    // What can never be had is said by a look that nothing has invalidated.
+    ask([RW, 0, RW, RW, RW]);
+    ask([RW, 0, RW, RW, HMM_VALID, HMM_VALID]);
+    ask([RW, 0, RW, RW, HMM_VALID, HMM_VALID]);
+    ask([RW, RW, RW, RW, HMM_VALID]);
+    ask([RW, RW, RW, RW, HMM_VALID]);
+    expect(steps).toEqual(['busy HDHDd', 'busy HDHHd', 'permission HDHHd', 'busy HDHHh', 'fault HDHHh', 'busy HHHHh', 'done HHHHh']);
+    space.unsubscribe(own);
   });
 
   test('is refused for a range that its notifier does not cover, or one too long', () => {
@@ -295,8 +325,8 @@ describe('MirrorRange', () => {
     space.unsubscribe(own);
   });
 
-  test('brings home as many pages of another device as there are, each at the price of a look', () => {
-    const pages = MIRROR_ATTEMPTS_MAX + 100;
+  test('brings home the pages of another device, and begins anew once for each of their 2 MiB', () => {
+    const pages = 1100;
     const large = smallMachine({ dram: 16 * MiB, deviceMemory: 8 * MiB });
     const there = large.createAddressSpace();
     const all = there.mmap({ bytes: pages * PAGE });
@@ -308,7 +338,9 @@ describe('MirrorRange', () => {
     const asked = { notifier: own, vpn: all.start / PAGE, pages, request: HMM_VALID, owner: 0 };
     const mirror = new MirrorRange(large.platform).of(there, asked, new Lock('driver', 1), (_, __, count) => (installed = count));
     large.platform.scheduler.runSync(mirror);
-    expect([mirror.outcome, installed, mirror.retries]).toEqual(['done', pages, pages]);
+    const chunk = (page: number): number => Math.floor((all.start / PAGE + page) / 512);
+    expect([mirror.outcome, installed, mirror.retries]).toEqual(['done', pages, chunk(pages - 1) - chunk(0) + 1]);
+    expect(large.counters.migratedByCause).toMatchObject({ home: { pages } });
     expectClean(large);
     large.close();
   });

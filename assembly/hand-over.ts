@@ -1,8 +1,11 @@
 import {
+  ALLOC_DRIVER,
   ENTRY_BYTES,
   FRAME_BYTES,
+  FRAME_CHARGE,
   FRAME_FLAGS,
   FRAME_LISTED,
+  FRAME_LOCKED,
   FRAME_MAPS,
   FRAME_NEXT,
   FRAME_NODE,
@@ -10,17 +13,25 @@ import {
   FRAME_PREVIOUS,
   FRAME_REFS,
   FRAME_RMAP,
-  FRAME_CHARGE,
-  STATE_OFFLINE,
+  H_BACKING,
+  NODE_ALLOC,
+  NODE_IS_TIER,
+  NODE_KIND,
   NODE_NEWEST,
   NODE_OLDEST,
+  NODE_OWNER,
+  STATE_OFFLINE,
 } from './layout';
-import { chargeNode, frameRecord } from './frame';
-import { restored } from './migration-entry';
-import { nodeOf } from './node';
+import { backingMove, backingSet } from './backing';
+import { chargeNode, frameCharge, frameMaps, framePut, frameRecord, frameRetire, frameTouch } from './frame';
+import { restore } from './isolate';
+import { kindOn, restored } from './migration-entry';
+import { listAppend, listRemove, nodeOf } from './node';
+import { rmapMove } from './rmap';
 
 /**
- * The end of a migration for pages that follow each other on both sides: what `handOver` does with each, and what it counts and links, once for all.
+ * The end of a migration for what moved: mappings, reference, lock, payer and place on its node's list go over to the frame that has the bytes now. `succeed` does it for any frame, `handOver` for one with one mapping, and
+ * `handOverRun` for pages that follow each other on both sides, what is to be counted and linked once for all:
  *
  * ```
  *  words   f | f + 1 | f + 2 ...  ->  t | t + 1 | t + 2 ...
@@ -118,4 +129,67 @@ export function handOverRun(source: u32, target: u32, most: u32, slot: u32, kind
     chargeNode(next, payer - 1, n);
   }
   return n;
+}
+
+/** `succeed`, the end of the lock and of the migration's reference, and `enlist`, of a page with one mapping, whose entry is at `slot`. True: nobody has the old frame any more, and the caller frees it. Requires: no second tier. */
+export function handOver(frame: u32, to: u32, slot: u32): bool {
+  const node = nodeOf(to);
+  return handOverOn(frame, to, slot, kindOn(node), listOf(node));
+}
+
+/** The record of a node that lists its frames, else 0: see `enlist`. */
+export function listOf(node: u32): u32 {
+  return load<u32>(node, NODE_OWNER) && load<u32>(node, NODE_ALLOC) != ALLOC_DRIVER ? node : 0;
+}
+
+/** The same where it is known what kind the entries of the target's node are of, and its list. */
+export function handOverOn(frame: u32, to: u32, slot: u32, kind: u32, list: u32): bool {
+  const record = frameRecord(frame),
+    next = frameRecord(to),
+    refs = load<u32>(record, FRAME_REFS) - 2,
+    flags = load<u32>(record, FRAME_FLAGS) & ~FRAME_LOCKED,
+    payer = <u32>load<u16>(record, FRAME_CHARGE);
+  assert(frameMaps(record) == 1);
+  store<u64>(slot, restored(load<u32>(slot, 4), to, kind));
+  // The mapping's reference on the new frame is that of its allocation.
+  store<u32>(record, refs, FRAME_REFS);
+  store<u32>(record, load<u32>(record, FRAME_MAPS) - 1, FRAME_MAPS);
+  store<u32>(next, load<u32>(next, FRAME_MAPS) + 1, FRAME_MAPS);
+  store<u64>(next, load<u64>(record, FRAME_RMAP), FRAME_RMAP);
+  store<u64>(record, 0, FRAME_RMAP);
+  store<u32>(record, flags, FRAME_FLAGS);
+  if (payer) frameCharge(next, payer - 1);
+  if (!refs) frameRetire(frame);
+  if (list) {
+    const marks = load<u32>(next, FRAME_FLAGS);
+    if (marks & FRAME_LISTED) listRemove(list, to);
+    else store<u32>(next, marks | FRAME_LISTED, FRAME_FLAGS);
+    listAppend(list, to);
+  }
+  return !refs;
+}
+
+/** Hands a frame's mappings over to the frame that has its bytes now. */
+export function succeed(frame: u32, to: u32): void {
+  const entry = frameRecord(frame),
+    next = frameRecord(to),
+    maps = frameMaps(entry);
+  restore(frame, to);
+  rmapMove(frame, to);
+  // Before the frame may go: when all mappings have gone meanwhile, it takes its backing along.
+  if (load<u32>(H_BACKING)) {
+    if (load<u32>(nodeOf(frame), NODE_KIND) == NODE_IS_TIER) backingSet(to, frame);
+    else if (load<u32>(nodeOf(to), NODE_KIND) != NODE_IS_TIER) backingMove(frame, to);
+  }
+  // Each mapping carries a reference; the allocation's own one becomes the first mapping's.
+  store<u32>(entry, load<u32>(entry, FRAME_REFS) - maps, FRAME_REFS);
+  store<u32>(next, load<u32>(next, FRAME_REFS) + maps, FRAME_REFS);
+  framePut(to);
+  const payer = <u32>load<u16>(entry, FRAME_CHARGE);
+  if (payer && maps) frameCharge(next, payer - 1);
+}
+
+/** Puts a frame of a device on its node's list of used frames, from which victims are chosen: the framework chooses them, whoever hands the frames out, but for a driver's allocator. The host's have no use for one. */
+export function enlist(frame: u32): void {
+  if (listOf(nodeOf(frame)) && frameMaps(frameRecord(frame))) frameTouch(frame);
 }

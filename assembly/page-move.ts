@@ -22,7 +22,10 @@ import {
   SELECT_WRITABLE,
 } from './layout';
 import { frameCopy, frameGiveRun, frameMaps, framePut, frameRecord, frameUnlock } from './frame';
-import { enlist, fill, handOver, restore, selected, takeAt } from './migrate';
+import { enlist, handOver } from './hand-over';
+import { restore, takeAt } from './isolate';
+import { selected } from './migrate-collect';
+import { fill } from './migrate-commit';
 import { OnePage, rangeMap, rangeUnmap } from './range';
 import { seek, slotOf, walk } from './table';
 import { tlbDrop } from './tlb';

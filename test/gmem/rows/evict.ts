@@ -114,7 +114,7 @@ export const rows: readonly Row[] = [
       'test/core/rmap.node.test.ts > any sequence of mappings coming and going, records running out included, leaves the sets that a map of sets has',
     ],
     canary: {
-      file: 'assembly/migrate.ts',
+      file: 'assembly/hand-over.ts',
       find: 'rmapMove(frame, to);',
       replace: 'if (frameMaps(frameRecord(frame)) == 1) rmapMove(frame, to);',
     },

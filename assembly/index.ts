@@ -33,6 +33,7 @@ export {
   rangeNext,
 } from './range';
 export { lookupBatch, lookupDependent } from './lookup';
+export { alikeEnd } from './run';
 export { snapshotNative, snapshotHmm } from './snapshot';
 export { snapshotExtents } from './extents';
 export { harvestVictims, tableHarvest, tableMark } from './harvest';

@@ -58,6 +58,7 @@ export interface CoreExports {
   lookupDependent(table: number, input: number, n: number): number;
   snapshotNative(table: number, vpn: number, pages: number, output: number): number;
   snapshotHmm(table: number, vpn: number, pages: number, output: number, owner: number): number;
+  alikeEnd(slot: number, end: number, high: number, mask: number): number;
   snapshotExtents(table: number, vpn: number, pages: number, output: number, max: number): number;
   tableHarvest(table: number, vpn: number, pages: number, output: number, max: number): number;
   tableMark(table: number, vpn: number, marks: number): void;

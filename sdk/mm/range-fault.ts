@@ -138,6 +138,7 @@ export class RangeFault implements Step {
     // The page that faulted is looked at again, and so is what lies behind it; if it has been for nothing, once is enough.
     const from = busy ? this.from + 1 : this.from;
     let looked = from;
+    let lookedFrom = from;
     for (let i = from; ; i++) {
       // Of pages that came home their own device was not told: they are looked at again, wherever they are.
       if (i === end && this.home && !busy) {
@@ -148,12 +149,16 @@ export class RangeFault implements Step {
       if (i >= end) return this.end(busy ? 'busy' : 'done');
       if (i === looked) {
         // Behind a fault no further than what is seen may hold until the next one.
+        lookedFrom = i;
         looked = Math.min(end, i + this.ahead);
         this.look(i, looked);
         this.ahead *= 4;
       }
       const need = this.need(i);
-      if (need === 'nothing') continue;
+      if (need === 'nothing') {
+        i += this.likeIt(i, lookedFrom, looked);
+        continue;
+      }
       this.at = i;
       if (need !== 'read' && need !== 'write') return this.end(busy ? 'busy' : need);
       this.faulted = true;
@@ -204,6 +209,21 @@ export class RangeFault implements Step {
     if (high < HMM_VALID) return asksWrite ? (vma.prot & PROT_WRITE ? 'write' : 'permission') : 'read';
     if (!asksWrite || high & HMM_WRITE) return 'nothing';
     return vma.prot & PROT_WRITE ? 'write' : 'permission';
+  }
+
+  /** Of the pages behind page `i`, which needs nothing, how many need nothing either, where all are asked for alike: the rest of its mapping is looked at at once. The words `[lookedFrom, looked)` were looked at last. */
+  private likeIt(i: number, lookedFrom: number, looked: number): number {
+    const { request, only, vpn } = this.asked;
+    // A function is asked page by page, a sticky bit goes into every word, and around a single page there are few.
+    if (typeof request !== 'number' || only !== undefined || (request & STICKY) !== 0) return 0;
+    const vma = this.space.vmas.find(vpn + i);
+    if (!vma || !(vma.prot & PROT_READ) || vma.flags & (VMA_IO | VMA_PFNMAP)) return 0;
+    const { core } = this.platform;
+    const first = core.area(L.AREA_SOURCE) + (i + 1 - lookedFrom) * 8;
+    const last = core.area(L.AREA_SOURCE) + (Math.min(looked, vma.end - vpn) - lookedFrom) * 8;
+    // Signed, as `asks` says.
+    const wanted = request >>> 0 >= HMM_VALID ? request | 0 : 0;
+    return (core.exports.alikeEnd(first, last, wanted, wanted) - first) >> 3;
   }
 
   private isForeign(i: number): boolean {

@@ -6,6 +6,7 @@ import { VMA_IO, VMA_PFNMAP } from '../../sdk/mm/vma.ts';
 import { Lock } from '../../sdk/step/lock.ts';
 import type { Run, Step } from '../../sdk/step/step.ts';
 import { DONE } from '../../sdk/step/step.ts';
+import { random } from '../model/random.ts';
 import { expectClean, PAGE, Probe, smallMachine } from './probe.ts';
 
 let machine: Machine;
@@ -30,24 +31,26 @@ function printed(words: Uint32Array, pages: number): string {
 class Locked implements Step {
   readonly name = 'locked';
   readonly #inner: Step;
+  readonly #space: AddressSpace;
   #called = false;
 
-  constructor(inner: Step) {
+  constructor(inner: Step, of = space) {
     this.#inner = inner;
+    this.#space = of;
   }
 
   next(run: Run): ReturnType<Step['next']> {
     if (this.#called) {
-      space.mmapLock.release(run);
+      this.#space.mmapLock.release(run);
       return DONE;
     }
-    if (!space.mmapLock.tryAcquireShared(run)) return run.waitFor(space.mmapLock);
+    if (!this.#space.mmapLock.tryAcquireShared(run)) return run.waitFor(this.#space.mmapLock);
     this.#called = true;
     return run.call(this.#inner);
   }
 
   abort(run: Run): void {
-    if (run.holds(space.mmapLock)) space.mmapLock.release(run);
+    if (run.holds(this.#space.mmapLock)) this.#space.mmapLock.release(run);
   }
 }
 
@@ -56,6 +59,41 @@ function look(request: (i: number) => number, { pages = 6, owner = 0 } = {}): { 
   const fault = new RangeFault(machine.platform).of(space, { notifier, vpn: vpn(), pages, request, owner }, sequence);
   machine.platform.scheduler.runSync(new Locked(fault));
   return { outcome: fault.outcome, words: printed(fault.words, pages), at: fault.at };
+}
+
+/** A look at, or for, stretches of pages of any sort, made by a seed, on a machine of their own: how it ended, what it says, what is there then. */
+function patched(seed: number, request: number | ((i: number) => number)): unknown[] {
+  const next = random(seed);
+  const own = smallMachine({ dram: 8 * MiB });
+  const there = own.createAddressSpace();
+  const device = there.attach(own.addDevice(new Probe({ pages: 256, granulePages: 1 }).driver));
+  const pages = 300 + next(500);
+  const all = there.mmap({ bytes: pages * PAGE });
+  for (let i = 0; i < pages;) {
+    const stretch = Math.min(1 + next(next(2) === 0 ? 4 : 120), pages - i);
+    const part = { start: all.start + i * PAGE, end: all.start + (i + stretch) * PAGE };
+    const sort = next(12);
+    if (sort < 6) for (let at = part.start; at < part.end; at += PAGE) there.write(at, Uint8Array.of(sort));
+    else if (sort < 8) for (let at = part.start; at < part.end; at += PAGE) there.read(at, 1);
+    if (sort === 4 && stretch < 20) device.migrate(part, { to: 'device' });
+    if (sort === 5 || sort === 7) there.mprotect(part, 'r');
+    if (sort === 3 && seed % 3 === 0) there.mprotect(part, 'none');
+    if (sort === 2 && seed % 4 === 0) there.vmas.flag(part.start / PAGE, part.end / PAGE, { set: VMA_IO, clear: 0 });
+    if (sort === 8 && seed % 2 === 0) there.munmap(part);
+    i += stretch;
+  }
+  const heard = there.subscribe(all, { invalidate: (event, self) => (self.setSequence(event.sequence), true) });
+  const asked = { notifier: heard, vpn: all.start / PAGE, pages, request, owner: next(2) === 0 ? 0 : device.device.owner };
+  const step = new RangeFault(own.platform);
+  const said: unknown[] = [];
+  do {
+    own.platform.scheduler.runSync(new Locked(step.of(there, asked, heard.readBegin() as number), there));
+    said.push(step.outcome, step.at, printed(step.words, pages), step.words.slice(0, pages * 2));
+  } while (step.outcome === 'busy' && said.length < 300);
+  expectClean(own);
+  said.push(there.dump(all));
+  own.close();
+  return said;
 }
 
 /** Six pages: written, read, untouched, read-only and read, PROT_NONE, no mapping. */
@@ -168,6 +206,15 @@ describe('a range fault', () => {
     ask([RW, RW, RW, RW, HMM_VALID]);
     expect(steps).toEqual(['busy HDHDd', 'busy HDHHd', 'permission HDHHd', 'busy HDHHh', 'fault HDHHh', 'busy HHHHh', 'done HHHHh']);
     space.unsubscribe(own);
+  });
+
+  test('comes to the same whether every page is asked for by itself or all at once', () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      for (const request of [0, HMM_WRITE, HMM_VALID, RW, L.HMM_DMA_MAPPED, RW + L.HMM_DMA_MAPPED]) {
+        const [one, all] = [patched(seed, () => request), patched(seed, request)];
+        expect(all, `seed ${seed}, request ${request}`).toEqual(one);
+      }
+    }
   });
 
   test('is refused for a range that its notifier does not cover, or one too long', () => {

@@ -29,22 +29,21 @@ import { HUGE_PAGES, hugeWindow, windowStart } from '../mm/huge-window.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
-import { BLOCK_PAGES } from '../mm/movements.ts';
 import { PageMove, type PageMoveOutcome } from '../mm/page-move.ts';
 import type { Platform } from '../mm/platform.ts';
 import { HMM_VALID, HMM_WRITE, MirrorRange, type RangeRequest } from '../mm/range-fault.ts';
 import { reportSplit } from '../mm/splits.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_ANONYMOUS, VMA_DEVICE, VMA_PRIVATE } from '../mm/vma.ts';
-import { AT_NOWHERE, type Placement, type PlacementAdvice, type PlacementQuestion } from '../policy/placement.ts';
-import { pinnedUntil, resides, restraintOf } from '../policy/thrashing.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import { choosePlacement } from './choose-placement.ts';
 import type { Context } from './context.ts';
-import type { Device, OwnMemory } from './device.ts';
+import type { OwnMemory } from './device.ts';
 import { Duplicate, originalOf } from './duplicate.ts';
 import { Evict } from './evict.ts';
+import { FaultPolicy } from './fault-policy.ts';
 import { deviceAction, type PageState } from './fault-table.ts';
+import { Granule } from './granule.ts';
 import { isWholeBlock, mayMove } from './movable.ts';
+import { isReachable, pageState } from './page-state.ts';
 import { Touch } from './planner.ts';
 
 /**
@@ -77,21 +76,6 @@ const READ_WRITE = HMM_VALID + HMM_WRITE;
 /** Looks at one page before it gives up: each one follows a change that somebody made. */
 const LOOKS_MAX = 64;
 
-/** What a policy is asked; filled anew for each page. */
-export class Question implements PlacementQuestion {
-  readonly device: number;
-  vpn = 0;
-  write = false;
-  at: number = AT_NOWHERE;
-  isReachable = false;
-  mayDuplicate = false;
-  advice: PlacementAdvice | undefined;
-
-  constructor(device: number) {
-    this.device = device;
-  }
-}
-
 /** The step that serves one device fault. Made by `context.serveStep()`; reused by its owner. */
 export class ServeFault implements Step {
   readonly name = 'serve device fault';
@@ -115,33 +99,18 @@ export class ServeFault implements Step {
   private tried: PageMoveOutcome = 'not simple';
   /** The memory was asked for a frame then, and had none: it is not asked again before something has gone. */
   private hasRefused = false;
-  /** Pages of the granule that are not on the device, the faulting one first, and how many of them have a frame. */
-  private readonly need: number[] = [];
-  private reserved = 0;
-  /** The granule is to move as one huge page; a victim has been looked for; that it could not has been seen. */
-  private huge = false;
+  private readonly policy: FaultPolicy;
+  private readonly granule: Granule;
+  /** For a huge page: a victim has been looked for; that it cannot come as one has been seen. */
   private evicted = false;
   private small = false;
   /** Nothing in the memory may go. */
   private exhausted = false;
   private ownBatch = false;
-  /** The memory of another device that the pages come from, over a link; undefined: they come from the host. */
-  private peer: DeviceMemory | undefined;
   /** Why the page is used where it is. */
   private remote: RemoteMapCause = 'policy';
-  private first = 0;
-  private last = 0;
-  private readonly frames: number[] = [];
-  /** What the migration is given. */
-  private readonly picks: number[] = [];
-  /** Something is advised, or chosen: neighbours are asked about, too. */
-  private choosing = false;
-  /** The pages are to be duplicated, not moved. */
-  private copying = false;
-  /** Made at the first page that is. */
+  /** Made at the first page that is duplicated. */
   private duplicate: Duplicate | undefined;
-  /** Made when a policy is first asked. */
-  private question: Question | undefined;
 
   constructor(platform: Platform, context: Context) {
     this.platform = platform;
@@ -151,6 +120,8 @@ export class ServeFault implements Step {
     this.page = new PageMove(platform);
     this.mirror = new MirrorRange(platform);
     this.evict = new Evict(platform);
+    this.policy = new FaultPolicy(platform, context);
+    this.granule = new Granule(platform);
   }
 
   /** For an access of the context to page `vpn`, as part of a batch: the caller holds the device's batch lock, and says when nothing is spared any more. */
@@ -227,7 +198,7 @@ export class ServeFault implements Step {
       case TOUCHED:
         return this.touched(run);
       case EVICTED:
-        if (this.evict.freed === 0 && !this.huge) return this.evict.tried ? this.fruitless(run) : this.noVictim(run);
+        if (this.evict.freed === 0 && !this.granule.isHuge) return this.evict.tried ? this.fruitless(run) : this.noVictim(run);
         this.phase = RESERVE;
       // falls through
       case RESERVE:
@@ -243,7 +214,7 @@ export class ServeFault implements Step {
         if (this.context.reaches(this.vpn, this.write)) return this.end(run, 'served');
         if (this.migration.peerCode === 'nomem') return this.clear(run);
         if (this.migration.peerCode === 'migrating') return this.end(run, 'deferred');
-        if (this.huge) {
+        if (this.granule.isHuge) {
           // Somebody has cut the huge page, or filled a part of the hole.
           this.small = true;
           this.phase = LOOK;
@@ -251,7 +222,7 @@ export class ServeFault implements Step {
         }
         // The page could not move (pinned, or somebody else had it): the device uses it where it is.
         this.remote = this.migration.copyFailed || this.migration.peerCode !== 'success' ? 'copy failed' : 'pinned';
-        if (this.peer) return this.stuck(run);
+        if (this.granule.from) return this.stuck(run);
         return this.mapHost(run, 1);
       default:
         return this.mirrored(run);
@@ -259,7 +230,7 @@ export class ServeFault implements Step {
   }
 
   abort(run: Run): void {
-    this.release();
+    this.granule.release();
     this.unlock(run);
   }
 
@@ -293,7 +264,7 @@ export class ServeFault implements Step {
     if (++this.looks > LOOKS_MAX) return this.end(run, 'bus error');
     const high = core.entry(space.table, this.vpn);
     const frame = core.entryLow;
-    const state = this.stateOf(high, frame, vma);
+    const state = pageState(this.platform, device, vma, high, frame);
     const question = this.write ? ((high & L.ENTRY_WRITE) !== 0 ? 'write' : 'denied') : 'read';
     switch (deviceAction(state, question, device.memory !== undefined)) {
       case 'wait':
@@ -311,49 +282,24 @@ export class ServeFault implements Step {
     }
   }
 
-  /** What the fault table calls the state that the home entry says. */
-  private stateOf(high: number, frame: number, vma: Vma): PageState {
-    const { device } = this.context;
-    switch (high & L.ENTRY_KIND) {
-      case L.KIND_NONE:
-        return isAnonymous(vma) ? 'nothing' : 'elsewhere';
-      case L.KIND_PRESENT:
-        if (device.holding(frame)) return 'own';
-        if (!mayMove(this.platform, vma, high, frame)) return 'fixed';
-        return high & L.ENTRY_ZERO ? 'nothing' : 'host';
-      case L.KIND_DEVICE_PRIVATE:
-        return this.platform.nodes.of(frame).owner === device.owner ? 'own' : 'other';
-      case L.KIND_MIGRATION:
-        return 'moving';
-      case L.KIND_EXCLUSIVE:
-      case L.KIND_SWAP:
-      case L.KIND_PROTNONE:
-        return 'withheld';
-      default:
-        return 'lost';
-    }
-  }
-
   /** Does what the device's policy chooses. Where nothing is advised and nothing is chosen, the page comes. */
   private place(run: Run, state: PageState, vma: Vma, high: number, frame: number): Progress {
     const { space, device } = this.context;
     const { memory } = device;
-    this.choosing = space.attributes.size > 0 || device.policy.placement !== undefined;
-    if (this.platform.movements && state !== 'nothing') {
-      const progress = this.restrained(run, state, vma, high, frame);
-      if (progress !== undefined) return progress;
-    }
-    switch (!this.choosing ? 'migrate' : this.choose(this.vpn, this.write, state, frame)) {
+    this.policy.begin();
+    const hindrance = this.restrained(run, state, vma, high, frame);
+    if (hindrance !== undefined) return hindrance;
+    switch (this.policy.choose(this.vpn, this.write, state, frame)) {
       case 'remote': {
         if (state === 'other') return this.enterRemote(run, vma, high, frame);
         this.remote = 'advice';
         const { start, end } = space.granule(this.vpn, device.granulePages);
-        return this.mapHost(run, this.isUniform(start, end) ? device.granulePages : 1);
+        return this.mapHost(run, this.policy.isUniform(start, end) ? device.granulePages : 1);
       }
       case 'stay':
         this.remote = 'advice';
         if (state !== 'other') return this.mapHost(run, 1);
-        return this.isReachable(frame) ? this.enterRemote(run, vma, high, frame, 'advice') : this.end(run, 'out of reach');
+        return this.reaches(frame) ? this.enterRemote(run, vma, high, frame, 'advice') : this.end(run, 'out of reach');
       case 'duplicate':
         // One on another device comes home first, and leaves a copy there.
         return state === 'host' ? this.planCopies(run, memory!, high) : this.callFault(run);
@@ -385,19 +331,15 @@ export class ServeFault implements Step {
       return this.mapHost(run, 1);
     }
     const { start, end } = space.granule(this.vpn, device.granulePages);
-    while (this.need.length > 0) this.need.pop();
-    this.reserved = 0;
-    this.huge = false;
-    this.exhausted = false;
-    this.copying = true;
-    this.evict.from(memory, space.id, this.vpn, 'fault');
-    this.phase = RESERVE;
-    this.need.push(this.vpn);
+    const { granule } = this;
+    granule.begin(this.vpn);
+    granule.isCopied = true;
     for (let vpn = start; vpn < end; vpn++) {
       if (vpn === this.vpn || replicas.at(vpn) !== undefined) continue;
       const frame = originalOf(platform, space, vpn);
-      if (frame !== L.FRAME_NONE && this.choose(vpn, false, 'host', frame) === 'duplicate') this.need.push(vpn);
+      if (frame !== L.FRAME_NONE && this.policy.choose(vpn, false, 'host', frame) === 'duplicate') granule.pages.push(vpn);
     }
+    this.reserveIn(memory);
     return this.reserve(run);
   }
 
@@ -411,32 +353,6 @@ export class ServeFault implements Step {
     }
     this.phase = LOOK;
     return context.isInvalidating ? run.waitFor(context.space.notifiers.idle) : AGAIN;
-  }
-
-  /** Whether what is chosen for one of these pages holds for all of them. */
-  private isUniform(start: number, end: number): boolean {
-    const { space, device } = this.context;
-    return !this.choosing || (device.policy.placement?.choose === undefined && space.attributes.sameUntil(start, end) === end);
-  }
-
-  /** Whether a neighbour comes along. */
-  private comes(vpn: number, vma: Vma, high: number): boolean {
-    const frame = this.platform.core.entryLow;
-    // Copies that others have of it are worth more than its coming along.
-    return !(high & L.ENTRY_REPLICATED) && this.choose(vpn, this.write, this.stateOf(high, frame, vma), frame) === 'migrate';
-  }
-
-  /** Asks the device's policy about a page. */
-  private choose(vpn: number, write: boolean, state: PageState, frame: number): Placement {
-    const { space, device } = this.context;
-    const question = (this.question ??= new Question(device.owner));
-    question.vpn = vpn;
-    question.write = write;
-    question.at = state === 'nothing' ? AT_NOWHERE : this.platform.nodes.of(frame).owner;
-    question.isReachable = state !== 'other' || this.isReachable(frame);
-    question.mayDuplicate = !write && (state === 'host' || state === 'other') && this.context.mayDuplicate;
-    question.advice = space.attributes.at(vpn);
-    return choosePlacement(this.platform, device, question);
   }
 
   /** The page is in a memory of this device already; of a huge one as much as its granule has. */
@@ -461,38 +377,20 @@ export class ServeFault implements Step {
     return this.end(run, 'served');
   }
 
-  /** What the movements of the page's block, and the policies about them, make of the fault; undefined: nothing is against its coming. */
+  /** Does what the movements of the page's block want instead of its coming; undefined: nothing is against it. */
   private restrained(run: Run, state: PageState, vma: Vma, high: number, frame: number): Progress | undefined {
-    const movements = this.platform.movements!;
-    const { space, device } = this.context;
-    const { thrashing } = device.policy;
-    const now = ++movements.tick;
-    const block = movements.blockOf(space.id, this.vpn);
-    if (!block) return undefined;
-    const residency = state === 'other' ? this.residencyOf(frame) : 0;
-    if (residency > 0 && resides(block, now, residency)) {
-      if (this.isReachable(frame)) return this.enterRemote(run, vma, high, frame);
-      return this.throttle(run, 'residency');
+    switch (this.policy.restraint(this.vpn, state, frame)) {
+      case 'go':
+        return undefined;
+      case 'reside':
+        return this.reaches(frame) ? this.enterRemote(run, vma, high, frame) : this.throttle(run, 'residency');
+      case 'defer':
+        return this.throttle(run, 'thrashing');
+      case 'pin':
+        this.remote = 'thrashing';
+        if (state !== 'other') return this.mapHost(run, 1);
+        return this.reaches(frame) ? this.enterRemote(run, vma, high, frame, 'thrashing') : this.callFault(run);
     }
-    const restraint = thrashing === undefined ? 'go' : restraintOf(block, now, thrashing);
-    if (restraint === 'go') return undefined;
-    if (restraint === 'defer') {
-      if (block.deferred++ === 0) this.reportThrashing('throttle', block.moves.length);
-      return this.throttle(run, 'thrashing');
-    }
-    if (block.pinnedUntil <= now) {
-      block.pinnedUntil = pinnedUntil(now, thrashing!);
-      this.reportThrashing('pin', block.moves.length);
-    }
-    this.remote = 'thrashing';
-    if (state !== 'other') return this.mapHost(run, 1);
-    return this.isReachable(frame) ? this.enterRemote(run, vma, high, frame, 'thrashing') : this.callFault(run);
-  }
-
-  /** Ticks that pages stay on the device whose frame this is. */
-  private residencyOf(frame: number): number {
-    const { owner } = this.platform.nodes.of(frame);
-    return (this.platform.devices as readonly Device[]).find((device) => device.owner === owner)?.policy.residency ?? 0;
   }
 
   private throttle(run: Run, cause: ThrottleCause): typeof DONE {
@@ -503,14 +401,6 @@ export class ServeFault implements Step {
     return this.end(run, 'throttled');
   }
 
-  private reportThrashing(response: 'throttle' | 'pin', moves: number): void {
-    const { events } = this.platform;
-    const { space, device } = this.context;
-    const vpn = this.vpn - (this.vpn % BLOCK_PAGES);
-    if (events.heard)
-      events.emit({ type: 'thrashing.detected', space: space.id, vpn, pages: BLOCK_PAGES, device: device.name, response, moves });
-  }
-
   /** The page is in the private memory of another device: it comes over their link (not to one that chooses its pages itself), else by way of the host. A device without memory uses it where it is, if it can. */
   private fetch(run: Run, vma: Vma, high: number, frame: number): Progress {
     const { memories, core, links } = this.platform;
@@ -519,25 +409,22 @@ export class ServeFault implements Step {
     const from = links.list.length > 0 ? memories.get(core.nodeOf(frame)) : undefined;
     if (!from || !links.between(device.owner, from.owner)) return this.callFault(run);
     if (memory && linkEngine(this.platform, from, memory, space) !== undefined) return this.plan(run, memory, vma, high, from);
-    return !memory && this.isReachable(frame) ? this.enterRemote(run, vma, high, frame) : this.callFault(run);
+    return !memory && this.reaches(frame) ? this.enterRemote(run, vma, high, frame) : this.callFault(run);
   }
 
-  /** Whether the device's accesses reach a page in the private memory of another one: a coherent link, and bytes that are in the machine. */
-  private isReachable(frame: number): boolean {
-    const { nodes, links } = this.platform;
-    const { owner, bytesIn } = nodes.of(frame);
-    return bytesIn === 'backed' && links.between(this.context.device.owner, owner)?.coherent === true;
+  private reaches(frame: number): boolean {
+    return isReachable(this.platform, this.context.device, frame);
   }
 
   /** The page did not come over the link. What somebody holds over there does not go home either: it is used there, if it can be. */
   private stuck(run: Run): Progress {
     const { core } = this.platform;
-    const { space } = this.context;
+    const { space, device } = this.context;
     const vma = space.vmas.find(this.vpn)!;
     const high = core.entry(space.table, this.vpn);
     const frame = core.entryLow;
     const allowed = !this.write || (high & L.ENTRY_WRITE) !== 0;
-    if (this.stateOf(high, frame, vma) !== 'other' || !allowed || !this.isReachable(frame)) return this.mapHost(run, 1);
+    if (pageState(this.platform, device, vma, high, frame) !== 'other' || !allowed || !this.reaches(frame)) return this.mapHost(run, 1);
     this.phase = LOOK;
     return this.enterRemote(run, vma, high, frame, this.remote);
   }
@@ -553,8 +440,7 @@ export class ServeFault implements Step {
   private spareChosen(): void {
     const { device } = this.context;
     if (device.memory!.node.allocator !== 'peer') return;
-    const first = this.huge ? this.first : this.vpn;
-    for (const vpn of this.huge ? [first] : this.need) {
+    for (const vpn of this.granule.pages) {
       const frame = this.context.ownFrame(vpn);
       if (frame >= 0) device.memory!.bring(frame);
     }
@@ -563,9 +449,9 @@ export class ServeFault implements Step {
   /** The device had no room for what it was to bring: something goes first. */
   private clear(run: Run): Progress {
     const memory = this.context.device.memory!;
-    const victims = memory.victims(this.huge ? HUGE_PAGES : this.need.length);
+    const victims = memory.victims(this.granule.span);
     if (victims.length === 0) {
-      if (!this.huge) return this.noRoom(run, memory);
+      if (!this.granule.isHuge) return this.noRoom(run, memory);
       this.small = true;
       this.phase = LOOK;
       return AGAIN;
@@ -594,53 +480,53 @@ export class ServeFault implements Step {
     return run.call(this.fault.of(this.context.space, this.vpn, this.write, true));
   }
 
-  /** Lists the pages of the granule that are to move, the faulting one first, then ascending. */
-  private plan(run: Run, memory: OwnMemory, vma: Vma, high: number, peer?: DeviceMemory): Progress {
+  /** Lists the pages of the granule that are to move. */
+  private plan(run: Run, memory: OwnMemory, vma: Vma, high: number, from?: DeviceMemory): Progress {
+    const { granule } = this;
     const { space, device } = this.context;
-    const { core } = this.platform;
-    this.copying = false;
-    let start = this.vpn;
-    let end = start + 1;
-    if (device.granulePages > 1) ({ start, end } = space.granule(start, device.granulePages));
-    this.peer = peer;
-    while (this.need.length > 0) this.need.pop();
-    this.reserved = 0;
-    this.exhausted = false;
-    this.evict.from(memory, space.id, this.vpn, 'fault');
-    this.phase = RESERVE;
-    this.huge = end - start === HUGE_PAGES && !this.small && this.isUniform(start, end) && this.isWhole(vma, start, high);
-    if (this.huge) {
+    granule.begin(this.vpn, from);
+    this.reserveIn(memory);
+    if (device.granulePages === 1) return this.reserve(run);
+    const { start, end } = space.granule(this.vpn, device.granulePages);
+    if (end - start === HUGE_PAGES && !this.small && this.policy.isUniform(start, end) && this.isWhole(vma, start, high)) {
       this.evicted = false;
-      this.first = start;
+      granule.asHuge(start);
       return this.reserveHuge(run, memory);
     }
-    this.need.push(this.vpn);
-    let last = this.vpn;
-    let first = this.vpn;
-    for (let vpn = start; vpn < end; vpn++) {
-      if (vpn === this.vpn) continue;
-      const bits = core.entry(space.table, vpn);
-      if (!this.isAlike(vma, bits, core.entryLow)) continue;
-      if (this.choosing && !this.comes(vpn, vma, bits)) continue;
-      if (vpn < first) first = vpn;
-      if (vpn > last) last = vpn;
-      this.need.push(vpn);
-    }
-    this.first = first;
-    this.last = last;
+    for (let vpn = start; vpn < end; vpn++) if (vpn !== this.vpn && this.comes(vpn, vma)) granule.pages.push(vpn);
     return this.reserve(run);
+  }
+
+  /** Frames are reserved next. */
+  private reserveIn(memory: OwnMemory): void {
+    this.exhausted = false;
+    this.evict.from(memory, this.context.space.id, this.vpn, 'fault');
+    this.phase = RESERVE;
   }
 
   /** Whether the granule is one huge page, or a hole that is to be one. */
   private isWhole(vma: Vma, start: number, high: number): boolean {
-    if (!this.peer) return isWholeBlock(this.platform, this.context.space, vma, start, high);
+    if (!this.granule.from) return isWholeBlock(this.platform, this.context.space, vma, start, high);
     return (high & L.ENTRY_ORDER) !== 0 && hugeWindow(vma, start) === start;
   }
 
-  /** Whether another page of the granule can come along: from where the faulting one does. */
+  /** Whether another page of the granule comes along: from where the faulting one does, and chosen as it is. */
+  private comes(vpn: number, vma: Vma): boolean {
+    const { platform, policy } = this;
+    const { space, device } = this.context;
+    const high = platform.core.entry(space.table, vpn);
+    const frame = platform.core.entryLow;
+    if (!this.isAlike(vma, high, frame)) return false;
+    if (!policy.asks) return true;
+    // Copies that others have of it are worth more than its coming along.
+    if (high & L.ENTRY_REPLICATED) return false;
+    return policy.choose(vpn, this.write, pageState(platform, device, vma, high, frame), frame) === 'migrate';
+  }
+
   private isAlike(vma: Vma, high: number, frame: number): boolean {
     const kind = high & L.ENTRY_KIND;
-    if (this.peer) return kind === L.KIND_DEVICE_PRIVATE && this.peer.node.holds(frame);
+    const { from } = this.granule;
+    if (from) return kind === L.KIND_DEVICE_PRIVATE && from.node.holds(frame);
     return kind === L.KIND_PRESENT ? mayMove(this.platform, vma, high, frame) : kind === L.KIND_NONE && isAnonymous(vma);
   }
 
@@ -656,101 +542,76 @@ export class ServeFault implements Step {
         return run.call(isOver ? this.evict.room(HUGE_PAGES, this.context.payer) : this.evict.room(HUGE_PAGES, 0, L.HUGE_ORDER));
       }
       this.small = true;
-      this.huge = false;
       this.phase = LOOK;
       return AGAIN;
     }
     if (frame >= 0) memory.bring(frame);
-    const picks = this.noPicks(HUGE_PAGES);
-    picks[0] = frame;
+    this.granule.reserve(frame);
     this.phase = MIGRATED;
-    return run.call(this.moving(picks, memory));
+    return run.call(this.moving(memory));
   }
 
-  /** Targets of so many pages, none yet. */
-  private noPicks(pages: number): number[] {
-    const { picks } = this;
-    while (picks.length > pages) picks.pop();
-    for (let i = 0; i < pages; i++) picks[i] = L.FRAME_NONE;
-    return picks;
-  }
-
-  /** The migration, ready to run. */
-  private moving(picks: readonly number[], memory: OwnMemory): Migration {
+  /** The migration of the granule, ready to run. */
+  private moving(memory: OwnMemory): Migration {
+    const { granule, migration } = this;
     const { space, install } = this.context;
-    if (this.peer) this.migration.toPeer(space, this.first, picks, this.peer, memory, 'fault', install);
-    else this.migration.toDevice(space, this.first, picks, memory, 'fault', install);
-    this.migration.wanted = this.vpn;
-    this.migration.access = this.write ? 'write' : 'read';
-    return this.migration;
+    const first = granule.pages[0]!;
+    const picks = granule.handToMigration();
+    if (granule.from) migration.toPeer(space, first, picks, granule.from, memory, 'fault', install);
+    else migration.toDevice(space, first, picks, memory, 'fault', install);
+    migration.wanted = this.vpn;
+    migration.access = this.write ? 'write' : 'read';
+    return migration;
   }
 
   private reserve(run: Run): Progress {
+    const { granule } = this;
     const memory = this.context.device.memory!;
-    if (this.huge) return this.reserveHuge(run, memory);
-    while (this.reserved < this.need.length) {
-      const isOver = this.context.roomIn(memory, this.reserved) < 1;
+    if (granule.isHuge) return this.reserveHuge(run, memory);
+    while (granule.lacking > 0) {
+      const isOver = this.context.roomIn(memory, granule.reserved) < 1;
       const frame = isOver || this.hasRefused ? L.FRAME_NONE : memory.takeFrame();
       this.hasRefused = false;
       if (frame === L.FRAME_NONE) {
         if (!this.exhausted) {
           this.phase = EVICTED;
-          return run.call(this.evict.room(this.need.length - this.reserved, isOver ? this.context.payer : 0));
+          return run.call(this.evict.room(granule.lacking, isOver ? this.context.payer : 0));
         }
-        if (this.reserved === 0) return this.noRoom(run, memory);
+        if (granule.reserved === 0) return this.noRoom(run, memory);
         break;
       }
       if (frame >= 0) memory.bring(frame);
-      this.frames[this.reserved++] = frame;
+      granule.reserve(frame);
     }
     memory.keeper?.wake(run);
     this.phase = MIGRATED;
-    if (this.need.length === 1 && !this.copying) return this.moveOne(run, memory);
-    // Who gets a frame was decided by need; which one, by address: neighbours lie together where they can.
-    const { need: pages, frames, vpn } = this;
-    while (pages.length > this.reserved) pages.pop();
-    while (frames.length > this.reserved) frames.pop();
-    this.reserved = 0;
-    // The faulting page stands before the others, which ascend.
-    let at = 0;
-    for (; at + 1 < pages.length && pages[at + 1]! < vpn; at++) pages[at] = pages[at + 1]!;
-    pages[at] = vpn;
-    if (this.copying) {
-      this.phase = DUPLICATED;
-      this.duplicate ??= new Duplicate(this.platform, this.context);
-      return run.call(this.duplicate.of(pages, frames, at));
-    }
-    const picks = this.noPicks(this.last - this.first + 1);
-    for (let i = 0; i < pages.length; i++) picks[pages[i]! - this.first] = frames[i]!;
-    return run.call(this.moving(picks, memory));
+    if (granule.pages.length === 1 && !granule.isCopied) return this.moveOne(run, memory);
+    const faulting = granule.sort();
+    if (!granule.isCopied) return run.call(this.moving(memory));
+    this.phase = DUPLICATED;
+    this.duplicate ??= new Duplicate(this.platform, this.context);
+    return run.call(this.duplicate.of(granule.pages, granule.handOver(), faulting));
   }
 
   /** The page moves by itself, at once if that is simple. */
   private moveOne(run: Run, memory: OwnMemory): Progress {
-    const { context, vpn } = this;
+    const { context, granule, vpn } = this;
     const { space } = context;
-    const frame = this.frames[0]!;
-    this.reserved = 0;
-    const outcome = this.peer ? 'not simple' : this.page.toDevice(run, space, vpn, space.vmas.find(vpn)!, frame, memory);
+    const frame = granule.handOver()[0]!;
+    const outcome = granule.from ? 'not simple' : this.page.toDevice(run, space, vpn, space.vmas.find(vpn)!, frame, memory);
     if (outcome !== 'not simple') return this.moved(run, outcome, memory);
-    const picks = this.noPicks(1);
-    picks[0] = frame;
-    return run.call(this.moving(picks, memory));
+    granule.reserve(frame);
+    return run.call(this.moving(memory));
   }
 
   /** The page has moved by itself, or has stayed, or is on its way. */
   private moved(run: Run, outcome: PageMoveOutcome, memory: OwnMemory): Progress {
     const { context, vpn, page } = this;
     if (outcome === 'copying') {
-      this.need[0] = this.first = this.last = vpn;
-      while (this.need.length > 1) this.need.pop();
-      this.peer = undefined;
-      this.huge = this.copying = false;
-      this.reserved = 0;
+      this.granule.begin(vpn);
+      this.granule.reserve(page.target);
       this.phase = MIGRATED;
-      const picks = this.noPicks(1);
-      picks[0] = page.target;
-      return run.call(this.moving(picks, memory).copying(page));
+      return run.call(this.moving(memory).copying(page));
     }
     if (outcome === 'moved' && ((this.write ? page.isWritable : page.isReadable) || context.reaches(vpn, this.write)))
       return this.end(run, 'served');
@@ -785,7 +646,7 @@ export class ServeFault implements Step {
   private fruitless(run: Run): Progress {
     const waits = this.waitForRoom(run);
     if (waits !== undefined) return waits;
-    this.release();
+    this.granule.release();
     this.remote = 'eviction';
     return this.mapHost(run, 1);
   }
@@ -802,14 +663,8 @@ export class ServeFault implements Step {
 
   /** Gives up with what was reserved put back. */
   private stop(run: Run, outcome: ServeOutcome): typeof DONE {
-    this.release();
+    this.granule.release();
     return this.end(run, outcome);
-  }
-
-  private release(): void {
-    for (let i = 0; i < this.reserved; i++) if (this.frames[i]! >= 0) this.platform.core.exports.framePut(this.frames[i]!);
-    this.reserved = 0;
-    this.platform.settleFreed();
   }
 
   /** Maps the CPU's page for the device, and what is there of the `pages` pages around it. */

@@ -18,9 +18,11 @@ import { Duplicate } from '../gmem/duplicate.ts';
 import { Evacuate } from '../gmem/evacuate.ts';
 import { Evict } from '../gmem/evict.ts';
 import { FaultBatch, FaultRecords } from '../gmem/fault-batch.ts';
+import { FaultPolicy, Question } from '../gmem/fault-policy.ts';
 import { FlushEnd, Flushes } from '../gmem/flush.ts';
 import { Follower } from '../gmem/follower.ts';
 import { GiveUp } from '../gmem/give-up.ts';
+import { Granule } from '../gmem/granule.ts';
 import { Harvest } from '../gmem/harvest.ts';
 import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
 import { Introduce } from '../gmem/introduce.ts';
@@ -39,7 +41,7 @@ import { AccessMarks } from '../gmem/marks.ts';
 import { FreeReplicas, Replicas } from '../gmem/replica.ts';
 import { Revoke } from '../gmem/revoke.ts';
 import { ServeBatch } from '../gmem/serve-batch.ts';
-import { Question, ServeFault } from '../gmem/serve.ts';
+import { ServeFault } from '../gmem/serve.ts';
 import { SetAttributes } from '../gmem/set-attributes.ts';
 import { Spared } from '../gmem/spared.ts';
 import { SharedTable } from '../gmem/shared-table.ts';
@@ -141,6 +143,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Exited,
   ExtentTree,
   FaultBatch,
+  FaultPolicy,
   FaultRecords,
   FlushEnd,
   Flushes,
@@ -150,6 +153,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   ForkMarks,
   FreeRange,
   GiveUp,
+  Granule,
   FreeReplicas,
   Harvest,
   Hmm,

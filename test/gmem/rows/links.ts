@@ -28,8 +28,8 @@ export const rows: readonly Row[] = [
       'test/gmem/remote.test.ts > a page of another device is not used there > without advice, or over a link that is only for copies',
     ],
     canary: {
-      file: 'sdk/gmem/serve.ts',
-      find: "question.isReachable = state !== 'other' || this.isReachable(frame);",
+      file: 'sdk/gmem/fault-policy.ts',
+      find: "question.isReachable = state !== 'other' || isReachable(platform, device, frame);",
       replace: "question.isReachable = state !== 'other';",
     },
   },

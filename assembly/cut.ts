@@ -1,7 +1,7 @@
 import { ENTRY_BYTES, ENTRY_ORDER, ENTRY_ORDER_SHIFT, H_STOP_REASON, PAGE_BYTES, STOP_TABLES } from './layout';
 import { fillRun } from './run';
 import { levelBits, levelShift, pagesBelow, relink, seek } from './table';
-import { liveAdd, pageOf, pageTake } from './table-page';
+import { liveAdd, pageTake } from './table-page';
 
 /**
  * Where the border of a range falls inside a big leaf, the leaf is cut: a group is dissolved into its entries, a block becomes a

@@ -23,6 +23,7 @@ import {
   H_CHARGES,
   H_FRAMES,
   H_FREED,
+  HUGE_ORDER,
   H_STOP_INDEX,
   H_TABLES,
   MAPS_BITS,
@@ -57,6 +58,9 @@ import { numberFrom } from './run';
  *
  * Models: `struct page`, `folio_ref_*`, `__SetPageLocked`.
  */
+
+/** Pages of a huge frame. */
+export const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
 
 /** Byte address of a frame's record. */
 export function frameRecord(frame: u32): u32 {

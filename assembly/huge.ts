@@ -44,7 +44,7 @@ import {
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
-import { frameCharge, frameClear, frameCopy, frameGet, frameMaps, framePut, frameRecord, frameTake, frameTouch } from './frame';
+import { HUGE_PAGES, frameCharge, frameClear, frameCopy, frameMaps, framePut, frameRecord, frameTake, frameTouch } from './frame';
 import { nodeOf } from './node';
 import { rmapAdd, rmapFirst, rmapLow, rmapNext, rmapOwner, rmapRemove, rmapTable, rmapUnreserve, rmapVpn } from './rmap';
 import { splitBlock } from './cut';
@@ -73,7 +73,6 @@ import { tlbDropRange } from './tlb';
 
 export { deposit, undeposit } from './table-page';
 
-const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
 const ORDER: u32 = HUGE_ORDER << ENTRY_ORDER_SHIFT;
 /** The level of a home table whose leaves are 2 MiB. */
 const HUGE_LEVEL: u32 = 1;

@@ -9,14 +9,13 @@ import {
   FRAME_ORDER,
   FRAME_REFS,
   FRAME_RMAP,
-  HUGE_ORDER,
   H_BACKING,
   KIND_EXCLUSIVE,
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
 import { backingDrop } from './backing';
-import { frameMaps, frameRecord } from './frame';
+import { HUGE_PAGES, frameMaps, frameRecord } from './frame';
 import { kindOn, migrationOf, restored } from './migration-entry';
 import { nodeOf } from './node';
 import { ownerWord, rmapFirst, rmapLow, rmapNext, rmapOwner, rmapTable, rmapVpn } from './rmap';
@@ -35,8 +34,6 @@ import { tlbDrop, tlbDropRange } from './tlb';
  *
  * Models: `migrate_vma_collect_pmd`, `migrate_device_unmap`, `remove_migration_ptes`.
  */
-
-const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
 
 /** Frames that no migration takes: somebody else's, not anonymous, or of a hugetlb-like mapping. */
 export const UNMOVABLE: u32 = FRAME_LOCKED | FRAME_FILE | FRAME_HUGETLB;

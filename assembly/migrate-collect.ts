@@ -39,7 +39,7 @@ import {
   TABLE_INDEX,
   TABLE_TLB,
 } from './layout';
-import { frameMaps, frameRecord } from './frame';
+import { HUGE_PAGES, frameMaps, frameRecord } from './frame';
 import { splitHuge } from './huge';
 import { UNMOVABLE, isExclusive, take, takeAt } from './isolate';
 import { anyWanted } from './migrate';
@@ -52,7 +52,6 @@ import { tlbDropRange } from './tlb';
 
 /** The first phase of a migration, see migrate.ts: pages of a range, or frames, are isolated, each with a source word. */
 
-const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
 /** Most pages whose entries are looked at before their records are. */
 const LOOK_AHEAD: u32 = 64;
 /** From ENTRY_WRITE to MIGRATE_WRITE. */

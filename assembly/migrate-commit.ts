@@ -31,7 +31,6 @@ import { tlbDrop } from './tlb';
 
 /** The second phase of a migration, see migrate.ts: what moves is decided, and holes get their entries. */
 
-const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
 /** References and mappings of a frame with one mapping, no pin, and the reference of a migration. */
 const TAKEN: u64 = ((<u64>1) << 32) | 2;
 

@@ -18,7 +18,7 @@ import {
   TABLE_BITS,
 } from './layout';
 import { backingOf } from './backing';
-import { copyPages, frameClear, frameGiveRun, framePut, frameRecord, frameUnlock } from './frame';
+import { HUGE_PAGES, copyPages, frameClear, frameGiveRun, framePut, frameRecord, frameUnlock } from './frame';
 import { enlist, handOverOn, handOverRun, listOf, succeed } from './hand-over';
 import { splitIsolated } from './huge';
 import { restore } from './isolate';
@@ -57,8 +57,6 @@ import { FOUR_NINES, leafOf } from './table';
  *
  * Models: `migrate_vma_setup`, `migrate_vma_pages`, `migrate_vma_finalize`, `migrate_device_range`.
  */
-
-const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
 
 /**
  * Between the choice of targets and the copy, of a migration by address: a huge page or hole whose target is not COMPOUND, but for whose pages there are targets, becomes 512 single ones. Of a

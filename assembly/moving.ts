@@ -6,7 +6,6 @@ import {
   FRAME_FLAGS,
   FRAME_NONE,
   H_BACKING,
-  HUGE_ORDER,
   H_STOP_INDEX,
   KIND_DEVICE_PRIVATE,
   KIND_NONE,
@@ -20,7 +19,7 @@ import {
   MOVING_BYTES,
 } from './layout';
 import { backingOf } from './backing';
-import { frameRecord } from './frame';
+import { HUGE_PAGES, frameRecord } from './frame';
 import { alikeEnd, numberFrom, runLength, runOfBoth } from './run';
 import { afterBlock, afterHole, afterLeafPage, pagesBelow, seek } from './table';
 
@@ -30,7 +29,6 @@ import { afterBlock, afterHole, afterLeafPage, pagesBelow, seek } from './table'
  * Models: the loop of `migrate_vma_collect_pmd` without its effects, what drivers make of `migrate->src` and `migrate->dst`.
  */
 
-const HUGE_PAGES: u32 = 1 << HUGE_ORDER;
 /** What of a source word counts. */
 const TALLIED: u32 = MIGRATE_VALID | MIGRATE_MOVE | MIGRATE_COMPOUND;
 

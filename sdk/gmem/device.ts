@@ -30,8 +30,6 @@ import { Reset, type ResetOptions, type ResetReport } from './reset.ts';
 import { SwitchTo } from './switch.ts';
 import { Unplug } from './unplug.ts';
 
-export type { OwnMemory } from './own-memory.ts';
-
 /** Tickets that a device keeps before it looks which of them have ended. */
 const TICKETS_KEPT = 256;
 

@@ -16,6 +16,7 @@ import * as L from '../../assembly/layout.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { HUGE_PAGES } from '../mm/huge-window.ts';
 import type { Platform } from '../mm/platform.ts';
+import { shorten } from '../mm/shorten.ts';
 
 export class Granule {
   readonly pages: number[] = [];
@@ -39,7 +40,7 @@ export class Granule {
 
   /** Begins anew, with the faulting page. Requires: nothing is reserved. */
   begin(vpn: number, from?: DeviceMemory): void {
-    while (this.pages.length > 0) this.pages.pop();
+    shorten(this.pages, 0);
     this.pages.push(vpn);
     this.isHuge = false;
     this.isCopied = false;
@@ -70,8 +71,8 @@ export class Granule {
   /** Drops the pages without a frame, and brings the others into the order of their addresses. Returns where the faulting one is. Requires: there is a frame. */
   sort(): number {
     const { pages, frames, reserved } = this;
-    while (pages.length > reserved) pages.pop();
-    while (frames.length > reserved) frames.pop();
+    shorten(pages, reserved);
+    shorten(frames, reserved);
     const faulting = pages[0]!;
     let at = 0;
     for (; at + 1 < pages.length && pages[at + 1]! < faulting; at++) pages[at] = pages[at + 1]!;
@@ -91,7 +92,7 @@ export class Granule {
     const frames = this.handOver();
     const first = pages[0]!;
     const span = this.isHuge ? HUGE_PAGES : pages.at(-1)! - first + 1;
-    while (picks.length > span) picks.pop();
+    shorten(picks, span);
     for (let i = 0; i < span; i++) picks[i] = L.FRAME_NONE;
     for (let i = 0; i < pages.length; i++) picks[pages[i]! - first] = frames[i]!;
     return picks;

@@ -36,13 +36,13 @@ import { reportSplit } from '../mm/splits.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_ANONYMOUS, VMA_DEVICE, VMA_PRIVATE } from '../mm/vma.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
-import type { OwnMemory } from './device.ts';
 import { Duplicate, originalOf } from './duplicate.ts';
 import { Evict } from './evict.ts';
 import { FaultPolicy } from './fault-policy.ts';
 import { deviceAction, type PageState } from './fault-table.ts';
 import { Granule } from './granule.ts';
 import { isWholeBlock, mayMove } from './movable.ts';
+import type { OwnMemory } from './own-memory.ts';
 import { isReachable, pageState } from './page-state.ts';
 import { Touch } from './planner.ts';
 

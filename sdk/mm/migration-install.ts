@@ -14,6 +14,7 @@ import type { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import type { MigrationWords, RunsOf, VisitRun } from './migration-words.ts';
 import type { Platform } from './platform.ts';
+import { shorten } from './shorten.ts';
 
 /** Installs a device's translations of pages that have just moved to it. Called between commit and finalize, the source frame locked; -1: that page did not move. */
 export type Install = (space: AddressSpace, vpn: number, frames: readonly number[], writable: (page: number) => boolean) => void;
@@ -47,7 +48,7 @@ export class MigrationInstall {
   byPages(space: AddressSpace, vpn: number, install: Install): void {
     const { words, frames } = this;
     this.of(space, vpn);
-    while (frames.length > words.count) frames.pop();
+    shorten(frames, words.count);
     for (let i = 0; i < words.count; i++) frames[i] = L.FRAME_NONE;
     for (let i = 0; i < words.count; i++) {
       if (words.moves(i)) for (let page = 0; page < words.span(i); page++) frames[i + page] = words.targetFrame(i) + page;

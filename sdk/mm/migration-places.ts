@@ -25,6 +25,7 @@ import type { Invalidation } from './notifier.ts';
 import type { WordPlace, WordPlaces } from './peer-moves.ts';
 import { Places } from './places.ts';
 import type { Platform } from './platform.ts';
+import { shorten } from './shorten.ts';
 
 export class MigrationPlaces implements WordPlaces {
   private readonly platform: Platform;
@@ -73,7 +74,7 @@ export class MigrationPlaces implements WordPlaces {
     const { core } = this.platform;
     const frames = this.shared;
     // Cut to length 0, it would give its room back.
-    while (frames.length > 0) frames.pop();
+    shorten(frames, 0);
     for (let vpn = start; vpn < end; vpn++) {
       const high = core.entry(space.table, vpn);
       const kind = high & L.ENTRY_KIND;

@@ -39,6 +39,7 @@ import { PeerMoves } from './peer-moves.ts';
 import { runsOf } from './places.ts';
 import type { Platform } from './platform.ts';
 import type { SecondTier } from './second-tier.ts';
+import { shorten } from './shorten.ts';
 import { hugePagesIn, reportSplits } from './splits.ts';
 import { isAnonymous, isHugetlb, isSpecial, PROT_READ } from './vma.ts';
 
@@ -414,7 +415,7 @@ export class Migration implements Step {
     this.behaviour = 'none';
     this.coupled = undefined;
     this.isPeerDone = false;
-    while (this.tickets.length > 0) this.tickets.pop();
+    shorten(this.tickets, 0);
     this.words.begin(pages);
   }
 

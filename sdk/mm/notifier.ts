@@ -21,6 +21,7 @@ import type { InvalidationCause } from '../events/cause.ts';
 import { DONE, type Progress, type Run, type Step, type Waitable, WaitQueue } from '../step/step.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
 import { IntervalTree } from './interval-tree.ts';
+import { shorten } from './shorten.ts';
 
 /** One past the last page number. */
 const VPN_LIMIT = 2 ** VPN_BITS;
@@ -308,7 +309,7 @@ export class NotifierSet {
     if (this.tree.size === 1) return notifier.covers(vpn, vpn + 1);
     const { hit } = this;
     const isOnly = this.tree.overlapping(vpn, vpn + 1, hit) === 1 && hit[0] === notifier;
-    drained(hit);
+    shorten(hit, 0);
     return isOnly;
   }
 
@@ -344,8 +345,8 @@ export class NotifierSet {
     if (!(event.start >= 0 && event.start < event.end && event.end <= VPN_LIMIT)) {
       throw fail('EINVAL', 'invalidation', `[${event.start}, ${event.end})`, 'is not a range of pages');
     }
-    drained(event.tickets);
-    drained(event.failures);
+    shorten(event.tickets, 0);
+    shorten(event.failures, 0);
     event.running = this;
     this.running++;
   }
@@ -359,9 +360,9 @@ export class NotifierSet {
     for (let i = 0; i < hit.length && !refused; i++) refused = !this.callStart(event, hit[i] as IntervalNotifier);
     for (let i = 0; i < finishing.length; i++) this.callFinish(event, finishing[i] as IntervalNotifier, tokens[i] as object);
     this.notifying = false;
-    drained(hit);
-    drained(finishing);
-    drained(tokens);
+    shorten(hit, 0);
+    shorten(finishing, 0);
+    shorten(tokens, 0);
     if (refused) this.invalidateEnd(event);
     return !refused;
   }
@@ -528,11 +529,6 @@ export class RemoveNotifier implements Step {
     if (notifier.state === 'removed') return DONE;
     return notifier.set.remove(notifier) === 'removed' ? DONE : run.waitFor(notifier.set.idle);
   }
-}
-
-/** Empties a list that is filled again and again: one that is cut to length 0 gives its room back. */
-function drained(list: unknown[]): void {
-  while (list.length > 0) list.pop();
 }
 
 function requireInvalidation(event: Invalidation): void {

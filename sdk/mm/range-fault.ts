@@ -32,6 +32,7 @@ import { type Lock } from '../step/lock.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
 import { CpuFault } from './fault.ts';
+import { HUGE_PAGES } from './huge-window.ts';
 import type { IntervalNotifier } from './notifier.ts';
 import type { Platform } from './platform.ts';
 import { PROT_READ, PROT_WRITE, VMA_IO, VMA_PFNMAP } from './vma.ts';
@@ -238,8 +239,6 @@ const NO_WORDS: Uint32Array = new Uint32Array(0);
 
 /** Pages behind one that faulted that are looked at together, where the next may fault as well. */
 const LOOK_AHEAD = 16;
-
-const HUGE_PAGES = 1 << L.HUGE_ORDER;
 
 /** Pages so few that a loop has taken their words before a view of them is made. */
 const FEW_PAGES = 256;

@@ -131,8 +131,25 @@ export class Pin {
 
   /** What stands behind a page of the pin has been written to; unless it was truncated away meanwhile: then the page is the holder's alone. */
   private markDirty(page: number): void {
-    for (const { object, first, end, page: of } of this.objects)
-      if (page >= first && page < end && object.frameOf(of + page - first) === this.frames[page]) object.markDirty(of + page - first);
+    const run = this.runOf(page);
+    if (!run) return;
+    const { object } = run;
+    const index = run.page + page - run.first;
+    if (object.frameOf(index) === this.frames[page]) object.markDirty(index);
+  }
+
+  /** The run that a page is in; undefined: no shared object stands behind it. */
+  private runOf(page: number): ObjectRun | undefined {
+    const { objects } = this;
+    let low = 0;
+    let high = objects.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (objects[middle]!.end <= page) low = middle + 1;
+      else high = middle;
+    }
+    const run = objects[low];
+    return run !== undefined && run.first <= page ? run : undefined;
   }
 
   /** Ends the pin; pages that nobody else holds any more go back. Throws EBADF the second time. Models: `unpin_user_pages`. */

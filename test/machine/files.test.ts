@@ -324,6 +324,28 @@ describe('a file that is truncated', () => {
   });
 });
 
+test('what is written through a pin is dirty in the file behind its very page, whatever lies beside it', () => {
+  const start = 0x4000_0000;
+  const map = (page: number, options: object): unknown => space.mmap({ at: start + page * PAGE, fixed: true, bytes: PAGE, ...options });
+  map(0, { file, shared: true, offset: 2 * PAGE });
+  map(1, {});
+  map(2, { file, shared: true, offset: 0 });
+  map(3, { file, shared: true, offset: PAGE });
+  map(4, { file, shared: true, offset: 3 * PAGE });
+  map(5, { file });
+  const behind = [2, undefined, 0, 1, 3, undefined];
+  const pin = space.pin({ start, end: start + behind.length * PAGE }, { write: true });
+  const pages = new Uint32Array(8);
+  behind.forEach((page, i) => {
+    file.sync();
+    pin.write(i * PAGE + 7, Uint8Array.of(60 + i));
+    const dirty = [...pages.subarray(0, file.dirtyPages(0, 8, pages))];
+    expect([i, dirty]).toEqual([i, page === undefined ? [] : [page]]);
+    if (page !== undefined) expect(file.read(page * PAGE + 7, 1)[0]).toBe(60 + i);
+  });
+  pin.unpin();
+});
+
 test('a file’s verbs refuse lengths and bytes that are none', () => {
   for (const action of [
     () => machine.createFile(5 as never),

@@ -109,7 +109,7 @@ class Faults {
   core(): Contender {
     const { core } = this.#machine.platform;
     const { exports } = core;
-    const { slot, device, mirror } = this.#context;
+    const { slot, device, ready: mirror } = this.#context;
     const { table } = this.#space;
     const { memory } = device;
     if (!memory || !mirror) throw new Error('the device has neither memory nor table of its own');

@@ -114,7 +114,7 @@ export class Context extends DeviceMirror implements SpaceMirror {
   reattach(saved: unknown): void {
     this.restoring = true;
     this.take(this.device.driver.attach(this, saved));
-    this.mirror = this.makeMirror();
+    this.ready = this.readyMirror();
     this.restoring = false;
   }
 

@@ -86,7 +86,7 @@ export class DeviceMirror implements Locator, RunInstaller {
   /** In replicate mode, until the device leaves. */
   private follower: Follower | undefined;
   /** @internal What it has in the core; undefined where not all of it is there. */
-  mirror: ReadyMirror | undefined = undefined;
+  ready: ReadyMirror | undefined = undefined;
   private failed: FarfaultError | undefined;
   private full = false;
   private open = true;
@@ -122,7 +122,7 @@ export class DeviceMirror implements Locator, RunInstaller {
     const coupled = formOf(mmu, device.policy, mode) === 'coupled' ? new Coupled(platform, this) : undefined;
     if (mmu.walk && (mode === 'share' || !mmu.walk.harvest)) platform.tier?.distrust();
     Object.assign(this, { coupled, notifier: space.notifiers.insert({ start: 0, end: VPN_LIMIT }, this) });
-    this.mirror = this.makeMirror();
+    this.ready = this.readyMirror();
   }
 
   /** The driver's own table comes to be. The last thing that can fail when a device is attached. */
@@ -223,7 +223,7 @@ export class DeviceMirror implements Locator, RunInstaller {
   }
 
   /** Its table and its TLB are the ready-made ones, and nobody but its own faults enters into them. */
-  protected makeMirror(): ReadyMirror | undefined {
+  protected readyMirror(): ReadyMirror | undefined {
     const { placement, flush } = this.device.policy;
     if (this.mode !== 'exclusive' || this.coupled || this.mmu.walk || placement || flush === 'deferred') return undefined;
     const { table } = this;

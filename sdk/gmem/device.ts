@@ -386,7 +386,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
   }
 
   mirrorIn(space: AddressSpace): CoreMirror | undefined {
-    const mirror = this.contextOf(space)?.mirror;
+    const mirror = this.contextOf(space)?.ready;
     return mirror?.isWhole ? mirror : undefined;
   }
 

@@ -152,14 +152,14 @@ export class ServeFault implements Step {
    */
   isServedAtOnce(run: Run): boolean {
     const { context, vpn, write, page } = this;
-    const { space, device, mirror } = context;
+    const { space, device, ready } = context;
     const { memory } = device;
     this.phase = LOCK;
-    if (!memory?.isPlain || !mirror?.isWhole || context.isLimited || device.leaving || !space.isOpen || !space.mmapLock.isFreeToRead)
+    if (!memory?.isPlain || !ready?.isWhole || context.isLimited || device.leaving || !space.isOpen || !space.mmapLock.isFreeToRead)
       return false;
     const vma = space.vmas.find(vpn);
     if (vma?.flags !== COMMON || !(vma.prot & PROT_READ) || (write && !(vma.prot & PROT_WRITE))) return false;
-    const outcome = page.faultIn(run, space, vpn, vma, memory, mirror, write);
+    const outcome = page.faultIn(run, space, vpn, vma, memory, ready, write);
     this.hasRefused = outcome === 'no frame';
     if (outcome === 'not simple' || outcome === 'no frame') return false;
     if (outcome !== 'stayed') memory.bring(page.target);

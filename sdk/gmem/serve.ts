@@ -198,13 +198,13 @@ export class ServeFault implements Step {
       case TOUCHED:
         return this.touched(run);
       case EVICTED:
-        if (this.evict.freed === 0 && !this.granule.isHuge) return this.evict.tried ? this.fruitless(run) : this.noVictim(run);
+        if (this.evict.freed === 0 && !this.granule.isHuge) return this.evict.tried ? this.fruitless(run, RESERVE) : this.noVictim(run);
         this.phase = RESERVE;
       // falls through
       case RESERVE:
         return this.reserve(run);
       case CLEARED:
-        if (this.evict.freed === 0) return this.fruitless(run);
+        if (this.evict.freed === 0) return this.fruitless(run, LOOK);
         this.phase = LOOK;
         return AGAIN;
       case DUPLICATED:
@@ -451,7 +451,7 @@ export class ServeFault implements Step {
     const memory = this.context.device.memory!;
     const victims = memory.victims(this.granule.span);
     if (victims.length === 0) {
-      if (!this.granule.isHuge) return this.noRoom(run, memory);
+      if (!this.granule.isHuge) return this.noRoom(run, memory, LOOK);
       this.small = true;
       this.phase = LOOK;
       return AGAIN;
@@ -577,7 +577,7 @@ export class ServeFault implements Step {
           this.phase = EVICTED;
           return run.call(this.evict.room(granule.lacking, isOver ? this.context.payer : 0));
         }
-        if (granule.reserved === 0) return this.noRoom(run, memory);
+        if (granule.reserved === 0) return this.noRoom(run, memory, RESERVE);
         break;
       }
       if (frame >= 0) memory.bring(frame);
@@ -627,8 +627,8 @@ export class ServeFault implements Step {
   }
 
   /** There is not a single frame, and nothing that may go: what this batch has brought may go after its lanes have run. Else the memory is full of what others hold. */
-  private noRoom(run: Run, memory: OwnMemory): Progress {
-    const waits = this.waitForRoom(run);
+  private noRoom(run: Run, memory: OwnMemory, then: typeof RESERVE | typeof LOOK): Progress {
+    const waits = this.waitForRoom(run, then);
     if (waits !== undefined) return waits;
     if (memory.brought > 0 && this.willHaveRoom(memory)) return this.stop(run, 'deferred');
     this.remote = 'out of memory';
@@ -643,21 +643,21 @@ export class ServeFault implements Step {
   }
 
   /** No victim moved: they are on their way already, host memory is exhausted, or they are pinned. What needs no frame of the host is used where it is. */
-  private fruitless(run: Run): Progress {
-    const waits = this.waitForRoom(run);
+  private fruitless(run: Run, then: typeof RESERVE | typeof LOOK): Progress {
+    const waits = this.waitForRoom(run, then);
     if (waits !== undefined) return waits;
     this.granule.release();
     this.remote = 'eviction';
     return this.mapHost(run, 1);
   }
 
-  /** Waits for a frame of the memory that somebody else is moving; undefined when there is none. */
-  private waitForRoom(run: Run): Progress | undefined {
+  /** Waits for a frame of the memory that somebody else is moving, to go on with reserving, or, where a migration has had the granule, with a look at the page; undefined when there is none. */
+  private waitForRoom(run: Run, then: typeof RESERVE | typeof LOOK): Progress | undefined {
     const { node } = this.context.device.memory!;
     const frame = this.platform.pageLocks.anyLocked(node.base, node.frames);
     if (frame === undefined) return undefined;
     this.exhausted = false;
-    this.phase = RESERVE;
+    this.phase = then;
     return run.waitFor(this.platform.pageLocks.wait(frame));
   }
 

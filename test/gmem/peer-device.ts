@@ -156,6 +156,11 @@ export class PeerDevice {
     for (let work = this.later.shift(); work; work = this.later.shift()) work();
   }
 
+  /** Ends one batch of those that are left, before the others. */
+  finishOne(index: number): void {
+    for (const work of this.later.splice(index, 1)) work();
+  }
+
   get unfinished(): number {
     return this.later.length;
   }

@@ -161,6 +161,33 @@ describe('a device with the family peer', () => {
     end();
   });
 
+  test.each(['core', 'imports', 'places'] as const)(
+    'waits for what goes home when there is no room, and then brings every page of the granule: pages by %s',
+    async (hands) => {
+      const { peer, space, context, range } = world({ hands, granulePages: 2 });
+      space.write(
+        range.start,
+        Uint8Array.from({ length: 4 * PAGE }, (_, i) => 1 + Math.floor(i / PAGE)),
+      );
+      context.write(range.start + 2 * PAGE, Uint8Array.of(33));
+      peer.slow = true;
+      const home = space.readAsync(range.start + 2 * PAGE, 1);
+      peer.plans.push({ operation: 'map', code: 'nomem', times: 2 });
+      // The second page of its granule.
+      const write = context.writeAsync(range.start + PAGE, Uint8Array.of(22));
+      peer.finishOne(1);
+      expect(peer.unfinished).toBe(1);
+      peer.finish();
+      expect([...(await home)]).toEqual([33]);
+      for (; peer.unfinished > 0; await Promise.resolve()) peer.finish();
+      await write;
+      peer.slow = false;
+      expect(space.dump(range).slice(0, 2)).toBe('DD');
+      expect([space.read(range.start, 1)[0], space.read(range.start + PAGE, 1)[0]]).toEqual([1, 22]);
+      end();
+    },
+  );
+
   test('waits for a batch that the device has not finished, and for nothing else', async () => {
     const { peer, space, context, range } = world();
     space.write(range.start, Uint8Array.of(7));

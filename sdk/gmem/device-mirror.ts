@@ -381,6 +381,15 @@ export class DeviceMirror implements Locator, RunInstaller {
     this.installReplicas(this.one);
   }
 
+  /** @internal The same for what stays here of a page that leaves. Who makes it leave is not told of a driver that throws: the context has failed, and the copy is gone. */
+  keepReplica(vpn: number): void {
+    try {
+      this.installReplica(vpn);
+    } catch {
+      // `fail` has said so.
+    }
+  }
+
   /** Installs the translations of its copies of pages; other translations of them leave the caches. What the table has no room for is dropped. Requires: `mayEnter`. */
   installReplicas(vpns: readonly number[]): void {
     const mappings = this.mappings.clear();

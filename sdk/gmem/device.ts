@@ -429,7 +429,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
       return;
     }
     context.replicas.add(vpn, frame, original, true);
-    context.installReplica(vpn);
+    context.keepReplica(vpn);
   }
 
   contextOf(space: AddressSpace): Context | undefined {

@@ -198,14 +198,18 @@ export class Duplicate implements Step {
       // The context's from here on.
       part.frame = L.FRAME_NONE;
     }
-    // A list that is emptied gives its memory back.
-    if (copies > 0) {
-      kept.length = copies;
-      context.installReplicas(kept);
+    try {
+      // A list that is emptied gives its memory back.
+      if (copies > 0) {
+        kept.length = copies;
+        context.installReplicas(kept);
+      }
+    } finally {
+      this.unlock(true);
+      // Nothing is left to be given back, whoever has thrown.
+      this.count = 0;
+      this.platform.settleFreed();
     }
-    this.unlock(true);
-    this.count = 0;
-    this.platform.settleFreed();
     for (let i = 0; i < copies; i++) if (context.replicas.at(kept[i]!) !== undefined) this.done++;
   }
 

@@ -792,13 +792,14 @@ export class Migration implements Step {
     const kept = space && this.isShared && !this.coupled ? this.hold(space) : 0;
     words.lend(core);
     core.exports.migrateFinalize(words.count, core.area(L.AREA_SOURCE), core.area(L.AREA_TARGET));
+    // From here on there is nothing to go back to.
+    this.phase = ENDED;
+    pageLocks.moving--;
     if (space) for (let i = 0; i < kept; i += 2) this.device.keep(space, this.staying[i]!, this.staying[i + 1]!);
     if (space && this.cleared > 0) this.withhold(space);
     this.evicted();
     if (this.coupled) this.moves!.end();
     if (this.platform.tier && (this.isPlanned || this.coupled || !this.platform.tier.isTrusting)) this.forget();
-    pageLocks.moving--;
-    this.phase = ENDED;
     this.platform.settleFreed();
     this.follow();
     pageLocks.released();
@@ -830,10 +831,11 @@ export class Migration implements Step {
       const bits = words.bits(i);
       if (!words.moves(i) || !(bits & L.MIGRATE_VALID) || bits & L.MIGRATE_COMPOUND || !this.device.duplicates(space, this.vpn + i))
         continue;
-      this.platform.core.exports.frameGet(words.frame(i));
       this.staying[kept++] = this.vpn + i;
       this.staying[kept++] = words.frame(i);
     }
+    // Afterwards: a policy that is asked may throw.
+    for (let i = 1; i < kept; i += 2) this.platform.core.exports.frameGet(this.staying[i]!);
     return kept;
   }
 

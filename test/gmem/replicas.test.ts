@@ -391,6 +391,65 @@ describe('copies go', () => {
   });
 });
 
+describe('a driver, or a policy, that throws while copies are made', () => {
+  it('takes nothing from who reads a page that leaves one behind: the device has failed', () => {
+    const { space, probes, contexts, at } = world({ granulePages: 4 });
+    for (let page = 0; page < 4; page++) contexts[0]!.write(at(page), Uint8Array.of(page + 11));
+    probes[0]!.broken.add('enter');
+    for (let page = 0; page < 4; page++) expect(byte(space, at(page))).toBe(page + 11);
+    expect(contexts[0]!.failure?.code).toBe('ENODEV');
+    expect(used(machine)).toBe('dram 4, one.ram 0, two.ram 0');
+    // No frame of it is anybody else's.
+    const other = machine.createAddressSpace();
+    spaces.push(other);
+    const there = other.mmap({ bytes: 4 * PAGE });
+    other.write(there.start, new Uint8Array(4 * PAGE).fill(99));
+    for (let page = 0; page < 4; page++) expect(byte(space, at(page))).toBe(page + 11);
+  });
+
+  it('leaves no reference to a page that was to leave one behind', () => {
+    machine = smallMachine();
+    let asked = -Infinity;
+    const choose = ({ write }: { readonly write: boolean }): 'migrate' | 'duplicate' => {
+      if (++asked === 2) throw new Error('undecided');
+      return write ? 'migrate' : 'duplicate';
+    };
+    const device = machine.addDevice(new Probe({ name: 'one', granulePages: 4 }).driver, { placement: { choose } });
+    const space = machine.createAddressSpace();
+    spaces.push(space);
+    const context = space.attach(device);
+    const range = space.mmap({ bytes: 4 * PAGE });
+    space.write(range.start, new Uint8Array(4 * PAGE).fill(5));
+    context.write(range.start, new Uint8Array(4 * PAGE).fill(6));
+    asked = 0;
+    expect(() => space.read(range.start, 1)).toThrow('undecided');
+    asked = -Infinity;
+    expect([space.dump(range), used(machine)]).toEqual(['DDDD', 'dram 0, one.ram 4']);
+    expect(space.read(range.start, 4 * PAGE)).toEqual(new Uint8Array(4 * PAGE).fill(6));
+  });
+
+  it('gives back each page and each frame once, where a part of them had changed meanwhile', async () => {
+    const { space, probes, contexts, at } = world({ granulePages: 4 });
+    const child = space.fork();
+    spaces.push(child);
+    probes[0]!.slow.add('toDevice');
+    const reading = contexts[0]!.readAsync(at(0), 1);
+    space.write(at(2), Uint8Array.of(77));
+    probes[0]!.slow.clear();
+    probes[0]!.broken.add('enter');
+    probes[0]!.finish();
+    await expect(reading).rejects.toThrow('enter is broken');
+    expect(machine.verify()).toBe(undefined);
+    expect(used(machine)).toBe('dram 5, one.ram 0, two.ram 0');
+    expect([0, 1, 2, 3].map((page) => [byte(space, at(page)), byte(child, at(page))])).toEqual([
+      [1, 1],
+      [2, 2],
+      [77, 3],
+      [4, 4],
+    ]);
+  });
+});
+
 describe('a flush that is late', () => {
   it('keeps the frame of the copy, and the write, until it has ended', async () => {
     const { space, probes, contexts, at } = world({ cached: true });

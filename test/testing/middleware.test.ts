@@ -3,6 +3,7 @@ import {
   type Context,
   type Copies,
   type Copy,
+  deviceTable,
   type Driver,
   type FaultBatch,
   type GmMmu,
@@ -461,6 +462,42 @@ test('host bytes that are kept are junk after the call', () => {
   );
   expect(found(driver)).toBe('');
   expect(new Set(kept)).toEqual(new Set([0xdb]));
+});
+
+test('a driver with the ready-made table and a cache of its own is held to what the table has', () => {
+  const cached = (broken: { forgets?: boolean; adds?: boolean; moves?: boolean } = {}): Driver => ({
+    name: 'cached',
+    memory: [{ name: 'vram', kind: 'private', bytes: 16 * PAGE }],
+    attach(context) {
+      const table = deviceTable(context);
+      const cache = new Map<number, Translation>();
+      return {
+        pmap: table,
+        tlb: {
+          invalidate: (ranges) =>
+            ranges.each((start, pages) => {
+              for (const vpn of cache.keys()) if (!broken.forgets && vpn >= start && vpn < start + pages) cache.delete(vpn);
+            }),
+        },
+        walk: {
+          translate(vpn, access) {
+            let entry = cache.get(vpn);
+            if (!permits(entry, access)) entry = table.walk(vpn, access);
+            if (entry && broken.adds) entry = { ...entry, write: true };
+            if (entry && broken.moves) entry = { ...entry, page: entry.page ^ 1 };
+            if (entry) cache.set(vpn, entry);
+            return entry;
+          },
+        },
+      };
+    },
+  });
+  expect(found(cached())).toBe('');
+  expect(found(cached({ forgets: true }))).toMatch(
+    /^walk\.translate: translates page \d+, which its table does not have \(rule "translations"/m,
+  );
+  expect(found(cached({ adds: true }))).toMatch(/^walk\.translate: page \d+ may be written, and its table has it without that right/m);
+  expect(found(cached({ moves: true }))).toMatch(/^walk\.translate: translates page \d+ to frame \d+, and its table has \d+/m);
 });
 
 // ------------------------------------------------------------------------------------------------------------- the framework's promises

@@ -41,7 +41,7 @@
  * ```
  *
  * A driver that installs translations by itself (`context.hmm`, from a command) is known by what it answers only: that is compared with the CPU's table. Of the ready-made table and TLB nothing is seen: the core calls
- * them. With `faulty` around `checked`, calls that are late or half done look like the framework's: put `checked` around `faulty`. A machine that is saved while a fault service runs cannot
+ * them; who translates by himself in front of that table is held to what it has. With `faulty` around `checked`, calls that are late or half done look like the framework's: put `checked` around `faulty`. A machine that is saved while a fault service runs cannot
  * be restored under `checked`.
  */
 import * as L from '../../../assembly/layout.ts';
@@ -49,6 +49,7 @@ import {
   type Access,
   type Context,
   type Copies,
+  DeviceTable,
   DONE,
   type Driver,
   fail,
@@ -858,6 +859,7 @@ class CheckedContext {
     if (this.#batches.length > 0) return;
     if (this.#shadow.isFlushing || this.context.flushing || this.context.failure) return;
     if (this.entersItself || this.restored || this.context['dialect']) this.#requireTruth(vpn, frame);
+    else if (this.context.pmap instanceof DeviceTable) this.#requireInTable(this.context.pmap, vpn, frame, answer.write);
     else this.#requireEntered(vpn, frame, answer.write);
   }
 
@@ -871,6 +873,17 @@ class CheckedContext {
       this.report('translations', operation, `translates page ${vpn} to frame ${frame}, and ${entered.frame} was entered last`);
     } else if (write && !entered.write)
       this.report('translations', operation, `page ${vpn} may be written, and was entered without that right`);
+  }
+
+  /** The same where the table is the ready-made one, whose entries nobody sees come and go: it says now what it has. */
+  #requireInTable(table: DeviceTable, vpn: number, frame: number, write: boolean): void {
+    const operation = 'walk.translate';
+    const entered = table.walk(vpn, 'read');
+    if (!entered) this.report('translations', operation, `translates page ${vpn}, which its table does not have`);
+    else if (this.context.frameOf(entered) !== frame)
+      this.report('translations', operation, `translates page ${vpn} to frame ${frame}, and its table has ${this.context.frameOf(entered)}`);
+    else if (write && !entered.write)
+      this.report('translations', operation, `page ${vpn} may be written, and its table has it without that right`);
   }
 
   /** What is translated is where the CPU's table says. */

@@ -1,6 +1,7 @@
 /** `farfault new-driver`: a small package with a driver that passes the driver contract, to begin with. */
-import { lstatSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { lstatSync, mkdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative, resolve, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArguments } from './arguments.ts';
 import { DataError, fileError, UsageError } from './fail.ts';
 import { manifest } from './manifest.ts';
@@ -17,7 +18,7 @@ export async function newDriver(words: readonly string[]): Promise<void> {
   if (!NAME.test(name))
     throw new UsageError(`${name || 'an empty word'} is no name for a driver: 1 to 32 lower-case letters, digits or -, a letter first`);
   if (more.length > 0) throw new UsageError(`new-driver takes a name and a directory, and was given ${more.join(', ')} as well`);
-  const files = packageOf(name);
+  const files = packageOf(name, folder);
   write(folder, files);
   const there = relative('.', folder) || '.';
   const width = Math.max(...files.map((file) => file.name.length));
@@ -67,20 +68,20 @@ function write(folder: string, files: readonly File[]): void {
   }
 }
 
-/** The files of the package of a driver with this name. */
-function packageOf(name: string): readonly File[] {
+/** The files of the package of a driver with this name, that is to be in a folder. */
+function packageOf(name: string, folder: string): readonly File[] {
   return [
     { name: 'driver.js', about: 'the device: start here', text: driverFile(name) },
     { name: 'driver.test.js', about: 'runs it through the driver contract', text: testFile() },
-    { name: 'package.json', about: 'farfault, and vitest to run the test', text: packageFile(name) },
+    { name: 'package.json', about: 'farfault, and vitest to run the test', text: packageFile(name, folder) },
     { name: 'jsconfig.json', about: 'types are checked in the editor', text: configFile() },
     { name: 'README.md', about: 'how to test, how to grade, what next', text: readmeFile(name) },
     { name: '.gitignore', about: 'node_modules', text: 'node_modules/\n' },
   ];
 }
 
-function packageFile(name: string): string {
-  const { version, devDependencies } = manifest();
+function packageFile(name: string, folder: string): string {
+  const { devDependencies } = manifest();
   // Not the bare name: npm does not install farfault into a package called farfault.
   const contents = {
     name: `farfault-driver-${name}`,
@@ -89,10 +90,17 @@ function packageFile(name: string): string {
     type: 'module',
     exports: './driver.js',
     scripts: { test: 'vitest run', grade: 'farfault grade ./driver.js' },
-    dependencies: { farfault: `^${version}` },
+    dependencies: { farfault: whereabouts(folder) },
     devDependencies: { vitest: devDependencies['vitest'] },
   };
   return `${JSON.stringify(contents, undefined, 2)}\n`;
+}
+
+/** The farfault that this command is of, as npm is told of it from a folder: a path, since it may be in no registry. One that npx has fetched for this call alone is in one. */
+function whereabouts(folder: string): string {
+  const root = fileURLToPath(new URL('../', import.meta.url));
+  if (root.split(sep).includes('_npx')) return `^${manifest().version}`;
+  return `file:${relative(resolve(realpathSync('.'), folder), root).replaceAll(sep, '/')}`;
 }
 
 function configFile(): string {
@@ -224,6 +232,6 @@ Each is a few lines; grade after each of them.
 - a copy engine, a flush that takes time: the family \`copy\`, operations that return \`context.ticket('...')\`
 - faults in an order of its own: the family \`fault\`
 
-The guide docs/drivers.md, in the repository of farfault, goes through them one by one.
+node_modules/farfault/docs/drivers.md builds a driver up in five stages; driver-reference.md beside it has every operation, and each of these.
 `;
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { farfault, folder } from './command.ts';
@@ -66,7 +66,7 @@ Next:
     type: 'module',
     exports: './driver.js',
     scripts: { test: 'vitest run', grade: 'farfault grade ./driver.js' },
-    dependencies: { farfault: `^${manifest.version}` },
+    dependencies: { farfault: `file:${relative(realpathSync(path), root)}` },
     devDependencies: { vitest: manifest.devDependencies['vitest'] },
   });
 
@@ -88,6 +88,26 @@ Next:
   writeFileSync(join(path, 'example.js'), example!);
   expect(await node(join(path, 'example.js'), [], path)).toEqual({ code: 0, out: 'D....\nUint8Array(1) [ 7 ]\n' });
 }, 120_000);
+
+test.concurrent(
+  'npm finds the package that it names, though it is in no registry',
+  async () => {
+    const cwd = folder();
+    await farfault(['new-driver', 'gpu'], { cwd });
+    const path = join(cwd, 'gpu');
+    const npm = spawn('npm', ['install', '--omit=dev', '--offline', '--no-audit', '--no-fund'], {
+      cwd: path,
+      shell: process.platform === 'win32',
+    });
+    let out = '';
+    npm.stderr.on('data', (bytes: Buffer) => void (out += bytes.toString()));
+    await once(npm, 'close');
+    expect(npm.exitCode, out).toBe(0);
+    expect(realpathSync(join(path, 'node_modules/farfault'))).toBe(realpathSync(root));
+    expect(readdirSync(join(path, 'node_modules/.bin'))).toContain('farfault');
+  },
+  120_000,
+);
 
 test.concurrent('a second run writes nothing', async () => {
   const cwd = folder();

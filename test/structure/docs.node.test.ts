@@ -3,6 +3,8 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { format } from 'node:util';
 import ts from 'typescript';
+import type { Driver } from 'farfault/gmem';
+import { gradeDriver, printReport } from 'farfault/testing';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 
 // Documentation that does not outlive the code. In README.md and docs/**/*.md
@@ -11,6 +13,7 @@ import { afterAll, describe, expect, test, vi } from 'vitest';
 //   ```ts run            is executed as well; what it logs must equal the ```text output block that follows, if there is one
 //   ```ts file=gpu.ts    is kept under that name beside the other blocks of its document, which may import './gpu.ts'
 //   ```ts run file=...   both
+//   ```ts graded ...     is a driver, and is held to the driver contract
 //   ```js ...            the same for JavaScript, its JSDoc types checked
 //   anything else        is left alone
 //
@@ -24,6 +27,7 @@ interface Block {
   readonly line: number;
   readonly code: string;
   readonly runs: boolean;
+  readonly isGraded: boolean;
   readonly output: string | undefined;
   /** Where it was written. */
   readonly path: string;
@@ -84,6 +88,17 @@ describe('code blocks run', () => {
     });
     expect(stray).toEqual([]);
   });
+});
+
+describe('drivers hold the contract', () => {
+  for (const block of blocks.filter((one) => one.isGraded)) {
+    test(`${block.document}:${block.line}`, async () => {
+      const { default: driver } = (await import(/* @vite-ignore */ pathToFileURL(block.path).href)) as { default: () => Driver };
+      const report = await gradeDriver(driver, { options: { vram: 256 * 1024 } });
+      expect(report.failed, printReport(report)).toBe(0);
+      expect(report.passed).toBeGreaterThan(100);
+    }, 120_000);
+  }
 });
 
 test.each(documents)('links of %s lead somewhere', (document) => {
@@ -148,7 +163,9 @@ function blocksOf(document: string): Block[] {
     writeFileSync(path, `${fence.body}\nexport {};\n`);
     const next = fences[i + 1];
     const output = next?.info === 'text output' ? next.body : undefined;
-    return [{ document, line: fence.line, code: fence.body, runs: words.includes('run'), output, path }];
+    return [
+      { document, line: fence.line, code: fence.body, runs: words.includes('run'), isGraded: words.includes('graded'), output, path },
+    ];
   });
 }
 

@@ -22,6 +22,7 @@ export {
   traced,
   type TracedMapping,
 } from './traced.ts';
-export { BrokenRule, CALLING_RULES, type CallingRule, checked, type CheckOptions, Checks, type Violation } from './checked.ts';
+export { checked } from './checked.ts';
+export { BrokenRule, CALLING_RULES, type CallingRule, type CheckOptions, Checks, type Violation } from './checks.ts';
 export { decoupled } from './decoupled.ts';
 export { type Layer, wrapDriver, wrapFactory } from './wrap.ts';

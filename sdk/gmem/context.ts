@@ -596,7 +596,10 @@ export class Context extends DeviceMirror implements SpaceMirror {
     const { fault } = this.mmu;
     // For each fault: no closure for `guard`.
     try {
-      return fault?.service(batch);
+      if (!fault) return undefined;
+      const step = fault.service(batch) as Step | null | undefined;
+      if (typeof step?.next !== 'function') throw fail('EINVAL', `${this.name}.fault.service result`, step, 'is not a step');
+      return step;
     } catch (error) {
       throw this.failWith(error);
     }
@@ -638,6 +641,14 @@ export class Context extends DeviceMirror implements SpaceMirror {
 
   private checked(step: DeviceAccess, addr: number): Uint8Array {
     if (step.outcome === 'done') return step.bytes;
+    // What such a driver has entered is not seen: it may be that it never does.
+    if (step.outcome === 'no progress' && this.mmu.walk)
+      throw fail(
+        'ETIME',
+        `${step.name}.addr`,
+        addr + step.done,
+        `makes no progress: its page is served again and again, and walk.translate of ${this.name} never answers with a translation that allows it`,
+      );
     throw accessError(step.name, addr + step.done, step.outcome, this.space.hostRoom === 0);
   }
 }

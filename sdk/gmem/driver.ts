@@ -318,6 +318,16 @@ export function permits(translation: Translation | undefined, access: Access): t
   return translation !== undefined && (access === 'read' || translation.write);
 }
 
+/** Throws EINVAL for an answer of `walk.translate` that is no translation of page `vpn`. For every page: nothing is made before it is wrong. */
+export function requireTranslation(driver: string, vpn: number, answer: Translation): void {
+  if (typeof answer !== 'object' || (answer as unknown) === null)
+    throw fail('EINVAL', `${driver}.walk.translate result`, answer, 'is neither a translation nor undefined');
+  if (answer.vpn !== vpn)
+    throw fail('EINVAL', `${driver}.walk.translate result.vpn`, answer.vpn, `is not the page that was asked for, ${vpn}`);
+  if (typeof answer.write !== 'boolean')
+    throw fail('EINVAL', `${driver}.walk.translate result.write`, answer.write, 'is not true or false');
+}
+
 /** Throws EINVAL when a driver's families or operations are not ones that the framework drives. */
 export function checkFamilies(driver: string, mmu: GmMmu): void {
   if (typeof mmu !== 'object' || mmu === null) throw fail('EINVAL', `${driver}.attach result`, mmu, 'is not an object of families');

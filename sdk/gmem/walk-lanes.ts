@@ -5,7 +5,7 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { Platform } from '../mm/platform.ts';
 import { type Context } from './context.ts';
-import { permits } from './driver.ts';
+import { permits, requireTranslation } from './driver.ts';
 
 /**
  * Byte address of the frame behind a page, as the driver translates it: 0 when its bytes are not in this memory, `undefined` for a fault.
@@ -17,6 +17,7 @@ export function translated(platform: Platform, context: Context, vpn: number, wr
   let frame: number;
   try {
     const translation = context.mmu.walk!.translate(vpn, access);
+    if (translation !== undefined) requireTranslation(context.name, vpn, translation);
     if (!permits(translation, access)) return undefined;
     frame = context.frameOf(translation);
   } catch (error) {

@@ -314,6 +314,18 @@ describe('a driver whose walk answers nonsense', () => {
   test.each([
     ['a page that no memory has', (vpn: number) => ({ vpn, memory: -1, page: 1e9, write: true }), 'is not a page of memory -1'],
     ['a memory that it does not have', (vpn: number) => ({ vpn, memory: 3, page: 0, write: true }), 'is not a page of memory 3'],
+    ['null', () => null as never, 'liar.walk.translate result null is neither a translation nor undefined'],
+    ['a number', () => 7 as never, 'liar.walk.translate result 7 is neither a translation nor undefined'],
+    [
+      'another page',
+      (vpn: number) => ({ vpn: vpn + 1, memory: -1, page: 5, write: true }),
+      /^liar\.walk\.translate result\.vpn (0x10001|65537) is not the page that was asked for, 65536$/,
+    ],
+    [
+      'no right',
+      (vpn: number) => ({ vpn, memory: -1, page: 5 }) as never,
+      'liar.walk.translate result.write undefined is not true or false',
+    ],
     ['a page that is somebody else’s', (vpn: number) => ({ vpn, memory: -1, page: 5, write: true }), 'is stale'],
   ])('%s, is contained', (_what, answer, sentence) => {
     const { space, context } = begin(lying(answer));
@@ -343,10 +355,26 @@ describe('a driver whose walk answers nonsense', () => {
     const { space, context } = begin(driver);
     const range = space.mmap({ bytes: PAGE });
     expect([...context.read(range.start, 1)]).toEqual([0]);
-    expect(() => context.write(range.start, Uint8Array.of(1))).toThrow(/^write.addr 0x10000000/);
+    expect(() => context.write(range.start, Uint8Array.of(1))).toThrow(
+      'write.addr 0x10000000 makes no progress: its page is served again and again, and walk.translate of reader never answers with a translation that allows it',
+    );
     expect(() => context.submit({ accesses: [{ op: 'write', addr: range.start, bytes: 1 }] })).toThrow('makes no progress');
     expectClean(machine);
   });
+});
+
+test('a fault service that returns no step is contained, and named', () => {
+  for (const [answer, printed] of [
+    [undefined, 'undefined'],
+    [{}, 'an object'],
+  ] as const) {
+    const driver = defineDriver(() => ({ name: 'idle', attach: () => ({ fault: { service: () => answer as never } }) }))();
+    const { space, context } = begin(driver);
+    const range = space.mmap({ bytes: PAGE });
+    expect(() => context.read(range.start, 1)).toThrow(`idle.fault.service result ${printed} is not a step`);
+    expect(context.failure?.code).toBe('EINVAL');
+    expectClean(machine);
+  }
 });
 
 describe('a job', () => {

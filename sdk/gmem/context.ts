@@ -607,7 +607,7 @@ export class Context extends DeviceMirror implements SpaceMirror {
 
   /** Throws EBADF once detached, ENODEV once failed. */
   requireWorking(verb: string): void {
-    if (this.space.isReaped) throw fail('EBADF', verb, 'address space', 'has been reaped: it can only be closed');
+    this.space.requireUnreaped(verb);
     this.space.requireOpen(verb);
     if (!this.isAttached) throw fail('EBADF', verb, this.name, 'has been detached from this address space');
     // From inside its driver's attach.

@@ -344,8 +344,8 @@ export class AddressSpace {
   }
 
   /**
-   * A child: a copy of this space, whose pages are shared until one of both writes. It has no devices attached. Errors: ENOMEM, and nothing is left of the child; EBUSY while a
-   * device flushes, and there will be no child. Models: `fork`, `dup_mmap`.
+   * A child: a copy of this space, whose pages are shared until one of both writes. It has no devices attached. Errors: ENOMEM, and EBADF when the space is reaped meanwhile: nothing is left of the child; EBUSY
+   * while a device flushes, and there will be no child. Models: `fork`, `dup_mmap`.
    */
   fork(options: ForkOptions = {}): AddressSpace {
     const step = this.forkStep(options);
@@ -760,6 +760,11 @@ export class AddressSpace {
     this.platform.requireOpen(verb);
     // What came to be after the pages have gone, nobody would take away any more.
     if (this.exiting) throw fail('EBADF', verb, 'address space', 'has been closed');
+    this.requireUnreaped(verb);
+  }
+
+  /** @internal Throws EBADF once its memory has been taken. */
+  requireUnreaped(verb: string): void {
     if (this.dying) throw fail('EBADF', verb, 'address space', 'has been reaped: it can only be closed');
   }
 

@@ -10,8 +10,8 @@
  * ```
  *
  * For each VMA with pages: notifier PROTECTION_PAGE, every device flushes, entries are inherited, notifier end. Device-private pages are shared as they are, or come home first, or
- * are left out, as asked. Contexts are not inherited: a child has no devices. When memory runs out the child is taken down again; what the parent lost in
- * rights comes back with its next writes.
+ * are left out, as asked. Contexts are not inherited: a child has no devices. When memory runs out, or the parent is reaped, the child is taken down
+ * again; what the parent lost in rights comes back with its next writes.
  *
  * Models: `dup_mmap`, `copy_page_range`.
  */
@@ -163,6 +163,8 @@ export class Fork implements Step {
 
   /** Gives the child the next promise, and begins on its pages if they are inherited. */
   private nextVma(run: Run): Progress {
+    // A reaper takes no lock: pages that it took while this one waited would be zeros in the child.
+    this.space.requireUnreaped('fork');
     for (let vma = this.space.vmas.next(this.done); vma; vma = this.space.vmas.next(this.done)) {
       this.done = vma.end;
       if (vma.flags & VMA_DONTFORK) continue;
@@ -233,6 +235,7 @@ export class Fork implements Step {
   }
 
   private inherit(run: Run): Progress {
+    this.space.requireUnreaped('fork');
     const { core, host, pageLocks } = this.platform;
     const { end } = this.vma;
     const flags = this.device === 'omit' ? L.FORK_OMIT_DEVICE : 0;

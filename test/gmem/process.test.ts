@@ -147,6 +147,19 @@ describe('a space that is reaped', () => {
     expect(gpu.device.memory!.node.used).toBe(0);
   });
 
+  it.each(['share', 'home', 'omit'] as const)('while it forks (%s) has no child: what has gone would be zeros there', async (device) => {
+    space.hmadvise(at(0, 2), 'unpinned');
+    gpu.probe.slow.add('invalidate');
+    const child = space.forkAsync({ device });
+    const refused = rejectedBy(() => child);
+    expect(world.machine.pending.map(({ steps }) => steps[0])).toEqual(['fork']);
+    gpu.probe.slow.clear();
+    world.machine.oomReap(space);
+    gpu.probe.finish();
+    expect(faultOf(await refused, ['fork'], 'EBADF')).toBe(undefined);
+    expect(world.machine.spaces).toEqual([space]);
+  });
+
   it('leaves what others have: files, shared memory, and the pages of its child', () => {
     const child = space.fork();
     const file = world.machine.createFile({ bytes: PAGE });

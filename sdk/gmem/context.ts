@@ -196,7 +196,8 @@ export class Context extends DeviceMirror implements SpaceMirror {
 
   /**
    * Takes a range of the address space for this device alone: its pages are in the device's memory from now on, zeros, and stay; the CPU and other devices have no access, mmap gives it to nobody, a child does not
-   * get it. All or nothing. Errors: EOPNOTSUPP for a device without private memory; ENOMEM when it does not fit; EINVAL for a place that is taken. Models: a buffer bound to addresses of the GPU (VM_BIND).
+   * get it. All or nothing. Errors: EOPNOTSUPP for a device without private memory; ENOMEM when it does not fit; EINVAL for a place that is taken; EFAULT when an exec takes the range away
+   * meanwhile. Models: a buffer bound to addresses of the GPU (VM_BIND).
    */
   reserve(options: ReserveOptions): AddressRange {
     const step = this.reserveStep(options);
@@ -244,13 +245,16 @@ export class Context extends DeviceMirror implements SpaceMirror {
     return false;
   }
 
-  /** @internal A private range is none any more: its pages may go. False: it was none. */
-  letGo(range: PrivateRange): boolean {
-    if (!this.reserved.includes(range)) return false;
-    remove(this.reserved, range);
-    for (const frame of range.frames) this.platform.core.exports.frameUnpin(frame);
-    this.platform.settleFreed();
-    return true;
+  /** @internal Private ranges that touch the pages `[start, end)` are none any more: their pages may go. */
+  letGoIn(start: number, end: number): void {
+    const { reserved } = this;
+    for (let i = reserved.length - 1; i >= 0; i--) {
+      const range = reserved[i]!;
+      if (range.start >= end || range.end <= start) continue;
+      reserved.splice(i, 1);
+      for (const frame of range.frames) this.platform.core.exports.frameUnpin(frame);
+      this.platform.settleFreed();
+    }
   }
 
   /**
@@ -619,7 +623,6 @@ export class Context extends DeviceMirror implements SpaceMirror {
   /** The last act of a detach: the notifier is gone, nothing of the device is left in the space. */
   end(): void {
     if (this.device.current === this) this.device.load(undefined);
-    for (const range of [...this.reserved]) this.letGo(range);
     remove(this.device.contexts, this);
     remove(this.space.mirrors, this as SpaceMirror);
     this.leave();

@@ -60,10 +60,7 @@ export class Detach implements Step {
       // falls through
       case HOME: {
         const [range] = this.context.reserved;
-        if (range) {
-          this.context.letGo(range);
-          return run.call(new TakeDown(this.platform, space, range.start, range.end, { verb: 'unmap' }));
-        }
+        if (range) return run.call(new TakeDown(this.platform, space, range.start, range.end, { verb: 'unmap' }));
         const progress = this.nextPart(run);
         if (progress !== undefined) return progress;
         this.requireEmpty();

@@ -4,7 +4,7 @@
  * ```
  *   reserve     a VMA that says whose it is; every page in the device's memory, zeros, and pinned; all or none
  *   while held  the CPU, other devices and pins: EFAULT; munmap, mprotect, madvise, mremap: EINVAL; a child does not get it
- *   free        unpinned and unmapped; a detach, and the end of the space, do it too
+ *   free        unmapped and unpinned; a detach, an exec, a reaper and the end of the space do it too
  * ```
  *
  * Models: what reviewers of GMEM asked for beside the mirrored space: a buffer that is bound to addresses of the GPU alone (`DRM_IOCTL_*_VM_BIND`).
@@ -78,13 +78,14 @@ export class Reserve implements Step {
         this.phase = MOVED;
         return run.call(new MoveRange(this.platform, context).of(undefined, this.range!.start, this.range!.end, 'device'));
       case MOVED:
+        this.requireThere();
         if (this.hold()) return DONE;
         this.phase = UNDO;
       // falls through
       case UNDO:
         if (!mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
+        this.requireThere();
         this.phase = UNDONE;
-        context.letGo(this.range!);
         return run.call(new TakeDown(this.platform, context.space, this.range!.start, this.range!.end, { verb: 'unmap' }));
       default:
         mmapLock.release(run);
@@ -113,6 +114,13 @@ export class Reserve implements Step {
     });
     this.range = { start, end: start + pages, frames: [] };
     context.reserved.push(this.range);
+  }
+
+  /** While its pages were on their way, an exec may have unmapped the range: what is there now is somebody else's. */
+  private requireThere(): void {
+    const range = this.range!;
+    this.context.requireWorking('reserve');
+    if (!this.context.reserved.includes(range)) throw fail('EFAULT', 'reserve', range.start * L.PAGE_BYTES, 'has been unmapped meanwhile');
   }
 
   /** Pins every page; false when one is not where it should be. */
@@ -151,7 +159,7 @@ export class FreeRange implements Step {
     if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
     this.called = true;
     // While this one waited, another may have been quicker.
-    if (!this.context.letGo(this.range)) return AGAIN;
+    if (!this.context.reserved.includes(this.range)) return AGAIN;
     return run.call(new TakeDown(this.platform, space, this.range.start, this.range.end, { verb: 'unmap' }));
   }
 

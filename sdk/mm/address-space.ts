@@ -285,7 +285,7 @@ export class AddressSpace {
     return step.result;
   }
 
-  /** Unmaps everything, as a process does that becomes another program: devices are told and flush, the addresses are free again, contexts stay. Models: `exec_mmap`. */
+  /** Unmaps everything, as a process does that becomes another program: devices are told and flush, the addresses are free again, those that were one device's alone too; contexts stay. Models: `exec_mmap`. */
   exec(): void {
     this.runSync(this.execStep());
   }

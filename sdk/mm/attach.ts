@@ -52,6 +52,8 @@ export interface SpaceMirror {
   readonly peer: PeerAddresses | undefined;
   /** One past the last page that its device has an address for. */
   readonly pageLimit: number;
+  /** Ranges that were its alone and touch these pages are none any more: their pages may go. */
+  letGoIn(start: number, end: number): void;
   detach(): void;
   detachAsync(): Promise<void>;
   /** What the device has of a page: a copy of its own, a translation with or without write. */

@@ -4,7 +4,7 @@
  * ```
  *   mark     every later verb is refused; a fault that goes on finds that the space dies, and ends in a bus error
  *   tell     notifier CLEAR for each mapping of its own pages; devices flush
- *   zap      the pages go. One that is on its way somewhere is left to the end of the space, as are pages of files and shared memory
+ *   zap      the pages go, those of ranges that are one device's alone too. One that is on its way somewhere is left to the end of the space, as are pages of files and shared memory
  * ```
  *
  * It takes no lock of the space: those who hold it may be waiting for the very memory. `close` follows when they have ended. Models: `oom_reap_task_mm`, `__oom_reap_task_mm`, MMF_UNSTABLE.
@@ -53,6 +53,7 @@ export class Reap implements Step {
       // What must be split is on its way: it is left.
       zapPages(this.platform, this.space, [this.start, this.vpn]);
       this.space.devicePins.release(this.start, this.vpn);
+      for (const mirror of this.space.mirrors) mirror.letGoIn(this.start, this.vpn);
       this.freed += this.free() - before;
       endInvalidation(this.event);
       const { events } = this.platform;

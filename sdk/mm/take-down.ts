@@ -200,6 +200,8 @@ export class TakeDown implements Step {
     if (what.verb !== 'protect' && what.verb !== 'free')
       for (let i = 0; i < this.parts.length; i += 2) this.space.devicePins.release(this.parts[i]!, this.parts[i + 1]!);
     if (what.verb === 'unmap' || what.verb === 'exit' || what.verb === 'exec') {
+      for (let i = 0; i < this.parts.length; i += 2)
+        for (const mirror of this.space.mirrors) mirror.letGoIn(this.parts[i]!, this.parts[i + 1]!);
       // The promise stays until peers have given the addresses back: nobody is given them before.
       const pending = this.givenBack(what.verb === 'unmap' ? 'munmap' : what.verb);
       if (pending) return pending;

@@ -2,7 +2,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { createMachineSync, MiB, type Machine, restoreMachine, type AddressSpace, type Context } from 'farfault';
 import mirror from 'farfault/drivers/mirror';
-import { expectClean, PAGE, probeDriver, smallMachine, used } from '../machine/probe.ts';
+import { faultOf, rejectedBy } from '../errors/refusal.ts';
+import { expectClean, PAGE, Probe, probeDriver, smallMachine, used } from '../machine/probe.ts';
 
 let machine: Machine;
 afterEach(() => machine?.close());
@@ -165,6 +166,57 @@ describe('a private range of a device', () => {
     expectClean(machine);
     space.close();
     expect(used(machine)).toBe('dram 0, owner.ram 0, other.ram 0');
+    expectClean(machine);
+  });
+
+  test('ends with an exec, its pages too: what is mapped there afterwards is an ordinary mapping', () => {
+    const { space, context } = world();
+    const range = context.reserve({ bytes: 4 * PAGE });
+    context.write(range.start, Uint8Array.of(99));
+    space.exec();
+    expect([used(machine), context.reserved]).toEqual(['dram 0, owner.ram 0, other.ram 0', []]);
+    expect(space.mmap({ bytes: 4 * PAGE })).toEqual(range);
+    space.write(range.start, Uint8Array.of(7));
+    expect(() => context.free(range)).toThrow('has reserved');
+    expect([at(context, range.start), at(space, range.start)]).toEqual([7, 7]);
+    expectClean(machine);
+  });
+
+  test('that an exec overtakes comes to nothing, and takes nothing of what is mapped there since', async () => {
+    machine = smallMachine();
+    const probe = new Probe({ name: 'owner' });
+    const device = machine.addDevice(probe.driver);
+    const [space, busy] = [machine.createAddressSpace(), machine.createAddressSpace()];
+    const [context, theirs] = [space.attach(device), busy.attach(device)];
+    const range = busy.mmap({ bytes: PAGE });
+    busy.write(range.start, Uint8Array.of(1));
+    probe.slow.add('toDevice');
+    const first = theirs.migrateAsync(range, { to: 'device' });
+    const reserved = rejectedBy(() => context.reserveAsync({ bytes: 2 * PAGE }));
+    expect(machine.pending.map(({ steps }) => steps)).toEqual([
+      ['move range', 'migrate'],
+      ['reserve', 'move range'],
+    ]);
+    space.exec();
+    expect(context.reserved).toEqual([]);
+    const { start } = space.mmap({ bytes: 2 * PAGE });
+    space.write(start, new Uint8Array(2 * PAGE).fill(7));
+    probe.slow.clear();
+    probe.finish();
+    await first;
+    expect(faultOf(await reserved, ['reserve'], 'EFAULT')).toBe(undefined);
+    expect([at(space, start), at(context, start + PAGE)]).toEqual([7, 7]);
+    for (const each of [space, busy]) each.close();
+    expect(used(machine)).toBe('dram 0, owner.ram 0');
+    expectClean(machine);
+  });
+
+  test('goes when its space is reaped', () => {
+    const { space, context } = world();
+    context.reserve({ bytes: 4 * PAGE });
+    expect(machine.oomReap(space)).toBe(4);
+    expect([used(machine), context.reserved]).toEqual(['dram 0, owner.ram 0, other.ram 0', []]);
+    space.close();
     expectClean(machine);
   });
 

@@ -94,8 +94,11 @@ export class Reserve implements Step {
   }
 
   abort(run: Run): void {
-    const { space } = this.context;
-    if (run.holds(space.mmapLock)) space.mmapLock.release(run);
+    const { context, platform, range } = this;
+    const { mmapLock } = context.space;
+    if (run.holds(mmapLock)) mmapLock.release(run);
+    // The driver of the device has thrown: what is there of the range goes beside this one, which must not wait any more.
+    if (range && platform.open && context.reserved.includes(range)) run.spawn(new FreeRange(platform, context, range));
   }
 
   /** The VMA. Throws where there is no room. */

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { createMachineSync, MiB, type Machine, restoreMachine, type AddressSpace, type Context } from 'farfault';
 import mirror from 'farfault/drivers/mirror';
-import { faultOf, rejectedBy } from '../errors/refusal.ts';
+import { faultOf, rejectedBy, thrownBy } from '../errors/refusal.ts';
 import { expectClean, PAGE, Probe, probeDriver, smallMachine, used } from '../machine/probe.ts';
 
 let machine: Machine;
@@ -207,6 +207,24 @@ describe('a private range of a device', () => {
     expect(faultOf(await reserved, ['reserve'], 'EFAULT')).toBe(undefined);
     expect([at(space, start), at(context, start + PAGE)]).toEqual([7, 7]);
     for (const each of [space, busy]) each.close();
+    expect(used(machine)).toBe('dram 0, owner.ram 0');
+    expectClean(machine);
+  });
+
+  test.each(['allocPage', 'zero'] as const)('is not there when the driver throws (%s) while its pages are on their way', (operation) => {
+    machine = smallMachine();
+    const probe = new Probe({ name: 'owner', allocator: 'driver' });
+    const device = machine.addDevice(probe.driver);
+    const space = machine.createAddressSpace();
+    const context = space.attach(device);
+    const ordinary = space.mmap({ bytes: PAGE });
+    probe.broken.add(operation);
+    expect(thrownBy(() => context.reserve({ bytes: 4 * PAGE }))).toMatchObject({ code: 'ENODEV' });
+    expect([context.reserved, space.vmas.size, used(machine)]).toEqual([[], 1, 'dram 0, owner.ram 0']);
+    probe.broken.clear();
+    device.reset();
+    expect(context.reserve({ bytes: 4 * PAGE }).start).toBe(ordinary.end);
+    space.close();
     expect(used(machine)).toBe('dram 0, owner.ram 0');
     expectClean(machine);
   });

@@ -363,7 +363,10 @@ export class Context extends DeviceMirror implements SpaceMirror {
     return step.results;
   }
 
-  /** Takes the device out of this address space: its pages come home, its translations go. Any later use is EBADF. Models: `gm_dev_detach`. */
+  /**
+   * Takes the device out of this address space: its pages come home, its translations go, ranges that it had reserved are gone with their bytes. Any later use is EBADF. Errors: EAGAIN when a page cannot come
+   * home; the device is attached then as before. Models: `gm_dev_detach`.
+   */
   detach(): void {
     if (!this.isAttached) return;
     this.platform.scheduler.runSync(this.detachStep());

@@ -1,12 +1,25 @@
-/** Detaching: the device's pages of this space come home, its translations go, its notifier ends. */
+/**
+ * Detaching: the device's pages of this space come home, its translations go, its notifier ends.
+ *
+ * ```
+ *   home    its pages, those that were pinned to it too; what is its alone stays
+ *   rest    with the last context, what other spaces have there
+ *   own     ranges that are its alone end, and their bytes
+ *   leave   translations, peer-shared addresses, the notifier
+ * ```
+ *
+ * A page that cannot come home ends it before `own`: the device is attached as before, and what is left there of what was pinned is pinned again.
+ */
 import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
+import { PageMap } from '../core/page-map.ts';
 import { Migration } from '../mm/migration.ts';
 import type { RemoveNotifier } from '../mm/notifier.ts';
 import { type PeerAddresses, pendingOf, releasePeers } from '../mm/peer-va.ts';
 import type { Platform } from '../mm/platform.ts';
 import { fail } from '../errors.ts';
 import { TakeDown } from '../mm/take-down.ts';
+import { VMA_DEVICE } from '../mm/vma.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { Context } from './context.ts';
@@ -16,10 +29,11 @@ import { Revoke } from './revoke.ts';
 const LOCK = 0;
 const HOME = 1;
 const REST = 2;
-const WITHDRAW = 3;
-const FLUSHED = 4;
-const GIVEN_BACK = 5;
-const ENDED = 6;
+const OWN = 3;
+const WITHDRAW = 4;
+const FLUSHED = 5;
+const GIVEN_BACK = 6;
+const ENDED = 7;
 
 export class Detach implements Step {
   readonly name = 'detach';
@@ -37,6 +51,8 @@ export class Detach implements Step {
   /** Memory whose pages are being brought home, and the page to look at next. */
   private memory = 0;
   private vpn = 0;
+  /** What was pinned to the device. */
+  private readonly pins: PageMap = new PageMap();
 
   constructor(platform: Platform, context: Context) {
     this.platform = platform;
@@ -55,12 +71,10 @@ export class Detach implements Step {
           space.mmapLock.release(run);
           return DONE;
         }
-        for (const { node } of this.context.device.memories) space.devicePins.release(0, 2 ** L.VPN_BITS, node);
+        for (const { node } of this.context.device.memories) space.devicePins.release(0, 2 ** L.VPN_BITS, node, this.pins);
         this.phase = HOME;
       // falls through
       case HOME: {
-        const [range] = this.context.reserved;
-        if (range) return run.call(new TakeDown(this.platform, space, range.start, range.end, { verb: 'unmap' }));
         const progress = this.nextPart(run);
         if (progress !== undefined) return progress;
         this.requireEmpty();
@@ -71,6 +85,13 @@ export class Detach implements Step {
       case REST: {
         const progress = this.evacuated(run);
         if (progress !== undefined) return progress;
+        this.pins.clear();
+        this.phase = OWN;
+      }
+      // falls through
+      case OWN: {
+        const [range] = this.context.reserved;
+        if (range) return run.call(new TakeDown(this.platform, space, range.start, range.end, { verb: 'unmap' }));
         this.phase = WITHDRAW;
       }
       // falls through
@@ -102,7 +123,8 @@ export class Detach implements Step {
   }
 
   abort(run: Run): void {
-    const { mmapLock } = this.context.space;
+    const { devicePins, mmapLock } = this.context.space;
+    devicePins.restore(this.pins);
     if (run.holds(mmapLock)) mmapLock.release(run);
   }
 
@@ -134,6 +156,10 @@ export class Detach implements Step {
       const vma = space.vmas.find(found);
       const kind = core.entry(space.table, found) & L.ENTRY_KIND;
       if (!vma || !memory.node.holds(core.entryLow)) continue;
+      if (vma.flags & VMA_DEVICE) {
+        this.vpn = vma.end;
+        continue;
+      }
       if (kind === L.KIND_MIGRATION) {
         this.vpn = found;
         return run.waitFor(pageLocks.wait(core.entryLow));
@@ -171,7 +197,7 @@ export class Detach implements Step {
     const memory = device.memories[this.memory++];
     if (!memory) return undefined;
     this.evacuate ??= new Evacuate(this.platform);
-    return run.call(this.evacuate.of(memory, 'detach'));
+    return run.call(this.evacuate.of(memory, 'detach', new Set(this.context.reserved.flatMap(({ frames }) => frames))));
   }
 
   /** The first page from `vpn` on that is exclusive to a device, or `end`: a migration passes over such a page, which has to be revoked first. */
@@ -192,7 +218,12 @@ export class Detach implements Step {
     return 2 ** L.VPN_BITS;
   }
 
-  /** A page that could not come home (no host frame, a pin) keeps the device: nothing is lost, and the detach can be tried again. */
+  /** Whether a page is in a range that is one device's alone. */
+  private isOwn(vpn: number): boolean {
+    return ((this.context.space.vmas.find(vpn)?.flags ?? 0) & VMA_DEVICE) !== 0;
+  }
+
+  /** A page that could not come home (no host frame, a pin) keeps the device: nothing is lost, and the detach can be tried again. What is the device's alone need not come. */
   private requireEmpty(): void {
     const { space, device } = this.context;
     const { core } = this.platform;
@@ -203,7 +234,7 @@ export class Detach implements Step {
       const found = core.exports.rangeNext(space.table, vpn, pages);
       vpn = found < 0 ? vpn + pages - 1 : found;
       if (found < 0) continue;
-      if (isOn(core.entry(space.table, vpn) & L.ENTRY_KIND) && device.holding(core.entryLow)) {
+      if (isOn(core.entry(space.table, vpn) & L.ENTRY_KIND) && device.holding(core.entryLow) && !this.isOwn(vpn)) {
         throw fail(
           'EAGAIN',
           `detach ${device.name}, page`,

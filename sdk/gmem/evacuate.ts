@@ -21,6 +21,8 @@ import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts
 import type { Ticket } from '../step/ticket.ts';
 import { Revoke } from './revoke.ts';
 
+const NONE: ReadonlySet<number> = new Set();
+
 export class Evacuate implements Step {
   readonly name = 'evacuate';
   /** Pages that came home. */
@@ -32,6 +34,7 @@ export class Evacuate implements Step {
   private readonly revoke: Revoke;
   private memory!: DeviceMemory;
   private cause: MigrationCause = 'unplug';
+  private staying: ReadonlySet<number> = NONE;
   /** Frame of the node to go on from, and the pages that had moved when this pass began. */
   private from = 0;
   private before = 0;
@@ -48,7 +51,9 @@ export class Evacuate implements Step {
     this.revoke = new Revoke(platform);
   }
 
-  of(memory: DeviceMemory, cause: MigrationCause): this {
+  /** `staying`: frames that are passed over. */
+  of(memory: DeviceMemory, cause: MigrationCause, staying: ReadonlySet<number> = NONE): this {
+    this.staying = staying;
     this.moved = 0;
     this.left = L.FRAME_NONE;
     this.memory = memory;
@@ -88,8 +93,10 @@ export class Evacuate implements Step {
     const rest = this.memory.dropReplicas(all, this.cause, this.flushes);
     let count = 0;
     frames.length = rest.length;
-    for (let i = 0; i < rest.length; i++)
-      if ((core.field(core.frameRecord(rest[i]!), L.FRAME_MAPS) & L.MAPS_MASK) !== 0) frames[count++] = rest[i]!;
+    for (let i = 0; i < rest.length; i++) {
+      const isMapped = (core.field(core.frameRecord(rest[i]!), L.FRAME_MAPS) & L.MAPS_MASK) !== 0;
+      if (isMapped && !this.staying.has(rest[i]!)) frames[count++] = rest[i]!;
+    }
     frames.length = count;
     const revoke = this.exclusive(frames);
     if (revoke) return run.call(revoke);

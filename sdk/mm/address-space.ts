@@ -138,7 +138,7 @@ export class AddressSpace {
     this.id = core.field(this.table, L.TABLE_INDEX);
     this.mmapLock = new RwLock('mmap', this.id);
     this.attributes = new Attributes(platform, this);
-    this.devicePins = new DevicePins(platform, this.id);
+    this.devicePins = new DevicePins(platform, this);
     this.arrivals = new Arrivals(this.id);
     this.notifiers = new NotifierSet({ label: `space ${this.id}`, warn: method(platform, 'warn') });
     platform.spaces.set(this.id, this);

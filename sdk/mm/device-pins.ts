@@ -5,9 +5,11 @@
  *
  * Models: GMEM_PINNED, `MADV_PINNED`, `MADV_UNPINNED`.
  */
+import * as L from '../../assembly/layout.ts';
 import { PageMap } from '../core/page-map.ts';
 import type { Run, Waitable } from '../step/step.ts';
 import { WaitQueue } from '../step/step.ts';
+import type { AddressSpace } from './address-space.ts';
 import type { Node } from './node.ts';
 import type { Platform } from './platform.ts';
 
@@ -15,13 +17,15 @@ import type { Platform } from './platform.ts';
 export class DevicePins implements Waitable {
   readonly label: string;
   private readonly platform: Platform;
+  private readonly space: AddressSpace;
   /** Frames by page. */
   private readonly frames: PageMap = new PageMap();
   private readonly waiters: WaitQueue = new WaitQueue();
 
-  constructor(platform: Platform, space: number) {
+  constructor(platform: Platform, space: AddressSpace) {
     this.platform = platform;
-    this.label = `pins of space ${space}`;
+    this.space = space;
+    this.label = `pins of space ${space.id}`;
   }
 
   /** How many pages. */
@@ -43,8 +47,8 @@ export class DevicePins implements Waitable {
     return true;
   }
 
-  /** Ends the pins of the pages `[start, end)`, or of those on one node. Returns how many. */
-  release(start: number, end: number, node?: Node): number {
+  /** Ends the pins of the pages `[start, end)`, or of those on one node. `kept`: gets them, for `restore`. Returns how many. */
+  release(start: number, end: number, node?: Node, kept?: PageMap): number {
     if (this.frames.size === 0) return 0;
     const { frames } = this;
     let ended = 0;
@@ -53,6 +57,7 @@ export class DevicePins implements Waitable {
       const frame = frames.valueAt(at);
       if (vpn < start || vpn >= end || (node && !node.holds(frame))) continue;
       this.platform.core.exports.frameUnpin(frame);
+      kept?.set(vpn, frame);
       frames.delete(vpn);
       ended++;
     }
@@ -61,6 +66,17 @@ export class DevicePins implements Waitable {
       this.waiters.wakeAll();
     }
     return ended;
+  }
+
+  /** Pins again what was pinned, as far as it is in the same frames. */
+  restore(kept: PageMap): void {
+    const { core } = this.platform;
+    for (let at = kept.next(0); at >= 0; at = kept.next(at + 1)) {
+      const kind = core.entry(this.space.table, kept.pageAt(at)) & L.ENTRY_KIND;
+      const isThere = kind === L.KIND_DEVICE_PRIVATE || kind === L.KIND_PRESENT || kind === L.KIND_PROTNONE;
+      if (isThere && core.entryLow === kept.valueAt(at)) this.pin(kept.pageAt(at), kept.valueAt(at));
+    }
+    kept.clear();
   }
 
   /** Pages have gone to another place. */

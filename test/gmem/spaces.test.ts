@@ -182,6 +182,66 @@ describe('a private range of a device', () => {
     expectClean(machine);
   });
 
+  test.each(['core', 'driver'] as const)('stays, with its bytes, when a detach fails (pages from the %s)', (allocator) => {
+    machine = smallMachine({ dram: 4 * PAGE });
+    const device = machine.addDevice(probeDriver({ name: 'owner', pages: 8, allocator }));
+    const space = machine.createAddressSpace();
+    const context = space.attach(device);
+    const range = context.reserve({ bytes: 2 * PAGE });
+    context.write(range.start, Uint8Array.of(99));
+    const pinned = space.mmap({ bytes: 4 * PAGE });
+    space.write(pinned.start, new Uint8Array(4 * PAGE).fill(5));
+    space.hmadvise(pinned, 'pinned', { device });
+    const full = space.mmap({ bytes: 4 * PAGE });
+    space.write(full.start, new Uint8Array(4 * PAGE).fill(6));
+    const before = [used(machine), space.dump(pinned)];
+    expect(
+      faultOf(
+        thrownBy(() => context.detach()),
+        ['detach'],
+        'EAGAIN',
+      ),
+    ).toBe(undefined);
+    expect([used(machine), space.dump(pinned)]).toEqual(before);
+    expect([context.reserved.length, space.devicePins.size, context.isAttached]).toEqual([1, 4, true]);
+    expect([at(context, range.start), at(context, pinned.start)]).toEqual([99, 5]);
+    space.munmap({ start: full.start, end: full.end - PAGE });
+    expect(
+      faultOf(
+        thrownBy(() => context.detach()),
+        ['detach'],
+        'EAGAIN',
+      ),
+    ).toBe(undefined);
+    // What has come home is not pinned any more.
+    expect([space.dump(pinned), space.devicePins.size, at(context, range.start)]).toEqual(['HHHD', 1, 99]);
+    space.munmap(full);
+    context.detach();
+    expect([space.dump(pinned), space.dump(range), used(machine)]).toEqual(['HHHH', '--', 'dram 4, owner.ram 0']);
+    expect(at(space, pinned.end - 1)).toBe(5);
+    space.close();
+    expectClean(machine);
+  });
+
+  test('stays when the last detach of a device fails for a page that only a child has', () => {
+    machine = smallMachine({ dram: PAGE, tables: 16 });
+    const context = machine.createAddressSpace().attach(machine.addDevice(probeDriver({ name: 'owner', allocator: 'driver' })));
+    const { space } = context;
+    const own = context.reserve({ bytes: 2 * PAGE });
+    context.write(own.start, Uint8Array.of(99));
+    const range = space.mmap({ bytes: PAGE });
+    context.write(range.start, Uint8Array.of(5));
+    const child = space.fork();
+    space.munmap(range);
+    space.write(space.mmap({ bytes: PAGE, at: range.start, fixed: true }).start, Uint8Array.of(1));
+    expect(() => context.detach()).toThrow('another address space has it');
+    expect([used(machine), at(context, own.start)]).toEqual(['dram 1, owner.ram 3', 99]);
+    space.munmap(range);
+    context.detach();
+    expect([used(machine), space.dump(), at(child, range.start)]).toEqual(['dram 1, owner.ram 0', '', 5]);
+    expectClean(machine);
+  });
+
   test('that an exec overtakes comes to nothing, and takes nothing of what is mapped there since', async () => {
     machine = smallMachine();
     const probe = new Probe({ name: 'owner' });

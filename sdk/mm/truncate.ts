@@ -29,7 +29,7 @@ export class Truncate implements Step {
   private space: AddressSpace | undefined;
   /** Pages of the current space that go, `[start, end)` each. */
   private parts: number[] = [];
-  /** The same, for events. */
+  /** The same, and so they stay. */
   private gone: readonly number[] = [];
   private phase = BEGIN;
 
@@ -88,6 +88,7 @@ export class Truncate implements Step {
     if (unfinished) return run.waitFor(unfinished);
     const locked = zapPages(this.platform, space, this.parts);
     if (locked) return run.waitFor(locked);
+    for (let i = 0; i < this.gone.length; i += 2) space.devicePins.release(this.gone[i]!, this.gone[i + 1]!);
     endInvalidation(this.event);
     this.report(space);
     return this.leave(run, space);

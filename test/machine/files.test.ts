@@ -315,6 +315,23 @@ describe('a file that is truncated', () => {
     expect([file.bytes, space.dump(range), file.cached]).toEqual([PAGE, '......', 0]);
   });
 
+  test('ends the pins of private copies on a device: what comes there next is nobody’s', () => {
+    const copies = space.mmap({ bytes: 4 * PAGE, file });
+    space.write(copies.start, new Uint8Array(4 * PAGE).fill(5));
+    const { device } = context;
+    const before = device.memory!.node.used;
+    expect(space.hmadvise(copies, 'pinned', { device }).pages).toBe(4);
+    file.truncate(PAGE);
+    expect([space.devicePins.size, device.memory!.node.used - before]).toEqual([1, 1]);
+    file.truncate(4 * PAGE);
+    space.write(copies.start + PAGE, new Uint8Array(3 * PAGE).fill(6));
+    space.hmadvise(copies, 'prefetch', { device });
+    expect(space.read(copies.start + PAGE, 1)[0]).toBe(6);
+    expect(code(() => space.read(copies.start, 1))).toBe('EIO');
+    space.munmap(copies);
+    expect(space.devicePins.size).toBe(0);
+  });
+
   test('leaves a pinned page to who pinned it', () => {
     space.write(at(2), Uint8Array.of(44));
     const pin = space.pin({ start: at(2), end: at(3) }, { write: true });

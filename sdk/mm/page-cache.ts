@@ -17,6 +17,7 @@
 import * as L from '../../assembly/layout.ts';
 import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
+import { Lock } from '../step/lock.ts';
 import { requireBytes } from './arguments.ts';
 import type { Platform } from './platform.ts';
 import { Truncate } from './truncate.ts';
@@ -111,6 +112,8 @@ export class SharedObject {
 export class MemoryFile extends SharedObject {
   /** Names it in events: 1 for the first file of the machine. */
   readonly id: number;
+  /** @internal One truncation at a time. */
+  readonly lock: Lock;
   private length = 0;
   private open = true;
   /** What write-back has stored, by page; a page that is not here is zeros. */
@@ -122,6 +125,7 @@ export class MemoryFile extends SharedObject {
     super(platform, 'file');
     requireLength('createFile.bytes', bytes);
     this.id = ++platform.lastFile;
+    this.lock = new Lock('file', this.id);
     this.length = bytes;
     for (let at = 0; content && at < content.length; at += L.PAGE_BYTES) {
       const page = new Uint8Array(L.PAGE_BYTES);
@@ -202,7 +206,7 @@ export class MemoryFile extends SharedObject {
 
   /**
    * Makes the file `bytes` long. What lies behind is gone for everybody: pages past the end are unmapped in every space, private copies too, and a touch is a bus error from now on;
-   * the rest of the last page is zeros. Errors: EBUSY while a device flushes. Models: `ftruncate`, `truncate_pagecache`.
+   * the rest of the last page is zeros. One at a time: another waits until every space has lost its pages. Errors: EBUSY while a device flushes. Models: `ftruncate`, `truncate_pagecache`.
    */
   truncate(bytes: number): void {
     this.platform.scheduler.runSync(this.truncateStep(bytes));

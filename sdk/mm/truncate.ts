@@ -1,6 +1,7 @@
 /**
  * Truncating a file: its end moves first, and the pages behind it leave the cache, so that no fault brings one back; then every space that maps such pages loses them, one
- * space after the other. What is written to the file meanwhile, past the new end, is new and stays.
+ * space after the other. What is written to the file meanwhile, past the new end, is new and stays. The next truncation waits until this one is done, or copies that came to be behind the
+ * end that it sets would go.
  *
  * Models: `truncate_pagecache`, `unmap_mapping_range`.
  */
@@ -42,8 +43,13 @@ export class Truncate implements Step {
   next(run: Run): Progress {
     switch (this.phase) {
       case BEGIN: {
+        const { lock } = this.file;
+        if (!lock.tryAcquire(run)) return run.waitFor(lock);
+        // While this one waited, the file may have been closed.
+        this.file.requireOpen('truncate');
         if (this.bytes >= this.file.bytes) {
           this.file.growTo(this.bytes);
+          lock.release(run);
           return DONE;
         }
         this.file.shrinkTo(this.bytes);
@@ -61,12 +67,16 @@ export class Truncate implements Step {
     endInvalidation(this.event);
     const space = this.space;
     if (space && run.holds(space.mmapLock)) space.mmapLock.release(run);
+    if (run.holds(this.file.lock)) this.file.lock.release(run);
   }
 
   private nextSpace(run: Run): Progress {
     const space = [...this.platform.spaces.values()].find((each) => !this.done.has(each));
     this.space = space;
-    if (!space) return DONE;
+    if (!space) {
+      this.file.lock.release(run);
+      return DONE;
+    }
     if (!space.mmapLock.tryAcquire(run)) return run.waitFor(space.mmapLock);
     const limit = Math.ceil(this.bytes / L.PAGE_BYTES);
     this.parts = [];

@@ -12,12 +12,13 @@ import { type Holdable, type Run, type Waitable } from './step.ts';
  *   turn      of a device that runs one address space at a time. Who has it run his holds it.
  *   job       of a machine: its one area for the accesses of a job. Who runs a job holds it.
  *   batch     of a device: its fault buffer, and which of its frames the batch under way needs. Who serves a batch, or makes room, holds it.
+ *   file      of a file: its end. Who truncates it holds it, until every space has lost the pages.
  *   mmap      of a space: its VMAs and the shape of its table. Shared to fault, exclusive to map and unmap.
  *   page      of a frame: kept as a bit in the frame record. Who moves the page, or writes it back, holds it.
  *   driver    of a context: the driver's own "user lock" of the notifier protocol.
  *   notifier  of a space: its subscriptions.
  */
-export const LOCK_ORDER = { turn: 4, job: 5, batch: 7, mmap: 10, page: 20, driver: 30, notifier: 40 } as const;
+export const LOCK_ORDER = { turn: 4, job: 5, batch: 7, file: 9, mmap: 10, page: 20, driver: 30, notifier: 40 } as const;
 export type LockKind = keyof typeof LOCK_ORDER;
 
 /** Throws when `run`, with what it holds, may not take `wanted`, whether or not it is free. */

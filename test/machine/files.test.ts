@@ -332,6 +332,21 @@ describe('a file that is truncated', () => {
     expect(space.devicePins.size).toBe(0);
   });
 
+  test('is truncated once at a time: what the second makes room for, the first does not take', async () => {
+    const copies = other.mmap({ bytes: 4 * PAGE, file });
+    context.write(at(2), Uint8Array.of(1));
+    probe.slow.add('invalidate');
+    const shorter = file.truncateAsync(0);
+    const longer = file.truncateAsync(4 * PAGE);
+    expect(machine.pending.map(({ waitsFor }) => waitsFor)).toEqual([expect.stringContaining('ticket'), `file lock ${file.id}`]);
+    expect([file.bytes, code(() => other.write(copies.start + PAGE, Uint8Array.of(42)))]).toEqual([0, 'EIO']);
+    probe.slow.clear();
+    probe.finish();
+    await Promise.all([shorter, longer]);
+    other.write(copies.start + PAGE, Uint8Array.of(42));
+    expect([file.bytes, other.read(copies.start + PAGE, 1)[0], space.read(at(1), 1)[0]]).toEqual([4 * PAGE, 42, 0]);
+  });
+
   test('leaves a pinned page to who pinned it', () => {
     space.write(at(2), Uint8Array.of(44));
     const pin = space.pin({ start: at(2), end: at(3) }, { write: true });

@@ -5,7 +5,7 @@
  *   list       the frames in use; a locked one is waited for
  *   clean      what the second tier has, still true, is there; copies that devices had of pages have gone with their translations: neither is lost
  *   announce   CLEAR to everybody who may have a translation; wait for the flushes
- *   poison     entries, the CPU's translations, reverse maps; the frame is free, unless somebody has pinned it
+ *   poison     entries, the CPU's translations, reverse maps, pins to the device; the frame is free, unless somebody else has pinned it
  * ```
  *
  * Models: `memory_failure`, `hwpoison_user_mappings`; the lost VRAM of a GPU that was reset.
@@ -104,6 +104,8 @@ export class Lose implements Step {
           throw fail('ENOMEM', 'reset page', page * L.PAGE_BYTES, 'has no place in its table for the mark that it is lost');
         this.platform.settleFreed();
       }
+      // A pin of what is lost would keep a frame that nobody has.
+      space.devicePins.release(vpn, vpn + pages);
       this.lost.push({ space: space.id, vpn, pages });
       if (events.heard) events.emit({ type: 'pages.lost', space: space.id, vpn, pages, device, node });
     }

@@ -162,6 +162,18 @@ describe('a device that is reset', () => {
     expectClean(machine);
   });
 
+  test('with its memory lost, ends the pins of what was pinned to it: no frame stays in use, and the memory can be removed', () => {
+    const { space, context, range } = world();
+    const { device } = context;
+    const pinned = { start: range.start, end: range.start + 3 * PAGE };
+    expect(space.hmadvise(pinned, 'pinned', { device }).pages).toBe(3);
+    device.reset({ memory: 'lost' });
+    expect([space.dump(range), space.devicePins.size, used(machine)]).toEqual(['!!!!HHHH', 0, 'dram 4, probe.ram 0']);
+    device.removeMemory(device.memory!);
+    expect(used(machine)).toBe('dram 4');
+    expectClean(machine);
+  });
+
   test('with its memory lost, loses no page of which it had a copy: the page is at home, or where its owner is', () => {
     machine = smallMachine();
     const space = machine.createAddressSpace();

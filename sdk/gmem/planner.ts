@@ -19,7 +19,7 @@ import { MIGRATING_RETRIES_MAX } from '../mm/peer-moves.ts';
 import type { Platform } from '../mm/platform.ts';
 import type { DevicePolicy } from '../policy/policy.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import { isTicket, type Ticket } from '../step/ticket.ts';
+import { isTicket, type Ticket, type TicketReader } from '../step/ticket.ts';
 import type { Context } from './context.ts';
 import type { DeviceMirror } from './device-mirror.ts';
 import type { GmMmu, Peer } from './driver.ts';
@@ -38,7 +38,7 @@ export function formOf(mmu: GmMmu, policy: DevicePolicy, mode: AttachMode): 'cou
 }
 
 /** A context in the coupled form. */
-export class Coupled implements PeerContext {
+export class Coupled implements PeerContext, TicketReader {
   readonly counts: PeerCounts = {
     maps: 0,
     unmaps: 0,
@@ -49,7 +49,7 @@ export class Coupled implements PeerContext {
   private readonly mirror: DeviceMirror;
   /** Pages with WILLNEED: the device is sending them away, and is to keep them. */
   private readonly needed: Set<number> = new Set();
-  /** Batches whose results are not in: what was dropped without waiting for it, and counts. */
+  /** Batches whose results are not in. */
   private readonly unread: { readonly ticket: Ticket; readonly batch: PeerBatch; readonly isDrop: boolean }[] = [];
 
   constructor(platform: Platform, mirror: DeviceMirror) {
@@ -109,7 +109,6 @@ export class Coupled implements PeerContext {
   }
 
   private call(operation: 'map' | 'unmap', batch: PeerBatch, isDrop: boolean): Ticket | undefined {
-    this.settle();
     const { mirror } = this;
     this.counts.items += batch.count;
     // One that has failed, or left, is not asked any more: what it had is gone.
@@ -126,18 +125,21 @@ export class Coupled implements PeerContext {
       if (isDrop) return undefined;
       throw failed;
     }
-    if (isTicket(answer)) {
-      this.unread.push({ ticket: answer, batch, isDrop });
-      return answer;
+    if (!isTicket(answer)) {
+      this.read(batch, isDrop);
+      return undefined;
     }
-    this.read(batch, isDrop);
-    return undefined;
+    this.unread.push({ ticket: answer, batch, isDrop });
+    if (answer.state === 'pending') answer.readBy(this);
+    else this.ended(answer);
+    return answer;
   }
 
-  /** Reads the results that have come in the meantime. */
-  private settle(): void {
-    while (this.unread.length > 0 && this.unread[0]!.ticket.state !== 'pending') {
-      const { batch, isDrop, ticket } = this.unread.shift()!;
+  /** Reads the results that have come: whoever waits for a drop frees the pages next. */
+  ended(ticket: Ticket): void {
+    for (let at = 0; at < this.unread.length; at++) {
+      if (this.unread[at]!.ticket !== ticket) continue;
+      const [{ batch, isDrop }] = this.unread.splice(at--, 1) as [(typeof this.unread)[number]];
       // One that was broken off by a reset is over, as a flush is.
       if (ticket.state === 'done' || !isDrop) this.read(batch, isDrop);
     }

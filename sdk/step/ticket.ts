@@ -19,6 +19,12 @@ export function isTicket(value: unknown): value is Ticket {
   return typeof value === 'object' && value !== null && (value as { [BRAND]?: unknown })[BRAND] === true;
 }
 
+/** Who takes in what comes with the end of a ticket. */
+export interface TicketReader {
+  /** The work is over. Whoever waits for it goes on afterwards. */
+  ended(ticket: Ticket): void;
+}
+
 /** Made by `TicketBook.open`. */
 export class Ticket implements Waitable {
   /** 1 to TICKETS_MAX; used again after the ticket is closed. What a saved machine keeps. */
@@ -28,6 +34,7 @@ export class Ticket implements Waitable {
   private result: TicketState = 'pending';
   private why = '';
   private readonly waiters = new WaitQueue();
+  private readers: TicketReader[] | undefined = undefined;
   private readonly book: TicketBook;
 
   constructor(id: number, what: string, book: TicketBook) {
@@ -71,11 +78,19 @@ export class Ticket implements Waitable {
     this.waiters.leave(run);
   }
 
+  /** @internal `reader` hears of its end before those who wait. Requires: it is pending. */
+  readBy(reader: TicketReader): void {
+    (this.readers ??= []).push(reader);
+  }
+
   private close(result: TicketState, why: string): void {
     if (this.result !== 'pending') throw fail('EINVAL', 'ticket', this.label, `is already ${this.result}`);
     this.result = result;
     this.why = why;
     this.book.forget(this);
+    const { readers } = this;
+    this.readers = undefined;
+    if (readers) for (const reader of readers) reader.ended(this);
     this.waiters.wakeAll();
   }
 }

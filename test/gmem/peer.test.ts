@@ -387,4 +387,33 @@ describe('every result code of every operation', () => {
     expect(context.failure?.message).toContain('is no way to end what must go');
     end();
   });
+
+  test.each(['done when it says so', 'done when it returns'])(
+    'the same, ended by a ticket: nothing is written to the page that another process has got (%s)',
+    async (when) => {
+      machine = smallMachine();
+      const peer = new PeerDevice({
+        pages: 1,
+        ...(when === 'done when it returns' ? { ends: () => (ticket, work) => (work(), ticket.complete()) } : {}),
+      });
+      const device = machine.addDevice(peer.driver);
+      const space = machine.createAddressSpace();
+      const other = machine.createAddressSpace();
+      const context = space.attach(device);
+      const another = other.attach(device);
+      const range = space.mmap({ bytes: PAGE });
+      const its = other.mmap({ bytes: PAGE });
+      context.write(range.start, Uint8Array.of(1));
+      peer.slow = peer.refusesDrops = true;
+      const unmapped = space.munmapAsync(range);
+      peer.finish();
+      await unmapped;
+      expect(context.failure?.message).toContain('is no way to end what must go');
+      peer.slow = peer.refusesDrops = false;
+      another.write(its.start, Uint8Array.of(5));
+      expect(() => context.write(range.start, Uint8Array.of(99))).toThrow('has failed');
+      expect(another.read(its.start, 1)).toEqual(Uint8Array.of(5));
+      end();
+    },
+  );
 });

@@ -69,10 +69,12 @@ export class RemoveDevice implements Step {
       default: {
         const memory = device.memories[0];
         if (memory) return run.call(device.removeMemoryStep(memory));
-        const { devices, events, links } = this.platform;
+        const { devices, events, links, spaces } = this.platform;
         // Nobody has a translation into it any more.
         for (const link of links.of(device.owner)) links.cut(link);
         devices.splice(devices.indexOf(device), 1);
+        // Its number is the next one's.
+        for (const { attributes } of spaces.values()) attributes.forget(device.owner);
         if (events.heard) events.emit({ type: 'device.removed', device: device.name });
         return DONE;
       }

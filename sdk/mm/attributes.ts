@@ -246,7 +246,7 @@ export class Attributes {
   }
 
   private number(field: string, device: AdvisedDevice, or = ''): number {
-    if (!isOfMachine(device, this.platform))
+    if (!isOfMachine(device, this.platform) || !this.platform.devices.includes(device))
       throw fail('EINVAL', `attributes.set.${field}`, device, `is not a device of this machine${or}`);
     return device.owner;
   }

@@ -146,7 +146,7 @@ describe('attributes of ranges', () => {
     expect(shown(space, 4)).toBe('1r 1r 1r 1r');
   });
 
-  it('outlive the attachment of a device, and forget one that leaves the machine', () => {
+  it('outlive the attachment of a device, and forget one that leaves the machine: the next one with its number begins anew', () => {
     const { space, devices } = world();
     const [one, two] = devices as [Device, Device];
     space.mmap({ bytes: 4 * PAGE, at: BASE, fixed: true });
@@ -155,9 +155,22 @@ describe('attributes of ranges', () => {
     space.attributes.set(at(1, 3), { accessedBy: two });
     context.detach();
     expect(shown(space, 4)).toBe('11 112 -2 .');
-    space.attributes.forget(one.owner);
+    const again = space.attach(one);
+    again.setAttributes(at(0, 1), 7);
+    expect(space.attributes.bitsAt(vpn(0), one.owner)).toBe(7);
+    machine.removeDevice(one);
     expect(shown(space, 4)).toBe('. -2 -2 .');
     expect(space.attributes.size).toBe(1);
+    const next = machine.addDevice(probeDriver({ name: 'next' }));
+    expect(next.owner).toBe(one.owner);
+    expect(space.attributes.bitsAt(vpn(0), next.owner)).toBe(0);
+    expect(
+      faultOf(
+        thrownBy(() => space.attributes.set(at(0, 1), { preferred: one })),
+        ['attributes.set.preferred'],
+        'EINVAL',
+      ),
+    ).toBe(undefined);
   });
 
   it('say which atomics a device may do', () => {

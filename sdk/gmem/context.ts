@@ -393,6 +393,11 @@ export class Context extends DeviceMirror implements SpaceMirror {
     this.limits.set(memory, bytes / L.PAGE_BYTES);
   }
 
+  /** @internal The memory is unplugged: its index is the next one's. */
+  forgetLimit(memory: MemoryIndex): void {
+    this.limits.delete(memory);
+  }
+
   /** Bytes of every node that this space pays for, by the node's name. */
   get charged(): Readonly<Record<string, number>> {
     return this.space.charged;

@@ -327,6 +327,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
     this.platform.nodes.drop(memory.node);
     this.platform.memories.delete(memory.node.index);
     this.plugged.splice(this.plugged.indexOf(memory), 1);
+    for (const context of this.contexts) context.forgetLimit(memory.index);
     const { events } = this.platform;
     const { name: node, frames } = memory.node;
     if (events.heard) events.emit({ type: 'memory.unplugged', device: this.name, node, frames });

@@ -60,6 +60,22 @@ describe('a memory that is plugged in', () => {
     expectClean(machine);
   });
 
+  test('begins without a limit, though a space had one of the memory with its index before', () => {
+    machine = smallMachine();
+    const device = machine.addDevice(gpu());
+    const space = machine.createAddressSpace();
+    const context = space.attach(device);
+    const before = device.addMemory(memory('before', 4));
+    context.limit(PAGE, before.index);
+    device.removeMemory(before);
+    const added = device.addMemory(memory('added', 4));
+    expect(added.index).toBe(before.index);
+    const range = space.mmap({ bytes: 4 * PAGE });
+    fill(space, range);
+    expect(context.migrate(range, { to: 'device', memory: added.index })).toBe(4);
+    expectClean(machine);
+  });
+
   test('serves a device that had none', () => {
     machine = smallMachine();
     const device = machine.addDevice(gpu({ memories: [] }));

@@ -353,12 +353,12 @@ export class MoveRange implements Step {
   /** Takes frames for the pages that come next: one for a huge one, else as many as there are. False: there is none. */
   private take(memory: OwnMemory, aims: Aims, huge: boolean, room: number): boolean {
     if (!huge) {
-      const taken = memory.takeFrames(aims.frames, aims.taken, Math.min(aims.nextSmall, room));
+      const taken = memory.takeFrames(aims.frames, aims.taken, Math.min(aims.nextSmall, room), this.taken);
       aims.taken += taken;
       this.taken += taken;
       return taken > 0;
     }
-    const frame = memory.takeFrame(L.HUGE_ORDER);
+    const frame = memory.takeFrame(L.HUGE_ORDER, this.taken);
     if (frame === L.FRAME_NONE) return false;
     if (frame >= 0) memory.spared.add(frame);
     aims.give(frame);

@@ -137,14 +137,22 @@ export class OwnMemory implements DeviceMemory {
     return this.spared.has(frame);
   }
 
-  takeFrame(order = 0): number {
+  /** `promised`: pages that whoever asks has had frames for so far; those that the device will choose are not in use yet. */
+  takeFrame(order = 0, promised = 0): number {
     if (this.leaving) return L.FRAME_NONE;
-    if (this.framesMax > 0 && this.node.used + 2 ** order > this.framesMax) return L.FRAME_NONE;
+    if (this.framesMax > 0 && this.underLimit(promised) < 2 ** order) return L.FRAME_NONE;
     if (this.node.allocator === 'core') return this.node.take(order);
     if (this.node.allocator === 'peer') return this.takeOfPeer(order);
     // A driver's own allocator has pages.
     if (order > 0) return L.FRAME_NONE;
     return this.takeOfDriver();
+  }
+
+  /** Frames that the limit leaves. Requires: there is one. */
+  private underLimit(promised: number): number {
+    const { allocator, used } = this.node;
+    const isLater = allocator === 'peer' && !this.device.contexts[0]?.mmu.peer?.importPages;
+    return this.framesMax - used - (isLater ? promised : 0);
   }
 
   private takeOfDriver(): number {
@@ -162,18 +170,18 @@ export class OwnMemory implements DeviceMemory {
 
   /**
    * @internal Takes up to `n` frames of one page, as `takeFrame` would one by one, into `frames` from index `at` on, and spares them. Returns how many; fewer when there are no more. One that the device will
-   * choose is FRAME_LATER. A driver that throws keeps none of them. Requires: at most LIST_MAX.
+   * choose is FRAME_LATER. A driver that throws keeps none of them. `promised`: as for `takeFrame`. Requires: at most LIST_MAX.
    */
-  takeFrames(frames: Int32Array, at: number, n: number): number {
+  takeFrames(frames: Int32Array, at: number, n: number, promised = 0): number {
     const { node, spared } = this;
-    const most = this.leaving ? 0 : this.framesMax > 0 ? Math.min(n, this.framesMax - node.used) : n;
+    const most = this.leaving ? 0 : this.framesMax > 0 ? Math.min(n, this.underLimit(promised)) : n;
     if (most <= 0) return 0;
     if (node.allocator === 'core') return node.takeMany(frames, at, most, L.FRAME_SPARED, spared);
     if (node.allocator === 'driver') return this.takeManyOfDriver(frames, at, most);
     let taken = 0;
     try {
-      while (taken < n) {
-        const frame = this.takeFrame();
+      while (taken < most) {
+        const frame = this.takeFrame(0, promised + taken);
         if (frame === L.FRAME_NONE) break;
         if (frame >= 0) spared.add(frame);
         frames[at + taken++] = frame;

@@ -570,7 +570,7 @@ export class ServeFault implements Step {
     if (granule.isHuge) return this.reserveHuge(run, memory);
     while (granule.lacking > 0) {
       const isOver = this.context.roomIn(memory, granule.reserved) < 1;
-      const frame = isOver || this.hasRefused ? L.FRAME_NONE : memory.takeFrame();
+      const frame = isOver || this.hasRefused ? L.FRAME_NONE : memory.takeFrame(0, granule.reserved);
       this.hasRefused = false;
       if (frame === L.FRAME_NONE) {
         if (!this.exhausted) {

@@ -247,6 +247,25 @@ describe('memory that the device hands out', () => {
     end();
   });
 
+  test.each(['core', 'imports', 'places'] as const)(
+    'keeps the limit of the memory, whether pages are moved, faulted in or reserved: pages by %s',
+    (hands) => {
+      const { device, space, context, range } = world({ hands, granulePages: 4 }, 16);
+      const memory = device.memory!;
+      for (let i = 0; i < 16; i++) space.write(range.start + i * PAGE, Uint8Array.of(i));
+      memory.limit(4 * PAGE);
+      expect(() => context.reserve({ bytes: 8 * PAGE })).toThrow('do not fit the memory');
+      expect([memory.node.used, memory.node.peak]).toEqual([0, 4]);
+      context.migrate(range, { to: 'device' });
+      expect([memory.node.used, memory.node.peak]).toEqual([4, 4]);
+      for (let i = 0; i < 16; i++) expect(context.read(range.start + i * PAGE, 1)).toEqual(Uint8Array.of(i));
+      expect([memory.node.used, memory.node.peak]).toEqual([4, 4]);
+      context.migrate(range, { to: 'host' });
+      context.free(context.reserve({ bytes: 4 * PAGE }));
+      end();
+    },
+  );
+
   test('is refused when a page is handed out twice, and the device is out of the game', () => {
     const { peer, context, range } = world({ hands: 'imports' });
     peer.free.splice(0, 16, 3, 3);

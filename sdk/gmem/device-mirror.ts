@@ -394,9 +394,10 @@ export class DeviceMirror implements Locator, RunInstaller {
   installReplicas(vpns: readonly number[]): void {
     const mappings = this.mappings.clear();
     const changed = this.changed.clear();
+    const hasBits = this.space.attributes.size > 0;
     for (let i = 0; i < vpns.length; i++) {
       const vpn = vpns[i]!;
-      mappings.add(vpn, this.replicas.at(vpn)!, false);
+      mappings.add(vpn, this.replicas.at(vpn)!, false, hasBits ? this.attributesAt(vpn) : 0);
       const old = this.table ? this.platform.core.entry(this.table.table, vpn) : L.KIND_PRESENT;
       if ((old & L.ENTRY_KIND) === L.KIND_PRESENT) changed.add(vpn, 1);
     }
@@ -426,8 +427,8 @@ export class DeviceMirror implements Locator, RunInstaller {
   /** What of a list the device has an address for. */
   private within(mappings: Mappings): Mappings {
     const kept = new Mappings(this);
-    mappings.eachFrame((vpn, pages, frame, write) => {
-      for (let page = 0; page < pages && vpn + page < this.pageLimit; page++) kept.add(vpn + page, frame + page, write);
+    mappings.eachFrame((vpn, pages, frame, write, attributes) => {
+      for (let page = 0; page < pages && vpn + page < this.pageLimit; page++) kept.add(vpn + page, frame + page, write, attributes);
     });
     return kept;
   }

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, type DevicePolicy, type Machine, type Ticket } from 'farfault';
 import mirror from 'farfault/drivers/mirror';
-import { type Driver, defineDriver, deviceTable, deviceTlb, type GmMmu, type Ranges } from 'farfault/gmem';
+import { type Driver, defineDriver, deviceTable, deviceTlb, type GmMmu, type Mappings, type Ranges } from 'farfault/gmem';
 import { expectClean, PAGE, smallMachine } from '../machine/probe.ts';
 
 let machine: Machine;
@@ -301,6 +301,40 @@ describe('opaque bits of a page', () => {
     expect(seen()).toEqual([7, 6]);
     other.setAttributes(range, 0);
     expect(seen()).toEqual([7, 0]);
+    expectClean(machine);
+  });
+
+  test.each([
+    ['with fewer address bits', 40, false],
+    ['that reads a copy', 48, true],
+  ] as const)('reach a device %s', (_name, addressBits, readMostly) => {
+    const seen: number[] = [];
+    const driver = defineDriver(() => ({
+      name: 'seer',
+      addressBits,
+      memory: [{ name: 'ram', kind: 'private' as const, bytes: 4 * PAGE }],
+      attach: (context: Context): GmMmu => {
+        const table = deviceTable(context);
+        const enter = (mappings: Mappings): void => {
+          mappings.each((_vpn, _pages, _page, _memory, _write, attributes) => seen.push(attributes));
+          table.enter(mappings);
+        };
+        return {
+          pmap: { enter, release: (ranges) => table.release(ranges) },
+          walk: { translate: (vpn, access) => table.walk(vpn, access) },
+        };
+      },
+    }));
+    machine = smallMachine();
+    const space = machine.createAddressSpace();
+    const context = space.attach(machine.addDevice(driver()));
+    const range = space.mmap({ bytes: PAGE });
+    space.write(range.start, Uint8Array.of(1));
+    space.attributes.set(range, { readMostly });
+    context.setAttributes(range, 5);
+    expect(context.read(range.start, 1)[0]).toBe(1);
+    expect(space.dump(range)).toBe(readMostly ? 'r' : 'D');
+    expect(seen).toEqual([5]);
     expectClean(machine);
   });
 

@@ -144,10 +144,17 @@ export class MoveRange implements Step {
   }
 
   abort(run: Run): void {
-    for (const { frames, taken } of [this.moves, this.copies])
-      for (let i = 0; i < taken; i++) if (frames[i]! >= 0) this.platform.core.exports.framePut(frames[i]!);
-    this.platform.settleFreed();
+    this.giveBack();
     this.unlock(run);
+  }
+
+  /** Frames that have been taken, and that no migration has yet. */
+  private giveBack(): void {
+    for (const aims of [this.moves, this.copies]) {
+      for (let i = 0; i < aims.taken; i++) if (aims.frames[i]! >= 0) this.platform.core.exports.framePut(aims.frames[i]!);
+      aims.taken = 0;
+    }
+    this.platform.settleFreed();
   }
 
   private unlock(run: Run): void {
@@ -172,7 +179,7 @@ export class MoveRange implements Step {
   /** The next part of one VMA, at most one batch of words long. */
   private part(run: Run): Progress {
     const { space } = this.context;
-    const vma = this.full || this.vpn >= this.end ? undefined : space.vmas.next(this.vpn);
+    const vma = this.full || space.isReaped || this.vpn >= this.end ? undefined : space.vmas.next(this.vpn);
     if (!vma || vma.start >= this.end) return this.finish(run);
     this.start = Math.max(vma.start, this.vpn);
     this.vpn = Math.min(vma.end, this.end, this.start + L.WORDS_MAX);
@@ -230,6 +237,7 @@ export class MoveRange implements Step {
   /** What of the part is in a source comes home, or over its link; then the rest of the part goes to the device, if that is the way. */
   private bringHome(run: Run): Progress {
     const { space } = this.context;
+    if (space.isReaped) return this.finish(run);
     const source = this.full ? undefined : this.left.shift();
     this.peer = undefined;
     if (source && source !== this.byHost && this.isLinked(source)) {
@@ -309,6 +317,11 @@ export class MoveRange implements Step {
 
   private reserve(run: Run): Progress {
     const memory = this.memory!;
+    if (this.context.space.isReaped) {
+      // While room was made: nothing comes into what is being taken down.
+      this.giveBack();
+      return this.finish(run);
+    }
     const aims = this.copying ? this.copies : this.moves;
     while (aims.taken < aims.count && !this.full) {
       const huge = aims.isNextHuge;

@@ -659,6 +659,12 @@ export class Migration implements Step {
     }
   }
 
+  /** What was taken meanwhile does not come back. */
+  private leaveHoles(): void {
+    const { words } = this;
+    for (let i = 0; i < words.count; i++) if (!(words.bits(i) & L.MIGRATE_VALID)) words.refuse(i);
+  }
+
   private collect(): void {
     const { core } = this.platform;
     const { exports } = core;
@@ -765,6 +771,7 @@ export class Migration implements Step {
     const sourceAt = core.area(L.AREA_SOURCE);
     const targetAt = core.area(L.AREA_TARGET);
     if (this.failed) for (let i = 0; i < words.count; i++) words.refuse(i);
+    else if (space?.isReaped && !this.coupled) this.leaveHoles();
     if (pageLocks.kept.size > 0) this.keep(pageLocks.kept);
     words.lend(core);
     const writable = space?.writable(this.vpn) ? 1 : 0;

@@ -137,6 +137,24 @@ describe('a space that is reaped', () => {
     space.close();
   });
 
+  it('gets nothing more of a range that is on its way to a device, nor the holes of the part under way', async () => {
+    space.hmadvise(at(0, 4), 'unpinned');
+    space.munmap(at(0, 4));
+    world.fill(10, 12);
+    space.mmap({ bytes: 2 * PAGE, at: at(12, 14).start, fixed: true });
+    space.mmap({ bytes: 2 * PAGE, at: at(14, 16).start, fixed: true, prot: 'rwx' });
+    gpu.probe.slow.add('toDevice');
+    const moved = context.migrateAsync(at(10, 16), { to: 'device' });
+    const { node } = gpu.device.memory!;
+    expect(node.used).toBe(4);
+    world.machine.oomReap(space);
+    gpu.probe.slow.clear();
+    gpu.probe.finish();
+    await moved;
+    expect(node.used).toBe(0);
+    space.close();
+  });
+
   it('frees nothing before its devices have flushed', async () => {
     gpu.probe.slow.add('invalidate');
     const reaped = world.machine.oomReapAsync(space);

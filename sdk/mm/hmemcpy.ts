@@ -397,6 +397,7 @@ export class Memcpy implements Step, CopyGround {
         return this.phase === LOCKED ? AGAIN : this.transfer('peer', device as MigrationDevice, this.from, this.to);
       }
       case CROSSED:
+        if (!this.isStill()) return this.lookAgain();
         this.linked += this.length;
         return this.landed();
       case LOCKED: {
@@ -441,11 +442,30 @@ export class Memcpy implements Step, CopyGround {
         this.phase = SENT;
         return this.transfer('to-device', this.engineOf(this.to)!, this.bounce, this.to);
       default:
-        return this.landed();
+        return this.isStill() ? this.landed() : this.lookAgain();
     }
   }
 
-  /** Locks the pages that somebody could take away meanwhile, or says what to wait for: with nothing locked, and looking again then. */
+  /**
+   * Whether the destination is the page that was looked at, and may be written. The lock of the space keeps most others away, but not who reaps it, shortens a file, or stores its pages: what lands after that
+   * is lost. On a device its bytes are there already.
+   */
+  private isStill(): boolean {
+    const { core, nodes } = this.platform;
+    if (this.space.isReaped) return false;
+    const high = core.entry(this.space.table, Math.floor((this.dest + this.at) / L.PAGE_BYTES));
+    const kind = high & L.ENTRY_KIND;
+    if ((kind !== L.KIND_PRESENT && kind !== L.KIND_DEVICE_PRIVATE) || core.entryLow !== this.to) return false;
+    return nodes.of(this.to).owner > 0 || (high & L.ENTRY_WRITE) !== 0;
+  }
+
+  private lookAgain(): typeof AGAIN {
+    this.release();
+    this.phase = LOOK;
+    return AGAIN;
+  }
+
+  /** Locks both pages, or says what to wait for: with nothing locked, and looking again then. */
   private lockPages(run: Run): Progress | undefined {
     if (this.lock(this.from) && this.lock(this.to)) return undefined;
     const frame = this.lock(this.from) ? this.to : this.from;
@@ -457,11 +477,11 @@ export class Memcpy implements Step, CopyGround {
   /** False: somebody else has locked it. */
   private lock(frame: number): boolean {
     const { core, pageLocks } = this.platform;
-    if (frame === L.FRAME_NONE || !this.mayGo(frame)) return true;
+    if (frame === L.FRAME_NONE || this.isOfZeros(frame)) return true;
     const head = core.headOf(frame);
     if (head === this.lockedSource || head === this.lockedTarget) return true;
     if (!pageLocks.tryLock(frame)) return false;
-    // Reaping asks for no lock: the frame stays a frame.
+    // Reaping asks for no lock, at home as on a device: the frame stays a frame.
     core.exports.frameGet(head);
     if (this.lockedSource === L.FRAME_NONE) this.lockedSource = head;
     else this.lockedTarget = head;
@@ -475,10 +495,10 @@ export class Memcpy implements Step, CopyGround {
     this.platform.core.exports.framePut(frame);
   }
 
-  /** On a device; or on a host with a second tier, whose pages go there whoever holds the space. */
-  private mayGo(frame: number): boolean {
-    const { nodes, host, tier } = this.platform;
-    return nodes.of(frame).owner > 0 || (tier !== undefined && host.holds(frame));
+  /** It goes nowhere, and is nobody's. */
+  private isOfZeros(frame: number): boolean {
+    const { nodes, host } = this.platform;
+    return nodes.of(frame).owner === 0 && !host.holds(frame);
   }
 
   private transfer(direction: CopyDirection, device: MigrationDevice, from: number, to: number): Progress {
@@ -490,6 +510,7 @@ export class Memcpy implements Step, CopyGround {
   }
 
   private land(into: number): Progress {
+    if (!this.isStill()) return this.lookAgain();
     this.put(into);
     return this.landed();
   }

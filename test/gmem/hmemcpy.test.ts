@@ -3,7 +3,7 @@ import { type AddressSpace, MiB, restoreMachine } from 'farfault';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { faultOf, thrownBy } from '../errors/refusal.ts';
 import { plainDriver } from '../errors/world.ts';
-import { PAGE } from '../machine/probe.ts';
+import { PAGE, used } from '../machine/probe.ts';
 import { at, BASE, type Gpu, SlowEngine, World } from './gpus.ts';
 
 let world: World;
@@ -213,6 +213,50 @@ describe('a copy', () => {
     expect(machine.pending).toEqual([]);
     expect(handles.space.read(BASE, 1)[0]).toBe(1);
     machine.close();
+  });
+
+  it('to a page of the host that is reaped meanwhile is none, and writes to nobody else’s memory', async () => {
+    const { machine } = world;
+    const dying = machine.createAddressSpace();
+    dying.attach(gpu.device);
+    const { start } = dying.mmap({ bytes: 2 * PAGE });
+    dying.write(start, new Uint8Array(2 * PAGE).fill(0x77));
+    dying.hmadvise({ start, end: start + PAGE }, 'prefetch', { device: gpu.device });
+    gpu.probe.slow.add('toHost');
+    const result = dying.hmemcpyAsync(start + PAGE, start, PAGE);
+    machine.oomReap(dying);
+    // All that is left of the host is somebody else's now.
+    const { free } = machine.platform.host;
+    world.fill(0, free);
+    gpu.probe.slow.clear();
+    gpu.probe.finish();
+    expect(await result).toMatchObject({ status: 'failed', bytes: 0, errors: [{ bytes: PAGE, reason: 'bus error' }] });
+    for (let page = 0; page < free; page++) expect(space.read(BASE + page * PAGE, 1)[0]).toBe((page + 1) % 256);
+    dying.close();
+    expect(used(machine)).toContain(`dram ${free}`);
+    space.munmap(at(0, free));
+  });
+
+  it('to a page of a file that is stored meanwhile is stored by the next write-back', async () => {
+    const file = world.machine.createFile({ bytes: 2 * PAGE });
+    world.fill(0, 1);
+    space.hmadvise(at(0, 1), 'prefetch', { device: gpu.device });
+    space.mmap({ bytes: 2 * PAGE, at: at(1, 3).start, fixed: true, file, shared: true });
+    space.write(BASE + PAGE, Uint8Array.of(9));
+    gpu.probe.slow.add('toHost');
+    const copy = space.hmemcpyAsync(BASE + PAGE, BASE, PAGE);
+    file.sync();
+    expect([file.dirty, file.stored(0, 1)[0]]).toEqual([0, 9]);
+    gpu.probe.finishOne();
+    // What was fetched was for a page that may not be written any more: once again.
+    expect(gpu.probe.unfinished).toBe(1);
+    gpu.probe.finishOne();
+    expect(await copy).toMatchObject({ status: 'done', bytes: PAGE });
+    expect(file.dirty).toBe(1);
+    file.sync();
+    expect(file.stored(0, 1)[0]).toBe(1);
+    space.munmap(at(1, 3));
+    file.close();
   });
 
   it('says how much of the destination is not where it should be, and copies it all the same', () => {

@@ -189,7 +189,7 @@ A device for farfault, a user-space machine with the semantics of Linux HMM.
 | File             | What it is                                                                   |
 | ---------------- | ---------------------------------------------------------------------------- |
 | \`driver.js\`      | the device, and what the driver contract is told about it (\`expectations\`)   |
-| \`driver.test.js\` | the driver contract as tests, one a case                                     |
+| \`driver.test.js\` | the driver contract as tests, one a case; what does not apply is skipped     |
 | \`jsconfig.json\`  | types are checked in the editor; \`npx -p typescript tsc -p jsconfig.json\` does the same |
 
 ## Test and grade

@@ -79,7 +79,8 @@ export async function gradeDriver(factory: AnyFactory, expectations: Expectation
 }
 
 /**
- * The contract as tests of any runner that has `describe` and `it`: one test a case. A case that does not apply passes, its name ends with the reason. Throws in `it` what `gradeDriver` would report.
+ * The contract as tests of any runner that has `describe` and `it`: one test a case. A case that does not apply is skipped, with the reason, where the runner lets a test that has begun skip itself (Vitest, Mocha, `node:test`),
+ * and passes elsewhere. Throws in `it` what `gradeDriver` would report.
  */
 export function driverContract(factory: AnyFactory, expectations: Expectations, runner: Runner): void {
   requireFactory(factory);
@@ -102,15 +103,25 @@ export function driverContract(factory: AnyFactory, expectations: Expectations, 
       if (members.length === 0) continue;
       describe(group, () => {
         for (const each of members) {
-          it(each.name, async () => {
+          it(each.name, async function (this: unknown): Promise<void> {
+            // Not a parameter: to Mocha and Jest one is a callback, to Vitest a list of fixtures.
+            // eslint-disable-next-line prefer-rest-params
+            const runners: readonly unknown[] = [arguments[0], this];
             const found = await (profile ??= profileOf(factory, expectations));
             const report = await gradeCase(each, factory, found, expectations, seed, heir);
             if (report.verdict === 'failed') throw new ContractFailure(printFailure(report));
+            if (report.verdict === 'not applicable') skip(runners, report.reason);
           });
         }
       });
     }
   });
+}
+
+/** Says that the test under way does not apply: to what a runner has passed to it (Vitest, `node:test`), or calls it on (Mocha). May throw, which is how they hear of it. */
+function skip(runners: readonly unknown[], reason: string): void {
+  const runner = runners.find((each) => typeof (each as { skip?: unknown } | null | undefined)?.skip === 'function');
+  (runner as { skip(reason: string): void } | undefined)?.skip(reason);
 }
 
 /** Runs one case on an empty machine: the one that a case before has left empty, or a new one. */

@@ -25,6 +25,7 @@ import {
   LINE_LENGTH,
   LINE_LONG,
   LINE_SYNTAX,
+  RANGE_MET,
   STOP_FULL,
   STOP_LINE,
   STOP_NONE,
@@ -76,6 +77,8 @@ const WRITE: u64 = (<u64>ACCESS_WRITE) << 32;
  * Stops with STOP_NONE when the text is used up (but for a partial line), with STOP_FULL in front of the first access that found no room, with
  * STOP_LINE in front of a line that is refused: LACKEY_REASON says why, and it is line LACKEY_LINES + 1. LACKEY_CONSUMED is exact in
  * all three cases. How the text is cut into chunks changes nothing.
+ *
+ * A range of AREA_LIST that an instruction is in gets RANGE_MET.
  *
  * Requires: one byte behind the text may be written; `length` is over LINE_BYTES_MAX or `last` is given some day; AREA_LIST
  * holds LACKEY_RANGES ranges.
@@ -167,7 +170,8 @@ export function lackeyParse(input: u32, length: u32, output: u32, max: u32, last
           if (start <= address) {
             sameStart = start;
             sameEnd = load<u64>(range, 8);
-            device = DEVICE | ((<u64>load<u16>(range, RANGE_DEVICE)) << (ACCESS_DEVICE_SHIFT + 32));
+            store<u32>(range, load<u32>(range, 4) | RANGE_MET, 4);
+            device = DEVICE | ((<u64>load<u8>(range, RANGE_DEVICE)) << (ACCESS_DEVICE_SHIFT + 32));
           } else {
             sameStart = i > 0 ? load<u64>(range - 8) : 0;
             sameEnd = start;

@@ -419,6 +419,8 @@ export const LACKEY_MODIFIES = H_LACKEY + 40;
 export const LACKEY_DEVICE = H_LACKEY + 48;
 /** Offload ranges in AREA_LIST: pairs of u64 [start, end), ascending and disjoint; the number of the device is above the 48 bits of the start. 0: every access is the device's. */
 export const LACKEY_RANGES = H_LACKEY + 52;
+/** Beside the number of the device, in the upper half of a range's start: the parser has met an instruction in it. */
+export const RANGE_MET = 1 << 24;
 /** 1: the read of the M line that comes next has been handed out, its write has not. */
 export const LACKEY_HALF = H_LACKEY + 56;
 /** Table pages promised to huge home entries: splitting one can then never fail for want of a page. */

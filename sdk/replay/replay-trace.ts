@@ -36,7 +36,7 @@ export async function replayTrace(source: ByteSource, options: ReplayOptions): P
       replayMs += now() - start;
     }
     writer?.end();
-    return reportOf(replay, options, reader.instructions, { wallMs: now() - began, replayMs });
+    return reportOf(replay, options, reader, { wallMs: now() - began, replayMs });
   } finally {
     replay.machine.close();
   }

@@ -100,6 +100,8 @@ export interface ReplayDetail {
   >;
   /** What devices have counted by themselves, by name: `counts` of their drivers. */
   readonly counted?: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** Offload ranges that no instruction of the trace was in, of all devices, those that touch as one: most often their addresses are not those of the recorded program. Absent: there is none. */
+  readonly unmet?: readonly string[];
   readonly modelledParts: ModelledParts;
   /** Where the preset's constants come from. */
   readonly presetSource: string;
@@ -173,23 +175,24 @@ function settings(reports: Reports): Row[] {
   const nodes = union(reports, (report) => report.detail.options.deviceMemory);
   return [
     row('device', reports, ({ detail }) => detail.options.device),
-    row('host memory', reports, ({ detail }) => bytes(detail.options.dram)),
-    ...nodes.map((node) => row(node, reports, ({ detail }) => optional(detail.options.deviceMemory[node], bytes))),
-    row('granule of a device fault', reports, ({ detail }) => bytes(detail.options.granulePages * pageBytes(detail))),
+    row('host memory', reports, ({ detail }) => printBytes(detail.options.dram)),
+    ...nodes.map((node) => row(node, reports, ({ detail }) => optional(detail.options.deviceMemory[node], printBytes))),
+    row('granule of a device fault', reports, ({ detail }) => printBytes(detail.options.granulePages * pageBytes(detail))),
     ...(reports.some(({ detail }) => detail.options.link)
       ? [row('links between devices', reports, ({ detail }) => detail.options.link ?? NOTHING)]
       : []),
     ...optionalRow('values', reports, ({ detail }) => (detail.options.bytesIn ? 'none: no load is checked' : undefined)),
-    ...optionalRow('page', reports, ({ detail }) => optional(detail.options.pageBytes, bytes)),
-    ...optionalRow('second tier', reports, ({ detail }) => optional(detail.options.swap, bytes)),
+    ...optionalRow('page', reports, ({ detail }) => optional(detail.options.pageBytes, printBytes)),
+    ...optionalRow('second tier', reports, ({ detail }) => optional(detail.options.swap, printBytes)),
     ...union(reports, (report) => report.detail.options.workingSet ?? {}).map((device) =>
-      row(`working set of ${device}`, reports, ({ detail: { options } }) => optional(options.workingSet?.[device], bytes)),
+      row(`working set of ${device}`, reports, ({ detail: { options } }) => optional(options.workingSet?.[device], printBytes)),
     ),
     ...optionalRow('oversubscribed', reports, ({ detail }) => oversubscribed(detail.options)),
     ...optionalRow('victims chosen by', reports, ({ detail }) => detail.options.victims),
     ...optionalRow('what devices read', reports, ({ detail }) => (detail.options.duplicate ? 'duplicated' : undefined)),
     row('lanes', reports, ({ detail }) => count(detail.options.lanes)),
     row('offloaded', reports, ({ detail }) => plural(offloaded(detail.options), 'range') ?? 'everything'),
+    ...optionalRow('without an instruction', reports, ({ detail }) => plural(detail.unmet?.length ?? 0, 'range')),
   ];
 }
 
@@ -440,13 +443,13 @@ function percent(part: number, whole: number): string {
 }
 
 function traffic({ pages, bytes: length }: Readonly<Traffic>): string {
-  return `${count(pages)} ${bytes(length).padStart(10)}`;
+  return `${count(pages)} ${printBytes(length).padStart(10)}`;
 }
 
 const UNITS = ['KiB', 'MiB', 'GiB', 'TiB'] as const;
 
 /** 4096 as 4 KiB, 1.5 * 2^20 as 1.5 MiB: at most one decimal. */
-function bytes(n: number): string {
+export function printBytes(n: number): string {
   if (n < 1024) return `${n} B`;
   let unit = 0;
   let scaled = n / 1024;

@@ -10,16 +10,16 @@ import type { Context } from '../gmem/context.ts';
 import { requireObject } from '../mm/arguments.ts';
 import type { Preset } from '../policy/preset.ts';
 import { type LinkWay, transferNs } from './cost.ts';
-import { printRange } from './offload.ts';
+import { type OffloadRange, printRange } from './offload.ts';
 import type { ReplayOptions } from './replay-options.ts';
 import type { ModelledParts, ReplayDetail, ReplayReport } from './report.ts';
 import type { Replay } from './replay.ts';
 
-/** The report of a replay that has ended. `instructions`: of its trace; `host`: what it took there. */
+/** The report of a replay that has ended. `trace`: what was seen of it; `host`: what the replay took there. */
 export function reportOf(
   replay: Replay,
   options: ReplayOptions,
-  instructions: number,
+  trace: { readonly instructions: number; readonly unmet: readonly OffloadRange[] },
   host: { wallMs: number; replayMs: number },
 ): ReplayReport {
   const { machine, context, contexts, space } = replay;
@@ -51,7 +51,7 @@ export function reportOf(
       ...(contexts.length > 1 ? { devices: ofEach((_, i) => replay.devices[i]!) } : {}),
       read: replay.reads,
       write: replay.writes,
-      instructions,
+      instructions: trace.instructions,
     },
     tlb: { cpu: space.tlbCounts, devices: ofEach((each) => each.tlbCounts) },
     faults: { cpu: Object.values(counters.cpuFaults).reduce((total, each) => total + each, 0), devices: records },
@@ -74,6 +74,7 @@ export function reportOf(
       ...(options.victims === undefined ? {} : { victims: { ...counters.evicted } }),
       ...(options.swap ? { secondTier: { out: whole(out), in: whole(back), clean: counters.clean } } : {}),
       ...conversations(replay),
+      ...(trace.unmet.length > 0 ? { unmet: trace.unmet.map(printRange) } : {}),
       modelledParts: parts,
       presetSource: options.preset.source,
       options: {

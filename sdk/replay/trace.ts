@@ -47,6 +47,8 @@ export class TraceReader {
   readonly #core: Core;
   readonly #options: TraceOptions;
   readonly #ranges: readonly DeviceRange[];
+  /** Which of them an instruction was in. */
+  readonly #met: boolean[];
   /** Accesses that stand in the area. */
   #count = 0;
 
@@ -54,6 +56,7 @@ export class TraceReader {
     this.#core = core;
     this.#options = options;
     this.#ranges = dealRanges([options.offload, ...(options.further ?? [])]);
+    this.#met = this.#ranges.map(() => false);
   }
 
   /** Lines read so far, those that were skipped included. */
@@ -64,6 +67,11 @@ export class TraceReader {
   /** `I` lines so far. */
   get instructions(): number {
     return this.#core.header(L.LACKEY_INSTRUCTIONS + 4) * HIGH + this.#core.header(L.LACKEY_INSTRUCTIONS);
+  }
+
+  /** Ranges, of all devices and merged, that no instruction so far was in. */
+  get unmet(): readonly OffloadRange[] {
+    return this.#ranges.filter((_, i) => !this.#met[i]);
   }
 
   /**
@@ -77,6 +85,7 @@ export class TraceReader {
     this.#core.u8.fill(0, L.H_LACKEY, L.H_LACKEY + LACKEY_BYTES);
     this.#count = 0;
     this.bytesRead = 0;
+    this.#met.fill(false);
     let total = 0;
     let rest: Uint8Array = new Uint8Array(0);
     for await (const chunk of plainBytes(this.#counted(source), name)) {
@@ -125,6 +134,7 @@ export class TraceReader {
     core.u8.set(text, core.area(L.AREA_BYTES));
     const output = core.area(L.AREA_ACCESSES) + this.#count * L.ACCESS_BYTES;
     this.#count += core.exports.lackeyParse(core.area(L.AREA_BYTES), text.length, output, L.JOB_ACCESSES_MAX - this.#count, last ? 1 : 0);
+    this.#noteMet();
     const used = core.header(L.LACKEY_CONSUMED);
     if (core.stopReason === L.STOP_LINE) throw this.#refused(text.subarray(used), core.header(L.LACKEY_REASON));
     return used;
@@ -141,6 +151,11 @@ export class TraceReader {
       list[4 * i + 2] = end;
       list[4 * i + 3] = end / HIGH;
     });
+  }
+
+  #noteMet(): void {
+    const list = this.#core.words(L.AREA_LIST, this.#ranges.length * 4);
+    for (let i = 0; i < this.#met.length; i++) if (list[4 * i + 1]! & L.RANGE_MET) this.#met[i] = true;
   }
 
   #held(count: number): AccessBatch {

@@ -10,11 +10,14 @@ interface Parsed {
   accesses: string[];
   counts: { lines: number; instructions: number; loads: number; stores: number; modifies: number };
   refused: { line: number; reason: number } | undefined;
+  /** Of each range: whether an instruction was in it. */
+  met: boolean[];
 }
 
 /** The same by regular expressions, all of the text at once. */
 function expected(text: string, ranges: readonly Range[]): Parsed {
-  const parsed: Parsed = { accesses: [], counts: { lines: 0, instructions: 0, loads: 0, stores: 0, modifies: 0 }, refused: undefined };
+  const counted = { lines: 0, instructions: 0, loads: 0, stores: 0, modifies: 0 };
+  const parsed: Parsed = { accesses: [], counts: counted, refused: undefined, met: ranges.map(() => false) };
   const { accesses, counts } = parsed;
   const raw = text.split('\n');
   const unfinished = raw.pop()!;
@@ -29,7 +32,9 @@ function expected(text: string, ranges: readonly Range[]): Parsed {
     const address = parseInt(digits!, 16);
     if (kind[0] === 'I') {
       counts.instructions++;
-      if (ranges.length > 0) side = ranges.some(([start, end]) => address >= start && address < end) ? 'device' : 'cpu';
+      const isIn = ranges.map(([start, end]) => address >= start && address < end);
+      isIn.forEach((each, i) => (parsed.met[i] ||= each));
+      if (ranges.length > 0) side = isIn.includes(true) ? 'device' : 'cpu';
       continue;
     }
     if (kind[1] !== 'S') accesses.push(`${side} read ${address.toString(16)} ${Number(decimals)}`);
@@ -71,7 +76,8 @@ function parse(
   u32[L.LACKEY_RANGES >>> 2] = ranges.length;
 
   const bytes = Buffer.from(text, 'latin1');
-  const parsed: Parsed = { accesses: [], counts: { lines: 0, instructions: 0, loads: 0, stores: 0, modifies: 0 }, refused: undefined };
+  const counts = { lines: 0, instructions: 0, loads: 0, stores: 0, modifies: 0 };
+  const parsed: Parsed = { accesses: [], counts, refused: undefined, met: [] };
   let from = 0;
   for (const end of [...cuts.filter((cut) => cut < bytes.length).sort((a, b) => a - b), bytes.length]) {
     do {
@@ -102,6 +108,7 @@ function parse(
   parsed.counts.loads = counter(L.LACKEY_LOADS);
   parsed.counts.stores = counter(L.LACKEY_STORES);
   parsed.counts.modifies = counter(L.LACKEY_MODIFIES);
+  parsed.met = ranges.map((_, i) => (u32[((areas + L.AREA_LIST) >>> 2) + 4 * i + 1]! & L.RANGE_MET) !== 0);
   return parsed;
 }
 

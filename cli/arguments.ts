@@ -41,6 +41,14 @@ export function parseArguments(words: readonly string[], known: readonly OptionD
     const token = tokens[at];
     return token?.kind === 'positional' && token.index === tokens[at - 1]!.index + 1 ? token.value : undefined;
   };
+  /** The next word as a value that has to be there: no option begins with a digit, so -1 is a value, and refused as what it is. Takes it. */
+  const value = (): string | undefined => {
+    const index = tokens[at - 1]!.index + 1;
+    const word = following() ?? (/^-[0-9.]/.test(words[index] ?? '') ? words[index] : undefined);
+    // -4K is two tokens, an option a letter.
+    if (word !== undefined) while (tokens[at]?.index === index) at++;
+    return word;
+  };
   while (at < tokens.length) {
     const token = tokens[at++]!;
     if (token.kind === 'option-terminator') continue;
@@ -67,9 +75,8 @@ export function parseArguments(words: readonly string[], known: readonly OptionD
         borrowed = { name: option.name, word };
       }
     } else if (option.takes !== 'none') {
-      const word = following();
+      const word = value();
       if (word === undefined) throw new UsageError(`${rawName} needs a value: ${rawName} ${option.value}`);
-      at++;
       values.push(word);
     }
     while (option.takes === 'many' && option.further?.test(following() ?? '') === true) {

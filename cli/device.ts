@@ -11,15 +11,18 @@ import type { Expectations } from 'farfault/testing';
 import { unknown } from './arguments.ts';
 import { oneLine, UsageError } from './fail.ts';
 
-/** What a driver is made with. A module gets the same two names. */
+/** What a driver is made with. A module gets the same two names, those of them that there are. */
 export interface DeviceOptions {
   /** Bytes of its own memory; undefined: its default. */
   readonly vram: number | undefined;
-  /** Bytes that one fault moves or maps. */
-  readonly granule: number;
+  /** Bytes that one fault moves or maps; undefined: its default, and for a shipped driver GRANULE_BYTES. */
+  readonly granule: number | undefined;
   /** A policy chooses which of its pages go: a driver that can leaves them to it. */
   readonly policy?: boolean;
 }
+
+/** What a fault of a shipped driver moves or maps when nobody says, npu's too, whose own default is 2 MiB: they can be compared then. */
+const GRANULE_BYTES = 4096;
 
 /** Those of a replay, named by `--device`. */
 const REPLAYED: DriverSource = {
@@ -35,8 +38,14 @@ export const REPLAYED_DRIVERS: readonly string[] = Object.keys(REPLAYED.builtIn)
 export async function makeDriver(device: string, { vram, granule, policy = false }: DeviceOptions): Promise<Driver> {
   if (device === 'mirror' && vram !== undefined) throw new UsageError('--vram means nothing to mirror, which has no memory of its own');
   const { factory } = await findDriver(device, REPLAYED);
+  const isShipped = Object.hasOwn(REPLAYED.builtIn, device);
+  const granuleBytes = granule ?? (isShipped ? GRANULE_BYTES : undefined);
   try {
-    return factory({ granule, ...(vram === undefined ? {} : { vram }), ...(policy && device === 'nouveau' ? { allocator: 'core' } : {}) });
+    return factory({
+      ...(granuleBytes === undefined ? {} : { granule: granuleBytes }),
+      ...(vram === undefined ? {} : { vram }),
+      ...(policy && device === 'nouveau' ? { allocator: 'core' } : {}),
+    });
   } catch (error) {
     if (isFarfaultError(error)) throw new UsageError(`--device ${device}: ${oneLine(error)}`, { cause: error });
     throw new UsageError(`--device ${device}: its driver could not be made: ${oneLine(error)}`, { cause: error });

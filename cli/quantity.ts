@@ -18,7 +18,6 @@ const PAGE_BYTES = 4096;
 const WITH_BYTES: MachineMeasure = { pageBytes: PAGE_BYTES, bodiless: false };
 /** What one Wasm memory can have. */
 const MACHINE_BYTES = 2 ** 32;
-const GRANULES: readonly number[] = [4 * 2 ** 10, 64 * 2 ** 10, 2 * 2 ** 20];
 
 /** What a machine without bytes can have addresses for. */
 const ADDRESS_BYTES = 2 ** 48;
@@ -46,10 +45,11 @@ export function parseBytes(option: string, text: string, { pageBytes, bodiless }
   return bytes;
 }
 
-/** 4K, 64K or 2M, in bytes. */
+/** A power of two from 4K to 2M, in bytes. */
 export function parseGranule(option: string, text: string): number {
   const bytes = parseBytes(option, text);
-  if (!GRANULES.includes(bytes)) throw new UsageError(`${option} ${text} is not 4K, 64K or 2M`);
+  if (bytes > LARGE_PAGE_BYTES || !Number.isInteger(Math.log2(bytes)))
+    throw new UsageError(`${option} ${text} is not a power of two from 4K to 2M`);
   return bytes;
 }
 

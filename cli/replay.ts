@@ -13,6 +13,7 @@ import {
   type Preset,
   PRESET_DEFAULT,
   presets,
+  printRange,
   REPLAY_LINKS,
   type ReplayLink,
   type ReplayReport,
@@ -31,7 +32,7 @@ const SEED_MAX = 2 ** 32 - 1;
 const DEVICES_MAX = 4;
 const SMALL_PAGE_BYTES = 4096;
 
-const DEFAULTS = { device: 'nouveau', dram: '1GiB', lanes: '32', granule: '4K', page: '4K', preset: PRESET_DEFAULT, seed: '0' } as const;
+const DEFAULTS = { device: 'nouveau', dram: '1GiB', lanes: '32', page: '4K', preset: PRESET_DEFAULT, seed: '0' } as const;
 
 /** Options that every replay has, of a trace of one's own or of the examples. */
 export const MACHINE_OPTIONS: readonly OptionDescription[] = [
@@ -41,8 +42,9 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
     value: `[name=]${REPLAYED_DRIVERS.join('|')}|./module.js`,
     help: [
       'The device. A module exports a driver made with defineDriver by default;',
-      `it is called with { vram, granule } in bytes. Default: ${DEFAULTS.device}. Given again, another one`,
-      `beside it, up to ${DEVICES_MAX}: name= tells two of a kind apart.`,
+      'it is called with { vram, granule } in bytes, each only where it is given here.',
+      `Default: ${DEFAULTS.device}. Given again, another one beside it, up to ${DEVICES_MAX}: name= tells two of`,
+      'a kind apart.',
     ],
   },
   { name: 'vram', takes: 'one', value: '64MiB', help: ['Memory of the device. Default: what its driver says, 64MiB for nouveau and npu.'] },
@@ -58,7 +60,15 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
     value: DEFAULTS.lanes,
     help: [`Lanes that the device runs a job on, 1 to ${LANES_MAX}. Default: ${DEFAULTS.lanes}.`],
   },
-  { name: 'granule', takes: 'one', value: '4K|64K|2M', help: [`How much one device fault moves or maps. Default: ${DEFAULTS.granule}.`] },
+  {
+    name: 'granule',
+    takes: 'one',
+    value: '64K',
+    help: [
+      'How much one device fault moves or maps, a power of two from 4K to 2M. Default: what the driver',
+      `of a module says; 4K for ${REPLAYED_DRIVERS.join(', ')}.`,
+    ],
+  },
   {
     name: 'preset',
     takes: 'one',
@@ -70,7 +80,7 @@ export const MACHINE_OPTIONS: readonly OptionDescription[] = [
     takes: 'one',
     value: REPLAY_LINKS.join('|'),
     help: [
-      'Link the devices, each with each: pages go directly from one to another (copies),',
+      'Link two devices or more, each with each: pages go directly from one to another (copies),',
       "or may also be used in the other one's memory (coherent). Default: by way of the host.",
     ],
   },
@@ -119,7 +129,8 @@ export const REPLAY_OPTIONS: readonly OptionDescription[] = [
       "Instructions whose data accesses are the device's: addresses in hex, the",
       'end not included. Default: what <trace>.json says; without either, every',
       "access is the device's. Of several devices, each has its own: those that",
-      'name none are dealt to the devices in turn.',
+      'name none are dealt to the devices in turn. A range that no instruction of',
+      'the trace is in is told on standard error.',
     ],
   },
   ...MACHINE_OPTIONS,
@@ -184,12 +195,21 @@ export async function replay(words: readonly string[]): Promise<void> {
       drawn?.commit('');
       target?.commit(`${text}\n`);
       await print(json && !target ? text : formatReports(reports));
+      warn(reports[0]!);
     } finally {
       drawn?.abandon();
       target?.abandon();
     }
   } finally {
     source.close();
+  }
+}
+
+/** Says on standard error which ranges offload nothing. */
+function warn({ trace, detail: { unmet = [] } }: ReplayReport): void {
+  for (const range of unmet) {
+    const look = 'compare its I lines (a position-independent program runs at other addresses than its symbols say: link with -no-pie)';
+    process.stderr.write(`farfault: warning: no instruction of ${trace} is in the offload range ${range}: ${look}\n`);
   }
 }
 
@@ -218,16 +238,16 @@ async function runOversubscribed(
   parsed: Arguments,
   { times, ranges, setup, timeline }: Oversubscribed,
 ): Promise<ReplayReport[]> {
-  const granule = setup.granule;
+  const granules = setup.drivers.map(({ granuleBytes = SMALL_PAGE_BYTES }) => granuleBytes);
   const isWithout = ({ memory = [] }: Driver): boolean => memory.length === 0;
   if (setup.drivers.every(isWithout))
     throw new UsageError(`--oversubscribe means nothing to ${setup.drivers[0]!.name}, which has no memory of its own`);
-  const workingSet = await measure(source, ranges, granule);
+  const workingSet = await measure(source, ranges, granules);
   const reports: ReplayReport[] = [];
   for (const factor of times) {
     // Whole granules: less would leave a part of one unused.
     const vram = workingSet.devices.map((bytes, i) =>
-      isWithout(setup.drivers[i]!) ? undefined : Math.max(granule, Math.ceil(bytes / factor / granule) * granule),
+      isWithout(setup.drivers[i]!) ? undefined : Math.max(1, Math.ceil(bytes / factor / granules[i]!)) * granules[i]!,
     );
     const trace = await again();
     try {
@@ -245,7 +265,7 @@ async function runOversubscribed(
   return reports;
 }
 
-async function measure(trace: OpenTrace, ranges: readonly (readonly OffloadRange[])[], granule: number): Promise<WorkingSet> {
+async function measure(trace: OpenTrace, ranges: readonly (readonly OffloadRange[])[], granule: readonly number[]): Promise<WorkingSet> {
   const progress = showProgress(`${trace.name}, measured`, trace.totalBytes);
   try {
     const onProgress = (bytes: number): void => progress.update(bytes);
@@ -265,7 +285,6 @@ export interface Setup {
   readonly preset: Preset;
   readonly seed: number;
   readonly link?: ReplayLink;
-  readonly granule: number;
   readonly swap?: number;
   readonly bytesIn?: 'metadata';
   readonly pageBytes?: number;
@@ -284,7 +303,10 @@ export async function setUp({ options }: Arguments, vrams?: readonly (number | u
   const dram = parseBytes('--dram', value('dram'), measure);
   const lanes = parseCount('--lanes', value('lanes'), { least: 1, most: LANES_MAX });
   const seed = parseCount('--seed', value('seed'), { least: 0, most: SEED_MAX });
-  const granule = parseGranule('--granule', value('granule'));
+  const granuleText = options.get('granule')?.[0];
+  // With large pages a fault moves one of them, whatever the driver's own default.
+  const least = pageBytes === SMALL_PAGE_BYTES ? undefined : SMALL_PAGE_BYTES;
+  const granule = granuleText === undefined ? least : parseGranule('--granule', granuleText);
   // A driver counts in pages of 4 KiB.
   const vramBytes = vram === undefined ? undefined : parseBytes('--vram', vram, measure) / (pageBytes / SMALL_PAGE_BYTES);
   const name = value('preset');
@@ -300,19 +322,25 @@ export async function setUp({ options }: Arguments, vrams?: readonly (number | u
   if (policy !== undefined && victims === undefined)
     throw new UsageError(`--policy ${policy} is not one of: ${VICTIM_POLICIES.join(', ')}`);
   const drivers: Driver[] = [];
+  const sources: string[] = [];
   for (const [i, device] of (options.get('device') ?? [DEFAULTS.device]).entries()) {
     const [, called, source] = /^(?:([^=./\\]*)=)?(.*)$/s.exec(device)!;
+    if (called === '') throw new UsageError(`--device ${device} names the device nothing: a name is ${NAME_RULE}`);
+    sources.push(source!);
     const driver = await makeDriver(source!, { vram: vrams ? vrams[i] : vramBytes, granule, policy: victims !== undefined });
     drivers.push(called === undefined ? driver : renamed(driver, called));
   }
   if (drivers.length > DEVICES_MAX) throw new UsageError(`${drivers.length} devices are more than ${DEVICES_MAX}`);
   for (const [i, { name }] of drivers.entries()) {
-    if (drivers.findIndex((each) => each.name === name) < i)
-      throw new UsageError(`two devices are called ${name}: name them, --device ${name}0=${name} --device ${name}1=${name}`);
+    const first = drivers.findIndex((each) => each.name === name);
+    if (first === i) continue;
+    const named = `--device ${name}0=${sources[first]} --device ${name}1=${sources[i]}`;
+    throw new UsageError(`two devices are called ${name}: name them, ${named}`);
   }
+  if (known !== undefined && drivers.length === 1) throw new UsageError(`--link ${known} links devices with each other: there is one only`);
   if (policy !== undefined) requireChoice(policy, drivers);
   return {
-    ...{ drivers, dram, lanes, preset, seed, granule },
+    ...{ drivers, dram, lanes, preset, seed },
     ...(known === undefined ? {} : { link: known }),
     ...(swap === undefined ? {} : { swap }),
     ...(bodiless ? { bytesIn: 'metadata', pageBytes } : {}),
@@ -344,10 +372,11 @@ function requireChoice(policy: string, drivers: readonly Driver[]): void {
     throw new UsageError(`--policy means nothing to ${drivers[0]!.name}, which has no memory of its own`);
 }
 
+const NAME_RULE = '1 to 32 lower-case letters, digits or -, a letter first';
+
 /** The same driver by another name. */
 function renamed(driver: Driver, name: string): Driver {
-  if (!/^[a-z][a-z0-9-]{0,31}$/.test(name))
-    throw new UsageError(`--device ${name}=: ${name} is not 1 to 32 lower-case letters, digits or -, a letter first`);
+  if (!/^[a-z][a-z0-9-]{0,31}$/.test(name)) throw new UsageError(`--device ${name}=: ${name} is not ${NAME_RULE}`);
   return Object.create(driver, { name: { value: name, enumerable: true } }) as Driver;
 }
 
@@ -368,7 +397,7 @@ function offloadRange(text: string, drivers: readonly Driver[]): NamedRange {
   }
 }
 
-/** The ranges of each device: those that name none are dealt in turn. Throws UsageError where one of several has none. */
+/** The ranges of each device: those that name none are dealt in turn. Throws UsageError where one of several has none, or two have the same instruction. */
 export function dealt(ranges: readonly NamedRange[], drivers: readonly Driver[]): OffloadRange[][] {
   const own = drivers.map((): OffloadRange[] => []);
   let turn = 0;
@@ -378,7 +407,23 @@ export function dealt(ranges: readonly NamedRange[], drivers: readonly Driver[])
     const { name } = drivers[without]!;
     throw new UsageError(`which accesses are those of ${name}? Say --offload ${name}:0x401200-0x401300, or another range of instructions`);
   }
+  requireApart(
+    own.flatMap((each, device) => each.map((range) => ({ ...range, device }))),
+    drivers,
+  );
   return own;
+}
+
+/** Throws UsageError where two devices have the same instruction. */
+function requireApart(ranges: readonly Required<Pick<NamedRange, 'start' | 'end' | 'device'>>[], drivers: readonly Driver[]): void {
+  const shown = (range: (typeof ranges)[number]): string => `${printRange(range)} of ${drivers[range.device]!.name}`;
+  // The one that reaches farthest, of those that begin no later.
+  let far: (typeof ranges)[number] | undefined;
+  for (const range of [...ranges].sort((a, b) => a.start - b.start)) {
+    if (far && far.end > range.start && far.device !== range.device)
+      throw new UsageError(`offload range ${shown(range)} overlaps ${shown(far)}: an instruction belongs to one device`);
+    if (!far || range.end > far.end) far = range;
+  }
 }
 
 /** The ranges that stand beside a trace; none when nothing does. A sidecar that cannot be read is an error: without it, everything would be the device's. */
@@ -433,7 +478,7 @@ export async function runReplay(
   },
 ): Promise<ReplayReport> {
   const progress = showProgress(trace.name, trace.totalBytes);
-  const { drivers, offload, granule: _, ...machine } = setup;
+  const { drivers, offload, ...machine } = setup;
   try {
     return await replayTrace(trace.bytes, {
       ...machine,

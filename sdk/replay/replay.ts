@@ -20,6 +20,7 @@ import type { DevicePolicy } from '../policy/policy.ts';
 import type { VictimPolicyName } from '../policy/victim.ts';
 import { ByteMap } from './byte-map.ts';
 import type { OffloadRange } from './offload.ts';
+import { printBytes } from './report.ts';
 import type { Progress } from './timeline.ts';
 
 /** Addresses reserved at the first touch of any page in them. */
@@ -322,6 +323,6 @@ function exhausted(machine: Machine): FarfaultError {
     'dram',
     bytes,
     'is exhausted',
-    `host memory is exhausted: the program needs more than ${bytes / 2 ** 20} MiB at one time (${options})`,
+    `host memory is exhausted: the program needs more than ${printBytes(bytes)} at one time (${options})`,
   );
 }

@@ -16,8 +16,8 @@ export interface MeasureOptions {
   readonly offload: readonly OffloadRange[];
   /** Those of further devices. */
   readonly further?: readonly (readonly OffloadRange[])[];
-  /** Bytes that one fault of a device brings: a power of two from 4096 (default) to 2 MiB. What is touched counts as a whole one. */
-  readonly granule?: number;
+  /** Bytes that one fault of a device brings: a power of two from 4096 (default) to 2 MiB; of several devices, one for all of them or one each. What is touched counts as a whole one. */
+  readonly granule?: number | readonly number[];
   /** Told after every chunk how many bytes of the source have been read. */
   readonly onProgress?: (bytesRead: number) => void;
 }
@@ -50,13 +50,12 @@ export async function measureTrace(source: ByteSource, options: MeasureOptions):
   }
   if (further.length >= L.ACCESS_DEVICES_MAX)
     throw fail('EINVAL', 'measureTrace.further', further.length + 1, `devices are more than ${L.ACCESS_DEVICES_MAX}`);
-  if (!Number.isInteger(granule) || granule < L.PAGE_BYTES || granule > L.PAGE_BYTES << L.HUGE_ORDER || (granule & (granule - 1)) !== 0)
-    throw fail('EINVAL', 'measureTrace.granule', granule, 'is not a power of two between 4096 and 2 MiB');
+  const granules = granulesOf(granule, 1 + further.length);
   const machine = await createMachine({ dram: DRAM_BYTES });
   try {
     const { core } = machine.platform;
     const all = new Touched(L.PAGE_BYTES);
-    const devices = [offload, ...further].map(() => new Touched(granule));
+    const devices = granules.map((each) => new Touched(each));
     for await (const { count } of new TraceReader(core, { name, offload, further, onProgress }).batches(source)) {
       const words = core.words(L.AREA_ACCESSES, count * 2);
       for (let i = 0; i < count; i++) {
@@ -72,6 +71,18 @@ export async function measureTrace(source: ByteSource, options: MeasureOptions):
   } finally {
     machine.close();
   }
+}
+
+/** One for each of so many devices. Throws EINVAL for what is none. */
+function granulesOf(granule: number | readonly number[], devices: number): readonly number[] {
+  const granules: readonly number[] = typeof granule === 'object' ? granule : new Array<number>(devices).fill(granule);
+  requireArray('measureTrace.granule', granules);
+  if (granules.length !== devices)
+    throw fail('EINVAL', 'measureTrace.granule', granules.length, `is not one for each of ${devices} devices`);
+  for (const each of granules)
+    if (!Number.isInteger(each) || each < L.PAGE_BYTES || each > L.PAGE_BYTES << L.HUGE_ORDER || (each & (each - 1)) !== 0)
+      throw fail('EINVAL', 'measureTrace.granule', each, 'is not a power of two between 4096 and 2 MiB');
+  return granules;
 }
 
 /** Aligned blocks that have been touched. */

@@ -92,7 +92,7 @@ test.concurrent.each<readonly [words: readonly string[], code: 1 | 2, sentence: 
   [['./array.js'], 2, './array.js exports expectations that are not an object'],
   [['./bad-seed.js'], 2, './bad-seed.js: expectations.seed -1 is not a non-negative integer'],
   [['./empty.js', '--sead', '1'], 2, 'unknown option --sead: did you mean --seed?'],
-  [['./empty.js', '--seed', '-1'], 2, '--seed needs a value: --seed 1'],
+  [['./empty.js', '--seed', '-1'], 2, '--seed -1 is not a whole number from 0 to 4294967295'],
   [['./empty.js', '--seed=-1'], 2, '--seed -1 is not a whole number from 0 to 4294967295'],
   [['./empty.js', '--seed', '4294967296'], 2, '--seed 4294967296 is not a whole number from 0 to 4294967295'],
   [['./empty.js', '--option', 'vram'], 2, '--option vram is not name=value, such as vram=16MiB'],

@@ -16,6 +16,7 @@ const SIDECAR = '{ "schema": 1, "offload": [{ "symbol": "kernel", "range": "0x10
 interface Report {
   accesses: unknown;
   migrated: unknown;
+  detail: object;
   host: { wallMs: number; accessesPerSecond: number };
 }
 
@@ -125,6 +126,49 @@ test('mirror and a module of one own are devices too', async () => {
     migrated: { dram: { 'tiny.vram': { pages: 1 } } },
     detail: { options: { device: 'tiny', deviceMemory: { 'tiny.vram': 512 * 1024 }, granulePages: 16 } },
   });
+});
+
+test('a granule may be any power of two, and is the default of a module where it is not given', async () => {
+  const cwd = withTrace();
+  const gmem = new URL('../../dist/gmem.js', import.meta.url).href;
+  writeFileSync(
+    join(cwd, 'tiny.mjs'),
+    `import { defineDriver } from ${JSON.stringify(gmem)};
+     export default defineDriver(({ vram = 1 << 20, granule = 32768, ...more }) => ({ name: 'tiny' + Object.keys(more), granuleBytes: granule,
+       memory: [{ name: 'vram', kind: 'private', bytes: vram }], attach: () => ({}) }));`,
+  );
+  const settings = async (...words: string[]): Promise<unknown> => {
+    const { out, err } = await farfault(['replay', 'x.trace', '--json', ...words], { cwd });
+    expect(err).toBe('');
+    return (JSON.parse(out) as { detail: { options: object } }).detail.options;
+  };
+  expect(await settings('--device', './tiny.mjs')).toMatchObject({ device: 'tiny', granulePages: 8 });
+  expect(await settings('--device', './tiny.mjs', '--granule', '16K')).toMatchObject({ granulePages: 4 });
+  // A fault moves one page then.
+  expect(await settings('--device', './tiny.mjs', '--metadata', '--page', '2M', '--vram', '2M')).toMatchObject({ granulePages: 1 });
+  // Whole granules of the device.
+  expect(await settings('--device', './tiny.mjs', '--oversubscribe', '4x')).toMatchObject({
+    workingSet: { tiny: 32768 },
+    deviceMemory: { 'tiny.vram': 32768 },
+  });
+  // Shipped drivers are compared: npu's own default is 2 MiB.
+  for (const device of ['nouveau', 'mirror', 'npu']) expect(await settings('--device', device)).toMatchObject({ granulePages: 1 });
+  expect(await settings('--device', 'npu', '--granule', '8K')).toMatchObject({ granulePages: 2 });
+});
+
+test('a range that no instruction is in is told on standard error, and in the report', async () => {
+  const cwd = withTrace();
+  const warning = (range: string): string =>
+    `farfault: warning: no instruction of x.trace is in the offload range ${range}: compare its I lines (a position-independent program runs at other addresses than its symbols say: link with -no-pie)\n`;
+  const none = await farfault(['replay', 'x.trace', '--offload', '0x1-0x2', '0x1000-0x1100', '0x5000-0x5001', '0x5001-0x5002'], { cwd });
+  expect([none.code, none.err]).toEqual([0, warning('0x1-0x2') + warning('0x5000-0x5002')]);
+  expect(none.out).toMatch(/\n +offloaded +4 ranges\n +without an instruction +2 ranges\n/);
+  const json = await farfault(['replay', 'x.trace', '--offload', '0x1-0x2', '--json'], { cwd });
+  expect([json.code, json.err]).toEqual([0, warning('0x1-0x2')]);
+  expect(parsed(json.out)).toMatchObject({ detail: { unmet: ['0x1-0x2'] } });
+  const some = await farfault(['replay', 'x.trace', '--offload', '0x1000-0x1100', '--json'], { cwd });
+  expect([some.code, some.err]).toEqual([0, '']);
+  expect(parsed(some.out).detail).not.toHaveProperty('unmet');
 });
 
 test('examples are printed side by side, in 100 columns', async () => {

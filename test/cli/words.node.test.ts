@@ -29,16 +29,19 @@ describe('a size', () => {
   });
 });
 
-test('a granule is 4K, 64K or 2M, however it is written', () => {
-  expect(['4K', '4KiB', '4096', '64K', '2M', '2048KiB'].map((text) => parseGranule('--granule', text))).toEqual([
+test('a granule is a power of two from 4K to 2M, however it is written', () => {
+  const granule = (text: string): number => parseGranule('--granule', text);
+  expect(['4K', '4KiB', '4096', '8K', '64K', '1M', '2M', '2048KiB'].map(granule)).toEqual([
     4096,
     4096,
     4096,
+    8192,
     65536,
+    2 ** 20,
     2 ** 21,
     2 ** 21,
   ]);
-  for (const text of ['8K', '1M', '1GiB', 'page']) expect(() => parseGranule('--granule', text)).toThrow(UsageError);
+  for (const text of ['12K', '4M', '1.5M', '2K', '1GiB', 'page']) expect(() => parseGranule('--granule', text)).toThrow(UsageError);
 });
 
 test('a count is digits within bounds', () => {
@@ -64,6 +67,8 @@ describe('a command line', () => {
     ['trace --size 007 --fast', { positionals: ['trace'], size: ['007'], fast: [] }],
     ['--size=1=2 trace', { positionals: ['trace'], size: ['1=2'] }],
     ['- --size -', { positionals: ['-'], size: ['-'] }],
+    ['--size -1 --range -2K trace --fast', { positionals: ['trace'], size: ['-1'], range: ['-2K'], fast: [] }],
+    ['--size -12', { positionals: [], size: ['-12'] }],
     ['--range 1-2 3-4 trace --range=5-6 7-8', { positionals: ['trace'], range: ['1-2', '3-4', '5-6', '7-8'] }],
     ['--range x trace', { positionals: ['trace'], range: ['x'] }],
     ['trace --json', { positionals: ['trace'], json: [] }],
@@ -81,6 +86,9 @@ describe('a command line', () => {
     ['--nothing-like-it', 'unknown option --nothing-like-it: x --help lists what there is'],
     ['--size', '--size needs a value: --size 1'],
     ['--size --fast', '--size needs a value: --size 1'],
+    ['--size -1 -x', 'unknown option -x: x --help lists what there is'],
+    ['-1', 'unknown option -1: x --help lists what there is'],
+    ['--json -1', 'unknown option -1: x --help lists what there is'],
     ['--size=', '--size needs a value: --size 1'],
     ['--range', '--range needs a value: --range a-b'],
     ['--fast=yes', '--fast takes no value'],

@@ -75,7 +75,7 @@ export class Flushes {
     } catch (error) {
       mirror.failWith(error);
     }
-    if (flushed) void this.platform.scheduler.runAsync(new FlushEnd(flushed, deferred.ticket));
+    if (flushed) this.platform.scheduler.spawn(new FlushEnd(flushed, deferred.ticket));
     else if (deferred.ticket.state === 'pending') deferred.ticket.complete();
   }
 

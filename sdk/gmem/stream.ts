@@ -155,7 +155,8 @@ export class Stream {
     this.requireOpen('wait');
     if (!(event instanceof StreamEvent)) throw fail('EINVAL', 'wait.event', event, 'is not an event (see stream.record)');
     const task = event.taskIn(this.platform);
-    if (task) void this.put('wait', undefined, task);
+    // Nobody hears of its end: that it is broken off with the machine is no error of anybody.
+    if (task) this.platform.scheduler.spawn(this.task('wait', undefined, task));
   }
 
   /** Waits until everything that was put in so far has ended, well or not. Models: `cudaStreamSynchronize`. */
@@ -173,10 +174,13 @@ export class Stream {
     return `${this.context.name} stream, ${what} ${++this.count}`;
   }
 
-  private put(what: string, work: Step | undefined, also?: StreamTask): Promise<void> {
+  private put(what: string, work: Step): Promise<void> {
     this.requireOpen(what);
-    const task = new StreamTask(this.label(what), this.isIdle ? undefined : this.last, work, also);
-    this.last = task;
-    return this.platform.scheduler.runAsync(task);
+    return this.platform.scheduler.runAsync(this.task(what, work));
+  }
+
+  /** The next one in the order. */
+  private task(what: string, work: Step | undefined, also?: StreamTask): StreamTask {
+    return (this.last = new StreamTask(this.label(what), this.isIdle ? undefined : this.last, work, also));
   }
 }

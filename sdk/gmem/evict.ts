@@ -179,7 +179,7 @@ export class Evict implements Step {
     // Copies go before anything that would have to move.
     const copies = memory.hasReplicas ? memory.copies(wanted, this.payer) : NONE;
     if (copies.length > 0) return this.go(copies);
-    const most = policy.looksAt(wanted);
+    const most = memory.looksAt(policy, wanted);
     const isAll = most === Infinity && memory.hasMarksInCore;
     this.byUse = isAll && policy instanceof NamedPolicy && policy.goesByUse;
     this.candidates = memory.candidates(this.byUse ? 1 : most, this.passed, this.payer, this.listed);
@@ -189,7 +189,7 @@ export class Evict implements Step {
   }
 
   private chooseBlock(policy: VictimPolicy, wanted: number): Progress {
-    this.blocks = new Map([...this.memory.blocks(this.order, this.passed)].slice(0, policy.looksAt(wanted)));
+    this.blocks = new Map([...this.memory.blocks(this.order, this.passed)].slice(0, this.memory.looksAt(policy, wanted)));
     this.candidates = [...this.blocks.values()].flat();
     this.byUse = false;
     this.takesAll = false;

@@ -290,13 +290,13 @@ export class Hmm {
     return new RemoveNotifier(notifier);
   }
 
-  /** A frame of 2^order pages of one of this device's memories with one reference and stale bytes, or -1. Order 0 or 9. */
+  /** A frame of 2^order pages of one of this device's memories with one reference and stale bytes, or -1, also where the device chooses the page when it is brought. Order 0 or 9. */
   takeFrame(memory: OwnMemory, order = 0): number {
     this.platform.requireOpen('takeFrame');
     requireOrder('takeFrame.order', order);
     if (!this.context.device.memories.includes(memory))
       throw fail('EINVAL', 'takeFrame.memory', memory, `is not a memory of ${this.context.name}`);
-    return memory.takeFrame(order);
+    return Math.max(L.FRAME_NONE, memory.takeFrame(order));
   }
 
   /** A frame of the host's memory with one reference and stale bytes, or -1. Order 0 or 9. */
@@ -306,15 +306,25 @@ export class Hmm {
     return this.platform.host.take(order);
   }
 
-  /** Gives a reference up. Throws EINVAL for a frame that has none. */
+  /** Gives a reference up. Throws EINVAL for a frame without one that is a driver's to give: mappings, pins and the page cache have theirs. */
   putFrame(frame: number): void {
     // Steps that are aborted because the machine is closed give back what they have.
     if (this.platform.scheduler.isQuiet) this.platform.requireOpen('putFrame');
-    const { core } = this.platform;
-    if (!this.platform.nodes.has(frame) || core.field(core.frameRecord(frame), L.FRAME_REFS) === 0)
+    if (!this.platform.nodes.has(frame) || !this.isHeld(frame))
       throw fail('EINVAL', 'putFrame.frame', frame, 'is not a frame to which there is a reference');
     this.platform.core.exports.framePut(frame);
     this.platform.settleFreed();
+  }
+
+  /** Whether there are more references to a frame than its mappings, its pins, a cache and an operation that has locked it have. A pin of a huge page is counted on the page. */
+  private isHeld(frame: number): boolean {
+    const { core } = this.platform;
+    const record = core.frameRecord(frame);
+    const flags = core.field(record, L.FRAME_FLAGS);
+    if ((flags & L.FRAME_STATE) !== L.STATE_USED || flags & L.FRAME_REPLICA) return false;
+    const maps = core.field(record, L.FRAME_MAPS);
+    const others = (maps & L.MAPS_MASK) + (maps >>> L.MAPS_BITS) + (flags & L.FRAME_CACHED ? 1 : 0) + (flags & L.FRAME_LOCKED ? 1 : 0);
+    return core.field(record, L.FRAME_REFS) > others;
   }
 
   /** Reads bytes of a frame into `into`. Throws EIO when they are not in the machine's memory. */

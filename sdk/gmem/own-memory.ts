@@ -8,7 +8,7 @@ import { Ranges } from '../core/batch.ts';
 import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
 import { MIGRATING, type MigrationCause } from '../events/cause.ts';
-import { requireCount } from '../mm/arguments.ts';
+import { requireArray, requireCount, requireObject } from '../mm/arguments.ts';
 import { type DeviceMemory, FRAME_LATER, FRAME_LATER_HUGE } from '../mm/device-memory.ts';
 import type { Node } from '../mm/node.ts';
 import type { Platform } from '../mm/platform.ts';
@@ -440,6 +440,13 @@ export class OwnMemory implements DeviceMemory {
     return this.node.allocator === 'core' ? (this.policy ?? OLDEST) : undefined;
   }
 
+  /** @internal How many candidates a policy wants to see. Errors: EINVAL for an answer that is none. */
+  looksAt(policy: VictimPolicy, pages: number): number {
+    const most = policy.looksAt(pages);
+    if (most !== Infinity) requireCount(`${policy.name}.looksAt result`, most, 0, Number.MAX_SAFE_INTEGER);
+    return most;
+  }
+
   /** @internal Asks its policy; one that has a name writes into `written`. Errors: EINVAL for an answer that is none. */
   choose(candidates: Candidates, pages: number, last: boolean, written: Choice): VictimChoice {
     const { scheduler } = this.platform;
@@ -448,7 +455,9 @@ export class OwnMemory implements DeviceMemory {
     const outer = scheduler.beginCall(`the victim policy ${policy.name}`);
     try {
       const choice = policy.choose(candidates.list(), pages, last);
+      requireObject(`${policy.name}.choose result`, choice, 'an object with the lists victims and renewed');
       for (const field of ['victims', 'renewed'] as const) {
+        requireArray(`${policy.name}.choose ${field}`, choice[field]);
         for (const i of choice[field])
           if (!Number.isInteger(i) || i < 0 || i >= candidates.count)
             throw fail('EINVAL', `${policy.name}.choose ${field}`, i, `is not one of ${candidates.count} candidates`);

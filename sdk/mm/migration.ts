@@ -186,7 +186,7 @@ export class Migration implements Step {
       const pick = picks[i]!;
       if (pick === L.FRAME_NONE) continue;
       if (pick < 0) this.words.later(i, pick === FRAME_LATER_HUGE);
-      if (pick < 0 ? pick === FRAME_LATER_HUGE : this.aim(i, pick)) this.select |= L.SELECT_COMPOUND;
+      if (pick < 0 ? pick === FRAME_LATER_HUGE : this.give(i, pick)) this.select |= L.SELECT_COMPOUND;
     }
     this.node = memory.node.name;
     this.install = install;
@@ -225,7 +225,7 @@ export class Migration implements Step {
     this.byLink(space, from, to);
     for (let i = 0; i < picks.length; i++) {
       if (picks[i]! < 0) continue;
-      if (this.aim(i, picks[i]!)) this.select |= L.SELECT_COMPOUND;
+      if (this.give(i, picks[i]!)) this.select |= L.SELECT_COMPOUND;
     }
     return this;
   }
@@ -438,13 +438,29 @@ export class Migration implements Step {
 
   /**
    * Gives word `i` its target: a frame with one reference, which goes over. A huge frame is for a COMPOUND word; a COMPOUND word may also get 512 small ones, one for each of its
-   * pages. Returns whether it is huge.
+   * pages. Returns whether it is huge. Errors: EINVAL for a frame that somebody else has, or another word.
    */
   aim(i: number, frame: number): boolean {
     const { core, nodes } = this.platform;
     if (!Number.isInteger(i) || i < 0 || i >= this.words.count)
       throw fail('EINVAL', 'aim.word', i, `is not one of the ${this.words.count} words`);
     if (!nodes.has(frame)) throw fail('EINVAL', 'aim.frame', frame, 'is not a frame of this machine');
+    const record = core.frameRecord(frame);
+    const flags = core.field(record, L.FRAME_FLAGS);
+    const isAlone = core.field(record, L.FRAME_REFS) === 1 && core.field(record, L.FRAME_MAPS) === 0;
+    if ((flags & (L.FRAME_STATE | L.FRAME_CACHED | L.FRAME_REPLICA | L.FRAME_LOCKED)) !== L.STATE_USED || !isAlone)
+      throw fail('EINVAL', 'aim.frame', frame, 'is not a frame with one reference and no mapping');
+    // Where a frame is mapped says nothing while it is not: until then that is the word which it is aimed at.
+    const other = core.field(record, L.FRAME_RMAP);
+    if (other < this.words.count && this.words.hasTarget(other) && this.words.targetFrame(other) === frame)
+      throw fail('EINVAL', 'aim.frame', frame, `is the target of word ${other} already`);
+    core.setField(record, L.FRAME_RMAP, i);
+    return this.give(i, frame);
+  }
+
+  /** `aim`, of a frame that the framework has taken. */
+  private give(i: number, frame: number): boolean {
+    const { core } = this.platform;
     const huge = (core.field(core.frameRecord(frame), L.FRAME_FLAGS) & L.FRAME_ORDER) !== 0;
     this.words.aim(i, frame, huge);
     return huge;

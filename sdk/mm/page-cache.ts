@@ -18,7 +18,7 @@ import * as L from '../../assembly/layout.ts';
 import { PageMap } from '../core/page-map.ts';
 import { fail } from '../errors.ts';
 import { Lock } from '../step/lock.ts';
-import { requireBytes } from './arguments.ts';
+import { requireBytes, requireLength as requireReadLength } from './arguments.ts';
 import type { Platform } from './platform.ts';
 import { Truncate } from './truncate.ts';
 import { WriteBack } from './write-back.ts';
@@ -165,7 +165,9 @@ export class MemoryFile extends SharedObject {
     this.requireOpen('read');
     requireLength('read.offset', offset);
     requireLength('read.bytes', bytes);
-    const into = new Uint8Array(Math.max(0, Math.min(bytes, this.length - offset)));
+    const there = Math.max(0, Math.min(bytes, this.length - offset));
+    requireReadLength('read.bytes', there);
+    const into = new Uint8Array(there);
     this.each(offset, into.length, (page, at, done, length) => {
       const frame = this.frames.get(page);
       // A view is only made of a part of a page: whole ones pass through the bytes area.
@@ -247,7 +249,7 @@ export class MemoryFile extends SharedObject {
   /** What has reached the backing store: `bytes` bytes from byte `offset` on, zeros where nothing was ever stored. */
   stored(offset: number, bytes: number): Uint8Array {
     requireLength('stored.offset', offset);
-    requireLength('stored.bytes', bytes);
+    requireReadLength('stored.bytes', bytes);
     const into = new Uint8Array(bytes);
     this.each(offset, bytes, (page, at, done, length) => {
       const source = this.disk.get(page);

@@ -291,6 +291,12 @@ describe('memory that the device hands out', () => {
     expect(peer.free).toHaveLength(1024);
   });
 
+  test('is not for a driver to take frames of, when the device chooses them', () => {
+    const { device, context } = world({ hands: 'places' });
+    for (const order of [0, 9]) expect(context.hmm.takeFrame(device.memory!, order)).toBe(-1);
+    end();
+  });
+
   test('cannot be brought to in steps: nobody else chooses its pages', () => {
     machine = smallMachine();
     const device = machine.addDevice(new PeerDevice({ hands: 'places' }).driver, { form: 'decoupled' });

@@ -209,3 +209,27 @@ test('lru: marks of more pages than one call tells of', () => {
   ]);
   machine.close();
 });
+
+test.each([
+  ['choose', [undefined, null, 7, {}, { victims: [0] }, { victims: 0, renewed: [] }], 3],
+  ['looksAt', [undefined, NaN, 'x', -1, 0.5], undefined],
+] as const)('a policy whose %s answers what is no answer: EINVAL, and the page stays where it is', (verb, answers, good) => {
+  for (const answer of answers) {
+    const machine = smallMachine();
+    const victims: VictimPolicy = {
+      name: 'bad',
+      marks: false,
+      looksAt: () => (verb === 'looksAt' ? answer : good) as number,
+      choose: () => answer as unknown as VictimChoice,
+    };
+    const space = machine.createAddressSpace();
+    const context = space.attach(machine.addDevice(vram({ pages: 2 }), { victims }));
+    const range = space.mmap({ bytes: 3 * PAGE });
+    for (let i = 0; i < 3; i++) space.write(range.start + i * PAGE, Uint8Array.of(i + 1));
+    for (let i = 0; i < 2; i++) context.read(range.start + i * PAGE, 1);
+    expect(() => context.read(range.start + 2 * PAGE, 1)).toThrow(`bad.${verb} `);
+    expect(space.dump(range)).toBe('DDH');
+    expectClean(machine);
+    machine.close();
+  }
+});

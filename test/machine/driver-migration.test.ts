@@ -367,3 +367,38 @@ describe('pages that a child has, too', () => {
     ]);
   });
 });
+
+describe('a frame that is not the driver’s to give', () => {
+  beforeEach(() => {
+    for (let i = 0; i < 4; i++) space.write(range.start + i * PAGE, Uint8Array.of(i + 1));
+  });
+
+  test('is no target of a migration: mapped, free, or aimed already; nothing has moved', () => {
+    const [mapped] = space.snapshot(range) as unknown as [number];
+    const free = memory.node.base + 9;
+    for (const give of [
+      (it: Migration) => it.aim(1, mapped),
+      (it: Migration) => it.aim(1, free),
+      (it: Migration) => {
+        const frame = context.hmm.takeFrame(memory);
+        it.aim(1, frame);
+        it.aim(2, frame);
+      },
+    ]) {
+      expect(refused(() => migrate({ select: SELECT_SYSTEM, allocate: give }))).toMatch(
+        /^EINVAL: aim.frame .* is (not a frame with one reference|the target of word 1)/,
+      );
+      expect([space.dump(range), memory.node.used]).toEqual(['HHHH', 0]);
+      expectClean(machine);
+    }
+    // A frame that was refused, and given back, may be aimed anew.
+    expect(migrate({ select: SELECT_SYSTEM, allocate: toDevice }).moved).toBe(4);
+  });
+
+  test('is not given back either: its only reference is a mapping', () => {
+    const [mapped] = space.snapshot(range) as unknown as [number];
+    expect(refused(() => context.hmm.putFrame(mapped))).toContain('is not a frame to which there is a reference');
+    expect(first(space)).toEqual([1, 2, 3, 4]);
+    expectClean(machine);
+  });
+});

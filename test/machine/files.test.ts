@@ -125,6 +125,14 @@ describe('a file that is mapped', () => {
     empty.close();
   });
 
+  test('is not read, nor what is stored of it, in pieces that no array has room for', () => {
+    const long = machine.createFile({ bytes: 2 ** 40 });
+    expect(() => long.read(0, 2 ** 40)).toThrow(/^read.bytes .* is not a length between 0 and/);
+    expect(() => long.stored(0, 2 ** 40)).toThrow(/^stored.bytes .* is not a length between 0 and/);
+    expect(long.read(2 ** 40 - 2, 2 ** 40)).toEqual(new Uint8Array(2));
+    long.close();
+  });
+
   test('cannot be closed, and can be once it is unmapped', () => {
     expect(code(() => file.close())).toBe('EBUSY');
     space.munmap(range);

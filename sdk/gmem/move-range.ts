@@ -14,7 +14,7 @@ import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Platform } from '../mm/platform.ts';
 import { reportSplit } from '../mm/splits.ts';
-import { isAnonymous, isHugetlb, isSpecial, PROT_READ, type Vma, VMA_PRIVATE } from '../mm/vma.ts';
+import { isAnonymous, isHugetlb, isSpecial, PROT_READ, type Vma, VMA_DEVICE, VMA_PRIVATE } from '../mm/vma.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import type { OwnMemory } from './own-memory.ts';
@@ -209,7 +209,7 @@ export class MoveRange implements Step {
   private addOthers(vma: Vma): void {
     const { space, device } = this.context;
     const { core, memories, host, links } = this.platform;
-    if (!(vma.prot & PROT_READ) || links.list.length === 0) return;
+    if (!(vma.prot & PROT_READ) || vma.flags & VMA_DEVICE || links.list.length === 0) return;
     let last: DeviceMemory | undefined;
     for (let vpn = this.start; vpn < this.vpn; vpn++) {
       const kind = core.entry(space.table, vpn) & L.ENTRY_KIND;
@@ -269,6 +269,11 @@ export class MoveRange implements Step {
     return this.full || this.moves.count === 0 ? this.part(run) : this.reserve(run);
   }
 
+  /** Whether the part may have pages on this device: a private range is one device's. In one mapping there may be those of several. */
+  private isMeant({ flags }: Vma): boolean {
+    return (flags & VMA_DEVICE) === 0 || this.context.reserved.some(({ start, end }) => this.start >= start && this.vpn <= end);
+  }
+
   /** Lists the pages of the part that are to go to the device. */
   private list(vma: Vma): void {
     const { space, device } = this.context;
@@ -277,7 +282,7 @@ export class MoveRange implements Step {
     const moves = this.moves.begin(this.start, pages);
     const copies = this.copies.begin(this.start, this.mayShare ? pages : 0);
     // Whoever may not even read a page has no use for it on the device.
-    if (!(vma.prot & PROT_READ)) return;
+    if (!(vma.prot & PROT_READ) || !this.isMeant(vma)) return;
     // Of pages of files and of shared memory, only what a private mapping has copied for itself.
     if (!this.peer && !isAnonymous(vma) && (!(vma.flags & VMA_PRIVATE) || isHugetlb(vma) || isSpecial(vma))) return;
     const { base, frames } = this.peer ? this.peer.node : host;

@@ -3,7 +3,8 @@
  *
  * ```
  *   reserve     a VMA that says whose it is; every page in the device's memory, zeros, and pinned; all or none
- *   while held  the CPU, other devices and pins: EFAULT; munmap, mprotect, madvise, mremap: EINVAL; a child does not get it
+ *   while held  the CPU, other devices and pins: EFAULT; munmap, mprotect, madvise, mremap, dontneed by hmadvise: EINVAL; a child does not get it
+ *               hmemcpy: not copied, for want of the right; migrate and prefetch, to another device or home: left out
  *   free        unmapped and unpinned; a detach, an exec, a reaper and the end of the space do it too
  * ```
  *

@@ -253,8 +253,8 @@ export class AddressSpace {
 
   /**
    * Advice on a range with a device in it: where its pages should be, that they are needed soon, or stay, or are not needed any more; see `hint.ts` for each word, and how ranges are rounded. What could not
-   * follow is in the result. Errors: EINVAL for a range or a word that is none, a device of another machine or space, or one that the word does not go with; EOPNOTSUPP for a device without
-   * memory; ENODEV when its context has failed; EBUSY when a device has not finished. Models: `hmadvise`.
+   * follow is in the result. Errors: EINVAL for a range or a word that is none, a device of another machine or space, or one that the word does not go with, and for dontneed of a private
+   * range; EOPNOTSUPP for a device without memory; ENODEV when its context has failed; EBUSY when a device has not finished. Models: `hmadvise`.
    */
   hmadvise(range: AddressRange, advice: HintAdvice, options: HintOptions = {}): HintResult {
     const step = this.hintStep(range, advice, options);

@@ -18,7 +18,7 @@
  *
  * Outward: to whole pages, and with a device to whole granules of it as far as the mappings go that the range touches. Inward: to whole pages, with a device to whole granules; nothing left is
  * success. A page that cannot follow (no mapping, no right to read it, of a file, held, no room) does not stop the others: the result counts both and names the first. An address that is none, a
- * range that leaves the address space or ends before it begins is refused (EINVAL).
+ * range that leaves the address space or ends before it begins is refused (EINVAL), and so is dontneed of a private range of a device: that is given back by `context.free`.
  *
  * Models: `hmadvise` (MADV_PREFETCH, MADV_DONTNEED, MADV_WILLNEED, MADV_PINNED, MADV_UNPINNED), `cudaMemAdvise`.
  */
@@ -36,7 +36,7 @@ import { linkEngine } from './migration-copies.ts';
 import { Migration } from './migration.ts';
 import type { Platform } from './platform.ts';
 import { TakeDown } from './take-down.ts';
-import { isAnonymous, isHugetlb, isSpecial, PROT_READ, VMA_IO, VMA_PFNMAP, VMA_PRIVATE, type Vma } from './vma.ts';
+import { isAnonymous, isHugetlb, isSpecial, PROT_READ, VMA_DEVICE, VMA_IO, VMA_PFNMAP, VMA_PRIVATE, type Vma } from './vma.ts';
 
 /** Advice that does something to pages. */
 const ACTIONS = ['prefetch', 'dontneed', 'willneed', 'pinned', 'unpinned'] as const;
@@ -53,7 +53,7 @@ export interface HintOptions {
 }
 
 /**
- * Why a page did not follow. `not movable`: of a file, of shared or special memory. `held`: pinned by somebody, or the device does atomics in it. `no memory`: no frame is free, and none may go.
+ * Why a page did not follow. `not movable`: of a file, of shared or special memory, in a private range of a device. `held`: pinned by somebody, or the device does atomics in it. `no memory`: no frame is free, and none may go.
  * `refused`: a copy failed, or somebody else moved it at the same time.
  */
 export type HintReason = 'no mapping' | 'permission' | 'not movable' | 'held' | 'no memory' | 'refused';
@@ -435,7 +435,10 @@ export class Hint implements Step {
 
   private discard(run: Run): Progress {
     const { mmapLock, vmas } = this.space;
-    if (!run.holds(mmapLock) && !mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
+    if (!run.holds(mmapLock)) {
+      if (!mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
+      this.requireMirrored();
+    }
     for (let vma = this.vpn < this.end ? vmas.next(this.vpn) : undefined; vma && vma.start < this.end; vma = vmas.next(this.vpn)) {
       const from = Math.max(vma.start, this.vpn);
       this.vpn = Math.min(vma.end, this.end);
@@ -445,6 +448,13 @@ export class Hint implements Step {
     }
     mmapLock.release(run);
     return this.finish(run);
+  }
+
+  /** Throws EINVAL for a range that touches one that is a device's alone, as madvise does: nobody else may take its pages. */
+  private requireMirrored(): void {
+    this.space.vmas.each(this.start, this.end, (vma, from) => {
+      if (vma.flags & VMA_DEVICE) throw fail('EINVAL', 'hmadvise.range.start', from * L.PAGE_BYTES, 'is a private range of a device');
+    });
   }
 
   private finish(run: Run): typeof DONE {
@@ -461,6 +471,7 @@ export class Hint implements Step {
 
 /** Whether a page could go to a device at all. Models: what `migrate_vma_collect_pmd` takes. */
 function isMovable(platform: Platform, vma: Vma, kind: number, high: number, frame: number): boolean {
+  if (vma.flags & VMA_DEVICE) return false;
   if (isAnonymous(vma)) return true;
   if (!(vma.flags & VMA_PRIVATE) || isHugetlb(vma) || isSpecial(vma) || kind === L.KIND_NONE || high & L.ENTRY_ZERO) return false;
   const { core } = platform;

@@ -36,7 +36,7 @@ import { endInvalidation } from './migration.ts';
 import { linkEngine } from './migration-copies.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
-import { isAnonymous, PROT_READ, PROT_WRITE, type Vma } from './vma.ts';
+import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_DEVICE } from './vma.ts';
 
 /** Where the destination is to be. */
 export interface MemcpyOptions {
@@ -44,7 +44,7 @@ export interface MemcpyOptions {
   readonly to?: AdvisedDevice | 'host';
 }
 
-/** Why a piece was not copied. `no progress`: its page is taken away again and again. */
+/** Why a piece was not copied. `permission`: also of a private range of a device, which is not the CPU's. `no progress`: its page is taken away again and again. */
 export type MemcpyReason = Exclude<FaultOutcome, 'served'> | 'copy failed' | 'no progress';
 
 /** Neighbouring pieces that failed for one reason. */
@@ -264,7 +264,7 @@ export class Memcpy implements Step, CopyGround {
     const { core, pageLocks } = this.platform;
     const vma = this.space.vmas.find(vpn);
     if (!vma) return this.refuse('no mapping');
-    if (!(vma.prot & PROT_WRITE)) return this.refuse('permission');
+    if (!(vma.prot & PROT_WRITE) || vma.flags & VMA_DEVICE) return this.refuse('permission');
     const high = core.entry(this.space.table, vpn);
     const kind = high & L.ENTRY_KIND;
     this.to = core.entryLow;
@@ -290,7 +290,7 @@ export class Memcpy implements Step, CopyGround {
     const { core, pageLocks } = this.platform;
     const vma: Vma | undefined = this.space.vmas.find(vpn);
     if (!vma) return this.refuse('no mapping');
-    if (!(vma.prot & PROT_READ)) return this.refuse('permission');
+    if (!(vma.prot & PROT_READ) || vma.flags & VMA_DEVICE) return this.refuse('permission');
     const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
     this.from = core.entryLow;
     if (kind === L.KIND_MIGRATION) return this.waitUnlocked(run, pageLocks.wait(this.from));

@@ -142,6 +142,8 @@ describe('a private range of a device', () => {
       () => space.munmap({ start: range.start, end: next.end }),
       () => space.mprotect(range, 'r'),
       () => space.madvise(range, 'dontneed'),
+      () => space.hmadvise(range, 'dontneed'),
+      () => space.hmadvise({ start: 0, end: 2 ** 40 }, 'dontneed'),
       () => space.mremap(range, { bytes: 2 * PAGE, mayMove: true }),
       () => space.mremap(next, { bytes: PAGE, mayMove: true, to: range.start }),
     ])
@@ -151,6 +153,44 @@ describe('a private range of a device', () => {
     child.close();
     context.detach();
     expect(space.dump(range)).toBe('-');
+    expectClean(machine);
+  });
+
+  test('is not copied from or to by the program, and goes nowhere', () => {
+    const { space, context, other } = world();
+    const range = context.reserve({ bytes: 2 * PAGE });
+    const beside = other.reserve({ bytes: PAGE, at: range.end });
+    context.write(range.start, Uint8Array.of(99));
+    const own = space.mmap({ bytes: PAGE });
+    space.write(own.start, Uint8Array.of(7));
+    for (const [dest, src] of [
+      [own.start, range.start],
+      [range.start, own.start],
+    ] as const)
+      expect(space.hmemcpy(dest, src, 1)).toMatchObject({ status: 'failed', errors: [{ bytes: 1, reason: 'permission' }] });
+    expect([at(space, own.start), at(context, range.start)]).toEqual([7, 99]);
+    const both = { start: range.start, end: beside.end };
+    expect([other.migrate(both, { to: 'device' }), context.migrate(both, { to: 'host' })]).toEqual([0, 0]);
+    for (const device of [other.device, 'host'] as const)
+      expect(space.hmadvise(range, 'prefetch', { device })).toMatchObject({ status: 'failed', failed: 2, reason: 'not movable' });
+    expect(space.hmadvise(range, 'prefetch', { device: context.device })).toMatchObject({ status: 'done', pages: 2 });
+    expect(at(context, range.start)).toBe(99);
+    space.close();
+    expectClean(machine);
+  });
+
+  test('is no other device’s while it gets its pages', async () => {
+    const space = (machine = smallMachine()).createAddressSpace();
+    const probe = new Probe({ name: 'owner', pages: 8 });
+    const context = space.attach(machine.addDevice(probe.driver));
+    const other = space.attach(machine.addDevice(probeDriver({ name: 'other' })));
+    probe.slow.add('zero');
+    const reserved = context.reserveAsync({ bytes: 2 * PAGE, at: 64 * PAGE });
+    expect(probe.unfinished).toBe(1);
+    expect(other.migrate({ start: 64 * PAGE, end: 66 * PAGE }, { to: 'device' })).toBe(0);
+    probe.finish();
+    expect(space.dump(await reserved)).toBe('DD');
+    expect(used(machine)).toBe('dram 0, owner.ram 2, other.ram 0');
     expectClean(machine);
   });
 

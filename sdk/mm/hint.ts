@@ -75,6 +75,9 @@ export interface HintResult {
 /** Most pages that are moved at once: in between, others get their turn. */
 export const HINT_PART_PAGES = 512;
 
+/** Pages given to the core at once: counts cross the boundary as 32 bits. */
+const PAGES_PER_CALL = 2 ** 30;
+
 /** Faults for one page that is to be this space's own. */
 const UNSHARE_ATTEMPTS_MAX = 8;
 
@@ -200,6 +203,8 @@ export class Hint implements Step {
     const context = this.target!;
     if (this.vpn >= this.end) return this.finish(run);
     context.requireWorking('hmadvise');
+    this.vpn = this.passHole(this.vpn, this.end);
+    if (this.vpn >= this.end) return this.finish(run);
     this.first = this.vpn;
     this.vpn = Math.min(this.end, this.first - (this.first % HINT_PART_PAGES) + HINT_PART_PAGES);
     this.sources = this.elsewhere();
@@ -252,11 +257,22 @@ export class Hint implements Step {
     return found;
   }
 
-  /** The next page of the part with an entry, or its end. */
-  private nextEntry(vpn: number): number {
-    if (vpn >= this.vpn) return this.vpn;
-    const next = this.platform.core.exports.rangeNext(this.space.table, vpn, this.vpn - vpn);
-    return next < 0 ? this.vpn : next;
+  /** The next page with an entry, or `end`: that of the part. */
+  private nextEntry(vpn: number, end: number = this.vpn): number {
+    const { exports } = this.platform.core;
+    for (let from = vpn; from < end; from += PAGES_PER_CALL) {
+      const next = exports.rangeNext(this.space.table, from, Math.min(end - from, PAGES_PER_CALL));
+      if (next >= 0) return next;
+    }
+    return end;
+  }
+
+  /** Refuses what no mapping has from a page on, up to `end`, and returns the page behind that. */
+  private passHole(vpn: number, end: number): number {
+    const vma = this.space.vmas.next(vpn);
+    const past = vma ? Math.min(Math.max(vma.start, vpn), end) : end;
+    if (past > vpn) this.refuse(vpn, 'no mapping', past - vpn);
+    return past;
   }
 
   private apart(run: Run): Progress {
@@ -301,7 +317,7 @@ export class Hint implements Step {
     const { core } = this.platform;
     const { device } = this.target!;
     const pins = this.space.devicePins;
-    for (let vpn = this.first; vpn < this.vpn; vpn++) {
+    for (let vpn = this.passHole(this.first, this.vpn); vpn < this.vpn; vpn = this.passHole(vpn + 1, this.vpn)) {
       const high = core.entry(this.space.table, vpn);
       const kind = high & L.ENTRY_KIND;
       const frame = core.entryLow;
@@ -317,8 +333,8 @@ export class Hint implements Step {
     }
   }
 
-  private refuse(vpn: number, reason: HintReason): void {
-    this.failed++;
+  private refuse(vpn: number, reason: HintReason, pages = 1): void {
+    this.failed += pages;
     if (this.reason !== undefined) return;
     this.reason = reason;
     this.at = vpn * L.PAGE_BYTES;
@@ -353,6 +369,10 @@ export class Hint implements Step {
     while (this.vpn < this.end) {
       const high = core.entry(table, this.vpn);
       const kind = high & L.ENTRY_KIND;
+      if (kind === L.KIND_NONE) {
+        this.countHoles(this.nextEntry(this.vpn, this.end));
+        continue;
+      }
       if (kind === L.KIND_MIGRATION && pageLocks.locked(core.entryLow)) return run.waitFor(pageLocks.wait(core.entryLow));
       const memory = kind === L.KIND_DEVICE_PRIVATE ? memories.get(core.nodeOf(core.entryLow)) : undefined;
       if (!memory) {
@@ -385,6 +405,15 @@ export class Hint implements Step {
     return end;
   }
 
+  /** Counts the pages up to `end`, of which none has an entry. */
+  private countHoles(end: number): void {
+    for (this.vpn = this.passHole(this.vpn, end); this.vpn < end; this.vpn = this.passHole(this.vpn, end)) {
+      const past = Math.min(this.space.vmas.find(this.vpn)!.end, end);
+      this.pages += past - this.vpn;
+      this.vpn = past;
+    }
+  }
+
   /** A page that is at home now counts; a hole is nothing to bring. */
   private countHome(vpn: number): void {
     const { core, nodes } = this.platform;
@@ -409,8 +438,7 @@ export class Hint implements Step {
       this.pages += to - from;
     });
     if (this.pages < this.end - this.start) {
-      this.refuse(vmas.covered(this.start, this.end), 'no mapping');
-      this.failed = this.end - this.start - this.pages;
+      this.refuse(vmas.covered(this.start, this.end), 'no mapping', this.end - this.start - this.pages);
     }
     if (this.advice === 'unpinned') {
       if (!this.target) devicePins.release(this.start, this.end);

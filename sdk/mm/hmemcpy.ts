@@ -17,7 +17,7 @@
  *   the machine (external memory)
  * ```
  *
- * Ranges may overlap: the bytes are those that the source had. A piece that cannot be copied does not stop the others, and is in the result. Nobody changes the mappings meanwhile; a page on
+ * Ranges may overlap: the bytes are those that the source had. A piece that cannot be copied does not stop the others, and is in the result; what no mapping has, or gives no right to, is passed in one go. Nobody changes the mappings meanwhile; a page on
  * its way to or from a device is waited for. Models: `hmemcpy`, `gm_memcpy_kind`.
  */
 import * as L from '../../assembly/layout.ts';
@@ -36,7 +36,7 @@ import { endInvalidation } from './migration.ts';
 import { linkEngine } from './migration-copies.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
-import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_DEVICE } from './vma.ts';
+import { isAnonymous, PROT_READ, PROT_WRITE, VMA_DEVICE } from './vma.ts';
 
 /** Where the destination is to be. */
 export interface MemcpyOptions {
@@ -111,6 +111,8 @@ export class Memcpy implements Step, CopyGround {
   private at = 0;
   private length = 0;
   private looks = 0;
+  /** Bytes from the piece on, whichever way it goes, that the mappings refuse for the same reason. */
+  private stretch = 0;
   /** The device may write the page, and has it for its atomics: only a fault of the CPU takes that from it. */
   private isPresent = false;
   /** Room has been made on the host for this piece. */
@@ -235,7 +237,10 @@ export class Memcpy implements Step, CopyGround {
     return AGAIN;
   }
 
-  private refuse(reason: MemcpyReason): typeof AGAIN {
+  /** `stretch`: the pieces within so many bytes, which all have the same reason. */
+  private refuse(reason: MemcpyReason, stretch = this.length): typeof AGAIN {
+    this.length = Math.min(stretch, this.bytes - this.done);
+    if (this.backwards) this.at = this.bytes - this.done - this.length;
     const last = this.errors.at(-1);
     const piece = { dest: this.dest + this.at, src: this.src + this.at, bytes: this.length, reason };
     if (last?.reason === reason && last.dest + last.bytes === piece.dest)
@@ -252,19 +257,41 @@ export class Memcpy implements Step, CopyGround {
     if (!run.holds(mmapLock) && !mmapLock.tryAcquire(run)) return run.waitFor(mmapLock);
     if (this.done >= this.bytes) return this.finish(run);
     // What a space had whose memory has been reaped is not zeros: it is gone.
-    if (this.space.isReaped) return this.refuse('bus error');
+    if (this.space.isReaped) return this.refuse('bus error', Infinity);
+    const refused = this.refused();
+    if (refused) return this.refuse(refused, this.stretch);
     if (++this.looks > LOOKS_MAX) return this.refuse('no progress');
     const src = Math.floor((this.src + this.at) / L.PAGE_BYTES);
     const dest = Math.floor((this.dest + this.at) / L.PAGE_BYTES);
     return this.target_(run, dest) ?? this.source(run, src) ?? this.copy(run, dest);
   }
 
+  /** Why the mappings do not allow the piece, and those next to it: `stretch` bytes. Undefined: they allow it. */
+  private refused(): MemcpyReason | undefined {
+    this.stretch = Infinity;
+    return this.refusedAt(this.dest + this.at, PROT_WRITE) ?? this.refusedAt(this.src + this.at, PROT_READ);
+  }
+
+  /** The same of the piece at this address; nothing changes before the end of the mapping, or of the hole. */
+  private refusedAt(addr: number, right: number): MemcpyReason | undefined {
+    const { vmas } = this.space;
+    const vpn = Math.floor(addr / L.PAGE_BYTES);
+    const next = vmas.next(vpn);
+    const vma = next && next.start <= vpn ? next : undefined;
+    if (this.backwards) {
+      const start = vma ? vma.start : (vmas.previous(vpn)?.end ?? 0);
+      this.stretch = Math.min(this.stretch, addr + this.length - start * L.PAGE_BYTES);
+    } else {
+      const end = vma ? vma.end : next ? next.start : Infinity;
+      this.stretch = Math.min(this.stretch, end * L.PAGE_BYTES - addr);
+    }
+    if (!vma) return 'no mapping';
+    return vma.prot & right && !(vma.flags & VMA_DEVICE) ? undefined : 'permission';
+  }
+
   /** Finds the frame to be written; otherwise what has to happen first. */
   private target_(run: Run, vpn: number): Progress | undefined {
     const { core, pageLocks } = this.platform;
-    const vma = this.space.vmas.find(vpn);
-    if (!vma) return this.refuse('no mapping');
-    if (!(vma.prot & PROT_WRITE) || vma.flags & VMA_DEVICE) return this.refuse('permission');
     const high = core.entry(this.space.table, vpn);
     const kind = high & L.ENTRY_KIND;
     this.to = core.entryLow;
@@ -288,14 +315,11 @@ export class Memcpy implements Step, CopyGround {
   /** Finds the frame to be read. */
   private source(run: Run, vpn: number): Progress | undefined {
     const { core, pageLocks } = this.platform;
-    const vma: Vma | undefined = this.space.vmas.find(vpn);
-    if (!vma) return this.refuse('no mapping');
-    if (!(vma.prot & PROT_READ) || vma.flags & VMA_DEVICE) return this.refuse('permission');
     const kind = core.entry(this.space.table, vpn) & L.ENTRY_KIND;
     this.from = core.entryLow;
     if (kind === L.KIND_MIGRATION) return this.waitUnlocked(run, pageLocks.wait(this.from));
     if (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE) return undefined;
-    if (kind === L.KIND_NONE && isAnonymous(vma)) {
+    if (kind === L.KIND_NONE && isAnonymous(this.space.vmas.find(vpn)!)) {
       this.from = L.FRAME_NONE;
       return undefined;
     }

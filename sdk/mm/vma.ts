@@ -159,6 +159,12 @@ export class VmaSet {
     return this.after(vpn);
   }
 
+  /** The last VMA that ends at or below page `vpn`. Models: find_vma_prev. */
+  previous(vpn: number): Vma | undefined {
+    this.seek(vpn);
+    return this.before();
+  }
+
   /** Calls `visit` once for every VMA that touches `[start, end)`, with the part inside. `visit` may change what it is given. */
   each(start: number, end: number, visit: (vma: Vma, from: number, to: number) => void): void {
     for (let area = this.after(start); area !== undefined && area.start < end;) {

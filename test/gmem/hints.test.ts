@@ -121,6 +121,29 @@ describe('prefetch to a device', () => {
     pin.unpin();
   });
 
+  it('passes what is not mapped in one go, and counts it, to a device as to the host', () => {
+    begin();
+    const { device } = gpu();
+    filled(0, 2);
+    filled(3, 4);
+    space.mmap({ bytes: 2 ** 44, at: at(2 ** 30, 0).start, fixed: true });
+    const all = { start: 0, end: 2 ** 47 };
+    const failed = all.end / PAGE - 3 - 2 ** 32;
+    space.hmadvise(at(0, 4), 'prefetch', { device });
+    expect(space.hmadvise(all, 'prefetch', { device: 'host' })).toEqual({
+      status: 'partial',
+      pages: 3 + 2 ** 32,
+      failed,
+      reason: 'no mapping',
+      at: 0,
+    });
+    expect(dump(0, 4)).toBe('WW-W');
+    space.munmap({ start: at(2 ** 30, 0).start, end: at(2 ** 30, 0).start + 2 ** 44 });
+    expect(space.hmadvise(all, 'prefetch', { device })).toMatchObject({ pages: 3, failed: failed + 2 ** 32, reason: 'no mapping', at: 0 });
+    expect(dump(0, 4)).toBe('DD-D');
+    expect(space.hmadvise(all, 'willneed')).toMatchObject({ pages: 3, failed: failed + 2 ** 32 });
+  });
+
   it('moves as much as there is room for, the newest last, when the memory is full of what may not leave', () => {
     begin();
     const { device } = gpu({ pages: 4 });

@@ -124,6 +124,24 @@ describe('a copy', () => {
     expect([1, 3, 4].map((page) => space.read(BASE + page * PAGE, 1)[0])).toEqual([1, 4, 5]);
   });
 
+  it('passes what is not mapped, or may not be touched, in one go, from either end', () => {
+    world.fill(0, 4);
+    space.mprotect(at(2, 3), 'none');
+    const bytes = 2 ** 46;
+    const forward = space.hmemcpy(BASE, BASE + 2 ** 46, bytes);
+    expect(forward.errors).toEqual([
+      { dest: BASE, src: BASE + bytes, bytes: 2 * PAGE, reason: 'no mapping' },
+      { dest: BASE + 2 * PAGE, src: BASE + bytes + 2 * PAGE, bytes: PAGE, reason: 'permission' },
+      { dest: BASE + 3 * PAGE, src: BASE + bytes + 3 * PAGE, bytes: bytes - 3 * PAGE, reason: 'no mapping' },
+    ]);
+    const small = space.hmemcpy(BASE + PAGE + 7, BASE + 7, 2 ** 20, { to: gpu.device });
+    const large = space.hmemcpy(BASE + PAGE + 7, BASE + 7, bytes, { to: gpu.device });
+    expect(large.errors.slice(0, -1)).toEqual(small.errors.slice(0, -1));
+    const more = bytes - 2 ** 20;
+    expect(large.errors.at(-1)).toEqual({ ...small.errors.at(-1)!, bytes: small.errors.at(-1)!.bytes + more });
+    expect([large.bytes, large.misplaced]).toEqual([small.bytes, small.misplaced + more / PAGE]);
+  });
+
   it('needs no frame between pages of the host, and says when there is none to go through', () => {
     world.fill(0, 3);
     space.hmadvise(at(2, 3), 'prefetch', { device: gpu.device });

@@ -35,7 +35,7 @@ export default defineConfig([
   },
   {
     name: 'command',
-    entry: { cli: 'cli/main.ts' },
+    entry: { cli: 'cli/main.ts', lookout: 'cli/lookout-thread.ts' },
     format: ['esm'],
     target: 'node20',
     platform: 'node',

@@ -14,6 +14,7 @@ import { ATTACH, CONTRACT, type Expectations, gradeDriver, GROUPS, type GradeRep
 import { nearest, type OptionDescription, parseArguments } from './arguments.ts';
 import { type DriverSource, findDriver } from './device.ts';
 import { EXIT_DATA, oneLine, UsageError } from './fail.ts';
+import { postLookout } from './lookout.ts';
 import { openTarget, print } from './output.ts';
 import { showSteps } from './progress.ts';
 import { parseCount, parseValue } from './quantity.ts';
@@ -139,20 +140,23 @@ async function run(driver: string, begin: () => Promise<GradeReport>): Promise<O
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Runs the cases one by one, so that a terminal shows which one is being run: the one that never ends. */
+/** Runs the cases one by one, so that a terminal, and a lookout, know which one is being run: the one that never ends. */
 async function gradeCases(factory: DriverFactory<object>, expectations: Expectations): Promise<GradeReport> {
   const { cases = CONTRACT.map((each) => each.name) } = expectations;
   const names = typeof cases === 'string' ? [cases] : [...new Set(cases)];
   const progress = showSteps(names.length);
+  const lookout = postLookout();
   let whole: GradeReport | undefined;
   try {
     for (const name of names) {
       progress.begin(name);
+      lookout.begin(name);
       const report = await gradeDriver(factory, { ...expectations, cases: name });
       whole = whole ? joined(whole, report) : report;
       if (report.cases[0]?.verdict === 'failed') break;
     }
   } finally {
+    lookout.stop();
     progress.stop();
   }
   return whole ?? gradeDriver(factory, { ...expectations, cases: [] });

@@ -77,6 +77,9 @@ own. Prints a line a case: passed, failed, or not applicable and why. For a fail
 the state before and after (a letter a page), the calls of the driver around it, and the command that
 replays it.
 
+On a terminal the case that is being run is shown. One that takes more than ten seconds is told on standard
+error, with the line of the driver that is running: a loop over too many pages, or one without an end.
+
 The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of
   ${SHIPPED_DRIVERS.join(', ')}
 What its author says about it is an export of the same module, called expectations, all optional:

@@ -235,6 +235,30 @@ test('a driver in an endless loop is ended by Ctrl-C, and the old report stays a
   expect(readdirSync(cwd)).toEqual(before);
 });
 
+const HANGING = `
+import { defineDriver } from 'farfault/gmem';
+export default defineDriver(() => ({ name: 'hanging', attach: () => ({
+  walk: { translate: () => undefined },
+  pmap: { enter: () => spin(),
+    release() {} },
+}) }));
+function spin() {
+  for (;;);
+}
+`;
+
+test('a driver that hangs is told on standard error: the case, and the line that is running', { timeout: 120_000 }, async () => {
+  const cwd = prepared();
+  writeFileSync(join(cwd, 'hanging.js'), HANGING);
+  const command = new Command(['grade', './hanging.js', '--case', NAME, '--json'], cwd);
+  command.process.stdin.end();
+  await once(command.process.stderr, 'data');
+  command.process.kill('SIGINT');
+  const { out, err } = await command.outcome();
+  expect([command.process.signalCode, out]).toEqual(['SIGINT', '']);
+  expect(err).toBe(`farfault: "${NAME}" has not ended after 10 s: the driver is in spin (hanging.js:9), from enter (hanging.js:5)\n`);
+});
+
 test('--list prints every case with its rule, by group', async () => {
   const { code, out, err } = await farfault(['grade', '--list'], { cwd: folder() });
   expect([code, err]).toEqual([0, '']);
@@ -255,6 +279,9 @@ test('--help is the whole truth', async () => {
     own. Prints a line a case: passed, failed, or not applicable and why. For a failure, the rule, what was seen,
     the state before and after (a letter a page), the calls of the driver around it, and the command that
     replays it.
+
+    On a terminal the case that is being run is shown. One that takes more than ten seconds is told on standard
+    error, with the line of the driver that is running: a loop over too many pages, or one without an end.
 
     The driver is a module, ./my-driver.js, that exports defineDriver(...) by default, or one of
       nouveau, mirror, integrated, npu, kvm, rdma, iommu, dmirror

@@ -158,6 +158,8 @@ export class Migration implements Step {
   private readonly installs: MigrationInstall;
   /** The engine has this migration's copies. */
   private engine = false;
+  /** It has some, and would not take the rest. */
+  private broken: { readonly error: unknown } | undefined;
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -411,6 +413,7 @@ export class Migration implements Step {
     this.phase = ANNOUNCE;
     this.failed = false;
     this.engine = false;
+    this.broken = undefined;
     this.access = 'none';
     this.behaviour = 'none';
     this.coupled = undefined;
@@ -547,6 +550,7 @@ export class Migration implements Step {
       case COPY: {
         const pending = this.nextTicket();
         if (pending) return run.waitFor(pending);
+        if (this.broken) throw this.broken.error;
         this.phase = ZERO;
         if (this.engine) this.copies!.zero(this.space, this.tickets, this.peer ?? this.device);
       }
@@ -764,7 +768,14 @@ export class Migration implements Step {
     if (this.peer ? this.engineOfPeers : this.device.hasEngine(this.space)) {
       this.engine = true;
       this.copies ??= new MigrationCopies(this.platform);
-      this.copies.of(this.words, this.engineOfPeers ?? this.device, this.peer !== undefined).copy(this.space, this.tickets);
+      this.copies.of(this.words, this.engineOfPeers ?? this.device, this.peer !== undefined);
+      try {
+        this.copies.copy(this.space, this.tickets);
+      } catch (error) {
+        // What the engine has already it still writes to: no target is given up before.
+        if (this.tickets.length === 0) throw error;
+        this.broken = { error };
+      }
       return;
     }
     const { core } = this.platform;

@@ -201,6 +201,36 @@ describe('a migration that a driver plans', () => {
     expect(first(space)).toEqual([1, 2, 3, 4]);
   });
 
+  test('both ways, of which the engine takes the one and throws at the other, keeps its targets until the one has ended', async () => {
+    const probe = new Probe({ name: 'both' });
+    const driver: Driver = {
+      ...probe.driver,
+      attach: (each) => ({ ...probe.driver.attach(each), command: (make) => new Locked(make as () => Step) }),
+    };
+    context.detach();
+    context = space.attach(machine.addDevice(driver));
+    [memory] = context.device.memories as [OwnMemory];
+    for (let i = 0; i < 4; i++) space.write(range.start + i * PAGE, Uint8Array.of(i + 1));
+    context.migrate({ start: range.start, end: range.start + PAGE }, { to: 'device' });
+    probe.slow.add('toDevice');
+    probe.broken.add('toHost');
+    const allocate = (each: Migration): void => {
+      each.aim(0, context.hmm.hostFrame());
+      each.aim(1, context.hmm.takeFrame(memory));
+    };
+    const make = (): Step => context.hmm.migrate(vpn, 4, { select: SELECT_SYSTEM | SELECT_PRIVATE, allocate });
+    const failed = context.commandAsync(make).catch((error: unknown) => String(error));
+    expect(probe.unfinished).toBe(1);
+    expect(used(machine)).toContain('both.ram 2');
+    probe.slow.clear();
+    probe.finish();
+    expect(await failed).toContain('toHost is broken');
+    expect([space.dump(range), used(machine)]).toEqual(['EHHH', 'dram 3, bench.ram 0, both.ram 1']);
+    probe.broken.clear();
+    context.device.reset();
+    expect(first(space)).toEqual([1, 2, 3, 4]);
+  });
+
   test('is refused where Linux refuses it', () => {
     const plan = { select: SELECT_SYSTEM, allocate: toDevice };
     expect(refused(() => migrate(plan, vpn + 4))).toMatch(/^EINVAL: migration start 0x\w+ is not mapped$/);

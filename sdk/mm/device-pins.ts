@@ -1,7 +1,7 @@
 /**
  * Pages that a program has pinned to a device (`hmadvise(range, 'pinned')`): no eviction, no CPU touch and no other device takes them away. Each has one pin of its frame, however often it is asked
  * for; one that others share since a fork becomes the space's own first. What ends the page, or the device's part in it, ends the pin: munmap, dontneed, exit, exec, detach, the truncation of its file, the loss of its bytes. mremap takes it along. A fork ends it for pages that the child shares, which would else be
- * written by nobody any more; left out of the child (`omit`), they stay pinned.
+ * written by nobody any more; left out of the child (`omit`), they stay pinned. A fork or a detach that fails gives the pins back.
  *
  * Models: GMEM_PINNED, `MADV_PINNED`, `MADV_UNPINNED`.
  */

@@ -11,11 +11,13 @@
  *
  * For each VMA with pages: notifier PROTECTION_PAGE, every device flushes, entries are inherited, notifier end. Device-private pages are shared as they are, or come home first, or
  * are left out, as asked. Contexts are not inherited: a child has no devices. When memory runs out, or the parent is reaped, the child is taken down
- * again; what the parent lost in rights comes back with its next writes.
+ * again; what the parent lost in rights comes back with its next writes, and what was pinned to devices is pinned again where it is still there.
  *
  * Models: `dup_mmap`, `copy_page_range`.
  */
 import * as L from '../../assembly/layout.ts';
+import type { Core } from '../core/abi.ts';
+import { PageMap } from '../core/page-map.ts';
 import { fail, isFarfaultError } from '../errors.ts';
 import type { PageRun } from '../events/record.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -78,6 +80,8 @@ export class Fork implements Step {
   /** For events: what is special in the VMA under way. */
   private marks: ForkMarks | undefined;
   private readonly copies: PageRun[] = [];
+  /** What was pinned to devices. */
+  private readonly pins: PageMap = new PageMap();
   private phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, { device = 'share' }: ForkOptions) {
@@ -159,6 +163,24 @@ export class Fork implements Step {
     if (child.tlb) core.exports.tlbDestroy(child.tlb);
     core.exports.tableDestroy(child.table);
     spaces.delete(child.id);
+    this.pinAgain();
+  }
+
+  /** What was pinned is pinned again, with the right to write that it had: else nobody could write it as long as it is. Not pinned: what has moved, or got another holder, meanwhile. */
+  private pinAgain(): void {
+    const { core } = this.platform;
+    const { pins, space } = this;
+    for (let at = pins.next(0); at >= 0; at = pins.next(at + 1)) {
+      const vpn = pins.pageAt(at);
+      const high = core.entry(space.table, vpn);
+      const frame = core.entryLow;
+      if (high & L.ENTRY_WRITE || !space.writable(vpn)) continue;
+      const kind = high & L.ENTRY_KIND;
+      const isThere = frame === pins.valueAt(at) && (kind === L.KIND_PRESENT || kind === L.KIND_DEVICE_PRIVATE);
+      if (isThere && !(high & L.ENTRY_PROMISES) && mappingsOf(core, frame) === 1) core.exports.mapReuse(space.table, vpn);
+      else pins.delete(vpn);
+    }
+    space.devicePins.restore(pins);
   }
 
   /** Gives the child the next promise, and begins on its pages if they are inherited. */
@@ -176,7 +198,7 @@ export class Fork implements Step {
       this.tried = 0;
       if (this.nextEntry() === undefined) continue;
       // Who writes to a shared page gets it copied, on the host: it could not get there.
-      if (this.device !== 'omit') this.space.devicePins.release(vma.start, vma.end);
+      if (this.device !== 'omit') this.space.devicePins.release(vma.start, vma.end, undefined, this.pins);
       this.phase = this.device === 'home' ? HOME : FLUSHED;
       if (this.device !== 'home') this.announce();
       return AGAIN;
@@ -261,6 +283,11 @@ export class Fork implements Step {
     this.phase = VMA;
     return AGAIN;
   }
+}
+
+/** How many entries name a frame, or the huge one that it is part of. */
+function mappingsOf(core: Core, frame: number): number {
+  return core.field(core.frameRecord(core.headOf(frame)), L.FRAME_MAPS) & L.MAPS_MASK;
 }
 
 /** The child, or the error that fork throws. */

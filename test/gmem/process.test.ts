@@ -72,6 +72,29 @@ describe('a fork', () => {
   });
 });
 
+describe('a fork that fails', () => {
+  it('for want of memory gives the pins back that it has ended', () => {
+    const small = new World({ tables: 16, dram: 4 * PAGE });
+    const { device, context: pinner } = small.gpu({ name: 'one' });
+    small.fill(0, 2);
+    small.space.hmadvise(at(0, 2), 'pinned', { device });
+    small.fill(4, 8);
+    const pin = small.space.pin(at(4, 8), { write: true });
+    expect(
+      faultOf(
+        thrownBy(() => small.space.fork()),
+        ['fork'],
+        'ENOMEM',
+      ),
+    ).toBe(undefined);
+    expect([small.space.devicePins.size, small.machine.spaces]).toEqual([2, [small.space]]);
+    pinner.write(BASE, Uint8Array.of(9));
+    expect([small.dump(0, 2), pinner.read(BASE, 1)[0], small.space.holders(BASE).flags]).toEqual(['DD', 9, ['dirty', 'pinned']]);
+    pin.unpin();
+    small.end();
+  });
+});
+
 describe('exit', () => {
   it('with a device at work waits for it, and the job gives up what it has not done', async () => {
     gpu.probe.slow.add('toDevice');

@@ -43,13 +43,13 @@ export interface DmaDevice {
 export class Iommu {
   /** By page: the frame, times two, plus one where writes are allowed. */
   private readonly frames: PageMap = new PageMap();
-  private readonly pages: number;
-  private next = 1;
+  /** Free addresses, as pages `[start, end)`: ascending, and no two of them touch. Page 0 is never handed out. */
+  private readonly free: { readonly start: number; readonly end: number }[];
 
   /** `bits`: width of an address. */
   constructor(bits: number) {
     if (!Number.isInteger(bits) || bits < 13 || bits > 52) throw fail('EINVAL', 'dma.iovaBits', bits, 'is not between 13 and 52');
-    this.pages = 2 ** (bits - L.PAGE_SHIFT);
+    this.free = [{ start: 1, end: 2 ** (bits - L.PAGE_SHIFT) }];
   }
 
   /** Pages mapped now. */
@@ -57,12 +57,40 @@ export class Iommu {
     return this.frames.size;
   }
 
-  /** First page of `pages` consecutive free ones, or -1. Page 0 is never handed out. */
+  /** Takes the lowest `pages` consecutive free ones: their first page, or -1. Models: `alloc_iova`. */
   take(pages: number): number {
-    if (this.next + pages > this.pages) return -1;
-    const page = this.next;
-    this.next += pages;
-    return page;
+    const { free } = this;
+    for (let i = 0; i < free.length; i++) {
+      const { start, end } = free[i]!;
+      if (end - start < pages) continue;
+      if (end - start === pages) free.splice(i, 1);
+      else free[i] = { start: start + pages, end };
+      return start;
+    }
+    return -1;
+  }
+
+  /** Gives pages back. Requires: they were taken, and nothing is mapped there. Models: `free_iova`. */
+  give(page: number, pages: number): void {
+    const { free } = this;
+    let at = 0;
+    for (let past = free.length; at < past;) {
+      const middle = (at + past) >>> 1;
+      if (free[middle]!.start < page) at = middle + 1;
+      else past = middle;
+    }
+    let [start, end] = [page, page + pages];
+    let [first, joined] = [at, 0];
+    if (at < free.length && free[at]!.start === end) {
+      end = free[at]!.end;
+      joined++;
+    }
+    if (at > 0 && free[at - 1]!.end === start) {
+      start = free[at - 1]!.start;
+      first--;
+      joined++;
+    }
+    free.splice(first, joined, { start, end });
   }
 
   map(page: number, frame: number, write: boolean): void {
@@ -87,7 +115,7 @@ export class DmaMap {
   private readonly device: DmaDevice;
   private readonly iommu: Iommu | undefined;
   /** First page of one I/O virtual range for all words; -1: each word has an address of its own. */
-  private readonly range: number;
+  private range: number;
   private readonly addresses: Float64Array;
 
   /**
@@ -143,18 +171,24 @@ export class DmaMap {
     requireWords('unmap', words, i);
     const bits = words[i * 2 + 1]!;
     if (bits < HMM_VALID || !(bits & HMM_DMA_MAPPED) || i < 0 || i >= this.addresses.length) return false;
-    this.iommu?.unmap(this.addresses[i]! / L.PAGE_BYTES);
-    this.addresses[i] = -1;
+    this.end(i);
     words[i * 2 + 1] = bits & ~(HMM_DMA_MAPPED | HMM_P2PDMA | HMM_P2PDMA_BUS);
     return true;
   }
 
-  /** Ends every mapping. Models: `hmm_dma_map_free`. */
+  /** Ends every mapping, and gives the one range back. A word that is mapped afterwards gets an address of its own. Models: `hmm_dma_map_free`. */
   free(): void {
-    for (let i = 0; i < this.addresses.length; i++) {
-      if (this.addresses[i]! >= 0) this.iommu?.unmap(this.addresses[i]! / L.PAGE_BYTES);
-      this.addresses[i] = -1;
-    }
+    for (let i = 0; i < this.addresses.length; i++) this.end(i);
+    if (this.range >= 0) this.iommu!.give(this.range, this.addresses.length);
+    this.range = -1;
+  }
+
+  private end(i: number): void {
+    const page = this.addresses[i]! / L.PAGE_BYTES;
+    this.addresses[i] = -1;
+    if (!this.iommu || page < 0) return;
+    this.iommu.unmap(page);
+    if (this.range < 0) this.iommu.give(page, 1);
   }
 
   private requireValid(verb: string, words: Uint32Array, i: number): void {
@@ -169,6 +203,8 @@ export class DmaMap {
   private pageFor(i: number, frame: number): number {
     if (!this.iommu) return frame;
     if (this.range >= 0) return this.range + i;
+    // Of words that do not say any more that they are mapped.
+    if (this.addresses[i]! >= 0) return this.addresses[i]! / L.PAGE_BYTES;
     const page = this.iommu.take(1);
     if (page < 0) throw fail('ENOMEM', 'dma.map index', i, 'needs an I/O virtual address, and there is none');
     return page;

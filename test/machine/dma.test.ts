@@ -176,3 +176,28 @@ describe('pages in the memory of a peer', () => {
     expect(thrown(() => nic.hmm.dmaMap(4).map(words, 0))).toMatch(/^EOPNOTSUPP: dma.map frame \d+ is in gpu.bar, which nic cannot reach$/);
   });
 });
+
+test('addresses are given back, of a range and of single words, and neighbours are one again', () => {
+  // Seven pages, of eight.
+  begin({ iovaBits: 15 });
+  const words = fault(read);
+  for (let round = 0; round < 100; round++) {
+    const whole = nic.hmm.dmaMap(4);
+    // No four in a row are left.
+    const single = nic.hmm.dmaMap(4);
+    expect([whole.iova, single.iova]).toEqual([PAGE, undefined]);
+    for (let i = 0; i < 4; i++) whole.map(words.slice(), i);
+    const mapped = words.slice();
+    const at = [0, 1, 2].map((i) => single.map(mapped, i));
+    expect(at).toEqual([5 * PAGE, 6 * PAGE, 7 * PAGE]);
+    expect(single.unmap(mapped, 1)).toBe(true);
+    expect(single.map(mapped, 3)).toBe(6 * PAGE);
+    for (const map of round % 2 ? [whole, single] : [single, whole]) {
+      map.free();
+      map.free();
+    }
+    const all = nic.hmm.dmaMap(7);
+    expect([all.iova, nic.device.iommu!.mapped]).toEqual([PAGE, 0]);
+    all.free();
+  }
+});

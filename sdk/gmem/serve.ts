@@ -99,6 +99,8 @@ export class ServeFault implements Step {
   private tried: PageMoveOutcome = 'not simple';
   /** The memory was asked for a frame then, and had none: it is not asked again before something has gone. */
   private hasRefused = false;
+  /** How often the device, which chooses its pages itself, had none for the page. */
+  private refusals = 0;
   private readonly policy: FaultPolicy;
   private readonly granule: Granule;
   /** For a huge page: a victim has been looked for; that it cannot come as one has been seen. */
@@ -134,6 +136,7 @@ export class ServeFault implements Step {
     this.remote = 'policy';
     this.small = false;
     this.hasRefused = false;
+    this.refusals = 0;
     this.ownBatch = false;
     return this;
   }
@@ -210,9 +213,9 @@ export class ServeFault implements Step {
       case DUPLICATED:
         return this.duplicated(run);
       case MIGRATED:
+        if (this.migration.peerCode === 'nomem' && !this.context.reaches(this.vpn, this.write)) return this.clear(run);
         this.spareChosen();
         if (this.context.reaches(this.vpn, this.write)) return this.end(run, 'served');
-        if (this.migration.peerCode === 'nomem') return this.clear(run);
         if (this.migration.peerCode === 'migrating') return this.end(run, 'deferred');
         if (this.granule.isHuge) {
           // Somebody has cut the huge page, or filled a part of the hole.
@@ -449,7 +452,8 @@ export class ServeFault implements Step {
   /** The device had no room for what it was to bring: something goes first. */
   private clear(run: Run): Progress {
     const memory = this.context.device.memory!;
-    const victims = memory.victims(this.granule.span);
+    this.refusals++;
+    const victims = memory.victims(this.refusals > 1 ? 1 : this.granule.span);
     if (victims.length === 0) {
       if (!this.granule.isHuge) return this.noRoom(run, memory, LOOK);
       this.small = true;
@@ -486,7 +490,8 @@ export class ServeFault implements Step {
     const { space, device } = this.context;
     granule.begin(this.vpn, from);
     this.reserveIn(memory);
-    if (device.granulePages === 1) return this.reserve(run);
+    // A device that has had no room for it twice may have given it to its neighbours: it comes by itself.
+    if (device.granulePages === 1 || this.refusals > 1) return this.reserve(run);
     const { start, end } = space.granule(this.vpn, device.granulePages);
     if (end - start === HUGE_PAGES && !this.small && this.policy.isUniform(start, end) && this.isWhole(vma, start, high)) {
       this.evicted = false;

@@ -247,6 +247,16 @@ describe('memory that the device hands out', () => {
     end();
   });
 
+  test.each(['core', 'imports', 'places'] as const)('serves a page whose granule does not fit: pages by %s', (hands) => {
+    const { space, context, range } = world({ hands, granulePages: 4, pages: 2 }, 4);
+    for (let i = 0; i < 4; i++) space.write(range.start + i * PAGE, Uint8Array.of(i + 1));
+    for (const i of [3, 0, 2, 3, 1]) {
+      expect(context.read(range.start + i * PAGE, 1)).toEqual(Uint8Array.of(i + 1));
+      expect(space.dump(range)[i]).toBe('D');
+    }
+    end();
+  });
+
   test.each(['core', 'imports', 'places'] as const)(
     'keeps the limit of the memory, whether pages are moved, faulted in or reserved: pages by %s',
     (hands) => {

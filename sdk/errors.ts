@@ -45,7 +45,7 @@ export class FarfaultError extends Error {
   readonly rule: string;
 
   constructor(code: ErrorCode, argument: string, value: unknown, rule: string, message?: string) {
-    super(message ?? `${argument} ${printed(value)} ${rule}`);
+    super(message ?? `${argument} ${printed(value, argument)} ${rule}`);
     this.name = 'FarfaultError';
     this.code = code;
     this.argument = argument;
@@ -67,12 +67,20 @@ export function fail(code: ErrorCode, argument: string, value: unknown, rule: st
 
 const TEXT_MAX = 80;
 
-/** A value as an error message shows it: numbers that may be addresses in hex, text in quotes, never more than a line. It asks nothing of the value that could throw. */
-export function printed(value: unknown): string {
+/** Arguments that are addresses or page numbers, by the last word of their names. */
+const ADDRESSES = /(?:^|[ .])(?:addr|address|at|start|end|to|from|low|below|hint|guest|iova|vpn|page|access|offset)$/;
+
+/**
+ * A value as an error message shows it: addresses in hex, counts in decimal, text in quotes, never more than a line. `argument`: whose value it is; without one a number may be an address. It asks nothing of
+ * the value that could throw.
+ */
+export function printed(value: unknown, argument = 'address'): string {
   switch (typeof value) {
     case 'number':
       if (Object.is(value, -0)) return '-0';
-      return Number.isInteger(value) && value >= 4096 && value <= 2 ** 64 ? `0x${value.toString(16)}` : String(value);
+      return Number.isInteger(value) && value >= 4096 && value <= 2 ** 64 && ADDRESSES.test(argument)
+        ? `0x${value.toString(16)}`
+        : String(value);
     case 'string':
       return JSON.stringify(shortened(value));
     case 'bigint':

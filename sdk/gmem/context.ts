@@ -667,7 +667,7 @@ export class Context extends DeviceMirror implements SpaceMirror {
 function requireAddress(argument: string, addr: number, bytes: number): void {
   if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
     throw fail('EINVAL', argument, addr, 'is not a byte address below 2^48');
-  if (addr + bytes > ADDRESS_LIMIT) throw fail('EOVERFLOW', argument, addr, `leaves the address space after 0x${bytes.toString(16)} bytes`);
+  if (addr + bytes > ADDRESS_LIMIT) throw fail('EOVERFLOW', argument, addr, `leaves the address space after ${bytes} bytes`);
 }
 
 function remove<T>(list: T[], item: T): void {

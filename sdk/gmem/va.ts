@@ -163,7 +163,7 @@ export class VaSpace {
     const bytes = alignedUp(request.bytes, this.quantum);
     if (request.noCross !== undefined) {
       requirePower('va.alloc.noCross', noCross, 1);
-      if (noCross < bytes) throw fail('EINVAL', 'va.alloc.noCross', noCross, `is shorter than the region, 0x${bytes.toString(16)} bytes`);
+      if (noCross < bytes) throw fail('EINVAL', 'va.alloc.noCross', noCross, `is shorter than the region, ${bytes} bytes`);
     }
     requireCount('va.alloc.below', below, 0, ADDRESS_LIMIT);
     if (at !== undefined) {

@@ -203,8 +203,7 @@ function placeOf(space: AddressSpace, { options: { bytes }, pages, wanted, fixed
   }
   const at = wanted * L.PAGE_BYTES;
   if (wanted % alignPages !== 0) throw fail('EINVAL', 'mmap.at', at, `is not a multiple of 0x${(alignPages * L.PAGE_BYTES).toString(16)}`);
-  if (wanted + pages > ADDRESS_LIMIT / L.PAGE_BYTES)
-    throw fail('EINVAL', 'mmap.at', at, `leaves no room for 0x${bytes.toString(16)} bytes below 2^48`);
+  if (wanted + pages > ADDRESS_LIMIT / L.PAGE_BYTES) throw fail('EINVAL', 'mmap.at', at, `leaves no room for ${bytes} bytes below 2^48`);
   if (at < space.first * L.PAGE_BYTES || wanted + pages > space.last)
     throw fail('EINVAL', 'mmap.at', at, 'is not in the range of the address space');
   if (flags & VMA_PEER_SHARED && wanted + pages > pagesOfNarrowest(space))

@@ -118,7 +118,7 @@ export class Mremap implements Step {
       throw fail('EINVAL', 'mremap.dontUnmap', bytes, 'needs mayMove, and the length that the range has');
     if (to === undefined) return;
     if (to + this.newPages * L.PAGE_BYTES > ADDRESS_LIMIT)
-      throw fail('EINVAL', 'mremap.to', to, `leaves no room for 0x${bytes.toString(16)} bytes below 2^48`);
+      throw fail('EINVAL', 'mremap.to', to, `leaves no room for ${bytes} bytes below 2^48`);
     if (this.to < this.start + this.oldPages && this.start < this.to + this.newPages)
       throw fail('EINVAL', 'mremap.to', to, 'overlaps the range that is to move');
   }

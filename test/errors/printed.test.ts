@@ -44,6 +44,25 @@ describe('a value is shown', () => {
     [() => {}, 'function (anonymous)'],
   ])('%#: as %s', (value, text) => expect(printed(value)).toBe(text));
 
+  test.each([
+    ['range.start', '0x11170'],
+    ['munmap.range.end', '0x11170'],
+    ['mmap.at', '0x11170'],
+    ['gpu fault at', '0x11170'],
+    ['write.addr', '0x11170'],
+    ['gpu.walk.translate of page', '0x11170'],
+    ['dma.read.iova', '0x11170'],
+    ['job.accesses', '70000'],
+    ['mmap.bytes', '70000'],
+    ['nouveau.granule', '70000'],
+    ['lanes', '70000'],
+    ['expectations.seed', '70000'],
+    ['format', '70000'],
+  ])('a number of %s: as %s', (argument, text) => {
+    expect(printed(70000, argument)).toBe(text);
+    expect(new FarfaultError('EINVAL', argument, 70000, 'is not y').message).toBe(`${argument} ${text} is not y`);
+  });
+
   test('whatever it is, in one short line', () => {
     const sorts: ArgumentSort[] = ['address', 'range', 'bytes', 'word', 'options', 'object', 'array', 'function'];
     for (const { name, value } of sorts.flatMap((sort) => badInputs(sort))) {

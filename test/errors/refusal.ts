@@ -10,7 +10,7 @@ export function faultOf(error: unknown, names: readonly string[], code?: string)
   if (typeof argument !== 'string' || argument === '') return `no argument is named: ${message}`;
   if (!names.some((name) => argument.includes(name))) return `"${argument}" does not name ${names.join(' or ')}: ${message}`;
   if (rule.length < 8) return `no rule is stated: ${message}`;
-  if (message !== `${argument} ${printed(value)} ${rule}`) return `argument, value and rule are not the message: ${message}`;
+  if (message !== `${argument} ${printed(value, argument)} ${rule}`) return `argument, value and rule are not the message: ${message}`;
   if (/[\n\r]/.test(message) || message.length > 320) return `the message is longer than a line: ${message}`;
   return undefined;
 }

@@ -903,7 +903,7 @@ const functions: Row[] = [
       field(1, 'name', 'text', { optional: false }),
       field(1, 'offload', 'array', { optional: false }),
       field(1, 'further', 'array'),
-      field(1, 'granule', 'count'),
+      field(1, 'granule', 'count', { except: ['a number in an array'] }),
       field(1, 'onProgress', 'function'),
     ],
     true,

@@ -49,12 +49,12 @@ describe('mmap', () => {
     const last = space.mmap({ bytes: PAGE, at: 2 ** 48 - PAGE, fixed: true });
     space.write(last.start + PAGE - 1, Uint8Array.of(7));
     expect(space.read(2 ** 48 - 1, 1)[0]).toBe(7);
-    expect(thrown(() => space.read(2 ** 48 - 1, 2))).toBe('EOVERFLOW: read.addr 0xffffffffffff leaves the address space after 0x2 bytes');
+    expect(thrown(() => space.read(2 ** 48 - 1, 2))).toBe('EOVERFLOW: read.addr 0xffffffffffff leaves the address space after 2 bytes');
     expect(thrown(() => space.mmap({ bytes: 2 * PAGE, at: 2 ** 48 - PAGE }))).toBe(
-      'ENOMEM: mmap.bytes 0x2000 has no gap in the address space',
+      'ENOMEM: mmap.bytes 8192 has no gap in the address space',
     );
     expect(thrown(() => space.mmap({ bytes: 2 * PAGE, at: 2 ** 48 - PAGE, fixed: true }))).toBe(
-      'EINVAL: mmap.at 0xfffffffff000 leaves no room for 0x2000 bytes below 2^48',
+      'EINVAL: mmap.at 0xfffffffff000 leaves no room for 8192 bytes below 2^48',
     );
     expectClean(machine);
   });

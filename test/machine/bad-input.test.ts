@@ -66,11 +66,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ],
     ['less than no device memory', () => createMachineSync({ deviceMemory: -PAGE }), /^EINVAL: createMachine.deviceMemory -4096 /],
     ['no table', () => createMachineSync({ tables: 0 }), 'EINVAL: createMachine.tables 0 is not a count between 1 and 65534'],
-    [
-      'more tables than numbers for them',
-      () => createMachineSync({ tables: 65535 }),
-      /^EINVAL: createMachine.tables 0xffff is not a count/,
-    ],
+    ['more tables than numbers for them', () => createMachineSync({ tables: 65535 }), /^EINVAL: createMachine.tables 65535 is not a count/],
     ['half a table page', () => createMachineSync({ tablePages: 0.5 }), /^EINVAL: createMachine.tablePages 0.5 is not a count/],
     [
       'frames that are not a number',
@@ -85,7 +81,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ['a name in capitals', device({ name: 'GPU' }), /^EINVAL: driver.name "GPU" is not 1 to 32 lower-case letters/],
     ['a name that is taken', device({ name: 'probe' }), 'EINVAL: driver.name "probe" is the name of a device of this machine already'],
     ['no attach', device({ attach: undefined }), 'EINVAL: bad.attach undefined is not a function'],
-    ['a granule of three pages', device({ granuleBytes: 3 * PAGE }), /^EINVAL: bad.granuleBytes 0x3000 is not a power of two/],
+    ['a granule of three pages', device({ granuleBytes: 3 * PAGE }), /^EINVAL: bad.granuleBytes 12288 is not a power of two/],
     ['no fault record', device({ faultEntries: 0 }), /^EINVAL: bad.faultEntries 0 is not a count/],
     ['memory that is no list', device({ memory: { bytes: PAGE } }), 'EINVAL: bad.memory an object is not an array'],
     ['a memory that is none', device({ memory: [null] }), /^EINVAL: bad.memory name undefined is not/],
@@ -93,7 +89,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ['a memory of another kind', memory({ kind: 'shared' }), `EINVAL: bad.memory.ram.kind "shared" is not one of: 'private', 'coherent'`],
     ['bytes that are nowhere', memory({ bytesIn: 'cloud' }), /^EINVAL: bad.memory.ram.bytesIn "cloud" is not one of/],
     ['an allocator unknown', memory({ allocator: 'me' }), /^EINVAL: bad.memory.ram.allocator "me" is not one of/],
-    ['a memory that does not fit', memory({ bytes: 2 ** 30 }), /^ENOMEM: bad.ram pages 0x40000 do not fit the machine/],
+    ['a memory that does not fit', memory({ bytes: 2 ** 30 }), /^ENOMEM: bad.ram pages 262144 do not fit the machine/],
     [
       'two memories, of which the second does not fit',
       device({
@@ -102,7 +98,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
           { name: 'b', kind: 'private', bytes: 2 ** 30 },
         ],
       }),
-      /^ENOMEM: bad.b pages 0x40000 do not fit the machine/,
+      /^ENOMEM: bad.b pages 262144 do not fit the machine/,
     ],
     [
       'two memories of one name',
@@ -159,7 +155,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
     ['nowhere', () => space.read(undefined as never, 1), 'EINVAL: read.addr undefined is not a byte address below 2^48'],
     ['below', () => space.read(-1, 1), 'EINVAL: read.addr -1 is not a byte address below 2^48'],
     ['less than nothing', () => space.read(0, -1), 'EINVAL: read.bytes -1 is not a length between 0 and 2^31 - 1'],
-    ['more than there can be', () => space.read(0, 2 ** 40), 'EINVAL: read.bytes 0x10000000000 is not a length between 0 and 2^31 - 1'],
+    ['more than there can be', () => space.read(0, 2 ** 40), 'EINVAL: read.bytes 1099511627776 is not a length between 0 and 2^31 - 1'],
     ['over the end', () => space.read(2 ** 48 - 1, 2), /^EOVERFLOW: read.addr 0xffffffffffff leaves the address space/],
     ['a list', () => space.write(range.start, [1] as never), 'EINVAL: write.bytes an array of 1 is not a Uint8Array'],
     ['words', () => space.write(range.start, new Uint16Array(1) as never), 'EINVAL: write.bytes a Uint16Array is not a Uint8Array'],
@@ -183,7 +179,7 @@ const verbs: Record<string, [string, () => unknown, string | RegExp][]> = {
   ],
   context: [
     ['a read nowhere', () => context.read(NaN, 1), 'EINVAL: read.addr NaN is not a byte address below 2^48'],
-    ['a read of everything', () => context.read(0, 2 ** 32), /^EINVAL: read.bytes 0x100000000 is not a length/],
+    ['a read of everything', () => context.read(0, 2 ** 32), /^EINVAL: read.bytes 4294967296 is not a length/],
     ['a write of text', () => context.write(range.start, 'x' as never), 'EINVAL: write.bytes "x" is not a Uint8Array'],
     [
       'a fault of another sort',

@@ -111,7 +111,7 @@ describe('a memory that is plugged in', () => {
     const device = machine.addDevice(gpu());
     const answer = refused(() => device.addMemory(memory('more', 64)));
     expect(answer).toBe(
-      'ENOMEM: gpu.more bytes 0x40000 do not fit the machine: 196608 bytes are left in one piece; give createMachine more deviceMemory',
+      'ENOMEM: gpu.more bytes 262144 do not fit the machine: 196608 bytes are left in one piece; give createMachine more deviceMemory',
     );
     expect(device.memories.length).toBe(1);
     device.addMemory(memory('more', 48));
@@ -123,7 +123,7 @@ describe('a memory that is plugged in', () => {
     machine = smallMachine({ dram: 1 * MiB, deviceMemory: 32 * MiB, physicalBits: 24 });
     const device = machine.addDevice(gpu());
     expect(refused(() => device.addMemory(memory('more', 4096)))).toMatch(
-      /^ENOMEM: gpu.more pages 0x1000 do not fit .* give createMachine more physicalBits$/,
+      /^ENOMEM: gpu.more pages 4096 do not fit .* give createMachine more physicalBits$/,
     );
     const added = device.addMemory(memory('more', 2048));
     expect(added.node.base + added.node.frames).toBeLessThanOrEqual(4096);

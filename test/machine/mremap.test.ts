@@ -117,7 +117,7 @@ const bad: [string, () => AddressRange, MremapOptions | (() => MremapOptions), R
     'a length beyond all addresses',
     () => range,
     { bytes: 2 ** 48 + PAGE, mayMove: true },
-    /^EINVAL: mremap.bytes 0x1000000001000 is not a length/,
+    /^EINVAL: mremap.bytes 281474976714752 is not a length/,
   ],
   ['half a place', () => range, { mayMove: true, to: 5 }, /^EINVAL: mremap.to 5 is not page-aligned/],
   ['a place without leave to move', () => range, { to: FAR }, /^EINVAL: mremap.to .* needs mayMove/],

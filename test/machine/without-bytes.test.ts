@@ -207,15 +207,15 @@ describe('a machine without bytes', () => {
     for (const [options, rule] of [
       [
         { dram: 8 * MiB, pageBytes: 2 * MiB },
-        "EINVAL: createMachine.pageBytes 0x200000 is not 4096, though the machine has bytes (bytesIn is not 'metadata')",
+        "EINVAL: createMachine.pageBytes 2097152 is not 4096, though the machine has bytes (bytesIn is not 'metadata')",
       ],
       [
         { bytesIn: 'metadata', pageBytes: 4 * MiB },
-        'EINVAL: createMachine.pageBytes 0x400000 is not a power of two between 4096 and 2 MiB',
+        'EINVAL: createMachine.pageBytes 4194304 is not a power of two between 4096 and 2 MiB',
       ],
       [
         { bytesIn: 'metadata', pageBytes: 2 * MiB, dram: 3 * MiB },
-        'EINVAL: createMachine.dram 0x300000 is not a multiple of 2097152 above 0',
+        'EINVAL: createMachine.dram 3145728 is not a multiple of 2097152 above 0',
       ],
       [
         { bytesIn: 'metadata', pageBytes: 2 * MiB, dram: 16 * 1024 * GiB, physicalBits: 44 },

@@ -514,7 +514,7 @@ describe('a ticket', () => {
       ticket.complete();
     }
     for (let i = 1; i < TICKETS_MAX; i++) tickets.open('long');
-    expect(codeOf(() => tickets.open('one too many'))).toBe('ENOMEM: open tickets 0xffff is the limit');
+    expect(codeOf(() => tickets.open('one too many'))).toBe('ENOMEM: open tickets 65535 is the limit');
   });
 });
 

@@ -36,7 +36,12 @@ export const GRADE_OPTIONS: readonly OptionDescription[] = [
       'sizes such as 16MiB (bytes), true, false, or text.',
     ],
   },
-  { name: 'case', takes: 'many', value: '"name of a case"', help: ['Only this case; may be repeated. Default: all.'] },
+  {
+    name: 'case',
+    takes: 'many',
+    value: '"name of a case"',
+    help: ['Only this case; may be repeated. Default: what its expectations say, else all.'],
+  },
   {
     name: 'seed',
     takes: 'one',

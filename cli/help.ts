@@ -89,7 +89,8 @@ What its author says about it is an export of the same module, called expectatio
     settle: (driver) => { ... },                   lets the device go on, when time alone does not
     notApplicable: { 'name of a case': 'why' },    cases that do not fit this device
     exercise: async (bench) => { ... },            what this device in particular must do
-    seed: 1,
+    seed: 1,                                       of what is random
+    cases: ['name of a case'],                     only these
   };
 
 Options:

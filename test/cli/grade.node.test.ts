@@ -49,6 +49,7 @@ const FILES: Readonly<Record<string, string>> = {
   'unattachable.js':
     "import { defineDriver } from 'farfault/gmem';\nexport default defineDriver(() => ({ name: 'gpu', attach: () => ({ pump: {} }) }));\n",
   'loose.js': EMPTY.replace('attach: () => ({})', "attach: () => (setTimeout(() => { throw new Error('no\\nluck'); }), {})"),
+  'chosen.js': `${EMPTY}export const expectations = { cases: [${JSON.stringify(CONTRACT[0]!.name)}] };\n`,
   'array.js': `${EMPTY}export const expectations = [];\n`,
   'bad-seed.js': `${EMPTY}export const expectations = { seed: -1 };\n`,
   'no-default.js': 'export const gpu = 1;\n',
@@ -145,6 +146,16 @@ test.concurrent('what does not apply says why, and is not counted as passed', as
     failed: 0,
     loose: [],
   });
+});
+
+test.concurrent('cases of the expectations are the only ones, unless the command line has others', async () => {
+  const cwd = prepared();
+  const cases = async (...words: string[]): Promise<string[]> =>
+    parsed((await farfault(['grade', './chosen.js', '--json', ...words], { cwd })).out)
+      .cases.slice(1)
+      .map(({ name }) => name);
+  expect(await cases()).toEqual([NAME]);
+  expect(await cases('--case', CONTRACT[1]!.name)).toEqual([CONTRACT[1]!.name]);
 });
 
 test.concurrent('a failure tells the rule, what was seen, the state before and after, and the command that shows it again', async () => {
@@ -292,7 +303,8 @@ test('--help is the whole truth', async () => {
         settle: (driver) => { ... },                   lets the device go on, when time alone does not
         notApplicable: { 'name of a case': 'why' },    cases that do not fit this device
         exercise: async (bench) => { ... },            what this device in particular must do
-        seed: 1,
+        seed: 1,                                       of what is random
+        cases: ['name of a case'],                     only these
       };
 
     Options:
@@ -300,7 +312,7 @@ test('--help is the whole truth', async () => {
           Options that the driver is made with, beside those of its expectations: numbers,
           sizes such as 16MiB (bytes), true, false, or text.
       --case "name of a case"
-          Only this case; may be repeated. Default: all.
+          Only this case; may be repeated. Default: what its expectations say, else all.
       --seed 1
           Seed of what is random, 0 to 2^32 - 1. Default: what its expectations say, else 1.
       --json [file]

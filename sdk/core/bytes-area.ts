@@ -52,6 +52,15 @@ export class BytesArea {
     return this.end - from;
   }
 
+  /** Puts byte `from` of `bytes` into the area (`address`), and what follows it, as much as fits: for who uses it up at once. Returns how many there are. */
+  put(bytes: Uint8Array, from: number): number {
+    const length = Math.min(bytes.length - from, L.AREA_BYTES_LENGTH);
+    this.owner = 0;
+    this.address = this.core.area(L.AREA_BYTES);
+    this.core.u8.set(length === bytes.length ? bytes : bytes.subarray(from, from + length), this.address);
+    return length;
+  }
+
   /** Makes room for what is to be read, from byte `from` of `total` on, which is at `addr` (`address`: where); returns for how many bytes. */
   room(from: number, total: number, addr: number): number {
     this.owner = 0;

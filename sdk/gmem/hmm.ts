@@ -366,13 +366,16 @@ export class Hmm {
     this.requireFrames('writeFrames', frames, offset, bytes.length);
     const { core } = this.platform;
     const { bytesArea, u8 } = core;
-    const writer = bytesArea.begin();
     for (let done = 0; done < bytes.length;) {
-      const to = offset + done;
-      const length = Math.min(bytesArea.lend(writer, bytes, done, to), L.PAGE_BYTES - (to % L.PAGE_BYTES));
-      const at = core.frameBytes(frames[Math.floor(to / L.PAGE_BYTES)]!) + (to % L.PAGE_BYTES);
-      u8.copyWithin(at, bytesArea.address, bytesArea.address + length);
-      done += length;
+      const put = bytesArea.put(bytes, done);
+      for (let used = 0; used < put;) {
+        const to = offset + done + used;
+        const length = Math.min(put - used, L.PAGE_BYTES - (to % L.PAGE_BYTES));
+        const at = core.frameBytes(frames[Math.floor(to / L.PAGE_BYTES)]!) + (to % L.PAGE_BYTES);
+        u8.copyWithin(at, bytesArea.address + used, bytesArea.address + used + length);
+        used += length;
+      }
+      done += put;
     }
   }
 

@@ -443,7 +443,7 @@ export class OwnMemory implements DeviceMemory {
   /** @internal How many candidates a policy wants to see. Errors: EINVAL for an answer that is none. */
   looksAt(policy: VictimPolicy, pages: number): number {
     const most = policy.looksAt(pages);
-    if (most !== Infinity) requireCount(`${policy.name}.looksAt result`, most, 0, Number.MAX_SAFE_INTEGER);
+    if (most !== Infinity) requireCount(policy.name, most, 0, Number.MAX_SAFE_INTEGER, '.looksAt result');
     return most;
   }
 

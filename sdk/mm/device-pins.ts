@@ -20,6 +20,8 @@ export class DevicePins implements Waitable {
   private readonly space: AddressSpace;
   /** Frames by page. */
   private readonly frames: PageMap = new PageMap();
+  /** Those that the fork under way has ended, of which there is one at a time: given back if there is no child. */
+  readonly suspended: PageMap = new PageMap();
   private readonly waiters: WaitQueue = new WaitQueue();
 
   constructor(platform: Platform, space: AddressSpace) {

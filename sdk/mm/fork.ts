@@ -17,7 +17,6 @@
  */
 import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
-import { PageMap } from '../core/page-map.ts';
 import { fail, isFarfaultError } from '../errors.ts';
 import type { PageRun } from '../events/record.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -80,8 +79,6 @@ export class Fork implements Step {
   /** For events: what is special in the VMA under way. */
   private marks: ForkMarks | undefined;
   private readonly copies: PageRun[] = [];
-  /** What was pinned to devices. */
-  private readonly pins: PageMap = new PageMap();
   private phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, { device = 'share' }: ForkOptions) {
@@ -139,6 +136,7 @@ export class Fork implements Step {
     this.outcome = outcome;
     if (outcome === 'done' && !this.isAbandoned) {
       this.result = this.child!;
+      this.space.devicePins.suspended.clear();
       if (events.heard) {
         events.emit({ type: 'space.forked', space: this.space.id, child: this.result.id });
         for (const run of this.copies) events.emit({ type: 'page.copied', ...run, cause: 'fork' });
@@ -169,7 +167,8 @@ export class Fork implements Step {
   /** What was pinned is pinned again, with the right to write that it had: else nobody could write it as long as it is. Not pinned: what has moved, or got another holder, meanwhile. */
   private pinAgain(): void {
     const { core } = this.platform;
-    const { pins, space } = this;
+    const { space } = this;
+    const pins = space.devicePins.suspended;
     for (let at = pins.next(0); at >= 0; at = pins.next(at + 1)) {
       const vpn = pins.pageAt(at);
       const high = core.entry(space.table, vpn);
@@ -198,7 +197,7 @@ export class Fork implements Step {
       this.tried = 0;
       if (this.nextEntry() === undefined) continue;
       // Who writes to a shared page gets it copied, on the host: it could not get there.
-      if (this.device !== 'omit') this.space.devicePins.release(vma.start, vma.end, undefined, this.pins);
+      if (this.device !== 'omit') this.space.devicePins.release(vma.start, vma.end, undefined, this.space.devicePins.suspended);
       this.phase = this.device === 'home' ? HOME : FLUSHED;
       if (this.device !== 'home') this.announce();
       return AGAIN;

@@ -35,7 +35,7 @@ import { CpuFault } from './fault.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import type { IntervalNotifier } from './notifier.ts';
 import type { Platform } from './platform.ts';
-import { PROT_READ, PROT_WRITE, VMA_IO, VMA_PFNMAP } from './vma.ts';
+import { PROT_READ, PROT_WRITE, type Vma, VMA_IO, VMA_PFNMAP } from './vma.ts';
 
 /** Request and answer bits of a page's high word. */
 export const HMM_VALID: number = 2 ** L.HMM_VALID_SHIFT;
@@ -95,6 +95,8 @@ export class RangeFault implements Step {
   private faulted = false;
   /** Where the 2 MiB of the last fault end; 0: there was none. */
   private until = 0;
+  /** Where the page is that was looked at last. */
+  private vma: Vma | undefined;
   /** A page has come home since all were looked at. */
   private home = false;
   /** Pages before this one have their answer. */
@@ -193,11 +195,12 @@ export class RangeFault implements Step {
 
   /** What page `i` still lacks; an ERROR page gets its word here. */
   private need(i: number): 'nothing' | 'read' | 'write' | 'fault' | 'permission' {
-    const request = asks(this.asked, i) >>> 0;
+    const request = asks(this.asked, i);
     if (request & STICKY) this.words[i * 2 + 1]! |= request & STICKY;
-    const asksFault = request >= HMM_VALID;
+    const asksFault = (request & HMM_VALID) !== 0;
     const asksWrite = asksFault && (request & HMM_WRITE) !== 0;
     const vma = this.space.vmas.find(this.asked.vpn + i);
+    this.vma = vma;
     if (!vma || !(vma.prot & PROT_READ) || vma.flags & (VMA_IO | VMA_PFNMAP)) {
       this.words[i * 2] = 0;
       this.words[i * 2 + 1] = HMM_ERROR | (request & STICKY);
@@ -217,13 +220,13 @@ export class RangeFault implements Step {
     const { request, only, vpn } = this.asked;
     // A function is asked page by page, a sticky bit goes into every word, and around a single page there are few.
     if (typeof request !== 'number' || only !== undefined || (request & STICKY) !== 0) return 0;
-    const vma = this.space.vmas.find(vpn + i);
+    const { vma } = this;
     if (!vma || !(vma.prot & PROT_READ) || vma.flags & (VMA_IO | VMA_PFNMAP)) return 0;
     const { core } = this.platform;
     const first = core.area(L.AREA_SOURCE) + (i + 1 - lookedFrom) * 8;
     const last = core.area(L.AREA_SOURCE) + (Math.min(looked, vma.end - vpn) - lookedFrom) * 8;
     // Signed, as `asks` says.
-    const wanted = request >>> 0 >= HMM_VALID ? request | 0 : 0;
+    const wanted = request & HMM_VALID ? request | 0 : 0;
     return (core.exports.alikeEnd(first, last, wanted, wanted) - first) >> 3;
   }
 

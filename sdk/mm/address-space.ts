@@ -792,8 +792,7 @@ export class AddressSpace {
     this.requireOpen(argument);
     if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
       throw fail('EINVAL', argument, addr, 'is not a byte address below 2^48');
-    if (addr + bytes > ADDRESS_LIMIT)
-      throw fail('EOVERFLOW', argument, addr, `leaves the address space after ${bytes} bytes`);
+    if (addr + bytes > ADDRESS_LIMIT) throw fail('EOVERFLOW', argument, addr, `leaves the address space after ${bytes} bytes`);
     return addr;
   }
 

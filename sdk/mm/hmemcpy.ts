@@ -606,8 +606,7 @@ export function memcpyStep(
   ] as const) {
     if (!Number.isSafeInteger(addr) || addr < 0 || addr >= ADDRESS_LIMIT)
       throw fail('EINVAL', `hmemcpy.${name}`, addr, 'is not a byte address below 2^48');
-    if (addr + bytes > ADDRESS_LIMIT)
-      throw fail('EOVERFLOW', `hmemcpy.${name}`, addr, `leaves the address space after ${bytes} bytes`);
+    if (addr + bytes > ADDRESS_LIMIT) throw fail('EOVERFLOW', `hmemcpy.${name}`, addr, `leaves the address space after ${bytes} bytes`);
   }
   if (to === undefined || to === 'host') return new Memcpy(platform, space, dest, src, bytes, to);
   if (!isOfMachine(to, platform)) throw fail('EINVAL', 'hmemcpy.to', to, "is not a device of this machine, or 'host'");

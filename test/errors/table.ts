@@ -1281,6 +1281,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   DeviceTlb: 'the operations of a tlb: the framework calls them with its lists',
   'FaultBatch.cancelled': INSIDE,
   'Iommu.take': INSIDE,
+  'Iommu.give': INSIDE,
   'Iommu.map': INSIDE,
   'Iommu.unmap': INSIDE,
   'Invalidation.set': INSIDE,

@@ -209,10 +209,7 @@ describe('a machine without bytes', () => {
         { dram: 8 * MiB, pageBytes: 2 * MiB },
         "EINVAL: createMachine.pageBytes 2097152 is not 4096, though the machine has bytes (bytesIn is not 'metadata')",
       ],
-      [
-        { bytesIn: 'metadata', pageBytes: 4 * MiB },
-        'EINVAL: createMachine.pageBytes 4194304 is not a power of two between 4096 and 2 MiB',
-      ],
+      [{ bytesIn: 'metadata', pageBytes: 4 * MiB }, 'EINVAL: createMachine.pageBytes 4194304 is not a power of two between 4096 and 2 MiB'],
       [
         { bytesIn: 'metadata', pageBytes: 2 * MiB, dram: 3 * MiB },
         'EINVAL: createMachine.dram 3145728 is not a multiple of 2097152 above 0',

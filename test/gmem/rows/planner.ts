@@ -37,7 +37,11 @@ export const rows: readonly Row[] = [
       `${PEER} > a device with the family peer > evicts when the device says that it has no room`,
       `${PEER} > a device with the family peer > is told what the device wanted, and what it may do`,
     ],
-    canary: { file: 'sdk/gmem/serve.ts', find: "if (this.migration.peerCode === 'nomem') return this.clear(run);", replace: '' },
+    canary: {
+      file: 'sdk/gmem/serve.ts',
+      find: "if (this.migration.peerCode === 'nomem' && !this.context.reaches(this.vpn, this.write)) return this.clear(run);",
+      replace: '',
+    },
   },
   {
     id: 'O6',

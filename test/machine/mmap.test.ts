@@ -107,7 +107,7 @@ const bad: [string, (file: MemoryFile) => unknown, RegExp][] = [
   [
     'a fixed place at the very end',
     () => ({ bytes: 2 * PAGE, at: 2 ** 48 - PAGE, fixed: true }),
-    /^EINVAL: mmap.at .* leaves no room for 0x2000 bytes below 2\^48/,
+    /^EINVAL: mmap.at .* leaves no room for 8192 bytes below 2\^48/,
   ],
   ['more than there is', () => ({ bytes: 2 ** 48 }), /^ENOMEM: mmap.bytes .* has no gap/],
   ['shared a little', () => ({ bytes: 1, shared: 1 }), /^EINVAL: mmap.shared 1 is not true or false/],

@@ -161,7 +161,8 @@ export default defineDriver((/** @type {Options} */ { vram = 16 * MiB, granule =
       },
     };
   },
-}));
+  // Another option is refused by name.
+}), { vram: true, granule: true });
 
 /**
  * What the driver contract is told. Small memories make short tests.

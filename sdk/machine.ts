@@ -17,14 +17,23 @@ import type { Driver } from './gmem/driver.ts';
 import { RemoveDevice } from './gmem/remove-device.ts';
 import { Unlink } from './gmem/unlink.ts';
 import { readImage, saveImage } from './image/index.ts';
-import { AddressSpace, requireRange, type SpaceOptions } from './mm/address-space.ts';
-import { requireArray, requireBoolean, requireBytes, requireFunction, requireObject, requireOptions, requireWord } from './mm/arguments.ts';
-import { Link, type LinkOptions } from './mm/links.ts';
+import { AddressSpace, requireRange, SPACE_OPTIONS, type SpaceOptions } from './mm/address-space.ts';
+import {
+  type NamesOf,
+  requireArray,
+  requireBoolean,
+  requireBytes,
+  requireFunction,
+  requireObject,
+  requireOptions,
+  requireWord,
+} from './mm/arguments.ts';
+import { Link, LINK_OPTIONS, type LinkOptions } from './mm/links.ts';
 import { MemoryFile } from './mm/page-cache.ts';
 import { Platform, ZERO_FRAMES } from './mm/platform.ts';
 import { Reap } from './mm/reap.ts';
 import { SecondTier } from './mm/second-tier.ts';
-import type { DevicePolicy } from './policy/policy.ts';
+import { DEVICE_POLICY, type DevicePolicy } from './policy/policy.ts';
 import type { StateClass } from './step/method.ts';
 import type { PendingRun } from './step/runner.ts';
 import type { Ticket } from './step/ticket.ts';
@@ -67,6 +76,22 @@ export interface MachineOptions {
   /** An already compiled core (`farfault/core.wasm`), for hosts that forbid compiling bytes. */
   readonly module?: CompiledModule;
 }
+
+/** What `createMachine` takes. */
+export const MACHINE_OPTIONS: NamesOf<MachineOptions> = {
+  dram: true,
+  deviceMemory: true,
+  swap: true,
+  bytesIn: true,
+  pageBytes: true,
+  bodilessFrames: true,
+  physicalBits: true,
+  tablePages: true,
+  tables: true,
+  gmem: true,
+  checked: true,
+  module: true,
+};
 
 /** What one node holds. */
 export interface NodeReport {
@@ -128,6 +153,8 @@ export interface RestoreOptions {
   readonly module?: CompiledModule;
 }
 
+const RESTORE_OPTIONS: NamesOf<RestoreOptions> = { drivers: true, classes: true, module: true };
+
 /** A machine that was saved, and what was saved with it. */
 export interface RestoredMachine<H extends object> {
   readonly machine: Machine;
@@ -143,7 +170,7 @@ export async function restoreMachine<H extends object = Record<string, unknown>>
   image: Uint8Array,
   options: RestoreOptions = {},
 ): Promise<RestoredMachine<H>> {
-  requireOptions('restoreMachine', options);
+  requireOptions('restoreMachine', options, RESTORE_OPTIONS);
   const { drivers = [], classes = [], module } = options;
   requireArray('restoreMachine.drivers', drivers);
   requireArray('restoreMachine.classes', classes);
@@ -175,7 +202,7 @@ export class Machine {
   addDevice(driver: Driver, policy: DevicePolicy = {}): Device {
     this.ground.requireIdle('addDevice');
     requireObject('driver', driver, 'a driver (an object made by a defineDriver factory)');
-    requireOptions('addDevice', policy);
+    requireOptions('addDevice', policy, DEVICE_POLICY);
     if (this.options.gmem === false)
       throw fail('EOPNOTSUPP', 'addDevice', driver.name, 'is not for a machine that was made without devices (gmem)');
     if (this.deviceList.some((device) => device.name === driver.name))
@@ -215,7 +242,7 @@ export class Machine {
     this.ground.requireIdle('link');
     this.requireDevice('link.a', a);
     this.requireDevice('link.b', b);
-    requireOptions('link', options);
+    requireOptions('link', options, LINK_OPTIONS);
     const { coherent = false } = options;
     requireBoolean('link.coherent', coherent);
     const { links, events } = this.ground;
@@ -277,7 +304,7 @@ export class Machine {
    */
   createAddressSpace(options: SpaceOptions = {}): AddressSpace {
     this.ground.requireIdle('createAddressSpace');
-    requireOptions('createAddressSpace', options);
+    requireOptions('createAddressSpace', options, SPACE_OPTIONS);
     const { cpu, range } = options;
     if (cpu !== undefined) requireBoolean('createAddressSpace.cpu', cpu);
     if (range !== undefined) requireRange('createAddressSpace.range', range);
@@ -289,7 +316,7 @@ export class Machine {
    */
   createFile(options: { readonly bytes?: number; readonly content?: Uint8Array } = {}): MemoryFile {
     this.ground.requireIdle('createFile');
-    requireOptions('createFile', options);
+    requireOptions('createFile', options, { bytes: true, content: true } satisfies NamesOf<typeof options>);
     const { content } = options;
     if (content !== undefined) requireBytes('createFile.content', content);
     if (content !== undefined && this.core.plan.bodiless)
@@ -329,7 +356,7 @@ export class Machine {
   save(handles: object = {}, options: { readonly classes?: readonly StateClass[] } = {}): Uint8Array {
     this.ground.requireOpen('save');
     requireObject('save.handles', handles, 'an object');
-    requireOptions('save', options);
+    requireOptions('save', options, { classes: true } satisfies NamesOf<typeof options>);
     const { classes = [] } = options;
     requireArray('save.classes', classes);
     for (const each of classes) if (typeof each !== 'function') throw fail('EINVAL', 'save.classes', each, 'is not a class');
@@ -375,7 +402,7 @@ export class Machine {
    */
   record(options: { readonly records?: number } = {}): void {
     this.ground.requireOpen('record');
-    requireOptions('record', options);
+    requireOptions('record', options, { records: true } satisfies NamesOf<typeof options>);
     const { records = RECORDS_DEFAULT } = options;
     if (!Number.isInteger(records) || records < 0 || records > RECORDS_MAX)
       throw fail('EINVAL', 'record.records', records, `is not a count between 0 and ${RECORDS_MAX}`);
@@ -449,7 +476,7 @@ export class Machine {
 }
 
 function budgetOf(options: MachineOptions): Budget {
-  requireOptions('createMachine', options);
+  requireOptions('createMachine', options, MACHINE_OPTIONS);
   if (options.checked !== undefined && options.checked !== 'states') requireBoolean('createMachine.checked', options.checked);
   if (options.gmem !== undefined) requireBoolean('createMachine.gmem', options.gmem);
   const { dram: asked = DRAM_DEFAULT, bodilessFrames = 0, module, bytesIn = 'backed', pageBytes = L.PAGE_BYTES } = options;

@@ -124,6 +124,7 @@ const dmirror: DriverFactory<DmirrorOptions> = defineDriver(
       },
     };
   },
+  { name: true, kind: true, chunkBytes: true },
 );
 
 export default dmirror;

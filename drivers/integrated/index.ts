@@ -32,17 +32,20 @@ export interface IntegratedOptions {
 }
 
 /** An integrated GPU. */
-const integrated: DriverFactory<IntegratedOptions> = defineDriver(({ faultEntries = 256, tlbSets = 256 }: IntegratedOptions): Driver => {
-  if (!Number.isSafeInteger(faultEntries) || faultEntries < 1)
-    throw fail('EINVAL', 'integrated.faultEntries', faultEntries, 'is not a positive count');
-  return {
-    name: 'integrated',
-    tableFormat: HOME_TABLE_FORMAT,
-    mode: 'share',
-    atomics: ['native'],
-    faultEntries,
-    attach: (context: Context): GmMmu => ({ pmap: deviceTable(context), tlb: deviceTlb(context, tlbSets) }),
-  };
-});
+const integrated: DriverFactory<IntegratedOptions> = defineDriver(
+  ({ faultEntries = 256, tlbSets = 256 }: IntegratedOptions): Driver => {
+    if (!Number.isSafeInteger(faultEntries) || faultEntries < 1)
+      throw fail('EINVAL', 'integrated.faultEntries', faultEntries, 'is not a positive count');
+    return {
+      name: 'integrated',
+      tableFormat: HOME_TABLE_FORMAT,
+      mode: 'share',
+      atomics: ['native'],
+      faultEntries,
+      attach: (context: Context): GmMmu => ({ pmap: deviceTable(context), tlb: deviceTlb(context, tlbSets) }),
+    };
+  },
+  { faultEntries: true, tlbSets: true },
+);
 
 export default integrated;

@@ -181,23 +181,26 @@ function domainOptions(options: IommuOptions): DomainOptions {
 }
 
 /** A device behind an I/O page table; see the head of this file. */
-const iommu: DriverFactory<IommuOptions> = defineDriver((options: IommuOptions): Driver => {
-  const domainOf = domainOptions(options);
-  return {
-    name: 'iommu',
-    classes: [Domain, IommuCommand],
-    attach(context, saved?: unknown): GmMmu {
-      const domain = saved instanceof Domain ? saved : new Domain(domainOf);
-      return {
-        pmap: deviceTable(context),
-        command(request) {
-          checkRequest(request as IommuRequest);
-          return new IommuCommand(domain, request as IommuRequest);
-        },
-        save: () => domain,
-      };
-    },
-  };
-});
+const iommu: DriverFactory<IommuOptions> = defineDriver(
+  (options: IommuOptions): Driver => {
+    const domainOf = domainOptions(options);
+    return {
+      name: 'iommu',
+      classes: [Domain, IommuCommand],
+      attach(context, saved?: unknown): GmMmu {
+        const domain = saved instanceof Domain ? saved : new Domain(domainOf);
+        return {
+          pmap: deviceTable(context),
+          command(request) {
+            checkRequest(request as IommuRequest);
+            return new IommuCommand(domain, request as IommuRequest);
+          },
+          save: () => domain,
+        };
+      },
+    };
+  },
+  { flush: true, queueEntries: true, flushTicks: true, iotlbEntries: true, addressBits: true, strategy: true },
+);
 
 export default iommu;

@@ -24,6 +24,7 @@ export class DmaStream {
   /** The device reaches a range from now on, to read or to write; returns its first I/O address. Errors: ENOMEM, and those of `space.pin`. Models: `dma_map_single`. */
   map(range: AddressRange, options: { readonly write?: boolean } = {}): number {
     if (typeof options !== 'object' || options === null) throw fail('EINVAL', 'DmaStream.map options', options, 'are not an object');
+    for (const name in options) if (name !== 'write') throw fail('EINVAL', 'DmaStream.map option', name, 'is not one of: write');
     const write = options.write ?? false;
     if (typeof write !== 'boolean') throw fail('EINVAL', 'DmaStream.map.write', write, 'is not true or false');
     const pages = this.space.pin(range, { write, longTerm: true });

@@ -183,16 +183,19 @@ function attach(context: Context, guards: boolean, saved: unknown): GmMmu {
 }
 
 /** A virtual machine. */
-const kvm: DriverFactory<KvmOptions> = defineDriver(({ dirtyLog = 'marks', granule = PAGE_BYTES }: KvmOptions): Driver => {
-  if (dirtyLog !== 'marks' && dirtyLog !== 'write protect')
-    throw fail('EINVAL', 'kvm.dirtyLog', dirtyLog, "is not one of: 'marks', 'write protect'");
-  return {
-    name: 'kvm',
-    granuleBytes: granule,
-    attach: (context, saved) => attach(context, dirtyLog === 'write protect', saved),
-    classes: [SecondStage, GetDirtyLog, CountExits],
-  };
-});
+const kvm: DriverFactory<KvmOptions> = defineDriver(
+  ({ dirtyLog = 'marks', granule = PAGE_BYTES }: KvmOptions): Driver => {
+    if (dirtyLog !== 'marks' && dirtyLog !== 'write protect')
+      throw fail('EINVAL', 'kvm.dirtyLog', dirtyLog, "is not one of: 'marks', 'write protect'");
+    return {
+      name: 'kvm',
+      granuleBytes: granule,
+      attach: (context, saved) => attach(context, dirtyLog === 'write protect', saved),
+      classes: [SecondStage, GetDirtyLog, CountExits],
+    };
+  },
+  { dirtyLog: true, granule: true },
+);
 
 export default kvm;
 

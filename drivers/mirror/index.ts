@@ -110,6 +110,7 @@ const mirror: DriverFactory<MirrorOptions> = defineDriver(
       classes: [PageTable],
     };
   },
+  { granule: true, faultEntries: true, ownTable: true },
 );
 
 export default mirror;

@@ -112,6 +112,7 @@ const nouveau: DriverFactory<NouveauOptions> = defineDriver(
       },
     };
   },
+  { vram: true, granule: true, faultEntries: true, allocator: true },
 );
 
 export default nouveau;

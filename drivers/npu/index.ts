@@ -221,6 +221,7 @@ const npu: DriverFactory<NpuOptions> = defineDriver(
       }
     }
   },
+  { vram: true, granule: true, timeout: true, latency: true, kept: true },
 );
 
 export default npu;

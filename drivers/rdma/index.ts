@@ -224,7 +224,7 @@ function attach(context: Context, saved: unknown): GmMmu {
 }
 
 /** A network adapter. */
-const rdma: DriverFactory<object> = defineDriver((): Driver => ({ name: 'rdma', attach, classes: [Adapter, Answer, Post] }));
+const rdma: DriverFactory<object> = defineDriver((): Driver => ({ name: 'rdma', attach, classes: [Adapter, Answer, Post] }), {});
 
 export default rdma;
 
@@ -273,7 +273,10 @@ export class MemoryRegion {
 }
 
 /** Registers a range of a context's address space. Errors: of `space.pin`, for one that is pinned. Models: `ibv_reg_mr`, with and without IBV_ACCESS_ON_DEMAND. */
-export function register(context: Context, range: AddressRange, { write = true, pinned = false }: RegisterOptions = {}): MemoryRegion {
+export function register(context: Context, range: AddressRange, options: RegisterOptions = {}): MemoryRegion {
+  const { write = true, pinned = false } = options;
+  for (const name in options)
+    if (name !== 'write' && name !== 'pinned') throw fail('EINVAL', 'rdma.register option', name, 'is not one of: write, pinned');
   const pin = pinned ? context.space.pin(range, { write, longTerm: true }) : undefined;
   const key = context.command({ op: 'register', range, write, ...(pin ? { pin } : {}) } satisfies RdmaRequest) as number;
   return new MemoryRegion(context, key, pin);

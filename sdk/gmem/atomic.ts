@@ -17,7 +17,7 @@
 import * as L from '../../assembly/layout.ts';
 import { method } from '../step/method.ts';
 import { fail } from '../errors.ts';
-import { requireObject } from '../mm/arguments.ts';
+import { type NamesOf, requireNames, requireObject } from '../mm/arguments.ts';
 import { MakeExclusive } from '../mm/exclusive.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -36,6 +36,8 @@ export interface AtomicRequest {
   readonly operand: number | bigint;
   readonly expected?: number | bigint;
 }
+
+const REQUEST: NamesOf<AtomicRequest> = { op: true, bytes: true, operand: true, expected: true };
 
 /** Tries of one means: each follows somebody who took the page again. */
 const ATTEMPTS_MAX = 64;
@@ -268,6 +270,7 @@ export class DeviceAtomic implements Step {
 
 function checkRequest(addr: number, request: AtomicRequest): void {
   requireObject('atomic request', request, 'an object');
+  requireNames('atomic request', request, REQUEST);
   const { op, bytes, operand, expected } = request as AtomicRequest & { readonly op: string; readonly bytes: number };
   if (!['add', 'exchange', 'compare-and-swap'].includes(op))
     throw fail('EINVAL', 'atomic.op', op, "is not one of: 'add', 'exchange', 'compare-and-swap'");

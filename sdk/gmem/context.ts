@@ -10,7 +10,7 @@ import type { Events } from '../events/stream.ts';
 import { accessError } from '../mm/access.ts';
 import { ADDRESS_LIMIT, type AddressRange, type AddressSpace, requireLength, requireRange } from '../mm/address-space.ts';
 import type { AttachMode, SpaceMirror } from '../mm/attach.ts';
-import { requireAligned, requireArray, requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
+import { type NamesOf, requireAligned, requireArray, requireBytes, requireOptions, requirePages } from '../mm/arguments.ts';
 import { type IntervalNotifier, RemoveNotifier } from '../mm/notifier.ts';
 import type { Platform } from '../mm/platform.ts';
 import type { Step } from '../step/step.ts';
@@ -31,7 +31,7 @@ import { type Job, type JobReport, JobRun } from './job.ts';
 import { MoveRange } from './move-range.ts';
 import type { OwnMemory } from './own-memory.ts';
 import { PeerVaClient } from './peer-addresses.ts';
-import { FreeRange, type PrivateRange, Reserve, type ReserveOptions } from './private-range.ts';
+import { FreeRange, type PrivateRange, Reserve, RESERVE_OPTIONS, type ReserveOptions } from './private-range.ts';
 import { formOf } from './planner.ts';
 import { ServeFault, type ServeOutcome } from './serve.ts';
 import { ServeBatch } from './serve-batch.ts';
@@ -43,6 +43,8 @@ export interface MigrateOptions {
   /** Index of the device's memory that it goes to, or comes from. Default: to its first one, from all of them. Between two memories of a device pages go through the host's. */
   readonly memory?: MemoryIndex;
 }
+
+const MIGRATE_OPTIONS: NamesOf<MigrateOptions> = { to: true, memory: true };
 
 /** One device in one address space. Made by `space.attach(device)`. */
 export class Context extends DeviceMirror implements SpaceMirror {
@@ -177,7 +179,7 @@ export class Context extends DeviceMirror implements SpaceMirror {
    * EOPNOTSUPP when the device has no memory. Models: `hmadvise(PREFETCH)`, `nouveau_dmem_migrate_vma`, `uvm_migrate`.
    */
   migrate(range: AddressRange, options: MigrateOptions): number {
-    requireOptions('migrate', options);
+    requireOptions('migrate', options, MIGRATE_OPTIONS);
     const step = this.migrateStep(range, options.to, options.memory, false, this.spareMove);
     this.spareMove = undefined;
     this.platform.scheduler.runSync(step);
@@ -186,7 +188,7 @@ export class Context extends DeviceMirror implements SpaceMirror {
   }
 
   async migrateAsync(range: AddressRange, options: MigrateOptions): Promise<number> {
-    requireOptions('migrate', options);
+    requireOptions('migrate', options, MIGRATE_OPTIONS);
     const step = this.migrateStep(range, options.to, options.memory, false, this.spareMove);
     this.spareMove = undefined;
     await this.platform.scheduler.runAsync(step);
@@ -222,7 +224,7 @@ export class Context extends DeviceMirror implements SpaceMirror {
 
   reserveStep(options: ReserveOptions): Reserve {
     this.requireWorking('reserve');
-    requireOptions('reserve', options);
+    requireOptions('reserve', options, RESERVE_OPTIONS);
     const { bytes, at } = options;
     if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
       throw fail('EINVAL', 'reserve.bytes', bytes, 'is not a length between 1 byte and 2^48');

@@ -8,7 +8,7 @@ import * as L from '../../assembly/layout.ts';
 import type { Core } from '../core/abi.ts';
 import { type Locator, type Mappings, Marks, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
-import { requireArray, requireObject } from '../mm/arguments.ts';
+import { type NamesOf, requireArray, requireNames, requireObject } from '../mm/arguments.ts';
 import type { Context } from './context.ts';
 import type { Access, Pmap, TableGeometry, Tlb, Translation } from './driver.ts';
 
@@ -273,6 +273,7 @@ function notOfDriver(verb: string, context: unknown): Error {
 
 export function checkGeometry(geometry: TableGeometry): void {
   requireObject('geometry', geometry, 'an object with the bits of each level');
+  requireNames('geometry', geometry, { bits: true } satisfies NamesOf<TableGeometry>);
   const { bits } = geometry;
   requireArray('geometry.bits', bits);
   if (bits.length < 1 || bits.length > L.LEVELS_MAX)

@@ -26,7 +26,7 @@ import { type Copy, type Driver, FAULT_BUFFER_ENTRIES, HOST, type MemoryDescript
 import { originalOf } from './duplicate.ts';
 import { Introduce } from './introduce.ts';
 import { OwnMemory } from './own-memory.ts';
-import { Reset, type ResetOptions, type ResetReport } from './reset.ts';
+import { Reset, RESET_OPTIONS, type ResetOptions, type ResetReport } from './reset.ts';
 import { SwitchTo } from './switch.ts';
 import { Unplug } from './unplug.ts';
 
@@ -253,7 +253,7 @@ export class Device implements Attachable<Context>, AdvisedDevice, MigrationDevi
 
   resetStep(options: ResetOptions = {}): Reset {
     this.platform.requireOpen('reset');
-    requireOptions('reset', options);
+    requireOptions('reset', options, RESET_OPTIONS);
     const { memory = 'kept' } = options;
     return new Reset(this.platform, this, requireWord('reset.memory', memory, ['kept', 'lost']));
   }

@@ -4,22 +4,34 @@
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { ATTACH_MODES, HOME_TABLE_FORMAT } from '../mm/attach.ts';
-import { requireArray, requireBoolean, requireFunction, requireObject, requireWord } from '../mm/arguments.ts';
+import {
+  isPlain,
+  type NamesOf,
+  requireArray,
+  requireBoolean,
+  requireFunction,
+  requireNames,
+  requireObject,
+  requireWord,
+} from '../mm/arguments.ts';
 import type { DevicePolicy } from '../policy/policy.ts';
 import { checkGeometry, DEFAULT_GEOMETRY } from './device-table.ts';
-import type { AtomicMeans, Copy, Driver, MemoryDescription } from './driver.ts';
+import { type AtomicMeans, type Copy, type Driver, DRIVER_FIELDS, MEMORY_FIELDS, type MemoryDescription } from './driver.ts';
 
 /** A block of the largest granule. */
 const ADDRESS_BITS_MIN = 21;
 const HUGE_BYTES = L.PAGE_BYTES << L.HUGE_ORDER;
 
-/** Throws EINVAL when a driver description breaks a rule. */
+const DMA_FIELDS: NamesOf<NonNullable<Driver['dma']>> = { iovaBits: true, needsSync: true, peer: true };
+
+/** Throws EINVAL when a driver description breaks a rule. What an instance of a class has beside it is its state; a plain object has nothing beside it. */
 export function checkDriver(driver: Driver): void {
   if (typeof driver !== 'object' || driver === null || Array.isArray(driver))
     throw fail('EINVAL', 'driver', driver, 'is not a driver (an object made by a defineDriver factory)');
   const { name, granuleBytes, faultEntries, addressBits, pageBytes = [L.PAGE_BYTES], memory = [], atomics = [] } = driver;
   if (typeof name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(name))
     throw fail('EINVAL', 'driver.name', name, 'is not 1 to 32 lower-case letters, digits or -, a letter first');
+  if (isPlain(driver)) requireNames(name, driver, DRIVER_FIELDS);
   if (typeof driver.attach !== 'function') throw fail('EINVAL', `${name}.attach`, driver.attach, 'is not a function');
   if (granuleBytes !== undefined && !isPowerBetween(granuleBytes, L.PAGE_BYTES, HUGE_BYTES)) {
     throw fail('EINVAL', `${name}.granuleBytes`, granuleBytes, 'is not a power of two between 4096 and 2 MiB');
@@ -52,6 +64,7 @@ export function checkDriver(driver: Driver): void {
     throw fail('EINVAL', `${name}.geometry`, geometry.bits, `is not that of the format "${tableFormat}"`);
   if (dma !== undefined) {
     requireObject(`${name}.dma`, dma, 'an object');
+    requireNames(`${name}.dma`, dma, DMA_FIELDS);
     const { iovaBits, needsSync, peer } = dma;
     if (iovaBits !== undefined && iovaBits !== 0 && (!Number.isInteger(iovaBits) || iovaBits < 13 || iovaBits > 52))
       throw fail('EINVAL', `${name}.dma.iovaBits`, iovaBits, 'is not 0, nor between 13 and 52');
@@ -74,6 +87,7 @@ export function checkDriver(driver: Driver): void {
 export function checkMemory(name: string, each: MemoryDescription): void {
   if (typeof each !== 'object' || each === null || typeof each.name !== 'string' || !/^[a-z][a-z0-9-]{0,31}$/.test(each.name))
     throw fail('EINVAL', `${name}.memory name`, each?.name, 'is not 1 to 32 lower-case letters, digits or -, a letter first');
+  if (isPlain(each)) requireNames(`${name}.memory.${each.name}`, each, MEMORY_FIELDS);
   if (!Number.isSafeInteger(each.bytes) || each.bytes <= 0 || each.bytes % L.PAGE_BYTES !== 0) {
     throw fail('EINVAL', `${name}.memory.${each.name}.bytes`, each.bytes, 'is not a positive multiple of 4096');
   }

@@ -25,7 +25,7 @@
 import { type Step } from '../step/step.ts';
 import { type Ticket } from '../step/ticket.ts';
 import { fail } from '../errors.ts';
-import { requireFunction, requireOptions } from '../mm/arguments.ts';
+import { type NamesOf, requireFunction, requireNames, requireObject } from '../mm/arguments.ts';
 import { type AttachMode } from '../mm/attach.ts';
 import { type Prot } from '../mm/prot.ts';
 import type { AtomicMeans } from '../mm/attributes.ts';
@@ -77,6 +77,9 @@ export interface MemoryDescription {
   /** Who hands its pages out: the core's buddy allocator (default), the driver's `phys` family, or the device itself: `peer` (the latter two: its first memory only). */
   readonly allocator?: 'core' | 'driver' | 'peer';
 }
+
+/** Its fields. */
+export const MEMORY_FIELDS: NamesOf<MemoryDescription> = { name: true, kind: true, bytes: true, bytesIn: true, allocator: true };
 
 /** Shape of a radix table: bits per level, leaves first. `[9, 9, 9, 9]` is x86-64's four levels. */
 export interface TableGeometry {
@@ -274,6 +277,29 @@ export interface Driver {
   restore?(saved: unknown): void;
 }
 
+/** Its fields. */
+export const DRIVER_FIELDS: NamesOf<Driver> = {
+  name: true,
+  memory: true,
+  granuleBytes: true,
+  pageBytes: true,
+  tableFormat: true,
+  mode: true,
+  geometry: true,
+  faultEntries: true,
+  replayable: true,
+  activeContexts: true,
+  atomics: true,
+  dma: true,
+  addressBits: true,
+  attach: true,
+  reset: true,
+  counts: true,
+  classes: true,
+  save: true,
+  restore: true,
+};
+
 /** Makes a driver from options: what a driver module exports by default. */
 export interface DriverFactory<Options extends object> {
   (options?: Options): Driver;
@@ -297,12 +323,20 @@ const FAMILIES: Readonly<Record<string, { readonly required: readonly string[]; 
   peerVa: { required: ['allocFixed', 'free'], optional: [] },
 };
 
-/** Declares a driver: a function from its options (all of them optional) to the driver itself. */
-export function defineDriver<Options extends object = Record<string, never>>(make: (options: Options) => Driver): DriverFactory<Options> {
+/**
+ * Declares a driver: a function from its options (all of them optional) to the driver itself. `names`: the options that there are, as `{ vram: true, granule: true }`; any other is then refused by name. Without it
+ * `make` gets whatever it is given. Errors: EINVAL.
+ */
+export function defineDriver<Options extends object = Record<string, never>>(
+  make: (options: Options) => Driver,
+  names?: NamesOf<NoInfer<Options>>,
+): DriverFactory<Options> {
   requireFunction('defineDriver.make', make);
+  if (names !== undefined) requireObject('defineDriver.names', names, 'an object with the names of the options');
   const factory = (options?: Options): Driver => {
     if (options === undefined) return make({} as Options);
-    requireOptions('driver', options);
+    requireObject('driver options', options, 'an object');
+    if (names !== undefined) requireNames('driver', options, names, 'option');
     return make(options);
   };
   return Object.assign(factory, { driverFactory: true as const });

@@ -23,17 +23,19 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { MIGRATING, type MigrationCause } from '../events/cause.ts';
 import {
+  type NamesOf,
   requireArray,
   requireBoolean,
   requireBytes,
   requireCount,
   requireFunction,
   requireObject,
+  requireOptions,
   requirePages,
   VPN_LIMIT,
 } from '../mm/arguments.ts';
 import { DmaMap } from '../mm/dma.ts';
-import { type ExclusiveOptions, type InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
+import { EXCLUSIVE_OPTIONS, type ExclusiveOptions, type InstallExclusive, MakeExclusive } from '../mm/exclusive.ts';
 import { Migration } from '../mm/migration.ts';
 import type { Install } from '../mm/migration-install.ts';
 import type { Node } from '../mm/node.ts';
@@ -113,6 +115,8 @@ export function hmmOrder(high: number): number {
   requireCount('hmmOrder.high', high, 0, 2 ** 32 - 1);
   return (high >>> L.HMM_ORDER_SHIFT) & 0x1f;
 }
+
+const MAKE_EXCLUSIVE_OPTIONS: NamesOf<ExclusiveOptions & { readonly owner?: number }> = { owner: true, ...EXCLUSIVE_OPTIONS };
 
 /** A plan's own install, which is not called while somebody else is about to change pages of the space. */
 export class InstallUnlessInvalidated {
@@ -266,7 +270,7 @@ export class Hmm {
     const { space, device } = this.context;
     this.platform.requireOpen('makeExclusive');
     requirePages('makeExclusive', vpn, 1, 1);
-    requireObject('makeExclusive options', options, 'an object');
+    requireOptions('makeExclusive', options, MAKE_EXCLUSIVE_OPTIONS);
     if (options.owner !== undefined) requireOwner('makeExclusive.owner', options.owner);
     if (options.cpuReads !== undefined) requireBoolean('makeExclusive.cpuReads', options.cpuReads);
     requireFunction('makeExclusive.install', install);

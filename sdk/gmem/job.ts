@@ -14,7 +14,7 @@ import * as L from '../../assembly/layout.ts';
 import { JobBlock } from '../core/job-block.ts';
 import { fail } from '../errors.ts';
 import type { Events } from '../events/stream.ts';
-import { type AddressRange, requireArray, requireObject, requireRange } from '../mm/arguments.ts';
+import { type AddressRange, type NamesOf, requireArray, requireNames, requireObject, requireRange } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
 import { AGAIN, CALL, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
@@ -48,6 +48,8 @@ export interface Job {
    */
   readonly window?: readonly AddressRange[];
 }
+
+const JOB: NamesOf<Job> = { accesses: true, lanes: true, window: true };
 
 /** What a job did. */
 export interface JobReport {
@@ -461,6 +463,7 @@ export function reportBatch(events: Events, context: Context, records: number, l
 
 function checkJob(job: Job): { accesses: readonly JobAccess[]; lanes: number; window: readonly AddressRange[] | undefined } {
   requireObject('job', job, 'an object');
+  requireNames('job', job, JOB);
   requireArray('job.accesses', job.accesses);
   const { accesses, lanes = LANES_DEFAULT, window } = job;
   if (window !== undefined) {

@@ -12,7 +12,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import type { AddressRange } from '../mm/arguments.ts';
+import type { AddressRange, NamesOf } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
 import { TakeDown } from '../mm/take-down.ts';
 import { PROT_READ, PROT_WRITE, VMA_ANONYMOUS, VMA_DEVICE, VMA_DONTFORK, VMA_PRIVATE } from '../mm/vma.ts';
@@ -27,6 +27,8 @@ export interface ReserveOptions {
   /** Page-aligned: exactly there. Default: the first free place, as mmap chooses. */
   readonly at?: number;
 }
+
+export const RESERVE_OPTIONS: NamesOf<ReserveOptions> = { bytes: true, at: true };
 
 /** One of them. */
 export interface PrivateRange {

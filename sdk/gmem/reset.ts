@@ -15,6 +15,7 @@ import * as L from '../../assembly/layout.ts';
 import { Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import type { PageRun } from '../events/record.ts';
+import type { NamesOf } from '../mm/arguments.ts';
 import type { Platform } from '../mm/platform.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Device } from './device.ts';
@@ -25,6 +26,8 @@ export interface ResetOptions {
   /** What becomes of the bytes in its memories. Default 'kept'. */
   readonly memory?: 'kept' | 'lost';
 }
+
+export const RESET_OPTIONS: NamesOf<ResetOptions> = { memory: true };
 
 /** What a reset has cost: by address space and page, ascending. */
 export interface ResetReport {

@@ -16,7 +16,7 @@
  */
 import { Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
-import { ADDRESS_LIMIT, requireCount, requireFunction, requireOptions, requireWord } from '../mm/arguments.ts';
+import { ADDRESS_LIMIT, type NamesOf, requireCount, requireFunction, requireOptions, requireWord } from '../mm/arguments.ts';
 import { alignedUp, type Extent, ExtentTree, type Fit, placeIn } from './va-tree.ts';
 
 /**
@@ -40,6 +40,8 @@ export interface VaSpaceOptions {
   readonly cacheQuantum?: number;
 }
 
+const SPACE_OPTIONS: NamesOf<VaSpaceOptions> = { start: true, end: true, strategy: true, quantum: true, cacheQuantum: true };
+
 /** What is asked for. Models: the parameters of `gm_as_alloc`. */
 export interface VaRequest {
   /** Length, rounded up to the quantum. */
@@ -55,6 +57,8 @@ export interface VaRequest {
   /** The region ends at or below. Default: the end of the space. */
   readonly below?: number;
 }
+
+const REQUEST: NamesOf<VaRequest> = { bytes: true, at: true, hint: true, align: true, noCross: true, below: true };
 
 /** Called when the addresses of a region are free, see `MappingSet.add`. Of a machine that is saved: made by `method`. */
 export type RegionFreed = (region: VaRegion) => void;
@@ -133,7 +137,7 @@ export class VaSpace {
   private misses = 0;
 
   constructor(options: VaSpaceOptions) {
-    requireOptions('VaSpace', options);
+    requireOptions('VaSpace', options, SPACE_OPTIONS);
     const { start, end, strategy = 'default', quantum = QUANTUM, cacheQuantum = quantum } = options;
     requirePower('VaSpace.quantum', quantum, 1);
     requirePower('VaSpace.cacheQuantum', cacheQuantum, quantum);
@@ -156,7 +160,7 @@ export class VaSpace {
    * a look at each that is long enough and does not fit. Models: `gm_as_alloc`.
    */
   alloc(request: VaRequest): VaRegion | undefined {
-    requireOptions('va.alloc', request);
+    requireOptions('va.alloc', request, REQUEST);
     const { at, hint, align = this.quantum, noCross = 0, below = this.end } = request;
     requireCount('va.alloc.bytes', request.bytes, 1, ADDRESS_LIMIT);
     requirePower('va.alloc.align', align, 1);

@@ -16,6 +16,7 @@ import { accessError, type AccessOutcome, CpuAccess } from './access.ts';
 import {
   ADDRESS_LIMIT,
   type AddressRange,
+  type NamesOf,
   requireBoolean,
   requireBytes,
   requireCount,
@@ -30,18 +31,20 @@ import { type AdvisedDevice, Attributes } from './attributes.ts';
 import { DevicePins } from './device-pins.ts';
 import { dumpRange } from './dump.ts';
 import { CpuFault } from './fault.ts';
-import { Fork, forked, type ForkOptions } from './fork.ts';
+import { Fork, FORK_OPTIONS, forked, type ForkOptions } from './fork.ts';
 import {
   type Hint,
   type HintAdvice,
   type HintMark,
+  HINT_OPTIONS,
   type HintOptions,
   type HintResult,
   hintStep,
+  MBIND_OPTIONS,
   type MbindOptions,
   mbindHints,
 } from './hint.ts';
-import { type Memcpy, type MemcpyOptions, type MemcpyResult, memcpyStep } from './hmemcpy.ts';
+import { type Memcpy, MEMCPY_OPTIONS, type MemcpyOptions, type MemcpyResult, memcpyStep } from './hmemcpy.ts';
 import { historyOf, type PageHistory } from './history.ts';
 import { holdersOf, type PageHolders } from './holders.ts';
 import { type Advice, adviseStep } from './madvise.ts';
@@ -49,7 +52,7 @@ import { insertPage, insertPfn, Mmap, mmap, type MmapOptions } from './mmap.ts';
 import { Mremap, type MremapOptions } from './mremap.ts';
 import { IntervalNotifier, type Invalidation, type NotifierOps, NotifierSet, RemoveNotifier } from './notifier.ts';
 import { MemoryFile } from './page-cache.ts';
-import { type Pin, pinned, type PinOptions, PinRange } from './pin.ts';
+import { type Pin, PIN_OPTIONS, pinned, type PinOptions, PinRange } from './pin.ts';
 import type { Platform } from './platform.ts';
 import { type Extent, snapshotExtents, snapshotHmm, snapshotNative } from './snapshot.ts';
 import { TakeDown } from './take-down.ts';
@@ -86,6 +89,8 @@ export interface SpaceOptions {
   /** Addresses that can be mapped. Default: all. Models: the `begin` and `end` of `gm_as_create`. */
   readonly range?: AddressRange;
 }
+
+export const SPACE_OPTIONS: NamesOf<SpaceOptions> = { cpu: true, range: true };
 
 /** The memory of one process. Made by `machine.createAddressSpace()`. */
 export class AddressSpace {
@@ -300,7 +305,7 @@ export class AddressSpace {
    */
   mbind(range: AddressRange, options: MbindOptions): HintResult {
     this.pages('mbind.range', range);
-    requireOptions('mbind', options);
+    requireOptions('mbind', options, MBIND_OPTIONS);
     const hints = mbindHints(this.platform, options).map(([advice, target]) => this.hintStep(range, advice, target));
     for (const step of hints) this.runSync(step);
     return hints.at(-1)!.result;
@@ -308,7 +313,7 @@ export class AddressSpace {
 
   async mbindAsync(range: AddressRange, options: MbindOptions): Promise<HintResult> {
     this.pages('mbind.range', range);
-    requireOptions('mbind', options);
+    requireOptions('mbind', options, MBIND_OPTIONS);
     const hints = mbindHints(this.platform, options).map(([advice, target]) => this.hintStep(range, advice, target));
     for (const step of hints) await this.runAsync(step);
     return hints.at(-1)!.result;
@@ -585,7 +590,7 @@ export class AddressSpace {
 
   memcpyStep(dest: number, src: number, bytes: number, options: MemcpyOptions = {}): Memcpy {
     this.requireOpen('hmemcpy');
-    requireOptions('hmemcpy', options);
+    requireOptions('hmemcpy', options, MEMCPY_OPTIONS);
     return memcpyStep(this.platform, this, dest, src, bytes, options);
   }
 
@@ -596,7 +601,7 @@ export class AddressSpace {
 
   hintStep(range: AddressRange, advice: HintAdvice, options: HintOptions = {}): Hint | HintMark {
     this.requireOpen('hmadvise');
-    requireOptions('hmadvise', options);
+    requireOptions('hmadvise', options, HINT_OPTIONS);
     return hintStep(this.platform, this, range, advice, options);
   }
 
@@ -619,14 +624,14 @@ export class AddressSpace {
 
   forkStep(options: ForkOptions = {}): Fork {
     this.requireOpen('fork');
-    requireOptions('fork', options);
+    requireOptions('fork', options, FORK_OPTIONS);
     if (options.device !== undefined) requireWord('fork.device', options.device, ['share', 'home', 'omit']);
     return new Fork(this.platform, this, options);
   }
 
   pinStep(range: AddressRange, options: PinOptions = {}): PinRange {
     const { start, end } = this.pages('pin.range', range);
-    requireOptions('pin', options);
+    requireOptions('pin', options, PIN_OPTIONS);
     if (options.write !== undefined) requireBoolean('pin.write', options.write);
     if (options.longTerm !== undefined) requireBoolean('pin.longTerm', options.longTerm);
     return new PinRange(this.platform, this, start, end, options);

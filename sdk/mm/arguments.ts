@@ -46,10 +46,29 @@ export function requireBytes(argument: string, bytes: unknown): void {
   if (!isBytes(bytes)) throw fail('EINVAL', argument, bytes, 'is not a Uint8Array');
 }
 
-/** Throws unless options are an object, or left out. */
-export function requireOptions(argument: string, options: unknown): void {
+/** The names of all fields of a type: tsc sees to it that none is missing, and none is too much. */
+export type NamesOf<T> = Readonly<Record<keyof T, true>>;
+
+/** Throws unless options are an object, or left out, and each of them is one that there is. `names`: those, as the names of an object's fields. */
+export function requireOptions(argument: string, options: unknown, names: Readonly<Record<string, unknown>>): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw fail('EINVAL', `${argument} options`, options, 'are not an object');
+  requireNames(argument, options, names, 'option');
+}
+
+/** Throws for a field with a name that there is not: whatever it says, nobody would look at it. `what`: what a field is called. Allocates nothing. */
+export function requireNames(argument: string, value: object, names: Readonly<Record<string, unknown>>, what = 'field'): void {
+  for (const name in value) {
+    if (Object.hasOwn(names, name)) continue;
+    const known = Object.keys(names).join(', ');
+    throw fail('EINVAL', `${argument} ${what}`, name, known === '' ? 'is not known: there are none' : `is not one of: ${known}`);
+  }
+}
+
+/** Whether an object is no instance of a class: its fields are what it says, and not its state. */
+export function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }
 
 /** Throws unless a value is one of a list of words. */

@@ -1,6 +1,6 @@
 /** What an address space knows of devices: how one is attached, and what is asked of it when the space ends. `sdk/gmem` implements it. */
 import type { Step } from '../step/step.ts';
-import { type AddressRange, requireBoolean, requireOptions, requireWord } from './arguments.ts';
+import { type AddressRange, type NamesOf, requireBoolean, requireOptions, requireWord } from './arguments.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { MigrationDevice } from './device-memory.ts';
 import type { PeerAddresses } from './peer-va.ts';
@@ -21,6 +21,8 @@ export interface AttachOptions {
    */
   readonly activate?: boolean;
 }
+
+const ATTACH_OPTIONS: NamesOf<AttachOptions> = { mode: true, activate: true };
 
 /** The words of `AttachMode`. */
 export const ATTACH_MODES: readonly AttachMode[] = ['exclusive', 'share', 'replicate'];
@@ -65,7 +67,7 @@ export const HOME_TABLE_FORMAT = 'radix-4k-9-9-9-9';
 
 /** Throws EINVAL for options that are none. */
 export function requireAttach(options: AttachOptions): void {
-  requireOptions('attach', options);
+  requireOptions('attach', options, ATTACH_OPTIONS);
   if (options.mode !== undefined) requireWord('attach.mode', options.mode, ATTACH_MODES);
   if (options.activate !== undefined) requireBoolean('attach.activate', options.activate);
 }

@@ -22,7 +22,7 @@
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { AddressSpace } from './address-space.ts';
-import { type AddressRange, requireArray, requireBoolean, requireObject, requireRange } from './arguments.ts';
+import { type AddressRange, type NamesOf, requireArray, requireBoolean, requireNames, requireObject, requireRange } from './arguments.ts';
 import type { Platform } from './platform.ts';
 
 /**
@@ -75,6 +75,8 @@ export interface AttributeChange {
   /** The means that devices may use; an empty list: none; `'any'`: all that they have. Models: `DRM_XE_MEM_RANGE_ATTR_ATOMIC`. */
   readonly atomics?: readonly AtomicMeans[] | 'any';
 }
+
+const CHANGE: NamesOf<AttributeChange> = { preferred: true, accessedBy: true, notAccessedBy: true, readMostly: true, atomics: true };
 
 /** A range with one advice, as `list` shows it. */
 export interface AttributeRange extends AddressRange, PageAttributes {}
@@ -223,6 +225,7 @@ export class Attributes {
   /** What a change makes of what was. */
   private edited(change: AttributeChange): (old: PageAttributes) => PageAttributes {
     requireObject('attributes.set.change', change, 'an object of attributes');
+    requireNames('attributes.set.change', change, CHANGE);
     const preferred = change.preferred === undefined ? undefined : this.place(change.preferred);
     const added = change.accessedBy === undefined ? undefined : this.number('accessedBy', change.accessedBy);
     const removed = change.notAccessedBy === undefined ? undefined : this.number('notAccessedBy', change.notAccessedBy);

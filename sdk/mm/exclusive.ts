@@ -16,6 +16,7 @@
 import * as L from '../../assembly/layout.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
+import type { NamesOf } from './arguments.ts';
 import { CpuFault } from './fault.ts';
 import { windowStart } from './huge-window.ts';
 import { endInvalidation } from './migration.ts';
@@ -35,6 +36,8 @@ export interface ExclusiveOptions {
   /** The CPU keeps reading the page; only its writes revoke. For a device whose atomics the CPU may watch. Default false. */
   readonly cpuReads?: boolean;
 }
+
+export const EXCLUSIVE_OPTIONS: NamesOf<ExclusiveOptions> = { cpuReads: true };
 
 /** Enters the device's translation of the exclusive page. Called while the page is locked; must not call back into the machine. */
 export type InstallExclusive = (frame: number) => void;

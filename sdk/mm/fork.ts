@@ -24,6 +24,7 @@ import { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES, windowPages, windowStart } from './huge-window.ts';
 import { ForkMarks } from './fork-marks.ts';
 import { endInvalidation, Migration, MIGRATION_PAGES_MAX } from './migration.ts';
+import type { NamesOf } from './arguments.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
 import { isSpecial, VMA_DONTFORK, VMA_PRIVATE, type Vma } from './vma.ts';
@@ -36,6 +37,8 @@ export interface ForkOptions {
   /** Default `share`. */
   readonly device?: ForkDevice;
 }
+
+export const FORK_OPTIONS: NamesOf<ForkOptions> = { device: true };
 
 /** How it ended. `no memory`: no frame, table or record is to be had; there is no child. */
 export type ForkOutcome = 'done' | 'no memory';

@@ -26,7 +26,7 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
-import { ADDRESS_LIMIT, type AddressRange, requireBoolean, requireObject, requireWord } from './arguments.ts';
+import { ADDRESS_LIMIT, type AddressRange, type NamesOf, requireBoolean, requireObject, requireWord } from './arguments.ts';
 import type { SpaceMirror } from './attach.ts';
 import { type AdvisedDevice, isOfMachine } from './attributes.ts';
 import type { DeviceMemory } from './device-memory.ts';
@@ -51,6 +51,8 @@ export interface HintOptions {
   /** A device of the machine, or the host's memory. Models: the `hnid`; left out: -1. */
   readonly device?: AdvisedDevice | 'host';
 }
+
+export const HINT_OPTIONS: NamesOf<HintOptions> = { device: true };
 
 /**
  * Why a page did not follow. `not movable`: of a file, of shared or special memory, in a private range of a device. `held`: pinned by somebody, or the device does atomics in it. `no memory`: no frame is free, and none may go.
@@ -590,6 +592,8 @@ export interface MbindOptions {
   /** What is elsewhere goes there now. Default false. Models: MPOL_MF_MOVE. */
   readonly move?: boolean;
 }
+
+export const MBIND_OPTIONS: NamesOf<MbindOptions> = { mode: true, node: true, move: true };
 
 /** The hints that a memory policy comes to, in order. Errors: EINVAL. Models: `mbind`. */
 export function mbindHints(platform: Platform, { mode, node, move = false }: MbindOptions): [HintAdvice, HintOptions][] {

@@ -26,7 +26,7 @@ import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step, type Waitable } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
-import { ADDRESS_LIMIT, requireCount } from './arguments.ts';
+import { ADDRESS_LIMIT, type NamesOf, requireCount } from './arguments.ts';
 import type { SpaceMirror } from './attach.ts';
 import { type AdvisedDevice, isOfMachine } from './attributes.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from './device-memory.ts';
@@ -43,6 +43,8 @@ export interface MemcpyOptions {
   /** Default: where it is. Models: the `hnid`. */
   readonly to?: AdvisedDevice | 'host';
 }
+
+export const MEMCPY_OPTIONS: NamesOf<MemcpyOptions> = { to: true };
 
 /** Why a piece was not copied. `permission`: also of a private range of a device, which is not the CPU's. `no progress`: its page is taken away again and again. */
 export type MemcpyReason = Exclude<FaultOutcome, 'served'> | 'copy failed' | 'no progress';

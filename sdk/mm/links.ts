@@ -9,6 +9,7 @@
  *
  * A link goes both ways; two devices have at most one. Models: NVLink and xGMI between devices, `drm_pagemap` with its interconnect tag, peer-to-peer DMA.
  */
+import type { NamesOf } from './arguments.ts';
 import type { AdvisedDevice } from './attributes.ts';
 
 /** What a link is like. */
@@ -16,6 +17,8 @@ export interface LinkOptions {
   /** Whether accesses cross it, not only copies: one device may map a page that is in the other's private memory. Default false. */
   readonly coherent?: boolean;
 }
+
+export const LINK_OPTIONS: NamesOf<LinkOptions> = { coherent: true };
 
 /** A link between two devices. Made by `machine.link(a, b)`, ended by `machine.unlink`, or by the end of a device. */
 export class Link {

@@ -20,7 +20,16 @@ import { fail } from '../errors.ts';
 import { GiB, MiB } from '../units.ts';
 import type { AddressSpace } from './address-space.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import { ADDRESS_LIMIT, type AddressRange, isBytes, requireAligned, requireBoolean, requireOptions, requireWord } from './arguments.ts';
+import {
+  ADDRESS_LIMIT,
+  type AddressRange,
+  isBytes,
+  type NamesOf,
+  requireAligned,
+  requireBoolean,
+  requireOptions,
+  requireWord,
+} from './arguments.ts';
 import { MemoryFile, SharedObject } from './page-cache.ts';
 import { Negotiation, pagesOfNarrowest, PEER_SHARED_PAGES } from './peer-va.ts';
 import type { Platform } from './platform.ts';
@@ -68,6 +77,20 @@ export interface MmapOptions {
   readonly peerShared?: boolean;
 }
 
+const MMAP_OPTIONS: NamesOf<MmapOptions> = {
+  bytes: true,
+  prot: true,
+  at: true,
+  fixed: true,
+  align: true,
+  shared: true,
+  file: true,
+  offset: true,
+  hugetlb: true,
+  special: true,
+  peerShared: true,
+};
+
 const SPECIAL: Readonly<Record<'mixed' | 'pfn' | 'io', number>> = {
   mixed: VMA_MIXEDMAP,
   pfn: VMA_PFNMAP | VMA_DONTEXPAND,
@@ -92,7 +115,7 @@ export function mmap(platform: Platform, space: AddressSpace, options: MmapOptio
 }
 
 function planOf(platform: Platform, space: AddressSpace, options: MmapOptions): Plan {
-  requireOptions('mmap', options);
+  requireOptions('mmap', options, MMAP_OPTIONS);
   const { bytes, at, fixed = false } = options;
   if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
     throw fail('EINVAL', 'mmap.bytes', bytes, 'is not a length between 1 byte and 2^48');

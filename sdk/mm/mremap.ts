@@ -21,7 +21,7 @@ import { fail } from '../errors.ts';
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
-import { ADDRESS_LIMIT, type AddressRange, requireAligned, requireBoolean, requireOptions } from './arguments.ts';
+import { ADDRESS_LIMIT, type AddressRange, type NamesOf, requireAligned, requireBoolean, requireOptions } from './arguments.ts';
 import { HUGE_PAGES } from './huge-window.ts';
 import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
@@ -52,6 +52,8 @@ export interface MremapOptions {
   /** The old range stays mapped and is empty afterwards. Needs `mayMove` and the same length. Models: MREMAP_DONTUNMAP. */
   readonly dontUnmap?: boolean;
 }
+
+const MREMAP_OPTIONS: NamesOf<MremapOptions> = { bytes: true, mayMove: true, to: true, dontUnmap: true };
 
 const LOCK = 0;
 const SHRUNK = 1;
@@ -95,7 +97,7 @@ export class Mremap implements Step {
   private phase = LOCK;
 
   constructor(platform: Platform, space: AddressSpace, range: AddressRange, options: MremapOptions) {
-    requireOptions('mremap', options);
+    requireOptions('mremap', options, MREMAP_OPTIONS);
     const { bytes = range.end - range.start, mayMove = false, to, dontUnmap = false } = options;
     if (!Number.isSafeInteger(bytes) || bytes <= 0 || bytes > ADDRESS_LIMIT)
       throw fail('EINVAL', 'mremap.bytes', bytes, 'is not a length between 1 byte and 2^48');

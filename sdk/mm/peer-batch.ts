@@ -14,7 +14,7 @@ import * as L from '../../assembly/layout.ts';
 import { Copies, type CopyGround, Mappings, Ranges } from '../core/batch.ts';
 import { fail } from '../errors.ts';
 import { isTicket, type Ticket } from '../step/ticket.ts';
-import { requireWord } from './arguments.ts';
+import { type NamesOf, requireOptions, requireWord } from './arguments.ts';
 import type { MigrationDevice } from './device-memory.ts';
 import type { Platform } from './platform.ts';
 
@@ -74,6 +74,8 @@ export interface PeerAnswerOptions {
   /** With `migrating`: ends when the device knows what becomes of the page. Without it the framework asks again at once, a few times. */
   readonly until?: Ticket;
 }
+
+const ANSWER_OPTIONS: NamesOf<PeerAnswerOptions> = { until: true };
 
 /** Items for one call of `peer.map` or `peer.unmap`. Filled by its owner, lent to the driver. */
 export class PeerBatch implements CopyGround {
@@ -166,6 +168,7 @@ export class PeerBatch implements CopyGround {
   /** Says how an item ended. An item without an answer has ended in `failure`. The last answer counts. */
   answer(item: PeerItem, code: PeerCode, options?: PeerAnswerOptions): void {
     requireWord('batch.answer code', code, PEER_CODES);
+    if (options !== undefined) requireOptions('batch.answer', options, ANSWER_OPTIONS);
     const until = options?.until;
     if (until !== undefined && !isTicket(until)) throw fail('EINVAL', 'batch.answer until', until, 'is not a ticket');
     if ((code === 'success' || code === 'page exists') && item.page < 0 && item.bytes !== 'none')

@@ -21,7 +21,7 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
-import { type AddressRange, requireBytes } from './arguments.ts';
+import { type AddressRange, type NamesOf, requireBytes } from './arguments.ts';
 import { CpuFault } from './fault.ts';
 import { Migration } from './migration.ts';
 import type { SharedObject } from './page-cache.ts';
@@ -41,6 +41,8 @@ export interface PinOptions {
   /** It is kept for as long as the holder likes, so it may not sit where others need room. Default false. Models: `FOLL_LONGTERM`. */
   readonly longTerm?: boolean;
 }
+
+export const PIN_OPTIONS: NamesOf<PinOptions> = { write: true, longTerm: true };
 
 /** Pages of a pin, `[first, end)`, that are pages of a shared object, from its page `page` on. */
 interface ObjectRun {

@@ -135,7 +135,7 @@ export class RangeFault implements Step {
       this.home ||= this.fault.broughtHome;
       this.from = this.at;
     }
-    const { notifier, vpn, pages, owner } = this.asked;
+    const { notifier, pages, owner } = this.asked;
     const busy = notifier.checkRetry(this.sequence);
     const end = busy ? Math.min(this.until, pages) : pages;
     // The page that faulted is looked at again, and so is what lies behind it; if it has been for nothing, once is enough.
@@ -165,6 +165,7 @@ export class RangeFault implements Step {
       this.at = i;
       if (need !== 'read' && need !== 'write') return this.end(busy ? 'busy' : need);
       this.faulted = true;
+      const { vpn } = this.asked;
       this.until = (Math.floor((vpn + i) / HUGE_PAGES) + 1) * HUGE_PAGES - vpn;
       this.ahead = LOOK_AHEAD;
       return run.call(this.fault.of(this.space, vpn + i, need === 'write', true, owner));
@@ -224,7 +225,8 @@ export class RangeFault implements Step {
     if (!vma || !(vma.prot & PROT_READ) || vma.flags & (VMA_IO | VMA_PFNMAP)) return 0;
     const { core } = this.platform;
     const first = core.area(L.AREA_SOURCE) + (i + 1 - lookedFrom) * 8;
-    const last = core.area(L.AREA_SOURCE) + (Math.min(looked, vma.end - vpn) - lookedFrom) * 8;
+    const left = vma.end - vpn;
+    const last = core.area(L.AREA_SOURCE) + ((left < looked ? left | 0 : looked) - lookedFrom) * 8;
     // Signed, as `asks` says.
     const wanted = request & HMM_VALID ? request | 0 : 0;
     return (core.exports.alikeEnd(first, last, wanted, wanted) - first) >> 3;

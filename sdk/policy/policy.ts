@@ -57,7 +57,7 @@ function oneOf(...words: readonly string[]): (argument: string, value: unknown) 
 }
 
 /** Names of the choices, and what checks them. */
-const CHOICES: Readonly<Record<keyof DevicePolicy, (argument: string, value: unknown) => void>> = {
+export const DEVICE_POLICY: Readonly<Record<keyof DevicePolicy, (argument: string, value: unknown) => void>> = {
   placement: checkPlacement,
   slice: checkSlice,
   pinnedAccess: checkPinnedAccess,
@@ -74,12 +74,10 @@ function checkSlice(argument: string, value: unknown): void {
   if (!Number.isSafeInteger(value) || (value as number) < 1) throw fail('EINVAL', argument, value, 'is not a positive count of rounds');
 }
 
-/** Throws EINVAL for a choice that does not exist, or cannot be made. */
+/** Throws EINVAL for a choice that cannot be made. Requires: each of them exists. */
 export function checkPolicy(device: string, policy: DevicePolicy): void {
-  for (const [name, value] of Object.entries(policy)) {
-    if (!Object.hasOwn(CHOICES, name)) throw fail('EINVAL', `${device} policy`, name, 'is no choice that a device has');
-    if (value !== undefined) CHOICES[name as keyof DevicePolicy](`${device} policy.${name}`, value);
-  }
+  for (const [name, value] of Object.entries(policy))
+    if (value !== undefined) DEVICE_POLICY[name as keyof DevicePolicy](`${device} policy.${name}`, value);
 }
 
 function checkPinnedAccess(argument: string, value: unknown): void {
@@ -88,7 +86,9 @@ function checkPinnedAccess(argument: string, value: unknown): void {
 
 /** Throws EINVAL unless they are two multiples of 4096, the lower one first. */
 function checkWatermarks(argument: string, value: unknown): void {
-  const { low, high } = (typeof value === 'object' && value !== null ? value : {}) as Partial<Watermarks>;
+  const { low, high, ...rest } = (typeof value === 'object' && value !== null ? value : {}) as Partial<Watermarks>;
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined) throw fail('EINVAL', argument, unknown, 'is not one of: low, high');
   for (const [name, bytes] of Object.entries({ low, high })) {
     if (!Number.isSafeInteger(bytes) || bytes! <= 0 || bytes! % PAGE_BYTES !== 0)
       throw fail('EINVAL', `${argument}.${name}`, bytes, 'is not a positive multiple of 4096');

@@ -5,10 +5,12 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { Driver } from '../gmem/driver.ts';
 import {
+  type NamesOf,
   requireArray,
   requireBoolean,
   requireCount,
   requireFunction,
+  requireNames,
   requireObject,
   requireOptions,
   requireWord,
@@ -61,9 +63,33 @@ export interface ReplayOptions {
   readonly signal?: { readonly aborted: boolean };
 }
 
+const FURTHER: NamesOf<ReplayDevice> = { driver: true, offload: true };
+
+const REPLAY_OPTIONS: NamesOf<ReplayOptions> = {
+  name: true,
+  driver: true,
+  dram: true,
+  lanes: true,
+  preset: true,
+  offload: true,
+  further: true,
+  link: true,
+  bytesIn: true,
+  pageBytes: true,
+  swap: true,
+  victims: true,
+  duplicate: true,
+  workingSet: true,
+  seed: true,
+  onProgress: true,
+  now: true,
+  timeline: true,
+  signal: true,
+};
+
 /** Throws EINVAL for what is no options, or for options that do not go together. */
 export function checkReplayOptions(options: ReplayOptions): void {
-  requireOptions('replayTrace', options);
+  requireOptions('replayTrace', options, REPLAY_OPTIONS);
   const {
     name,
     driver,
@@ -147,6 +173,7 @@ function requireFurther(further: readonly ReplayDevice[], offload: readonly Offl
   requireArray('replayTrace.further', further);
   for (const device of further) {
     requireObject('replayTrace.further', device, 'a driver with its offload ranges');
+    requireNames('replayTrace.further', device, FURTHER);
     requireObject('replayTrace.further.driver', device.driver, 'a driver (an object made by a defineDriver factory)');
     requireArray('replayTrace.further.offload', device.offload);
     for (const range of device.offload) requireInstructions('replayTrace.further.offload', range);

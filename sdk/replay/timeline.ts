@@ -20,7 +20,7 @@ import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
 import type { EventOf, MachineEvent } from '../events/record.ts';
 import type { Machine } from '../machine.ts';
-import { requireFunction, requireObject, requireOptions } from '../mm/arguments.ts';
+import { type NamesOf, requireFunction, requireObject, requireOptions } from '../mm/arguments.ts';
 import { Platform } from '../mm/platform.ts';
 import { type Preset, PRESET_DEFAULT, presets } from '../policy/preset.ts';
 import { transferNs } from './cost.ts';
@@ -34,6 +34,8 @@ export interface TimelineOptions {
   /** What the timeline is of; stands in its head. */
   readonly name?: string;
 }
+
+const TIMELINE_OPTIONS: NamesOf<TimelineOptions> = { write: true, preset: true, name: true };
 
 /** A timeline that is being written. */
 export interface Timeline {
@@ -61,7 +63,7 @@ export function timeline(machine: Machine, options: TimelineOptions): Timeline {
   requireObject('timeline.machine', machine, 'a machine (see createMachine)');
   if (!(machine.platform instanceof Platform)) throw fail('EINVAL', 'timeline.machine', machine, 'is not a machine (see createMachine)');
   machine.platform.requireOpen('timeline');
-  requireOptions('timeline', options);
+  requireOptions('timeline', options, TIMELINE_OPTIONS);
   const { write, preset, name } = options;
   requireFunction('timeline.write', write);
   if (preset !== undefined) requireObject('timeline.preset', preset, 'a preset (see presets)');

@@ -1,6 +1,6 @@
 /** How much memory a trace needs: what `--oversubscribe` divides. */
 import * as L from '../../assembly/layout.ts';
-import { requireArray, requireFunction, requireOptions } from '../mm/arguments.ts';
+import { type NamesOf, requireArray, requireFunction, requireOptions } from '../mm/arguments.ts';
 import { fail } from '../errors.ts';
 import { createMachine } from '../machine.ts';
 import type { ByteSource } from './gzip.ts';
@@ -22,6 +22,8 @@ export interface MeasureOptions {
   readonly onProgress?: (bytesRead: number) => void;
 }
 
+const MEASURE_OPTIONS: NamesOf<MeasureOptions> = { name: true, offload: true, further: true, granule: true, onProgress: true };
+
 /** Bytes, by who touches them. */
 export interface WorkingSet {
   /** Pages that anybody touches. */
@@ -38,7 +40,7 @@ const DRAM_BYTES = 64 * L.PAGE_BYTES;
  */
 export async function measureTrace(source: ByteSource, options: MeasureOptions): Promise<WorkingSet> {
   requireSource('measureTrace.source', source);
-  requireOptions('measureTrace', options);
+  requireOptions('measureTrace', options, MEASURE_OPTIONS);
   const { name, offload, further = [], granule = L.PAGE_BYTES, onProgress } = options;
   if (typeof name !== 'string') throw fail('EINVAL', 'measureTrace.name', name, 'is not text');
   if (onProgress !== undefined) requireFunction('measureTrace.onProgress', onProgress);

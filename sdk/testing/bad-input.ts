@@ -9,7 +9,7 @@
  * What an input is refused for besides (an address that is not mapped, a range that is not one of a file) is no business of this table. `-0` is 0, and refused where 0 is.
  */
 import { fail } from '../errors.ts';
-import { requireArray, requireBoolean, requireOptions } from '../mm/arguments.ts';
+import { type NamesOf, requireArray, requireBoolean, requireOptions } from '../mm/arguments.ts';
 
 /** What an argument is. */
 export type ArgumentSort =
@@ -200,13 +200,15 @@ export interface BadInputOptions {
   readonly limit?: number;
 }
 
+const OPTIONS: NamesOf<BadInputOptions> = { optional: true, except: true, limit: true };
+
 /**
  * The values that an argument of this sort cannot take: every wrong type; for numbers NaN, infinite, negative, fractional, huge, unaligned; for ranges those that are empty, reversed
  * or leave the address space. Made anew for each call: nothing that is done to one is seen by the next. Errors: EINVAL for a sort or a name that there is not.
  */
 export function badInputs(sort: ArgumentSort, options: BadInputOptions = {}): BadInput[] {
   if (!SORTS.includes(sort)) throw fail('EINVAL', 'badInputs.sort', sort, `is not one of: ${SORTS.map((each) => `'${each}'`).join(', ')}`);
-  requireOptions('badInputs', options);
+  requireOptions('badInputs', options, OPTIONS);
   const { optional = false, except = [], limit } = options;
   requireBoolean('badInputs.optional', optional);
   requireArray('badInputs.except', except);

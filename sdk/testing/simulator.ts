@@ -4,7 +4,7 @@
  * turns, `0.1.1.0`, and can be replayed.
  */
 import { fail } from '../errors.ts';
-import { requireCount, requireFunction, requireObject, requireOptions } from '../mm/arguments.ts';
+import { type NamesOf, requireCount, requireFunction, requireObject, requireOptions } from '../mm/arguments.ts';
 import { DONE, Run, type RunHost, type Step } from '../step/step.ts';
 
 /** A small world, made afresh for every schedule, so that none sees what another left. */
@@ -50,7 +50,7 @@ export const TURNS_MAX = 100_000;
 /** Runs every schedule, in order, until something goes wrong or `limit` schedules have been run. */
 export function exploreAll(setup: () => Race, bounds: { readonly limit?: number } = {}): Exploration {
   requireFunction('exploreAll.setup', setup);
-  requireOptions('exploreAll', bounds);
+  requireOptions('exploreAll', bounds, { limit: true } satisfies NamesOf<typeof bounds>);
   const { limit = SCHEDULES_MAX } = bounds;
   requireCount('exploreAll.limit', limit, 1, RUNS_MAX);
   // The choice made at each turn of the last schedule: an index into the steps that could have gone on.

@@ -205,6 +205,12 @@ test.concurrent('--json with a file writes the report beside the text', async ()
   expect(readFileSync(join(cwd, 'out.json'), 'utf8')).toBe(bare.out);
 });
 
+test.concurrent('an option that a shipped driver does not have is named, with those that it has', async () => {
+  const { code, out } = await farfault(['grade', 'nouveau', '--option', 'vramm=1MiB'], { cwd: prepared() });
+  expect(code).toBe(1);
+  expect(out).toContain('driver option "vramm" is not one of: vram, granule, faultEntries, allocator');
+});
+
 test.concurrent('options of a driver are numbers, sizes, true and false, and text', async () => {
   const cwd = prepared();
   writeFileSync(

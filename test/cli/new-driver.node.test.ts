@@ -81,6 +81,10 @@ Next:
   // What does not apply is neither passed here nor there.
   expect(graded.out).toMatch(new RegExp(`\\n${passed} passed, 0 failed, ${skipped} not applicable\\n$`));
 
+  const misspelt = await node(join(path, 'node_modules/farfault/dist/cli.js'), ['grade', './driver.js', '--option', 'vramm=1MiB'], path);
+  expect(misspelt.code).not.toBe(0);
+  expect(misspelt.out).toContain('driver option "vramm" is not one of: vram, granule');
+
   const typed = await node(join(root, 'node_modules/typescript/bin/tsc'), ['-p', 'jsconfig.json'], path);
   expect(typed.code, typed.out).toBe(0);
 

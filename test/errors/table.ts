@@ -80,6 +80,8 @@ export interface Argument extends BadInputOptions {
   readonly at: number;
   /** The field of it; a field of a field: `a.b`. */
   readonly field?: string;
+  /** A field with a name that it does not have is refused. Default: of options. */
+  readonly closed?: boolean;
 }
 
 /** One function. */
@@ -97,14 +99,20 @@ export interface Row {
   readonly closed: 'EBADF' | 'nothing';
 }
 
+/** What an argument is besides. */
+interface Besides extends BadInputOptions {
+  readonly also?: readonly string[];
+  readonly closed?: boolean;
+}
+
 /** One argument by its place: `arg(0, 'addr', 'address')`. */
-function arg(at: number, name: string, sort: ArgumentSort, options: BadInputOptions & { also?: readonly string[] } = {}): Argument {
+function arg(at: number, name: string, sort: ArgumentSort, options: Besides = {}): Argument {
   const { also = [], ...rest } = options;
   return { at, names: [name, ...also], sort, ...rest };
 }
 
 /** One field: `field(0, 'prot', 'word')`. Optional unless said otherwise. */
-function field(at: number, path: string, sort: ArgumentSort, options: BadInputOptions & { also?: readonly string[] } = {}): Argument {
+function field(at: number, path: string, sort: ArgumentSort, options: Besides = {}): Argument {
   const { also = [], ...rest } = options;
   return { at, field: path, names: [path.split('.').pop()!, ...also], sort, optional: true, ...rest };
 }
@@ -465,7 +473,7 @@ const machines: Row[] = [
   ]),
   ...machine('unlink', (w) => [w.link], [arg(0, 'link', 'object')], { twin: true, step: 'unlinkStep' }),
   ...machine('addDevice', () => [{ ...plainDriver('second') }, { placement: {} }], [
-    arg(0, 'driver', 'object'),
+    arg(0, 'driver', 'object', { closed: true }),
     field(0, 'name', 'word', { optional: false, except: ['the name of what every object has'] }),
     field(0, 'attach', 'function', { optional: false }),
     field(0, 'granuleBytes', 'count'),
@@ -474,11 +482,11 @@ const machines: Row[] = [
     field(0, 'pageBytes', 'array'),
     field(0, 'pageBytes.0', 'count', { optional: false, also: ['pageBytes'] }),
     field(0, 'memory', 'array'),
-    field(0, 'memory.0', 'object', { optional: false, also: ['memory'] }),
+    field(0, 'memory.0', 'object', { optional: false, also: ['memory'], closed: true }),
     ...memoryFields(0, 'memory.0.', false),
     field(0, 'atomics', 'array'),
     field(0, 'atomics.0', 'word', { optional: false, also: ['atomics'] }),
-    field(0, 'geometry', 'object', { also: ['geometry'] }),
+    field(0, 'geometry', 'object', { also: ['geometry'], closed: true }),
     field(0, 'geometry.bits', 'array', { optional: false }),
     field(0, 'geometry.bits.0', 'count', { optional: false, also: ['bits'] }),
     field(0, 'dma', 'options'),
@@ -491,6 +499,8 @@ const machines: Row[] = [
     field(0, 'restore', 'function'),
     arg(1, 'addDevice options', 'options', { optional: true }),
     field(1, 'placement', 'options'),
+    field(1, 'thrashing', 'options'),
+    field(1, 'watermarks', 'object', { closed: true }),
     field(1, 'placement.duplicate', 'word'),
     field(1, 'placement.choose', 'function'),
   ]),
@@ -508,7 +518,7 @@ const machines: Row[] = [
   ...machine('record', () => [{ records: 4 }], [arg(0, 'record options', 'options', { optional: true }), field(0, 'records', 'index')]),
   ...machine('onEvent', () => [() => {}], [arg(0, 'listener', 'function')]),
   ...machine('save', () => [{}, {}], [
-    arg(0, 'handles', 'options', { optional: true }),
+    arg(0, 'handles', 'options', { optional: true, closed: false }),
     arg(1, 'save options', 'options', { optional: true }),
     field(1, 'classes', 'array'),
     field(1, 'classes.0', 'function', { optional: false, also: ['classes'] }),
@@ -523,7 +533,7 @@ const devices: Row[] = [
     [arg(0, 'bytes', 'index', { except: ['Infinity'] })],
   ),
   ...device('addMemory', () => [{ name: 'later', kind: 'private', bytes: PAGE }], [
-    arg(0, 'memory', 'object', { also: ['description'] }),
+    arg(0, 'memory', 'object', { also: ['description'], closed: true }),
     ...memoryFields(0, '', false).map((each) =>
       each.sort === 'word' && /bytesIn|allocator/.test(each.field!) ? { ...each, optional: true } : each,
     ),
@@ -558,7 +568,8 @@ const selected = { allocate: (): void => {} };
 
 const hmms: Row[] = [
   ...hmm('rangeFault', (w) => [{ vpn: vpn(w), pages: 2 }, () => {}], [
-    arg(0, 'request', 'options'),
+    // Drivers keep them, with state of their own, and give them again and again.
+    arg(0, 'request', 'options', { closed: false }),
     field(0, 'vpn', 'index', { optional: false, limit: 2 ** 36 }),
     field(0, 'pages', 'count', { optional: false }),
     field(0, 'request', 'index', { except: ['a function', 'a class'] }),
@@ -573,7 +584,7 @@ const hmms: Row[] = [
   ...hmm('migrate', (w) => [vpn(w), 2, { ...selected }], [
     arg(0, 'vpn', 'index', { limit: 2 ** 36 }),
     arg(1, 'pages', 'count'),
-    arg(2, 'plan', 'options'),
+    arg(2, 'plan', 'options', { closed: false }),
     field(2, 'select', 'index'),
     field(2, 'owner', 'index'),
     field(2, 'cause', 'word'),
@@ -584,7 +595,7 @@ const hmms: Row[] = [
   ...hmm('migrateFrames', (w) => [[w.frame], { ...selected }], [
     arg(0, 'frames', 'array'),
     field(0, '0', 'index', { optional: false, also: ['frame'] }),
-    arg(1, 'plan', 'options'),
+    arg(1, 'plan', 'options', { closed: false }),
     field(1, 'owner', 'index'),
     field(1, 'cause', 'word'),
     field(1, 'allocate', 'function', { optional: false }),
@@ -827,7 +838,10 @@ const functions: Row[] = [
     ],
     true,
   ),
-  plain('defineDriver', defineDriver as Loose, () => [() => ({})], [arg(0, 'make', 'function')]),
+  plain('defineDriver', defineDriver as Loose, () => [() => ({}), {}], [
+    arg(0, 'make', 'function'),
+    arg(1, 'names', 'options', { optional: true, closed: false }),
+  ]),
   plain('deviceTable', deviceTable as Loose, () => [{}], [arg(0, 'context', 'object')]),
   plain('deviceTlb', deviceTlb as Loose, () => [{}], [arg(0, 'context', 'object')]),
   plain('hmmOrder', hmmOrder as Loose, () => [0], [arg(0, 'high', 'seed')]),
@@ -886,6 +900,8 @@ const functions: Row[] = [
       field(1, 'swap', 'count'),
       field(1, 'victims', 'word'),
       field(1, 'duplicate', 'boolean'),
+      field(1, 'further', 'array'),
+      field(1, 'further.0', 'object', { optional: false, also: ['further'], closed: true }),
       field(1, 'workingSet', 'object'),
       field(1, 'onProgress', 'function'),
       field(1, 'now', 'function'),
@@ -996,6 +1012,7 @@ const functions: Row[] = [
     [
       arg(0, 'factory', 'function'),
       arg(1, 'expectations', 'options', { optional: true }),
+      field(1, 'machine', 'options'),
       field(1, 'seed', 'index'),
       field(1, 'cases', 'word', { except: ['an empty array'] }),
     ],

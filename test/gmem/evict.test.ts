@@ -203,7 +203,7 @@ test('a choice that does not exist is refused by name', () => {
   const add = (policy: unknown) => (): unknown => machine.addDevice(vram(), policy as never);
   expect(add({ victims: 'mru' })).toThrow("gpu policy.victims \"mru\" is not one of: 'fifo', 'lru', 'clock', 'lfu', 'random'");
   expect(add({ victims: {} })).toThrow('is neither the name of a victim policy nor an object');
-  expect(add({ victimes: 'lru' })).toThrow('is no choice that a device has');
+  expect(add({ victimes: 'lru' })).toThrow('addDevice option "victimes" is not one of: placement, slice,');
   const own = nouveau({ vram: 16 * PAGE });
   expect(() => machine.addDevice(own, { victims: 'lru' })).toThrow(
     'nouveau policy.victims "lru" have no say: its driver hands its memory out',

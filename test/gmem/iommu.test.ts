@@ -302,6 +302,13 @@ test.each<[string, IommuOptions]>([
   ['an unknown mode', { flush: 'lazy' as FlushMode }],
   ['a queue without room', { queueEntries: 0 }],
   ['ticks that are none', { flushTicks: 0.5 }],
+  ['a misspelt name', { flushTick: 5 } as never],
   ['an IOTLB without entries', { iotlbEntries: 0 }],
   ['too few address bits', { addressBits: 20 }],
 ])('%s is refused', (_, options) => expect(codeOf(() => iommu(options))).toBe('EINVAL'));
+
+test('a mapping with an option that there is not is refused', () => {
+  const { stream, buffer } = world();
+  expect(codeOf(() => stream.map(buffer, { writes: true } as never))).toBe('EINVAL');
+  expect(stream.map(buffer)).toBeGreaterThanOrEqual(0);
+});

@@ -82,6 +82,10 @@ describe('memory registered on demand', () => {
   });
 });
 
+test('memory is not registered with an option that there is not', () => {
+  expect(() => register(context, range, { pined: true } as never)).toThrow('rdma.register option "pined" is not one of: write, pinned');
+});
+
 describe('memory registered pinned', () => {
   test('stays where it is until it is deregistered: no fault, no invalidation, and no migration', () => {
     const region = register(context, range, { pinned: true });

@@ -2,7 +2,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, createMachineSync, isFarfaultError, type Machine } from 'farfault';
 import nouveau from 'farfault/drivers/nouveau';
-import { defineDriver, deviceTable, deviceTlb, type GmMmu } from 'farfault/gmem';
+import rdma from 'farfault/drivers/rdma';
+import { defineDriver, deviceTable, deviceTlb, type Driver, type GmMmu } from 'farfault/gmem';
+import { checked } from 'farfault/testing';
 import { expectClean, PAGE, probeDriver, smallMachine, used } from './probe.ts';
 
 /* What follows is what a program without types can do: `as never` is anything. */
@@ -239,6 +241,82 @@ for (const [verb, cases] of Object.entries(verbs)) {
     });
   });
 }
+
+describe('a misspelt name', () => {
+  test.each<[string, () => unknown, string]>([
+    [
+      'of an option',
+      () => space.mmap({ bytes: PAGE, port: 'r' } as never),
+      'mmap option "port" is not one of: bytes, prot, at, fixed, align, shared, file, offset, hugetlb, special, peerShared',
+    ],
+    ['that says nothing', () => space.fork({ devices: undefined } as never), 'fork option "devices" is not one of: device'],
+    [
+      'that every object has',
+      () => space.pin(range, { constructor: true } as never),
+      'pin option "constructor" is not one of: write, longTerm',
+    ],
+    [
+      'that the options inherit',
+      () => space.pin(range, Object.create({ writes: true }) as never),
+      'pin option "writes" is not one of: write, longTerm',
+    ],
+    [
+      'of a field of a job',
+      () => context.submit({ accesses: [], lane: 4 } as never),
+      'job field "lane" is not one of: accesses, lanes, window',
+    ],
+    [
+      'of a field of a memory',
+      memory({ alocator: 'driver' }),
+      'bad.memory.ram field "alocator" is not one of: name, kind, bytes, bytesIn, allocator',
+    ],
+    ['of a field of a bus', device({ dma: { iovaBit: 48 } }), 'bad.dma field "iovaBit" is not one of: iovaBits, needsSync, peer'],
+    [
+      'of an option of a driver',
+      () => nouveau({ vramm: 1 } as never),
+      'driver option "vramm" is not one of: vram, granule, faultEntries, allocator',
+    ],
+    ['of an option of a driver that has none', () => rdma({ vram: 1 }), 'driver option "vram" is not known: there are none'],
+  ])('%s is refused', (_what, action, message) => expect(refused(action)).toBe(`EINVAL: ${message}`));
+
+  test('of a field of a driver is refused, of one in a wrapper too', () => {
+    const message = /^EINVAL: bad field "granuleByte" is not one of: name, memory, granuleBytes, /;
+    const driver = { name: 'bad', granuleByte: 65536, attach: () => ({}) };
+    expect(refused(() => machine.addDevice(driver))).toMatch(message);
+    expect(refused(() => machine.addDevice(checked(driver)))).toMatch(message);
+  });
+
+  test('is the business of the driver where it lists no options', () => {
+    const make = defineDriver((options: { name?: string }) => ({ name: options.name ?? 'own', attach: () => ({}) }));
+    expect(make({ nam: 'x' } as never).name).toBe('own');
+  });
+});
+
+test('an instance of a class has its state in fields of its own, in a wrapper too, where it is reset like any other', () => {
+  class Card {
+    readonly name: string;
+    readonly #secret = 1;
+    resets = 0;
+
+    constructor(name: string) {
+      this.name = name;
+    }
+
+    attach(): GmMmu {
+      return {};
+    }
+
+    reset(): void {
+      this.resets += this.#secret;
+    }
+  }
+  const own = smallMachine();
+  const [plain, inside] = [new Card('plain'), new Card('inside')];
+  const wrapper = checked(inside);
+  for (const driver of [plain, wrapper, { ...checked<Driver>(new Card('copy')) }]) own.addDevice(driver).reset();
+  expect([plain.resets, inside.resets, wrapper.resets]).toEqual([1, 1, 1]);
+  own.close();
+});
 
 describe('a driver’s families', () => {
   let names = 0;

@@ -8,6 +8,7 @@
  */
 import { fail, isFarfaultError } from '../../errors.ts';
 import { requireArray, requireFunction, requireObject, requireOptions } from '../../mm/arguments.ts';
+import { MACHINE_OPTIONS } from '../../machine.ts';
 import { Bench, type Heir } from './bench.ts';
 import { type AnyFactory, type CaseGroup, type ContractCase, ContractFailure, type Expectations, GROUPS, type Profile } from './case.ts';
 import { CONTRACT } from './cases/index.ts';
@@ -249,14 +250,14 @@ const EXPECTATIONS: Readonly<Record<keyof Expectations, string>> = {
 
 /** Throws EINVAL for what nobody would look at: an unknown or misspelt field, a case that does not exist, a value of another type. */
 function requireExpectations(expectations: Expectations): void {
-  requireOptions('expectations', expectations);
+  requireOptions('expectations', expectations, EXPECTATIONS);
   for (const [name, value] of Object.entries(expectations) as [keyof Expectations, unknown][]) {
-    const type = Object.hasOwn(EXPECTATIONS, name) ? EXPECTATIONS[name] : undefined;
-    if (!type) throw fail('EINVAL', 'expectations field', name, `is unknown: there are ${Object.keys(EXPECTATIONS).join(', ')}`);
+    const type = EXPECTATIONS[name];
     if (value === undefined || type === 'number' || type === 'names') continue;
     if (typeof value !== type || value === null)
       throw fail('EINVAL', `expectations.${name}`, value, `is not ${type === 'object' ? 'an object' : 'a function'}`);
   }
+  if (expectations.machine !== undefined) requireOptions('expectations.machine', expectations.machine, MACHINE_OPTIONS);
   for (const [name, reason] of Object.entries(expectations.notApplicable ?? {})) {
     if (!CONTRACT.some((each) => each.name === name)) throw fail('EINVAL', 'expectations.notApplicable', name, 'is not the name of a case');
     if (typeof reason !== 'string' || reason === '')

@@ -33,7 +33,7 @@
  * ```
  */
 import { fail, isTicket, type Ticket } from '../../gmem/index.ts';
-import { requireBoolean, requireOptions } from '../../mm/arguments.ts';
+import { type NamesOf, requireBoolean, requireOptions } from '../../mm/arguments.ts';
 import type { DriverOperation } from './faulty.ts';
 
 /** Rules, and who has to keep each. */
@@ -95,6 +95,8 @@ export interface CheckOptions {
   readonly max?: number;
 }
 
+const CHECK_OPTIONS: NamesOf<CheckOptions> = { throw: true, max: true };
+
 /** What `checked` has found, for one driver or several. */
 export class Checks {
   readonly violations: Violation[] = [];
@@ -105,7 +107,7 @@ export class Checks {
   readonly #tickets = new Map<Ticket, DriverOperation>();
 
   constructor(options: CheckOptions = {}) {
-    requireOptions('checks', options);
+    requireOptions('checks', options, CHECK_OPTIONS);
     const { throw: throws = false, max = 1000 } = options;
     requireBoolean('checks.throw', throws);
     if (!Number.isSafeInteger(max) || max < 1) throw fail('EINVAL', 'checks.max', max, 'is not a positive count of violations');

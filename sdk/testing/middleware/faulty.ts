@@ -36,7 +36,7 @@ import {
   type Tlb,
   type Walk,
 } from '../../gmem/index.ts';
-import { requireArray, requireCount, requireOptions, requireWord } from '../../mm/arguments.ts';
+import { type NamesOf, requireArray, requireCount, requireOptions, requireWord } from '../../mm/arguments.ts';
 import { randomOf } from '../random.ts';
 import { wrapDriver, withOperations } from './wrap.ts';
 
@@ -124,6 +124,8 @@ export interface SeededFaults {
   readonly faults?: readonly DriverFault[];
 }
 
+const SEEDED_FAULTS: NamesOf<SeededFaults> = { rate: true, operations: true, faults: true };
+
 /** What decides, from a seed. */
 interface Seeded extends Required<SeededFaults> {
   readonly seed: number;
@@ -154,7 +156,7 @@ export class FaultPlan {
    */
   static seeded(seed: number, options: SeededFaults): FaultPlan {
     if (!Number.isSafeInteger(seed)) throw fail('EINVAL', 'seed', seed, 'is not an integer');
-    requireOptions('seeded', options);
+    requireOptions('seeded', options, SEEDED_FAULTS);
     const { rate, operations = DRIVER_OPERATIONS, faults = DRIVER_FAULTS } = options;
     requireArray('seeded.operations', operations);
     requireArray('seeded.faults', faults);

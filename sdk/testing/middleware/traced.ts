@@ -27,7 +27,7 @@ import {
   type Translation,
 } from '../../gmem/index.ts';
 import type { DriverOperation } from './faulty.ts';
-import { requireCount, requireObject, requireOptions } from '../../mm/arguments.ts';
+import { type NamesOf, requireCount, requireObject, requireOptions } from '../../mm/arguments.ts';
 import { wrapDriver, withOperations } from './wrap.ts';
 
 /** Records that a trace keeps unless it is told otherwise. */
@@ -103,7 +103,7 @@ export class DriverTrace {
 
   /** `max`: records that are kept. Errors: EINVAL when that is not a positive integer. */
   constructor(options: { readonly max?: number } = {}) {
-    requireOptions('trace', options);
+    requireOptions('trace', options, { max: true } satisfies NamesOf<typeof options>);
     const { max = TRACE_RECORDS_MAX } = options;
     if (!Number.isSafeInteger(max) || max < 1) throw fail('EINVAL', 'trace.max', max, 'is not a positive count of records');
     this.max = max;

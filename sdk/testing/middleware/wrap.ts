@@ -19,7 +19,8 @@ import {
   type Tlb,
   type Walk,
 } from '../../gmem/index.ts';
-import { requireFunction, requireObject } from '../../mm/arguments.ts';
+import { DRIVER_FIELDS } from '../../gmem/driver.ts';
+import { isPlain, type NamesOf, requireFunction, requireNames, requireObject } from '../../mm/arguments.ts';
 
 /** What a layer puts around each family; a family that it leaves out is passed through. */
 export interface Layer {
@@ -39,26 +40,39 @@ export interface Layer {
   detach?(detach: (() => void) | undefined, context: Context): () => void;
 }
 
+const LAYER: NamesOf<Layer> = {
+  attach: true,
+  pmap: true,
+  tlb: true,
+  walk: true,
+  copy: true,
+  phys: true,
+  peer: true,
+  fault: true,
+  peerVa: true,
+  command: true,
+  detach: true,
+};
+
 /** The driver with a layer around it, of the driver's own type. `attach` has `this` as the driver itself has it. */
 export function wrapDriver<D extends Driver>(driver: D, layer: Layer): D {
   requireObject('driver', driver, 'a driver (an object made by a defineDriver factory)');
   requireFunction('driver.attach', driver.attach);
   requireObject('wrapDriver.layer', layer, 'a layer');
+  if (isPlain(layer)) requireNames('wrapDriver.layer', layer, LAYER);
   const allocators = new WeakMap<Phys, Phys>();
-  const { save, restore, counts } = driver;
-  return {
-    ...driver,
-    // A driver may be an instance of a class, and its fields be getters.
+  const wrapped = {
+    // What is no field of a driver stays as well, so that the machine refuses it by name; but what else an instance of a class has is its state.
+    ...(isPlain(driver) ? driver : {}),
     ...described(driver),
-    ...(save ? { save: () => save.call(driver) } : {}),
-    ...(counts ? { counts: () => counts.call(driver) } : {}),
-    ...(restore ? { restore: (saved: unknown) => restore.call(driver, saved) } : {}),
     attach(context: Context, saved?: unknown): GmMmu {
       const attach = (): GmMmu => driver.attach(context, saved);
       const mmu = layer.attach ? layer.attach(context, attach) : attach();
       return isObject(mmu) ? wrapFamilies(mmu, layer, context, allocators) : mmu;
     },
   };
+  // To whoever wrapped it, it still is what it was.
+  return (isPlain(driver) ? wrapped : Object.setPrototypeOf(wrapped, driver)) as D;
 }
 
 /** A factory of wrapped drivers, with the options of the one inside: what a driver module exports by default. */
@@ -71,13 +85,14 @@ export function wrapFactory<Options extends object>(
   return Object.assign((options?: Options): Driver => wrap(factory(options)), { driverFactory: true as const });
 }
 
-/** The fields of a driver, wherever its prototypes have them. */
+/** The fields of a driver: it may be an instance of a class, which has them as getters and methods. */
 function described(driver: Driver): Partial<Driver> {
-  const { name, pageBytes, memory, granuleBytes, faultEntries, atomics, dma, geometry, classes } = driver;
-  const { tableFormat, mode, replayable, activeContexts, addressBits } = driver;
-  const fields = { name, pageBytes, memory, granuleBytes, faultEntries, atomics, dma, geometry, classes };
-  const further = { tableFormat, mode, replayable, activeContexts, addressBits };
-  return Object.fromEntries(Object.entries({ ...fields, ...further }).filter(([, value]) => value !== undefined));
+  const fields: Record<string, unknown> = {};
+  for (const name of Object.keys(DRIVER_FIELDS) as (keyof Driver)[]) {
+    const value: unknown = driver[name];
+    if (value !== undefined) fields[name] = typeof value === 'function' ? (value.bind(driver) as unknown) : value;
+  }
+  return fields;
 }
 
 function isObject(value: unknown): value is object {
@@ -122,8 +137,7 @@ function once<K extends object, V>(known: WeakMap<K, V>, key: K, make: (key: K) 
  * instance do not, which are its state.
  */
 export function withOperations<F extends object>(family: F, operations: Partial<F>): F {
-  const plain = Object.getPrototypeOf(family) === Object.prototype;
-  const wrapped: Record<string, unknown> = plain ? { ...family } : {};
+  const wrapped: Record<string, unknown> = isPlain(family) ? { ...family } : {};
   for (const [name, operation] of Object.entries(operations)) {
     const own: unknown = family[name as keyof F];
     if (typeof own === 'function') wrapped[name] = operation;

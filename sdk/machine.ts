@@ -164,7 +164,7 @@ export interface RestoredMachine<H extends object> {
 /**
  * A machine from the bytes of `machine.save()`, in any host: it goes on where the other one was, step for step. Nobody listens to its events, and nobody waits for its
  * unfinished operations: they go on when their tickets end. Errors: EINVAL for bytes that are no saved machine, are damaged, come from another build of the library, or
- * need a driver that is not given; ENOMEM when the host refuses the memory. A failure leaves nothing behind.
+ * need a driver that is not given, or one that said other things of itself; ENOMEM when the host refuses the memory. A failure leaves nothing behind.
  */
 export async function restoreMachine<H extends object = Record<string, unknown>>(
   image: Uint8Array,

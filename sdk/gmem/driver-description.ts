@@ -1,8 +1,9 @@
 /**
- * The rules of what a driver says of itself, looked at when its device is added: name, granule, memories, atomics, and what goes with what.
+ * The rules of what a driver says of itself, looked at when its device is added: name, granule, memories, atomics, and what goes with what. And what it says as plain facts, by which a saved machine knows its
+ * drivers again.
  */
 import * as L from '../../assembly/layout.ts';
-import { fail } from '../errors.ts';
+import { fail, printed } from '../errors.ts';
 import { ATTACH_MODES, HOME_TABLE_FORMAT } from '../mm/attach.ts';
 import {
   isPlain,
@@ -111,6 +112,42 @@ function checkAtomics(name: string, atomics: readonly AtomicMeans[]): void {
   for (const means of atomics as readonly unknown[]) {
     if (means !== 'native' && means !== 'exclusive' && means !== 'migrate')
       throw fail('EINVAL', `${name}.atomics`, means, "is not one of: 'native', 'exclusive', 'migrate'");
+  }
+}
+
+/** What a driver says of itself, by dotted names: `memory.vram.bytes`. Plain data. What it does not say is not among them. */
+export type DriverFacts = Readonly<Record<string, string | number | boolean>>;
+
+/** Its facts: all that a device is built by. Requires: `checkDriver` finds nothing. */
+export function factsOf(driver: Driver): DriverFacts {
+  const { granuleBytes, faultEntries, addressBits, replayable, activeContexts, mode, tableFormat, dma } = driver;
+  const said: Record<string, string | number | boolean | undefined> = {
+    granuleBytes,
+    faultEntries,
+    addressBits,
+    replayable,
+    activeContexts,
+    mode,
+    tableFormat,
+    pageBytes: driver.pageBytes?.join(),
+    atomics: driver.atomics?.join(),
+    'geometry.bits': driver.geometry?.bits.join(),
+    'dma.iovaBits': dma?.iovaBits,
+    'dma.needsSync': dma?.needsSync,
+    memory: driver.memory?.map(({ name }) => name).join(),
+  };
+  for (const { name, kind, bytes, bytesIn, allocator } of driver.memory ?? [])
+    for (const [field, value] of Object.entries({ kind, bytes, bytesIn, allocator })) said[`memory.${name}.${field}`] = value;
+  return Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined)) as DriverFacts;
+}
+
+/** Throws EINVAL unless the driver says of itself what `saved` does. */
+export function requireFacts(driver: Driver, saved: DriverFacts): void {
+  const facts = factsOf(driver);
+  for (const name of new Set([...Object.keys(saved), ...Object.keys(facts)])) {
+    if (facts[name] === saved[name]) continue;
+    const rule = `is not ${printed(saved[name], name)}, as it was in the saved machine`;
+    throw fail('EINVAL', `restoreMachine.drivers ${driver.name}.${name}`, facts[name], rule);
   }
 }
 

@@ -231,7 +231,7 @@ export interface GmMmu {
 
 export type { AtomicMeans } from '../mm/attributes.ts';
 
-/** A device, before it is in a machine. */
+/** A device, before it is in a machine. One object is one device: what it keeps outside of `attach` is of the machine that it is in. */
 export interface Driver {
   /** Lower case letters, digits, `-`: names the device and its nodes. */
   readonly name: string;

@@ -430,6 +430,21 @@ export class OwnMemory implements DeviceMemory {
     return blocks;
   }
 
+  /** @internal A space has ended: its policy is told. One that throws keeps nobody from ending. */
+  forget(space: number): void {
+    const { policy, platform } = this;
+    if (!policy?.forget) return;
+    const { scheduler } = platform;
+    const outer = scheduler.beginCall(`the victim policy ${policy.name}`);
+    try {
+      policy.forget(space);
+    } catch (error) {
+      platform.addStray(error);
+    } finally {
+      scheduler.endCall(outer);
+    }
+  }
+
   /** @internal What chooses its victims; undefined: the oldest go, or what its driver says. */
   get victimPolicy(): VictimPolicy | undefined {
     return this.node.allocator === 'core' ? this.policy : undefined;

@@ -20,6 +20,7 @@ import { fail, isFarfaultError } from '../errors.ts';
 import type { Context } from '../gmem/context.ts';
 import type { Device } from '../gmem/device.ts';
 import type { Driver } from '../gmem/driver.ts';
+import { checkDriver, type DriverFacts, factsOf, requireFacts } from '../gmem/driver-description.ts';
 import type { Platform } from '../mm/platform.ts';
 import { type StateClass } from '../step/method.ts';
 import { IDLE } from '../step/step.ts';
@@ -27,7 +28,7 @@ import { fillMemory, memoryRuns, packImage, unpackImage } from './bytes.ts';
 import { STATE_CLASSES, WITHOUT } from './classes.ts';
 import { readGraph, type Surroundings, writeGraph, type WrittenGraph } from './graph.ts';
 
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** What an image is of. */
 export interface Subject {
@@ -43,7 +44,7 @@ interface Heading {
   readonly format: number;
   readonly build: string;
   readonly options: object;
-  readonly drivers: readonly string[];
+  readonly drivers: readonly { readonly name: string; readonly facts: DriverFacts }[];
 }
 
 /** The root of the graph. */
@@ -69,7 +70,8 @@ export function saveImage({ core, options, platform, devices }: Subject, handles
     handles,
   };
   const { objects, blob } = writeGraph(root, surroundings(core, drivers, classes));
-  const heading: Heading = { format: FORMAT, build: buildHash, options, drivers: drivers.map(({ name }) => name) };
+  const said = drivers.map((driver) => ({ name: driver.name, facts: factsOf(driver) }));
+  const heading: Heading = { format: FORMAT, build: buildHash, options, drivers: said };
   return packImage({ heading, objects: JSON.stringify(objects), blob, memory: memoryRuns(core.u8) });
 }
 
@@ -87,7 +89,7 @@ function stateOf(context: Context): unknown {
   return undefined;
 }
 
-/** Reads an image: `load` makes the core and `drivers` are the machine's, in any order. Throws EINVAL for an image that is damaged, of another build, or needs other drivers. */
+/** Reads an image: `load` makes the core and `drivers` are the machine's, in any order. Throws EINVAL for an image that is damaged, of another build, or needs other drivers, or drivers made with other options. */
 export async function readImage(
   image: Uint8Array,
   drivers: readonly Driver[],
@@ -95,9 +97,11 @@ export async function readImage(
   load: (options: object) => Promise<Core>,
 ): Promise<{ readonly subject: Subject; readonly handles: object }> {
   const { heading, objects, blob, memory } = unpackImage<Heading>(image, checkHeading);
-  const ordered = heading.drivers.map((name) => {
-    const driver = drivers.find((each) => each?.name === name);
+  for (const driver of drivers) checkDriver(driver);
+  const ordered = heading.drivers.map(({ name, facts }) => {
+    const driver = drivers.find((each) => each.name === name);
     if (!driver) throw fail('EINVAL', 'restoreMachine.drivers', drivers, `lacks the driver "${name}" of the saved machine`);
+    requireFacts(driver, facts);
     return driver;
   });
   const core = await load(heading.options);

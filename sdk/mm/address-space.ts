@@ -751,10 +751,13 @@ export class AddressSpace {
     // Whoever closed it as well was quicker.
     if (!this.open) return;
     this.open = false;
-    const { core } = this.platform;
+    const { core, movements, memories, spaces } = this.platform;
     if (this.hasCpu) core.exports.tlbDestroy(this.tlb);
     core.exports.tableDestroy(this.table);
-    this.platform.spaces.delete(this.id);
+    // Its number is the next one's.
+    spaces.delete(this.id);
+    movements?.forget(this.id);
+    for (const memory of memories.values()) memory.forget(this.id);
   }
 
   private requireCpu(verb: string): void {

@@ -116,6 +116,8 @@ export interface DeviceMemory {
   victims(pages: number): readonly number[];
   /** A driver-owned frame came free, `pages` of them for a huge one. Models: `page_free`. */
   freed(frame: number, pages: number): void;
+  /** A space has ended: whatever was remembered of its pages is of nobody, its number may come again. */
+  forget(space: number): void;
   /** Drops those of the frames that are the device's copies of pages; returns the others. Tickets of unfinished flushes are appended: the frames are free when they have ended. */
   dropReplicas(frames: readonly number[], cause: MigrationCause, tickets: Ticket[]): readonly number[];
 }

@@ -47,9 +47,17 @@ export class Movements {
       if (block.moves.length > MOVES_KEPT) block.moves.shift();
     }
   }
+
+  /** A space has ended: the blocks of the next one with its number have not moved. */
+  forget(space: number): void {
+    for (const key of this.blocks.keys()) if (Math.floor(key / BLOCKS_PER_SPACE) === space) this.blocks.delete(key);
+  }
 }
 
-/** Spaces are fewer than 2^16, page numbers below 2^36. */
+/** Multiplier of a space's number in a key: page numbers are below 2^36. */
+const BLOCKS_PER_SPACE = 2 ** 36;
+
+/** Spaces are fewer than 2^16. */
 function keyOf(space: number, vpn: number): number {
-  return space * 2 ** 36 + Math.floor(vpn / BLOCK_PAGES);
+  return space * BLOCKS_PER_SPACE + Math.floor(vpn / BLOCK_PAGES);
 }

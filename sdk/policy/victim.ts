@@ -36,6 +36,8 @@ export interface VictimPolicy {
    * Chooses among `candidates`, oldest first, to free `pages` pages. A choice without victims is asked again, a bounded number of times; with `last` it must choose, or the memory counts as full.
    */
   choose(candidates: readonly VictimCandidate[], pages: number, last: boolean): VictimChoice;
+  /** The space `space` (as of a candidate) has ended: what is remembered of its pages is of nobody, and its number may come again. */
+  forget?(space: number): void;
 }
 
 /** The policies that have a name. */
@@ -218,6 +220,10 @@ export class Lfu extends NamedPolicy {
     return least;
   }
 
+  forget(space: number): void {
+    this.uses.deleteRange((space + 1) * PAGES_PER_SPACE, PAGES_PER_SPACE);
+  }
+
   private fade(): void {
     const { uses } = this;
     for (let at = uses.next(0); at >= 0; at = uses.next(at + 1)) {
@@ -302,7 +308,8 @@ export function checkVictims(argument: string, victims: unknown): void {
     typeof policy.name === 'string' &&
     typeof policy.marks === 'boolean' &&
     typeof policy.looksAt === 'function' &&
-    typeof policy.choose === 'function';
+    typeof policy.choose === 'function' &&
+    (policy.forget === undefined || typeof policy.forget === 'function');
   if (!isPolicy)
     throw fail('EINVAL', argument, victims, 'is neither the name of a victim policy nor an object with name, marks, looksAt and choose');
 }

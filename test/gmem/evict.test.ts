@@ -79,6 +79,36 @@ test('what is used least often goes, even when it was used last', () => {
   end(world);
 });
 
+test('what was used in a space that has ended counts for nobody: its number comes again', () => {
+  const world = worldOf({ policy: { victims: 'lfu' } });
+  for (let round = 0; round < 3; round++) for (const i of [1, 2, 3, 8 + round]) world.context.read(world.at(i), 1);
+  world.space.close();
+  const space = world.machine.createAddressSpace();
+  expect(space.id).toBe(world.space.id);
+  const next = { ...world, space, context: space.attach(world.context.device), range: space.mmap({ bytes: 16 * PAGE }) };
+  expect(next.range.start).toBe(world.range.start);
+  for (const i of [1, 2, 3, 0, 4]) next.context.read(next.at(i), 1);
+  // All have been used once: the oldest has gone.
+  expect(resident(next)).toEqual([0, 2, 3, 4]);
+  end(next);
+});
+
+test("a policy of one's own hears of spaces that have ended, and keeps none from ending", () => {
+  const heard: number[] = [];
+  const forget = (space: number): void => {
+    heard.push(space);
+    throw new Error('forgetful');
+  };
+  const victims: VictimPolicy = { name: 'mine', marks: false, looksAt: () => 1, choose: () => ({ victims: [0], renewed: [] }), forget };
+  const world = worldOf({ policy: { victims } });
+  const other = world.machine.createAddressSpace();
+  world.space.close();
+  other.close();
+  expect(heard).toEqual([world.space.id, other.id]);
+  expect(world.machine.strayErrors.map(String)).toEqual(['Error: forgetful', 'Error: forgetful']);
+  world.machine.close();
+});
+
 test('random victims are the same with the same seed, and others with another', () => {
   const gone = (seed: number): string => {
     const world = worldOf({ policy: { victims: victimPolicy('random', seed) }, driver: vram({ pages: 8 }), pages: 32 });

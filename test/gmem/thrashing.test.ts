@@ -137,6 +137,19 @@ describe('two devices that write one page in turn', () => {
     end(apart);
   });
 
+  test('are not held to what moved in a space that has ended: its number comes again', () => {
+    const it = pair({ thrashing: {} }, { coherent: true });
+    expect(pingPong(it)).toBe(3);
+    it.a.space.close();
+    const space = it.machine.createAddressSpace();
+    expect(space.id).toBe(it.a.space.id);
+    const [a, b] = [space.attach(it.a.device), space.attach(it.b.device)];
+    const next = { ...it, a, b, at: space.mmap({ bytes: PAGE }).start };
+    expect(next.at).toBe(it.at);
+    expect(pingPong(next)).toBe(2 * 3);
+    end(next);
+  });
+
   test('move it a few times when it is pinned: in the memory of one of them over a coherent link', () => {
     const it = pair({ thrashing: {} }, { coherent: true });
     expect(pingPong(it)).toBe(3);

@@ -3,7 +3,7 @@ import { createMachine, type AddressSpace, type Context, type Machine, MiB, rest
 import dmirror from 'farfault/drivers/dmirror';
 import mirror from 'farfault/drivers/mirror';
 import nouveau from 'farfault/drivers/nouveau';
-import { defineDriver } from 'farfault/gmem';
+import { defineDriver, type Driver } from 'farfault/gmem';
 import { packImage, unpackImage } from '../../sdk/image/bytes.ts';
 
 const PAGE = 4096;
@@ -93,7 +93,7 @@ describe('an image', () => {
       /^image build "0123-4567" is another than this one, "[0-9a-f]{16}-[0-9a-f]{16}": a machine is restored by the build that saved it$/,
     );
     await expect(restoreMachine(packImage({ ...parts, heading: { ...parts.heading, format: 7 } }))).rejects.toThrow(
-      'image format 7 is not 1, which this build reads',
+      'image format 7 is not 2, which this build reads',
     );
   });
 
@@ -105,6 +105,36 @@ describe('an image', () => {
       'restoreMachine.drivers an array of 0 lacks the driver "mirror" of the saved machine',
     );
     keep((await restoreMachine(saved, { drivers: [mirror()] })).machine);
+  });
+
+  test('needs drivers that say of themselves what those of the machine said', async () => {
+    const vram = { name: 'vram', kind: 'private', bytes: 1 * MiB } as const;
+    const gpu = (fields: Partial<Driver> = {}): Driver => ({
+      name: 'gpu',
+      granuleBytes: 16384,
+      memory: [vram],
+      attach: () => ({}),
+      ...fields,
+    });
+    const machine = keep(await createMachine({ dram: 4 * MiB, tablePages: 64 }));
+    machine.createAddressSpace().attach(machine.addDevice(gpu()));
+    const saved = machine.save();
+    const others: readonly (readonly [Partial<Driver>, string])[] = [
+      [{ granuleBytes: 8192 }, 'gpu.granuleBytes 8192 is not 16384, as it was in the saved machine'],
+      [{ granuleBytes: undefined as never }, 'gpu.granuleBytes undefined is not 16384, as it was in the saved machine'],
+      [{ memory: [{ ...vram, bytes: 2 * MiB }] }, 'gpu.memory.vram.bytes 2097152 is not 1048576, as it was in the saved machine'],
+      [{ memory: [] }, 'gpu.memory "" is not "vram", as it was in the saved machine'],
+      [{ faultEntries: 4 }, 'gpu.faultEntries 4 is not undefined, as it was in the saved machine'],
+      [{ pageBytes: [4096, 65536] }, 'gpu.pageBytes "4096,65536" is not undefined, as it was in the saved machine'],
+      [{ geometry: { bits: [9, 9, 9, 9] } }, 'gpu.geometry.bits "9,9,9,9" is not undefined, as it was in the saved machine'],
+      [{ dma: { iovaBits: 40 } }, 'gpu.dma.iovaBits 40 is not undefined, as it was in the saved machine'],
+    ];
+    for (const [fields, message] of others)
+      await expect(restoreMachine(saved, { drivers: [gpu(fields)] })).rejects.toThrow(`restoreMachine.drivers ${message}`);
+    await expect(restoreMachine(saved, { drivers: [gpu({ granuleBytes: 3 })] })).rejects.toThrow(
+      'gpu.granuleBytes 3 is not a power of two between 4096 and 2 MiB',
+    );
+    keep((await restoreMachine(saved, { drivers: [gpu()] })).machine);
   });
 
   test('of bytes that are none at all is refused', async () => {

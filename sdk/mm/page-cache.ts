@@ -190,7 +190,10 @@ export class MemoryFile extends SharedObject {
     bytesArea.take(into, to, L.PAGE_BYTES);
   }
 
-  /** Writes bytes from byte `offset` on into the page cache; the file grows as needed. Throws ENOMEM when host memory is exhausted: what was written before stays written. Models: `pwrite`. */
+  /**
+   * Writes bytes from byte `offset` on into the page cache; the file grows as needed. A host that is full makes room in its second tier. Errors: ENOMEM when host memory is exhausted, EBUSY while a device flushes
+   * what would make room: what was written before stays written. Models: `pwrite`.
+   */
   write(offset: number, bytes: Uint8Array): void {
     this.requireOpen('write');
     this.platform.requireIdle('write');
@@ -198,12 +201,19 @@ export class MemoryFile extends SharedObject {
     requireBytes('write.bytes', bytes);
     requireLength('write end', offset + bytes.length);
     this.each(offset, bytes.length, (page, at, done, length) => {
-      const frame = this.frames.get(page) ?? this.take(page);
+      const frame = this.frames.get(page) ?? this.takeWithRoom(page);
       if (frame < 0) throw fail('ENOMEM', 'write.offset', offset + done, 'needs a page of the cache, and host memory is exhausted');
       this.growTo(page * L.PAGE_BYTES + at + length);
       this.bytesOf(frame).set(bytes.subarray(done, done + length), at);
       this.markDirty(page);
     });
+  }
+
+  /** A page into the cache; -1 when the second tier, too, has no room for what would go. */
+  private takeWithRoom(page: number): number {
+    const { platform } = this;
+    if (platform.host.free === 0 && platform.tier) platform.scheduler.runSync(platform.tier.roomStep(1));
+    return this.take(page);
   }
 
   /**

@@ -32,6 +32,25 @@ test('a host of 8 pages holds 32: what has not been used goes, a touch brings it
   end(world);
 });
 
+test('a file that is written makes room for its pages, and says so when there is none', () => {
+  const world = full(8, 4, 8);
+  const { space, machine, at } = world;
+  for (let i = 0; i < 8; i++) space.write(at(i), Uint8Array.of(i + 1));
+  const file = machine.createFile({ bytes: 0 });
+  file.write(0, new Uint8Array(3 * PAGE).fill(7));
+  expect([of('dram', machine), of('swap', machine), file.cached, machine.verify()]).toEqual([8, 3, 3, undefined]);
+  expect(() => file.write(3 * PAGE, new Uint8Array(2 * PAGE).fill(8))).toThrow(
+    'write.offset 0x4000 needs a page of the cache, and host memory is exhausted',
+  );
+  // What was written before stays written, and what is in the cache stays there, written back or not.
+  file.sync();
+  expect([file.bytes, file.read(3 * PAGE, 1)[0], file.cached, file.dirty]).toEqual([4 * PAGE, 8, 4, 0]);
+  expect(space.tryWrite(at(0), Uint8Array.of(1))).toEqual({ status: 'no memory', bytes: 0 });
+  file.close();
+  for (let i = 0; i < 8; i++) expect(space.read(at(i), 1)[0]).toBe(i + 1);
+  end(world);
+});
+
 test('what the CPU uses stays: the hand passes over it once', () => {
   const world = full(8, 32, 32);
   const { space, at } = world;

@@ -1,4 +1,3 @@
-/// <reference path="../../core/host.d.ts" />
 /**
  * The world of one case: a machine, the driver in it, and verbs that do what a program would and compare what comes back with what must.
  *
@@ -26,29 +25,16 @@ import { faulty, type FaultPlan } from '../middleware/index.ts';
 import type { Step } from '../../step/step.ts';
 import { randomOf } from '../random.ts';
 import { ContractFailure, type Expectations, type Profile } from './case.ts';
+import { ExpectedBytes, isWithoutBytes, PAGE } from './expected-bytes.ts';
+import { Patience, PATIENCE_TURNS } from './patience.ts';
 import { machineFor } from './profile.ts';
 import { race } from './race.ts';
 import { type Watched, watch } from './watch.ts';
 
-export const PAGE = 4096;
-
-/** Turns that a case waits for a ticket before it says that the ticket is never completed. */
-export const PATIENCE_TURNS = 400;
-
-/** Pages that are looked at in one piece when a case ends. */
-const SEEN_PAGES = 64;
-
-const ZEROS = new Uint32Array(PAGE / 4);
+export { PAGE } from './expected-bytes.ts';
 
 /** Pages of a mapping that a state shows. */
 const SHOWN_PAGES = 128;
-
-/** One turn of timers and promises. */
-function turn(): Promise<void> {
-  // A device that takes its time may take it from the clock.
-  // eslint-disable-next-line no-restricted-globals
-  return new Promise((resolve) => setTimeout(resolve, 0));
-}
 
 /** @internal Who gets the machine of a world that is closed. */
 export interface Heir {
@@ -59,8 +45,7 @@ export interface Heir {
 interface Restored {
   readonly spaces: AddressSpace[];
   readonly contexts: Context[];
-  readonly mapped: { space: AddressSpace; range: AddressRange }[];
-  readonly bytes: Map<AddressSpace, Map<number, Uint8Array>>;
+  readonly expected: ExpectedBytes;
 }
 
 /** The world of one case: a machine, the driver under test in it, and the verbs that cases are written with. */
@@ -91,9 +76,8 @@ export class Bench implements Heir {
   private readonly drivers: Driver[] = [];
   private readonly spaces: AddressSpace[] = [];
   private readonly contexts: Context[] = [];
-  /** Bytes that pages must have, by space and page number: one value for every byte of the page, or all of them. */
-  private readonly bytes: Map<AddressSpace, Map<number, Uint8Array>> = new Map();
-  private readonly mapped: { space: AddressSpace; range: AddressRange }[] = [];
+  private readonly expected: ExpectedBytes;
+  private readonly patience: Patience;
   /** Said by the case: the context may have failed, or errors without a caller may be there. */
   private readonly excused: Set<'failure' | 'stray' | 'violation'> = new Set();
 
@@ -113,17 +97,22 @@ export class Bench implements Heir {
     this.makeDriver = makeDriver;
     this.seed = seed;
     this.random = randomOf(seed);
+    const { settle } = expectations;
+    const settleAll = async (): Promise<void> => {
+      for (const each of [driver, ...this.drivers]) await settle!(each);
+    };
+    this.patience = new Patience(machine, settle && settleAll);
     if (restored) {
       this.watched = { driver, violations: [], calls: () => '', finish: () => undefined };
       this.spaces = restored.spaces;
       this.contexts = restored.contexts;
-      this.mapped = restored.mapped;
-      this.bytes = restored.bytes;
+      this.expected = restored.expected;
       this.space = restored.spaces[0]!;
       this.context = restored.contexts[0]!;
       this.device = this.context.device;
       return;
     }
+    this.expected = new ExpectedBytes(!isWithoutBytes(driver));
     this.watched = this.watch(driver);
     this.device = machine.addDevice(this.watched.driver);
     this.space = this.addSpace();
@@ -158,12 +147,7 @@ export class Bench implements Heir {
   /** An address space that a verb has made (a fork's child), with the bytes of `parent`. */
   adopt(space: AddressSpace, parent?: AddressSpace): AddressSpace {
     this.spaces.push(space);
-    const bytes = new Map<number, Uint8Array>();
-    if (parent) {
-      for (const [vpn, page] of this.bytes.get(parent)!) bytes.set(vpn, page.slice());
-      for (const { space: owner, range } of [...this.mapped]) if (owner === parent) this.mapped.push({ space, range });
-    }
-    this.bytes.set(space, bytes);
+    this.expected.begin(space, parent);
     return space;
   }
 
@@ -206,10 +190,10 @@ export class Bench implements Heir {
    */
   async restored(): Promise<Bench> {
     this.mark();
-    const { spaces, contexts, mapped, bytes } = this;
-    const image = this.machine.save({ spaces, contexts, mapped, bytes });
+    const { spaces, contexts, expected } = this;
+    const image = this.machine.save({ spaces, contexts, expected }, { classes: [ExpectedBytes] });
     const driver = this.makeDriver();
-    const { machine, handles } = await restoreMachine<Restored>(image, { drivers: [driver] });
+    const { machine, handles } = await restoreMachine<Restored>(image, { drivers: [driver], classes: [ExpectedBytes] });
     const bench = new Bench(machine, this.profile, this.makeDriver, driver, this.expectations, this.seed, handles);
     this.others.push(bench);
     return bench;
@@ -231,79 +215,46 @@ export class Bench implements Heir {
   mmap(pages: number, options: { readonly prot?: string; readonly space?: AddressSpace } & Record<string, unknown> = {}): AddressRange {
     const { space = this.space, ...rest } = options;
     const range = space.mmap({ bytes: pages * PAGE, prot: 'rw', ...rest } as never);
-    this.mapped.push({ space, range });
+    this.expected.map(space, range);
     return range;
   }
 
   /** Memory that a case has mapped otherwise than by `mmap`. */
   adoptRange(range: AddressRange, space: AddressSpace = this.space): AddressRange {
-    this.mapped.push({ space, range });
+    this.expected.map(space, range);
     return range;
   }
 
   // ------------------------------------------------------------------------------------------------------------------------------ verbs
 
-  private async settle(): Promise<void> {
-    const { settle } = this.expectations;
-    if (settle) for (const driver of [this.driver, ...this.drivers]) await settle(driver);
-  }
-
   /** Waits for an operation, letting the device go on. Throws ContractFailure when it never ends. */
-  async wait<T>(operation: Promise<T>): Promise<T> {
-    let ended = false;
-    const settled = operation.then(
-      () => (ended = true),
-      () => (ended = true),
-    );
-    let waits = '';
-    let since = 0;
-    for (let turns = 0; !ended; turns++) {
-      // What needs no device ends in microtasks.
-      for (let i = 0; i < 20 && !ended; i++) await Promise.resolve();
-      if (ended) break;
-      // A long operation waits for many tickets, one after the other.
-      const now = this.machine.pending.map(({ waitsFor }) => waitsFor).join();
-      if (now !== waits) since = turns;
-      waits = now;
-      if (turns - since >= PATIENCE_TURNS || turns >= PATIENCE_TURNS * 50) throw new ContractFailure(this.stuck());
-      await this.settle();
-      // What `settle` has ended may have been all; timers only run for those that need them.
-      if (this.expectations.settle && turns % 8 !== 7) continue;
-      await turn();
-    }
-    await settled;
-    return operation;
+  wait<T>(operation: Promise<T>): Promise<T> {
+    return this.patience.wait(operation);
   }
 
   /** Waits until nothing is unfinished. */
-  async idle(): Promise<void> {
-    for (let turns = 0; this.machine.pending.length > 0; turns++) {
-      if (turns >= PATIENCE_TURNS) throw new ContractFailure(this.stuck());
-      await this.settle();
-      await turn();
-    }
+  idle(): Promise<void> {
+    return this.patience.idle();
   }
 
   /** Waits until the device has finished all that it has begun: what its accesses leave in its caches from then on stays there. */
-  async quiet(): Promise<void> {
-    await this.until(() => this.machine.tickets.length === 0, 'the end of all tickets');
+  quiet(): Promise<void> {
+    return this.until(() => this.machine.tickets.length === 0, 'the end of all tickets');
   }
 
   /** The same, for a device made by `addFaulty`: what its plan makes late comes to its end after a moment. */
-  async waitLate<T>(operation: Promise<T>, plan: FaultPlan): Promise<T> {
-    let ended = false;
-    operation.then(
-      () => (ended = true),
-      () => (ended = true),
-    );
-    for (let turns = 0; !ended && turns < PATIENCE_TURNS; turns++) {
-      for (let i = 0; i < 20 && !ended; i++) await Promise.resolve();
-      if (ended) break;
-      plan.finish();
-      // The driver may be one that takes its time by itself.
-      if (turns % 2 === 1) await this.turns(1);
-    }
-    return this.wait(operation);
+  waitLate<T>(operation: Promise<T>, plan: FaultPlan): Promise<T> {
+    return this.patience.waitLate(operation, plan);
+  }
+
+  /** Lets the device go on for some turns. */
+  turns(count: number): Promise<void> {
+    return this.patience.turns(count);
+  }
+
+  /** Waits until `holds`, letting the device go on. Throws ContractFailure when it never does. */
+  until(holds: () => boolean, what: string): Promise<void> {
+    return this.patience.until(holds, what);
   }
 
   /** Marks the point from which a failure tells the state. Verbs do it themselves. */
@@ -316,7 +267,7 @@ export class Bench implements Heir {
     this.mark();
     const bytes = new Uint8Array(pages * PAGE).fill(value);
     await this.wait(space.writeAsync(range.start + from * PAGE, bytes));
-    this.wrote(space, range.start + from * PAGE, bytes);
+    this.expected.wrote(space, range.start + from * PAGE, bytes);
   }
 
   /** The device writes the same byte over whole pages. */
@@ -325,13 +276,13 @@ export class Bench implements Heir {
     if (!this.runsAccesses) return this.fault(range, from, pages, 'write', context);
     const bytes = new Uint8Array(pages * PAGE).fill(value);
     await this.wait(context.writeAsync(range.start + from * PAGE, bytes));
-    this.wrote(context.space, range.start + from * PAGE, bytes);
+    this.expected.wrote(context.space, range.start + from * PAGE, bytes);
   }
 
   /** The CPU reads pages; they must hold what was written last. */
   async cpuSees(range: AddressRange, from: number, pages: number, space: AddressSpace = this.space): Promise<void> {
     this.mark();
-    this.compare('the CPU', space, range, from, await this.wait(space.readAsync(range.start + from * PAGE, pages * PAGE)));
+    this.expected.compare('the CPU', space, range, from, await this.wait(space.readAsync(range.start + from * PAGE, pages * PAGE)));
   }
 
   /** The device reads pages; they must hold what was written last. */
@@ -339,7 +290,7 @@ export class Bench implements Heir {
     this.mark();
     if (!this.runsAccesses) return this.fault(range, from, pages, 'read', context);
     const bytes = await this.wait(context.readAsync(range.start + from * PAGE, pages * PAGE));
-    this.compare('the device', context.space, range, from, bytes);
+    this.expected.compare('the device', context.space, range, from, bytes);
   }
 
   /**
@@ -349,47 +300,20 @@ export class Bench implements Heir {
   async submit(job: Job, context: Context = this.context): Promise<JobReport> {
     this.mark();
     const report = await this.wait(context.submitAsync(job));
-    this.follow(job, report, context.space);
+    this.expected.follow(job, report, context.space);
     return report;
-  }
-
-  private follow({ accesses }: Job, { order, observed, cancelled }: JobReport, space: AddressSpace): void {
-    const seen = new Set<number>(cancelled);
-    if (seen.size < cancelled.length) throw new ContractFailure('an access of a job was cancelled twice');
-    for (const i of order) {
-      const { op, addr, bytes, value = 0 } = accesses[i]!;
-      if (seen.has(i))
-        throw new ContractFailure(`access ${i} of the job (${op} of 0x${addr.toString(16)}) was executed twice, or cancelled as well`);
-      seen.add(i);
-      if (op === 'write') this.wrote(space, addr, wordsOf(value, bytes));
-      else if (bytes <= 8) this.compareRead(space, addr, bytes, observed, i);
-    }
-    if (seen.size < accesses.length)
-      throw new ContractFailure(`${accesses.length - seen.size} accesses of the job were neither executed nor cancelled`);
-  }
-
-  private compareRead(space: AddressSpace, addr: number, bytes: number, observed: Uint32Array, index: number): void {
-    if (this.driver.memory?.some(({ bytesIn }) => bytesIn === 'metadata')) return;
-    for (let at = 0; at < bytes; at++) {
-      const wanted = this.byteAt(space, addr + at);
-      const got = (observed[index * 2 + (at >> 2)]! >>> ((at % 4) * 8)) & 0xff;
-      if (got !== wanted)
-        throw new ContractFailure(
-          `access ${index} of the job reads ${got} at 0x${(addr + at).toString(16)} and not ${wanted}, which was written last`,
-        );
-    }
   }
 
   /** What a byte must be. */
   byteAt(space: AddressSpace, addr: number): number {
-    return this.bytes.get(space)!.get(Math.floor(addr / PAGE))?.[addr % PAGE] ?? 0;
+    return this.expected.byteAt(space, addr);
   }
 
   /** The device writes bytes anywhere, page boundaries included. */
   async deviceWriteBytes(addr: number, bytes: Uint8Array, context: Context = this.context): Promise<void> {
     this.mark();
     await this.wait(context.writeAsync(addr, bytes));
-    this.wrote(context.space, addr, bytes);
+    this.expected.wrote(context.space, addr, bytes);
   }
 
   /** Changes the rights of a range. */
@@ -402,33 +326,20 @@ export class Bench implements Heir {
   async madvise(range: AddressRange, advice: 'dontneed', space: AddressSpace = this.space): Promise<void> {
     this.mark();
     await this.wait(space.madviseAsync(range, advice));
-    this.forget(space, range);
+    this.expected.forget(space, range);
   }
 
   /** Moves a mapping, or changes its length; the bytes go along. Returns where it is now. */
   async mremap(range: AddressRange, options: MremapOptions, space: AddressSpace = this.space): Promise<AddressRange> {
     this.mark();
     const moved = await this.wait(space.mremapAsync(range, options));
-    const pages = this.bytes.get(space)!;
-    const taken: (readonly [number, Uint8Array])[] = [];
-    for (let at = 0; at < range.end - range.start; at += PAGE) {
-      const page = pages.get((range.start + at) / PAGE);
-      pages.delete((range.start + at) / PAGE);
-      if (page && at < moved.end - moved.start) taken.push([(moved.start + at) / PAGE, page]);
-    }
-    for (const [vpn, page] of taken) pages.set(vpn, page);
-    this.mapped.push({ space, range: moved });
+    this.expected.move(space, range, moved);
     return moved;
   }
 
   /** What the bytes of a range must be. */
   snapshot(range: AddressRange, space: AddressSpace = this.space): Uint8Array {
-    const bytes = new Uint8Array(range.end - range.start);
-    for (let at = 0; at < bytes.length; at += PAGE) {
-      const page = this.bytes.get(space)!.get((range.start + at) / PAGE);
-      if (page) bytes.set(page, at);
-    }
-    return bytes;
+    return this.expected.snapshot(space, range);
   }
 
   /** A child, with the bytes of its parent. */
@@ -459,8 +370,7 @@ export class Bench implements Heir {
   async exit(space: AddressSpace): Promise<void> {
     this.mark();
     await this.wait(space.closeAsync());
-    this.bytes.get(space)!.clear();
-    for (let i = this.mapped.length - 1; i >= 0; i--) if (this.mapped[i]!.space === space) this.mapped.splice(i, 1);
+    this.expected.clear(space);
   }
 
   /** Whether the device's translation of a page allows the access, without a fault. */
@@ -514,9 +424,7 @@ export class Bench implements Heir {
       random: this.random,
       patience: PATIENCE_TURNS,
       turn: async () => {
-        if (this.machine.tickets.length === 0) return;
-        await this.settle();
-        await turn();
+        if (this.machine.tickets.length > 0) await this.turns(1);
       },
     });
     for (const error of errors) {
@@ -527,29 +435,12 @@ export class Bench implements Heir {
 
   /** Takes account of a job that ran in a race: as `submit` does. */
   account(job: Job, report: JobReport, context: Context = this.context): void {
-    this.follow(job, report, context.space);
-  }
-
-  /** Lets the device go on for some turns. */
-  async turns(count: number): Promise<void> {
-    for (let i = 0; i < count; i++) {
-      await this.settle();
-      await turn();
-    }
+    this.expected.follow(job, report, context.space);
   }
 
   /** Pages in use, in all memories. */
   used(): number {
     return this.machine.nodes.reduce((sum, node) => sum + node.used, 0);
-  }
-
-  /** Waits until `holds`, letting the device go on. Throws ContractFailure when it never does. */
-  async until(holds: () => boolean, what: string): Promise<void> {
-    for (let turns = 0; !holds(); turns++) {
-      if (turns >= PATIENCE_TURNS) throw new ContractFailure(`${what} never comes: ${this.stuck()}`);
-      await this.settle();
-      if (!holds()) await turn();
-    }
   }
 
   /** Moves pages to the device or home; returns how many moved. */
@@ -584,29 +475,19 @@ export class Bench implements Heir {
 
   /** Says that bytes changed by other means than these verbs. */
   wrote(space: AddressSpace, addr: number, bytes: Uint8Array): void {
-    const pages = this.bytes.get(space)!;
-    for (let done = 0; done < bytes.length;) {
-      const at = (addr + done) % PAGE;
-      const vpn = Math.floor((addr + done) / PAGE);
-      const length = Math.min(PAGE - at, bytes.length - done);
-      let page = pages.get(vpn);
-      if (!page) pages.set(vpn, (page = new Uint8Array(PAGE)));
-      page.set(bytes.subarray(done, done + length), at);
-      done += length;
-    }
+    this.expected.wrote(space, addr, bytes);
   }
 
   /** Says that pages are new: they read as zeros again. */
   forget(space: AddressSpace, range: AddressRange): void {
-    const pages = this.bytes.get(space)!;
-    for (const vpn of [...pages.keys()]) if (vpn * PAGE >= range.start && vpn * PAGE < range.end) pages.delete(vpn);
+    this.expected.forget(space, range);
   }
 
   /** Unmaps, and forgets what was there. */
   async munmap(range: AddressRange, space: AddressSpace = this.space): Promise<void> {
     this.mark();
     await this.wait(space.munmapAsync(range));
-    this.forget(space, range);
+    this.expected.forget(space, range);
   }
 
   /** Ends an address space, and forgets what was in it. */
@@ -614,8 +495,7 @@ export class Bench implements Heir {
     this.mark();
     await this.wait(space.closeAsync());
     this.spaces.splice(this.spaces.indexOf(space), 1);
-    this.bytes.delete(space);
-    for (let i = this.mapped.length - 1; i >= 0; i--) if (this.mapped[i]!.space === space) this.mapped.splice(i, 1);
+    this.expected.end(space);
   }
 
   // ----------------------------------------------------------------------------------------------------------------------------- verdicts
@@ -665,7 +545,7 @@ export class Bench implements Heir {
   /** The end of every case: what was written is there, all of it goes, and nothing is left. Throws ContractFailure. */
   async end(): Promise<void> {
     this.inspect();
-    for (const { space, range } of this.mapped) await this.seen(space, range);
+    for (const { space, range } of this.expected.mapped) for (const run of this.expected.runsIn(space, range)) await this.seen(space, run);
     for (const context of this.contexts) {
       this.mark();
       if (context.isAttached) await this.wait(context.detachAsync());
@@ -675,7 +555,7 @@ export class Bench implements Heir {
     for (const space of this.spaces) await this.wait(space.closeAsync());
     for (const each of this.watches) each.finish();
     this.inspect();
-    if (this.machine.pending.length > 0) throw new ContractFailure(this.stuck());
+    if (this.machine.pending.length > 0) throw new ContractFailure(this.patience.stuck());
     for (const node of this.machine.nodes) {
       if (node.used > 0)
         throw new ContractFailure(`${node.used} pages of ${node.name} are in use after the last address space has ended: they leaked`);
@@ -702,7 +582,7 @@ export class Bench implements Heir {
   state(): string {
     const lines: string[] = [];
     for (const space of this.spaces) {
-      for (const { space: owner, range } of this.mapped) {
+      for (const { space: owner, range } of this.expected.mapped) {
         if (owner !== space) continue;
         const shown = { start: range.start, end: Math.min(range.end, range.start + SHOWN_PAGES * PAGE) };
         const rest = (range.end - shown.end) / PAGE;
@@ -719,75 +599,23 @@ export class Bench implements Heir {
     return lines.join('\n');
   }
 
-  private stuck(): string {
-    const waits = this.machine.pending.map(({ steps, waitsFor }) => `${steps.join(' > ')} waits for ${waitsFor || 'its turn'}`);
-    return `does not end${waits.length > 0 ? `: ${waits.join('; ')}` : ''}`;
-  }
-
-  private async seen(space: AddressSpace, range: AddressRange): Promise<void> {
-    const vpns = [...(this.bytes.get(space)?.keys() ?? [])]
-      .filter((vpn) => vpn * PAGE >= range.start && vpn * PAGE < range.end)
-      .sort((a, b) => a - b);
-    for (let at = 0; at < vpns.length;) {
-      let pages = 1;
-      while (pages < SEEN_PAGES && vpns[at + pages] === vpns[at]! + pages) pages++;
-      const addr = vpns[at]! * PAGE;
-      if (!(await this.seenRun(space, addr, pages)))
-        for (let page = 0; page < pages; page++) await this.seenRun(space, addr + page * PAGE, 1);
-      at += pages;
-    }
+  /** What the CPU sees of some pages; if they cannot be read as one, page by page. */
+  private async seen(space: AddressSpace, { start, end }: AddressRange): Promise<void> {
+    if (await this.seenRun(space, { start, end })) return;
+    for (let addr = start; addr < end; addr += PAGE) await this.seenRun(space, { start: addr, end: addr + PAGE });
   }
 
   /** False: some of it has been unmapped, or may not be read; that is not looked at. */
-  private async seenRun(space: AddressSpace, addr: number, pages: number): Promise<boolean> {
+  private async seenRun(space: AddressSpace, range: AddressRange): Promise<boolean> {
     try {
-      const bytes = await this.wait(space.readAsync(addr, pages * PAGE));
-      this.compare('the CPU', space, { start: addr, end: addr + pages * PAGE }, 0, bytes);
+      const bytes = await this.wait(space.readAsync(range.start, range.end - range.start));
+      this.expected.compare('the CPU', space, range, 0, bytes);
       return true;
     } catch (error) {
       if (isFarfaultError(error) && error.code === 'EFAULT') return false;
       throw error;
     }
   }
-
-  private compare(who: string, space: AddressSpace, range: AddressRange, from: number, bytes: Uint8Array): void {
-    // A memory without bytes gives zeros back, whatever was written.
-    if (this.driver.memory?.some(({ bytesIn }) => bytesIn === 'metadata')) return;
-    const pages = this.bytes.get(space)!;
-    for (let page = 0; page < bytes.length / PAGE; page++) {
-      const addr = range.start + (from + page) * PAGE;
-      const wanted = pages.get(addr / PAGE);
-      if (isSame(bytes, page * PAGE, wanted)) continue;
-      for (let at = 0; at < PAGE; at++) {
-        const value = wanted?.[at] ?? 0;
-        if (bytes[page * PAGE + at] === value) continue;
-        const told = wanted ? `${value}, which was written last` : '0: nothing was written there';
-        throw new ContractFailure(
-          `${who} reads ${bytes[page * PAGE + at]} at 0x${(addr + at).toString(16)} (page ${from + page} of its range) and not ${told}`,
-        );
-      }
-    }
-  }
-}
-
-/** The bytes that a write of a job leaves: its value as a little-endian word of 8 bytes, repeated, 1 more in its low half each time. */
-function wordsOf(value: number, bytes: number): Uint8Array {
-  const out = new Uint8Array(bytes);
-  const high = Math.floor(value / 2 ** 32);
-  for (let i = 0; i < bytes; i++) {
-    const part = i % 8;
-    out[i] = (part < 4 ? value + Math.floor(i / 8) : high) >>> ((part % 4) * 8);
-  }
-  return out;
-}
-
-/** Whether a page of bytes is the wanted one, or zeros. */
-function isSame(bytes: Uint8Array, from: number, wanted: Uint8Array | undefined): boolean {
-  if ((bytes.byteOffset + from) % 4 !== 0 || (wanted && wanted.byteOffset % 4 !== 0)) return false;
-  const actual = new Uint32Array(bytes.buffer, bytes.byteOffset + from, PAGE / 4);
-  const expected = wanted ? new Uint32Array(wanted.buffer, wanted.byteOffset, PAGE / 4) : ZEROS;
-  for (let i = 0; i < actual.length; i++) if (actual[i] !== expected[i]) return false;
-  return true;
 }
 
 function attempt(look: () => string): string;

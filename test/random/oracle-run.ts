@@ -10,7 +10,7 @@ import { MakeExclusive } from '../../sdk/mm/exclusive.ts';
 import type { MemoryFile } from '../../sdk/mm/page-cache.ts';
 import type { Pin } from '../../sdk/mm/pin.ts';
 import * as L from '../../assembly/layout.ts';
-import { Oracle, SKIP } from '../../sdk/testing/oracle/oracle.ts';
+import * as oracle from '../../sdk/testing/oracle/oracle.ts';
 import { type Entry, type Memory, type Page, SLOTS, type Slot, WORD_OFFSETS } from '../../sdk/testing/oracle/state.ts';
 import { type Op, OpMaker, PINS_MAX, printOps, SPACES_MAX } from './oracle-program.ts';
 
@@ -84,7 +84,7 @@ export class Both {
   done = 0;
   skipped = 0;
   readonly #machine: Machine;
-  readonly #oracle = new Oracle();
+  readonly #world: oracle.World = oracle.createWorld();
   readonly #spaces: (AddressSpace | undefined)[] = [];
   readonly #devices: Device[];
   readonly #files: MemoryFile[];
@@ -100,9 +100,9 @@ export class Both {
     this.#coverage = coverage;
     this.#machine = emptyMachine();
     this.#devices = DEVICE_SPECS.map((spec) => this.#machine.addDevice(driver(spec)));
-    DEVICE_SPECS.forEach((spec) => this.#oracle.addDevice(spec.name, spec.granulePages, spec.kinds, spec.atomics));
+    DEVICE_SPECS.forEach((spec) => oracle.addDevice(this.#world, spec.name, spec.granulePages, spec.kinds, spec.atomics));
     this.#devices.forEach((device, i) =>
-      device.memories.forEach((memory, k) => this.#memories.set(this.#oracle.devices[i]!.memories[k]!, memory)),
+      device.memories.forEach((memory, k) => this.#memories.set(this.#world.devices[i]!.memories[k]!, memory)),
     );
     this.#files = FILE_BYTES.map((bytes, index) => {
       const pages = Math.ceil(bytes / PAGE);
@@ -118,7 +118,7 @@ export class Both {
           words[page]![word] = value;
         });
       }
-      this.#oracle.addFile(bytes, words);
+      oracle.addFile(this.#world, bytes, words);
       return this.#machine.createFile({ bytes, content });
     });
     this.#frameSeen = new Int32Array(2 ** 18).fill(-1);
@@ -132,7 +132,7 @@ export class Both {
 
   #create(index: number): void {
     this.#spaces[index] = this.#machine.createAddressSpace();
-    this.#oracle.spaces[index] = this.#oracle.createSpace();
+    this.#world.spaces[index] = oracle.createSpace();
     this.#contexts[index] = [];
   }
 
@@ -141,7 +141,7 @@ export class Both {
   }
 
   isPromised(space: number, slot: number): boolean {
-    return this.#oracle.spaces[space]?.promises[slot] !== undefined;
+    return this.#world.spaces[space]?.promises[slot] !== undefined;
   }
 
   isAttached(space: number, device: number): boolean {
@@ -152,7 +152,7 @@ export class Both {
   step(op: Op): void {
     if (this.#coverage) this.#note(op);
     const [expected, found] = this.#both(op);
-    if (expected === SKIP) {
+    if (expected === oracle.SKIP) {
       this.skipped++;
       return;
     }
@@ -176,18 +176,18 @@ export class Both {
       if (!pin) return;
       pin.unpin();
       this.#pins[i] = undefined;
-      this.#oracle.unpin(i);
+      oracle.unpin(this.#world, i);
     });
     this.#compareAll();
     this.#spaces.forEach((space, i) => {
       if (!space) return;
       space.close();
-      this.#oracle.closeSpace(i);
+      oracle.closeSpace(this.#world, i);
       this.#spaces[i] = undefined;
     });
     this.#files.forEach((file, i) => {
       file.close();
-      this.#oracle.closeFile(i);
+      oracle.closeFile(this.#world, i);
     });
     this.#compareUsage();
     for (const node of this.#machine.nodes) if (node.used !== 0) throw new Divergence(`${node.used} pages of ${node.name} are left`);
@@ -211,9 +211,9 @@ export class Both {
   // ------------------------------------------------------------------------------------------------------------- operations
 
   #both({ verb, args }: Op): [string, string] {
-    const oracle = this.#oracle;
+    const world = this.#world;
     const n = (i: number): number => args[i]!;
-    const none: [string, string] = [SKIP, SKIP];
+    const none: [string, string] = [oracle.SKIP, oracle.SKIP];
     const range = (from: number, to: number): { start: number; end: number } => ({
       start: SLOTS[from]!.vpn * PAGE,
       end: (SLOTS[to - 1]!.vpn + SLOTS[to - 1]!.pages) * PAGE,
@@ -223,7 +223,7 @@ export class Both {
       case 'close': {
         const space = this.#spaces[n(0)];
         if (!space) return none;
-        const expected = oracle.closeSpace(n(0));
+        const expected = oracle.closeSpace(world, n(0));
         const found = outcome(() => space.close());
         this.#spaces[n(0)] = undefined;
         // There are always two.
@@ -234,35 +234,38 @@ export class Both {
         const pin = this.#pins[n(0)];
         if (!pin) return none;
         this.#pins[n(0)] = undefined;
-        return [oracle.unpin(n(0)), outcome(() => pin.unpin())];
+        return [oracle.unpin(world, n(0)), outcome(() => pin.unpin())];
       }
       case 'pin-read':
       case 'pin-write': {
         const pin = this.#pins[n(0)];
-        const model = oracle.pins[n(0)];
+        const model = world.pins[n(0)];
         if (!pin || !model) return none;
         const at = n(1) % model.pages.length;
         const first = SLOTS[model.pages[0]!.slot]!;
         const slot = SLOTS[model.pages[at]!.slot]!;
         if (slot.pages > 1) return none;
         const offset = (slot.vpn - first.vpn) * PAGE + WORD_OFFSETS[n(2)]!;
-        if (verb === 'pin-read') return [oracle.pinAccess(n(0), at, n(2), undefined), outcome(() => word(pin.read(offset, 4)))];
-        return [oracle.pinAccess(n(0), at, n(2), n(3)), outcome(() => pin.write(offset, bytes(n(3))))];
+        if (verb === 'pin-read') return [oracle.pinAccess(world, n(0), at, n(2), undefined), outcome(() => word(pin.read(offset, 4)))];
+        return [oracle.pinAccess(world, n(0), at, n(2), n(3)), outcome(() => pin.write(offset, bytes(n(3))))];
       }
       case 'file-read':
-        return [oracle.fileRead(n(0), n(1), n(2)), outcome(() => word(this.#files[n(0)]!.read(n(1) * PAGE + WORD_OFFSETS[n(2)]!, 4)))];
+        return [
+          oracle.fileRead(world, n(0), n(1), n(2)),
+          outcome(() => word(this.#files[n(0)]!.read(n(1) * PAGE + WORD_OFFSETS[n(2)]!, 4))),
+        ];
       case 'file-write':
         return [
-          oracle.fileWrite(n(0), n(1), n(2), n(3)),
+          oracle.fileWrite(world, n(0), n(1), n(2), n(3)),
           outcome(() => this.#files[n(0)]!.write(n(1) * PAGE + WORD_OFFSETS[n(2)]!, bytes(n(3)))),
         ];
       case 'truncate':
-        return [oracle.truncate(n(0), n(1)), outcome(() => this.#files[n(0)]!.truncate(n(1)))];
+        return [oracle.truncateFile(world, n(0), n(1)), outcome(() => this.#files[n(0)]!.truncate(n(1)))];
       case 'sync':
-        return [oracle.sync(n(0)), outcome(() => this.#files[n(0)]!.sync())];
+        return [oracle.syncFile(world, n(0)), outcome(() => this.#files[n(0)]!.sync())];
       case 'plug': {
-        const model = oracle.devices[n(0)]!;
-        if (oracle.devices.flatMap((each) => each.memories.filter((memory) => memory)).length >= MEMORIES_MAX) return none;
+        const model = world.devices[n(0)]!;
+        if (world.devices.flatMap((each) => each.memories.filter((memory) => memory)).length >= MEMORIES_MAX) return none;
         const kind = n(1) === 0 ? 'private' : 'coherent';
         const device = this.#devices[n(0)]!;
         const expected = oracle.addMemory(model, kind);
@@ -274,17 +277,17 @@ export class Both {
         return [expected, found];
       }
       case 'unplug': {
-        const model = oracle.devices[n(0)]!;
+        const model = world.devices[n(0)]!;
         const memory = model.memories[n(1)];
         if (!memory) return none;
         const own = this.#memories.get(memory)!;
-        const expected = oracle.removeMemory(model, n(1));
+        const expected = oracle.removeMemory(world, model, n(1));
         return [expected, outcome(() => this.#devices[n(0)]!.removeMemory(own))];
       }
     }
     const index = n(0);
     const space = this.#spaces[index];
-    const model = oracle.spaces[index];
+    const model = world.spaces[index];
     if (!space || !model) return none;
     switch (verb) {
       case 'map': {
@@ -293,7 +296,7 @@ export class Both {
         const special = sort >= 5 ? SPECIAL[sort as keyof typeof SPECIAL] : '';
         const shared = sort === 1 || sort === 3 || sort === 8 || sort === 9;
         const isFile = sort === 2 || sort === 3;
-        const expected = oracle.mmap(model, {
+        const expected = oracle.mmap(world, model, {
           pages: (end - start) / PAGE,
           prot: PROTS[prot]!,
           at: fixed ? from : -1,
@@ -303,7 +306,7 @@ export class Both {
           hugetlb: sort === 4,
           special,
         });
-        if (expected === SKIP) return none;
+        if (expected === oracle.SKIP) return none;
         return [
           expected,
           outcome(
@@ -321,17 +324,17 @@ export class Both {
         ];
       }
       case 'unmap':
-        return [oracle.munmap(model, n(1), n(2)), outcome(() => space.munmap(range(n(1), n(2))))];
+        return [oracle.munmap(world, model, n(1), n(2)), outcome(() => space.munmap(range(n(1), n(2))))];
       case 'msync':
-        return [oracle.msync(model, n(1), n(2)), outcome(() => space.msync(range(n(1), n(2))))];
+        return [oracle.msync(world, model, n(1), n(2)), outcome(() => space.msync(range(n(1), n(2))))];
       case 'protect':
         return [oracle.mprotect(model, n(1), n(2), PROTS[n(3)]!), outcome(() => space.mprotect(range(n(1), n(2)), PROTS[n(3)]!))];
       case 'advise':
         return [oracle.madvise(model, n(1), n(2), ADVICE[n(3)]!), outcome(() => space.madvise(range(n(1), n(2)), ADVICE[n(3)]!))];
       case 'remap': {
         const [, from, to, pages, mayMove, at, dontUnmap] = args as [number, number, number, number, number, number, number];
-        const expected = oracle.mremap(model, { from, to, pages, mayMove: mayMove === 1, at, dontUnmap: dontUnmap === 1 });
-        if (expected === SKIP) return none;
+        const expected = oracle.mremap(world, model, { from, to, pages, mayMove: mayMove === 1, at, dontUnmap: dontUnmap === 1 });
+        if (expected === oracle.SKIP) return none;
         const options = { bytes: pages * PAGE, mayMove: mayMove === 1, dontUnmap: dontUnmap === 1, ...(at >= 0 ? { to: addr(at) } : {}) };
         return [expected, outcome(() => space.mremap(range(from, to), options).start / PAGE)];
       }
@@ -347,7 +350,7 @@ export class Both {
         let at = 0;
         while (this.#spaces[at]) at++;
         if (at >= SPACES_MAX) return none;
-        oracle.spaces[at] = oracle.fork(model, FORKS[n(1)]!);
+        world.spaces[at] = oracle.fork(model, FORKS[n(1)]!);
         this.#contexts[at] = [];
         return ['ok', outcome(() => void (this.#spaces[at] = space.fork({ device: FORKS[n(1)]! })))];
       }
@@ -355,16 +358,16 @@ export class Both {
         let at = 0;
         while (this.#pins[at]) at++;
         if (at >= PINS_MAX) return none;
-        const before = oracle.pins.length;
-        const expected = oracle.pin(model, n(1), n(2), n(3) === 1, n(4) === 1);
-        if (oracle.pins.length > before) {
-          const made = oracle.pins.pop();
-          oracle.pins[at] = made;
+        const before = world.pins.length;
+        const expected = oracle.pinPages(world, model, n(1), n(2), n(3) === 1, n(4) === 1);
+        if (world.pins.length > before) {
+          const made = world.pins.pop();
+          world.pins[at] = made;
         }
         return [expected, outcome(() => void (this.#pins[at] = space.pin(range(n(1), n(2)), { write: n(3) === 1, longTerm: n(4) === 1 })))];
       }
     }
-    const device = oracle.devices[n(1)]!;
+    const device = world.devices[n(1)]!;
     if (verb === 'attach') {
       const expected = oracle.attach(model, device);
       return [expected, outcome(() => void (this.#contexts[index]![n(1)] = space.attach(this.#devices[n(1)]!)))];
@@ -373,7 +376,7 @@ export class Both {
     if (!context) return none;
     switch (verb) {
       case 'detach': {
-        const expected = oracle.detach(model, device);
+        const expected = oracle.detach(world, model, device);
         const found = outcome(() => context.detach());
         if (found === 'ok') this.#contexts[index]![n(1)] = undefined;
         return [expected, found];
@@ -390,7 +393,7 @@ export class Both {
         ];
       case 'atomic':
         return [
-          oracle.atomic(model, device, n(2), n(3), n(4), context.reaches(SLOTS[n(2)]!.vpn, true)),
+          oracle.deviceAtomic(model, device, n(2), n(3), n(4), context.reaches(SLOTS[n(2)]!.vpn, true)),
           outcome(() => context.atomic(addr(n(2), n(3)), { op: 'add', bytes: 4, operand: n(4) })),
         ];
       case 'migrate':
@@ -408,7 +411,7 @@ export class Both {
           );
           return step.outcome;
         };
-        return [`ok ${oracle.exclusive(model, n(2), n(3) === 1)}`, outcome(run)];
+        return [`ok ${oracle.makeExclusive(model, n(2), n(3) === 1)}`, outcome(run)];
       }
     }
     throw new Error(`no such verb: ${verb}`);
@@ -422,7 +425,7 @@ export class Both {
     for (let index = 0; index < this.#spaces.length; index++) {
       const space = this.#spaces[index];
       if (!space) continue;
-      const { entries } = this.#oracle.spaces[index]!;
+      const { entries } = this.#world.spaces[index]!;
       for (const slot of SLOTS) this.#compareEntry(index, space, slot, entries[slot.index]);
     }
   }
@@ -468,12 +471,12 @@ export class Both {
     this.#pass++;
     this.#pins.forEach((pin, i) => {
       if (!pin) return;
-      const { pages } = this.#oracle.pins[i]!;
+      const { pages } = this.#world.pins[i]!;
       const first = SLOTS[pages[0]!.slot]!.vpn;
       for (const { slot, page } of pages)
         if (page) this.#comparePage(`pin ${i}, slot ${slot}`, page, pin.frames[SLOTS[slot]!.vpn - first]!);
     });
-    for (const space of this.#oracle.spaces)
+    for (const space of this.#world.spaces)
       for (const entry of space?.entries ?? []) {
         this.#mix(entry ? codeOf(entry) : 0);
         if (entry?.page) for (const each of entry.page.words) this.#mix(each);
@@ -482,7 +485,7 @@ export class Both {
 
   #compareFiles(): void {
     this.#files.forEach((file, index) => {
-      const model = this.#oracle.files[index]!;
+      const model = this.#world.files[index]!;
       if (file.bytes !== model.bytes) throw new Divergence(`file ${index} is ${file.bytes} bytes long, not ${model.bytes}`);
       if (file.dirty !== model.dirty.size) throw new Divergence(`file ${index} has ${file.dirty} dirty pages, not ${model.dirty.size}`);
       if (file.cached !== model.cache.size) throw new Divergence(`file ${index} has ${file.cached} cached pages, not ${model.cache.size}`);
@@ -502,13 +505,13 @@ export class Both {
   }
 
   #compareUsage(): void {
-    const usage = this.#oracle.usage();
+    const usage = oracle.usage(this.#world);
     const { platform } = this.#machine;
-    const host = usage.get(this.#oracle.host) ?? 0;
+    const host = usage.get(oracle.HOST) ?? 0;
     const used = this.#hostUsed() - this.#free;
     if (used !== host) throw new Divergence(`the host has ${used} pages in use, not ${host}`);
     this.#mix(used);
-    for (const device of this.#oracle.devices)
+    for (const device of this.#world.devices)
       for (const memory of device.memories) {
         if (!memory) continue;
         const { node } = this.#memories.get(memory)!;
@@ -525,7 +528,7 @@ export class Both {
     this.#contexts.forEach((contexts, index) => {
       const space = this.#spaces[index];
       if (!space) return;
-      const model = this.#oracle.spaces[index]!;
+      const model = this.#world.spaces[index]!;
       contexts.forEach((context, which) => {
         if (!context) return;
         for (const slot of SLOTS) {
@@ -537,7 +540,7 @@ export class Both {
           core.entry(space.table, slot.vpn);
           if (core.entryLow !== frame) throw new Divergence(`${where}: a translation to frame ${frame}, the page is in ${core.entryLow}`);
           if (entry.noAccess && !entry.exclusive) throw new Divergence(`${where}: a translation where the promise gives no right`);
-          if (this.#oracle.isPrivate(entry) && entry.page!.memory.device !== this.#oracle.devices[which])
+          if (oracle.isPrivate(entry) && entry.page!.memory.device !== this.#world.devices[which])
             throw new Divergence(`${where}: a translation to the private memory of another device`);
           if (context.reaches(slot.vpn, true) && !entry.write && !entry.exclusive && !entry.cpuReads)
             throw new Divergence(`${where}: a writable translation of a page that may only be read`);
@@ -552,7 +555,7 @@ export class Both {
       const first = SLOTS[0]!.vpn;
       const last = SLOTS.at(-1)!;
       const text = space.dump({ start: first * PAGE, end: (last.vpn + 1) * PAGE });
-      const model = this.#oracle.spaces[index]!;
+      const model = this.#world.spaces[index]!;
       for (const slot of SLOTS) {
         const expected = this.#letter(model.entries[slot.index], model.promises[slot.index] !== undefined);
         for (let i = 0; i < slot.pages; i++) {
@@ -570,7 +573,7 @@ export class Both {
     if (entry.exclusive) return 'x';
     const page = entry.page;
     let letter = page?.isFile ? 'f' : 'h';
-    if (page?.memory.kind === 'private') letter = 'degi'[this.#oracle.devices.indexOf(page.memory.device!)]!;
+    if (page?.memory.kind === 'private') letter = 'degi'[this.#world.devices.indexOf(page.memory.device!)]!;
     else if (entry.noAccess) return 'n';
     else if (entry.zero) return 'z';
     else if (entry.cpuReads) return 'a';
@@ -589,7 +592,7 @@ export class Both {
   // ------------------------------------------------------------------------------------------------------------- coverage
 
   #note({ verb, args }: Op): void {
-    const space = this.#oracle.spaces[args[0]!];
+    const space = this.#world.spaces[args[0]!];
     if (!space || WITHOUT_ENTRY.has(verb)) return;
     let name = verb;
     let from = 0;

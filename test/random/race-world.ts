@@ -2,7 +2,7 @@
 import { type AddressSpace, type Context, createMachineSync, type Device, type Machine, type MemoryFile, MiB, type Ticket } from 'farfault';
 import { type Copies, defineDriver, deviceTable, type Driver, type GmMmu, permits, type Ranges, type Translation } from 'farfault/gmem';
 import type { Pin } from 'farfault/mm';
-import { Oracle } from '../../sdk/testing/oracle/oracle.ts';
+import * as oracle from '../../sdk/testing/oracle/oracle.ts';
 import { SLOTS } from '../../sdk/testing/oracle/state.ts';
 import type { Op } from './oracle-program.ts';
 
@@ -130,13 +130,13 @@ export function makeMachine(): Machine {
 
 /** The same on the oracle, which knows values; where pages are does not matter for them. */
 export class Said {
-  readonly oracle: Oracle = new Oracle();
+  readonly world: oracle.World = oracle.createWorld();
   /** Index of the oracle's pin by the program's. */
   readonly pins: (number | undefined)[] = [];
 
   constructor() {
-    this.oracle.addFile(FILE_BYTES, []);
-    this.oracle.spaces[0] = this.oracle.createSpace();
+    oracle.addFile(this.world, FILE_BYTES, []);
+    this.world.spaces[0] = oracle.createSpace();
   }
 }
 
@@ -179,25 +179,25 @@ type Here = (space: AddressSpace, args: readonly number[]) => Promise<unknown>;
 type There = (context: Context, args: readonly number[]) => Promise<unknown>;
 
 /** A verb of a space: the first argument. */
-function inSpace(here: Here, said: (oracle: Oracle, args: readonly number[]) => string, isLoose?: true): Verb {
+function inSpace(here: Here, said: (world: oracle.World, args: readonly number[]) => string, isLoose?: true): Verb {
   return {
     real({ spaces }, args) {
       const space = spaces[args[0]!];
       return space && (() => here(space, args));
     },
-    said: ({ oracle }, args) => (oracle.spaces[args[0]!] ? said(oracle, args) : 'EBADF'),
+    said: ({ world }, args) => (world.spaces[args[0]!] ? said(world, args) : 'EBADF'),
     ...(isLoose ? { isLoose } : {}),
   };
 }
 
 /** A verb of a device, the second argument, in a space. */
-function inContext(there: There, said: (oracle: Oracle, args: readonly number[]) => string, isLoose?: true): Verb {
+function inContext(there: There, said: (world: oracle.World, args: readonly number[]) => string, isLoose?: true): Verb {
   return {
     real(world, args) {
       const context = world.context(args[0]!, args[1]!);
       return context && (() => there(context, args));
     },
-    said: ({ oracle }, args) => (oracle.spaces[args[0]!] ? said(oracle, args) : 'EBADF'),
+    said: ({ world }, args) => (world.spaces[args[0]!] ? said(world, args) : 'EBADF'),
     ...(isLoose ? { isLoose } : {}),
   };
 }
@@ -206,8 +206,8 @@ function nothing(): string {
   return 'ok';
 }
 
-function exclusive(oracle: Oracle, space: number, slot: number, cpuReads: boolean): string {
-  return EXCLUSIVE_ENDS[oracle.exclusive(oracle.spaces[space]!, slot, cpuReads)]!;
+function exclusive(world: oracle.World, space: number, slot: number, cpuReads: boolean): string {
+  return EXCLUSIVE_ENDS[oracle.makeExclusive(world.spaces[space]!, slot, cpuReads)]!;
 }
 
 export const VERBS: Readonly<Record<string, Verb>> = {
@@ -216,10 +216,16 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       const { start, end } = rangeOf(slot!, slots!);
       space.mmap({ bytes: end - start, at: start, fixed: true, shared: kind === 1 });
     },
-    (oracle, [space, slot, slots, kind]) => {
+    (world, [space, slot, slots, kind]) => {
       const { start, end } = rangeOf(slot!, slots!);
       const rest = { file: -1, offset: 0, hugetlb: false, special: '' } as const;
-      const end_ = oracle.mmap(oracle.spaces[space!]!, { pages: (end - start) / PAGE, prot: 'rw', at: slot!, shared: kind === 1, ...rest });
+      const end_ = oracle.mmap(world, world.spaces[space!]!, {
+        pages: (end - start) / PAGE,
+        prot: 'rw',
+        at: slot!,
+        shared: kind === 1,
+        ...rest,
+      });
       return end_.startsWith('ok') ? 'ok' : end_;
     },
   ),
@@ -230,34 +236,34 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       const { start, end } = rangeOf(slot!, slots!);
       return async () => void there.mmap({ bytes: end - start, at: start, fixed: true, shared: kind === 1, file: world.file });
     },
-    said({ oracle }, [space, slot, slots, kind]) {
+    said({ world }, [space, slot, slots, kind]) {
       const rest = { file: 0, offset: 0, hugetlb: false, special: '' } as const;
-      const end = oracle.mmap(oracle.spaces[space!]!, { pages: slots!, prot: 'rw', at: slot!, shared: kind === 1, ...rest });
+      const end = oracle.mmap(world, world.spaces[space!]!, { pages: slots!, prot: 'rw', at: slot!, shared: kind === 1, ...rest });
       return end.startsWith('ok') ? 'ok' : end;
     },
   },
   read: inSpace(
     async (space, [, slot]) => wordOf(await space.readAsync(addressOf(slot!), 4)),
-    (oracle, [space, slot]) => oracle.access(oracle.spaces[space!]!, slot!, 0, undefined),
+    (world, [space, slot]) => oracle.access(world.spaces[space!]!, slot!, 0, undefined),
   ),
   write: inSpace(
     (space, [, slot, value]) => space.writeAsync(addressOf(slot!), bytesOf(value!)),
-    (oracle, [space, slot, value]) => oracle.access(oracle.spaces[space!]!, slot!, 0, value!),
+    (world, [space, slot, value]) => oracle.access(world.spaces[space!]!, slot!, 0, value!),
   ),
   load: inContext(
     async (context, [, , slot]) => wordOf(await context.readAsync(addressOf(slot!), 4)),
-    (oracle, [space, , slot]) => oracle.access(oracle.spaces[space!]!, slot!, 0, undefined),
+    (world, [space, , slot]) => oracle.access(world.spaces[space!]!, slot!, 0, undefined),
   ),
   store: inContext(
     (context, [, , slot, value]) => context.writeAsync(addressOf(slot!), bytesOf(value!)),
-    (oracle, [space, , slot, value]) => oracle.access(oracle.spaces[space!]!, slot!, 0, value!),
+    (world, [space, , slot, value]) => oracle.access(world.spaces[space!]!, slot!, 0, value!),
   ),
   atomic: inContext(
     (context, [, , slot, operand]) => context.atomicAsync(addressOf(slot!), { op: 'add', bytes: 4, operand: operand! }),
-    (oracle, [space, device, slot, operand]) => {
-      const there = oracle.spaces[space!]!;
+    (world, [space, device, slot, operand]) => {
+      const there = world.spaces[space!]!;
       // The first device makes the page its own for that, which not every page can be.
-      const end = device === 0 ? exclusive(oracle, space!, slot!, false) : 'ok';
+      const end = device === 0 ? exclusive(world, space!, slot!, false) : 'ok';
       if (end !== 'ok') return end;
       if (there.promises[slot!]?.prot !== 'rw') return 'EFAULT';
       const old = oracle.access(there, slot!, 0, undefined);
@@ -277,34 +283,34 @@ export const VERBS: Readonly<Record<string, Verb>> = {
         if (end !== 'ok') throw Object.assign(new Error(step.outcome), { code: end });
       };
     },
-    said: ({ oracle }, [space, , slot, cpuReads]) => (oracle.spaces[space!] ? exclusive(oracle, space!, slot!, cpuReads === 1) : 'EBADF'),
+    said: ({ world }, [space, , slot, cpuReads]) => (world.spaces[space!] ? exclusive(world, space!, slot!, cpuReads === 1) : 'EBADF'),
   },
   'to device': inContext((context, [, , slot, slots]) => context.migrateAsync(rangeOf(slot!, slots!), { to: 'device' }), nothing, true),
   'to host': inContext((context, [, , slot, slots]) => context.migrateAsync(rangeOf(slot!, slots!), { to: 'host' }), nothing, true),
   unmap: inSpace(
     (space, [, slot, slots]) => space.munmapAsync(rangeOf(slot!, slots!)),
-    (oracle, [space, slot, slots]) => oracle.munmap(oracle.spaces[space!]!, slot!, slot! + slots!),
+    (world, [space, slot, slots]) => oracle.munmap(world, world.spaces[space!]!, slot!, slot! + slots!),
   ),
   protect: inSpace(
     (space, [, slot, slots, prot]) => space.mprotectAsync(rangeOf(slot!, slots!), PROTS[prot!]!),
-    (oracle, [space, slot, slots, prot]) => oracle.mprotect(oracle.spaces[space!]!, slot!, slot! + slots!, PROTS[prot!]!),
+    (world, [space, slot, slots, prot]) => oracle.mprotect(world.spaces[space!]!, slot!, slot! + slots!, PROTS[prot!]!),
   ),
   dontneed: inSpace(
     (space, [, slot, slots]) => space.madviseAsync(rangeOf(slot!, slots!), 'dontneed'),
-    (oracle, [space, slot, slots]) => oracle.madvise(oracle.spaces[space!]!, slot!, slot! + slots!, 'dontneed'),
+    (world, [space, slot, slots]) => oracle.madvise(world.spaces[space!]!, slot!, slot! + slots!, 'dontneed'),
   ),
   hugepage: inSpace(
     (space, [, slot, slots]) => space.madviseAsync(rangeOf(slot!, slots!), 'hugepage'),
-    (oracle, [space, slot, slots]) => oracle.madvise(oracle.spaces[space!]!, slot!, slot! + slots!, 'hugepage'),
+    (world, [space, slot, slots]) => oracle.madvise(world.spaces[space!]!, slot!, slot! + slots!, 'hugepage'),
   ),
   collapse: inSpace((space) => space.madviseAsync(rangeOf(0, 8), 'collapse'), nothing, true),
   remap: inSpace(
     async (space, [, slot, slots, to, dontUnmap]) => {
       await space.mremapAsync(rangeOf(slot!, slots!), { mayMove: true, to: addressOf(to!), dontUnmap: dontUnmap === 1 });
     },
-    (oracle, [space, slot, slots, to, dontUnmap]) => {
+    (world, [space, slot, slots, to, dontUnmap]) => {
       const options = { from: slot!, to: slot! + slots!, pages: slots!, mayMove: true, at: to!, dontUnmap: dontUnmap === 1 };
-      const end = oracle.mremap(oracle.spaces[space!]!, options);
+      const end = oracle.mremap(world, world.spaces[space!]!, options);
       return end.startsWith('ok') ? 'ok' : end;
     },
   ),
@@ -322,9 +328,9 @@ export const VERBS: Readonly<Record<string, Verb>> = {
         }
       };
     },
-    said({ oracle }, [space, child]) {
-      if (!oracle.spaces[space!]) return 'EBADF';
-      oracle.spaces[child!] = oracle.fork(oracle.spaces[space!]!, 'share');
+    said({ world }, [space, child]) {
+      if (!world.spaces[space!]) return 'EBADF';
+      world.spaces[child!] = oracle.fork(world.spaces[space!]!, 'share');
       return 'ok';
     },
   },
@@ -343,10 +349,10 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       };
     },
     said(said, [space, index, slot, write]) {
-      const { oracle } = said;
-      if (!oracle.spaces[space!]) return 'EBADF';
-      const end = oracle.pin(oracle.spaces[space!]!, slot!, slot! + 1, write === 1, false);
-      if (end === 'ok') said.pins[index!] = oracle.pins.length - 1;
+      const { world } = said;
+      if (!world.spaces[space!]) return 'EBADF';
+      const end = oracle.pinPages(world, world.spaces[space!]!, slot!, slot! + 1, write === 1, false);
+      if (end === 'ok') said.pins[index!] = world.pins.length - 1;
       return end;
     },
   },
@@ -355,9 +361,9 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       const pin = pins[index!];
       return pin && pin !== 'under way' && pin.isWritable ? async () => pin.write(0, bytesOf(value!)) : undefined;
     },
-    said({ oracle, pins }, [index, value]) {
+    said({ world, pins }, [index, value]) {
       const pin = pins[index!];
-      return pin === undefined ? 'not yet' : oracle.pinAccess(pin, 0, 0, value!);
+      return pin === undefined ? 'not yet' : oracle.pinAccess(world, pin, 0, 0, value!);
     },
   },
   truncate: {
@@ -365,14 +371,14 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       ({ file }, [pages]) =>
       () =>
         file.truncateAsync(pages! * PAGE),
-    said: ({ oracle }, [pages]) => oracle.truncate(0, pages! * PAGE),
+    said: ({ world }, [pages]) => oracle.truncateFile(world, 0, pages! * PAGE),
   },
   sync: {
     real:
       ({ file }) =>
       () =>
         file.syncAsync(),
-    said: ({ oracle }) => oracle.sync(0),
+    said: ({ world }) => oracle.syncFile(world, 0),
   },
   attach: {
     real({ spaces, contexts, devices }, [space, device]) {
@@ -405,7 +411,7 @@ export const VERBS: Readonly<Record<string, Verb>> = {
         for (const name of [...contexts.keys()]) if (name.startsWith(`${space!} `)) contexts.delete(name);
       };
     },
-    said: ({ oracle }, [space]) => (oracle.spaces[space!] ? oracle.closeSpace(space!) : 'ok'),
+    said: ({ world }, [space]) => (world.spaces[space!] ? oracle.closeSpace(world, space!) : 'ok'),
   },
 };
 

@@ -3,6 +3,7 @@
  * in the end is what they would have left one after the other, in some order; nothing is broken meanwhile, nothing is left.
  */
 import { isFarfaultError, type Machine } from 'farfault';
+import { access, pinAccess } from '../../sdk/testing/oracle/oracle.ts';
 import { generator, type Op, printOps } from './oracle-program.ts';
 import { makeMachine, addressOf, endsOthers, Said, SPACES, VERBS, wordOf, World } from './race-world.ts';
 
@@ -231,11 +232,11 @@ class Running {
     const words: string[] = [];
     for (const i of [0, 1]) {
       const pin = said.pins[i];
-      words.push(pin !== undefined && said.oracle.pins[pin]!.write ? said.oracle.pinAccess(pin, 0, 0, undefined).slice(3) : '-');
+      words.push(pin !== undefined && said.world.pins[pin]!.write ? pinAccess(said.world, pin, 0, 0, undefined).slice(3) : '-');
     }
     for (let space = 0; space < SPACES; space++) {
-      const there = said.oracle.spaces[space];
-      for (const slot of there ? this.#slots : []) words.push(said.oracle.access(there!, slot, 0, undefined).replace('ok ', ''));
+      const there = said.world.spaces[space];
+      for (const slot of there ? this.#slots : []) words.push(access(there!, slot, 0, undefined).replace('ok ', ''));
       words.push('/');
     }
     return `${this.#shown(ends)}: ${words.join(' ')}`;

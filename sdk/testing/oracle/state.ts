@@ -13,6 +13,7 @@
 /** Words of a page that are looked at, by their byte. */
 export const WORD_OFFSETS: readonly number[] = [0, 1024, 2048, 4092];
 
+export const PAGE_BYTES = 4096;
 export const BASE_VPN = 0x10000;
 export const WINDOW_PAGES = 512;
 export const WINDOW_SLOTS = 8;
@@ -59,12 +60,17 @@ export function slotsOf(vpn: number, pages: number): { readonly from: number; re
   return from < 0 || to < from ? undefined : { from, to: to + 1 };
 }
 
+/** An operation that the universe has no place for: neither side does it. */
+export const SKIP = 'skip';
+
 /** A memory: the host's, or one of a device. */
 export interface Memory {
   readonly name: string;
   readonly kind: 'host' | 'private' | 'coherent';
   readonly device: DeviceModel | undefined;
 }
+
+export const HOST: Memory = { name: 'host', kind: 'host', device: undefined };
 
 export interface DeviceModel {
   readonly name: string;
@@ -157,4 +163,14 @@ export interface PinModel {
     readonly offset: number;
   }[];
   readonly write: boolean;
+}
+
+/** Everything that the oracle has in mind. */
+export interface World {
+  readonly spaces: (SpaceModel | undefined)[];
+  readonly files: Backing[];
+  /** Shared anonymous memory that somebody promises. */
+  readonly objects: Set<Backing>;
+  readonly devices: DeviceModel[];
+  readonly pins: (PinModel | undefined)[];
 }

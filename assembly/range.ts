@@ -111,7 +111,12 @@ export class OnePage {
   @inline
   static map(table: u32, page: u64, entry: u64): bool {
     const slot = Walk.leafSlot(table, page);
-    if (!slot) return false;
+    return slot != 0 && OnePage.mapAt(table, slot, entry);
+  }
+
+  /** `map`, where the page's slot is known. */
+  @inline
+  static mapAt(table: u32, slot: u32, entry: u64): bool {
     const old = load<u64>(slot);
     if (old & ORDER) return false;
     store<u64>(slot, entry);
@@ -123,12 +128,18 @@ export class OnePage {
   @inline
   static unmap(table: u32, page: u64): bool {
     const slot = Walk.leafSlot(table, page);
-    if (!slot) return false;
+    return slot != 0 && OnePage.unmapAt(table, slot);
+  }
+
+  /** `unmap`, where the page's slot is known. */
+  @inline
+  static unmapAt(table: u32, slot: u32): bool {
     const old = load<u64>(slot);
     if (!old) return true;
+    if (old & ORDER) return false;
     const at = liveAt(pageOf(slot)),
       entries = <u32>load<u16>(at);
-    if (old & ORDER || entries == 1) return false;
+    if (entries == 1) return false;
     store<u64>(slot, 0);
     store<u16>(at, <u16>(entries - 1));
     store<u32>(table, load<u32>(table, TABLE_PAGES) - 1, TABLE_PAGES);

@@ -37,8 +37,8 @@ import { deposit, splitHuge, undeposit } from './huge';
 import { nodeOf } from './node';
 import { revoked } from './exclusive';
 import { rmapAdd } from './rmap';
-import { rangeNext } from './range';
-import { pagesBelow, pruneLeaf, seek, slotMake, writeEntry } from './table';
+import { nextSet } from './range';
+import { makeLeafSlot, pagesBelow, pruneLeaf, seek, slotMake, writeEntry } from './table';
 
 /**
  * What a child inherits of its parent's table.
@@ -68,9 +68,8 @@ export function forkRange(parent: u32, child: u32, vpn: f64, pages: u32, node: u
     end = first + pages;
   let page = first;
   while (page < end) {
-    const next = rangeNext(parent, <f64>page, <u32>(end - page));
-    if (next < 0) break;
-    page = <u64>next;
+    page = nextSet(parent, page, end);
+    if (page == end) break;
     const place = seek(parent, page),
       level = <u32>(place >> 32),
       n = pagesBelow(parent, level);
@@ -112,7 +111,7 @@ function inherit(parent: u32, child: u32, page: u64, slot: u32, level: u32, node
   let high = <u32>(entry >> 32);
   const held = named(high);
   if (held && flags & FORK_OMIT_DEVICE && load<u32>(nodeOf(frame), NODE_KIND) == NODE_IS_PRIVATE) return 1;
-  const into = slotMake(child, page, level);
+  const into = level ? slotMake(child, page, level) : makeLeafSlot(child, page);
   if (!into) return 0;
   const isHugeZero = level && high & ENTRY_ZERO,
     record = held ? frameRecord(frame) : 0,

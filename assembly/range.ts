@@ -472,20 +472,26 @@ export function rangeCount(table: u32, vpn: f64, pages: u32): u32 {
 
 /** The first page of a range whose entry is not none, or -1. */
 export function rangeNext(table: u32, vpn: f64, pages: u32): f64 {
-  let page = begin(table, vpn, pages);
-  const end = page + pages;
+  const page = begin(table, vpn, pages),
+    end = page + pages,
+    next = nextSet(table, page, end);
+  return next < end ? <f64>next : -1;
+}
+
+/** The first page of `[page, end)` whose entry is not none, or `end`. */
+export function nextSet(table: u32, page: u64, end: u64): u64 {
   while (page < end) {
     const place = seek(table, page),
       slot = <u32>place;
-    if (load<u64>(slot)) return <f64>page;
+    if (load<u64>(slot)) break;
     if (place >> 32) page = afterHole(table, place, page, end);
     else {
       const next = afterLeafPage(table, page, end),
         last = slot + <u32>(next - page) * ENTRY_BYTES,
         found = firstSet(slot, last);
-      if (found < last) return <f64>(page + ((found - slot) >> 3));
+      if (found < last) return page + ((found - slot) >> 3);
       page = next;
     }
   }
-  return -1;
+  return page;
 }

@@ -1,10 +1,10 @@
 import { ENTRY_PROMISES, ENTRY_KIND, H_STOP_REASON, KIND_PRESENT, STOP_NONE, TABLE_INDEX, TABLE_TLB } from './layout';
 import { named } from './cow';
 import { splitHuge } from './huge';
-import { rangeNext } from './range';
+import { nextSet } from './range';
 import { rmapRename } from './rmap';
 import { live, pageOf } from './table-page';
-import { pagesBelow, pruneLeaf, seek, slotMake, writeEntry } from './table';
+import { makeLeafSlot, pagesBelow, pruneLeaf, seek, slotMake, writeEntry } from './table';
 import { tlbDropRange } from './tlb';
 
 /**
@@ -25,9 +25,8 @@ export function moveEntries(table: u32, from: f64, to: f64, pages: u32): u32 {
     tlb = load<u32>(table, TABLE_TLB);
   let page = first;
   while (page < end) {
-    const next = rangeNext(table, <f64>page, <u32>(end - page));
-    if (next < 0) break;
-    page = <u64>next;
+    page = nextSet(table, page, end);
+    if (page == end) break;
     const place = seek(table, page),
       slot = <u32>place,
       level = <u32>(place >> 32),
@@ -37,7 +36,7 @@ export function moveEntries(table: u32, from: f64, to: f64, pages: u32): u32 {
       if (!splitHuge(table, <f64>page)) return <u32>(page - first);
       continue;
     }
-    const into = slotMake(table, page + shift, level);
+    const into = level ? slotMake(table, page + shift, level) : makeLeafSlot(table, page + shift);
     if (!into) return <u32>(page - first);
     let entry = load<u64>(slot);
     const high = <u32>(entry >> 32);

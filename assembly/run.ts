@@ -81,6 +81,19 @@ export function alikeEnd(slot: u32, end: u32, high: u32, mask: u32): u32 {
   return slot;
 }
 
+/** Gives the entries from `slot` on, up to `end`, this high word. */
+export function setHigh(slot: u32, end: u32, high: u32): void {
+  const lows = i64x2.splat(0xffffffff),
+    highs = i64x2.splat((<i64>high) << 32);
+  for (; slot + STEP <= end; slot += STEP) {
+    v128.store(slot, v128.or(v128.and(v128.load(slot), lows), highs));
+    v128.store(slot, v128.or(v128.and(v128.load(slot, 16), lows), highs), 16);
+    v128.store(slot, v128.or(v128.and(v128.load(slot, 32), lows), highs), 32);
+    v128.store(slot, v128.or(v128.and(v128.load(slot, 48), lows), highs), 48);
+  }
+  for (; slot < end; slot += ENTRY_BYTES) store<u32>(slot, high, 4);
+}
+
 /** How many entries, of the `entries` from `slot` on and of as many from `other` on, are the first one and its followers on both sides: one at least, each with the next frame. */
 export function runOfBoth(slot: u32, other: u32, entries: u32): u32 {
   let entry = load<u64>(slot),

@@ -1,6 +1,7 @@
 import {
   ENTRY_ACCESSED,
   ENTRY_ANON_EXCLUSIVE,
+  ENTRY_BYTES,
   ENTRY_PROMISES,
   ENTRY_KIND,
   ENTRY_NO_ACCESS,
@@ -33,8 +34,9 @@ import {
 import { frameCharge, frameClear, frameMaps, framePut, frameRecord, frameTake } from './frame';
 import { named } from './cow';
 import { splitHuge } from './huge';
-import { levelShift, makeLeafSlot, pagesBelow, pruneLeaf, seek, writeEntry, writeLeaf } from './table';
-import { rangeNext } from './range';
+import { afterLeafPage, makeLeafSlot, pagesBelow, pruneLeaf, seek, writeEntry, writeLeaf } from './table';
+import { nextSet } from './range';
+import { alikeEnd, setHigh } from './run';
 import { live, pageOf, undeposit } from './table-page';
 import { rmapAdd, rmapRemove } from './rmap';
 import { tlbDrop, tlbDropRange } from './tlb';
@@ -143,9 +145,8 @@ export function zap(table: u32, vpn: f64, pages: u32): u32 {
   let page = first;
   store<u32>(H_STOP_REASON, STOP_NONE);
   while (page < end) {
-    const next = rangeNext(table, <f64>page, <u32>(end - page));
-    if (next < 0) break;
-    page = <u64>next;
+    page = nextSet(table, page, end);
+    if (page == end) break;
     const place = seek(table, page),
       slot = <u32>place,
       level = <u32>(place >> 32);
@@ -183,9 +184,8 @@ export function zapLazy(table: u32, vpn: f64, pages: u32): u32 {
   let page = first;
   store<u32>(H_STOP_REASON, STOP_NONE);
   while (page < end) {
-    const next = rangeNext(table, <f64>page, <u32>(end - page));
-    if (next < 0) break;
-    page = <u64>next;
+    page = nextSet(table, page, end);
+    if (page == end) break;
     const place = seek(table, page),
       level = <u32>(place >> 32),
       after = (page | (pagesBelow(table, level) - 1)) + 1;
@@ -243,23 +243,40 @@ export function reprotect(table: u32, vpn: f64, pages: u32, rights: u32): i32 {
   // Before the entries: a call that stops half-way leaves no translation of an entry that it changed.
   if (tlb) tlbDropRange(tlb, first, pages);
   while (page < end) {
-    const next = rangeNext(table, <f64>page, <u32>(end - page));
-    if (next < 0) break;
-    page = <u64>next;
+    page = nextSet(table, page, end);
+    if (page == end) break;
     const place = seek(table, page),
       slot = <u32>place,
       level = <u32>(place >> 32);
-    if (level && reachesOut(table, level, page, end)) {
+    if (!level) {
+      const next = afterLeafPage(table, page, end);
+      changed += reprotectRun(slot, <u32>(next - page), rights);
+      page = next;
+      continue;
+    }
+    if (reachesOut(table, level, page, end)) {
       if (!splitHuge(table, <f64>page)) return -1;
       continue;
     }
+    changed += reprotectRun(slot, 1, rights);
+    page += pagesBelow(table, level);
+  }
+  return changed;
+}
+
+/** `reprotect` of neighbouring entries: most have all bits of their high words alike. Returns those changed. */
+function reprotectRun(slot: u32, entries: u32, rights: u32): u32 {
+  const end = slot + entries * ENTRY_BYTES;
+  let changed: u32 = 0;
+  while (slot < end) {
     const high = load<u32>(slot, 4),
-      wanted = underRights(high, rights);
+      wanted = underRights(high, rights),
+      next = alikeEnd(slot, end, high, -1);
     if (wanted != high) {
-      store<u32>(slot, wanted, 4);
-      changed++;
+      setHigh(slot, next, wanted);
+      changed += (next - slot) / ENTRY_BYTES;
     }
-    page += level ? (<u64>1) << levelShift(table, level) : 1;
+    slot = next;
   }
   return changed;
 }

@@ -287,7 +287,7 @@ export class Walk {
   private static leafSlotBelow(directory: u32, vpn: u64): u32 {
     const entry = load<u64>(directory + ((<u32>(vpn >> 6)) & OFFSET));
     // 0 but for a child.
-    return (<u32>entry + ((<u32>(vpn << 3)) & OFFSET)) & <u32>(<i64>entry >> 63);
+    return (<u32>entry + ((<u32>(vpn << 3)) & OFFSET)) & (<u32>((<i64>entry) >> 63));
   }
 
   /** The level-1 table page of a page, or 0 where it has none, and in a table of another shape. */

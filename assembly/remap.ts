@@ -4,7 +4,7 @@ import { splitHuge } from './huge';
 import { nextSet } from './range';
 import { rmapRename } from './rmap';
 import { live, pageOf } from './table-page';
-import { makeLeafSlot, pagesBelow, pruneLeaf, seek, slotMake, writeEntry } from './table';
+import { pagesBelow, pruneLeaf, seek, slotMake, writeEntry } from './table';
 import { tlbDropRange } from './tlb';
 
 /**
@@ -36,7 +36,7 @@ export function moveEntries(table: u32, from: f64, to: f64, pages: u32): u32 {
       if (!splitHuge(table, <f64>page)) return <u32>(page - first);
       continue;
     }
-    const into = level ? slotMake(table, page + shift, level) : makeLeafSlot(table, page + shift);
+    const into = slotMake(table, page + shift, level);
     if (!into) return <u32>(page - first);
     let entry = load<u64>(slot);
     const high = <u32>(entry >> 32);

@@ -147,8 +147,8 @@ export function migrateCopy(source: u32, target: u32, n: u32): u32 {
       fromShift = load<u32>(node, NODE_FRAME_SHIFT);
     }
     let pages: u32 = high & MIGRATE_COMPOUND ? HUGE_PAGES : 1;
-    // Neighbours that stay neighbours are one copy.
-    if (isPlain && pages == 1) {
+    // Neighbours that stay neighbours are one copy; mostly there are none, which two words tell before the run is looked for.
+    if (isPlain && pages == 1 && i < n && load<u64>(source + (i << 3)) == from + 1 && load<u64>(target + (i << 3)) == to + 1) {
       const most = min(n - i + 1, min(fromFrames - (frame - fromBase), toFrames - (first - toBase)));
       pages = runOfBoth(source + ((i - 1) << 3), target + ((i - 1) << 3), most);
       i += pages - 1;

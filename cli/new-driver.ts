@@ -1,5 +1,5 @@
 /** `farfault new-driver`: a small package with a driver that passes the driver contract, to begin with. */
-import { lstatSync, mkdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArguments } from './arguments.ts';
@@ -96,11 +96,29 @@ function packageFile(name: string, folder: string): string {
   return `${JSON.stringify(contents, undefined, 2)}\n`;
 }
 
-/** The farfault that this command is of, as npm is told of it from a folder: a path, since it may be in no registry. One that npx has fetched for this call alone is in one. */
+/** The farfault that this command is of, as npm is told of it from a folder: a path, since it may be in no registry. */
 function whereabouts(folder: string): string {
+  const here = resolve(realpathSync('.'), folder);
   const root = fileURLToPath(new URL('../', import.meta.url));
-  if (root.split(sep).includes('_npx')) return `^${manifest().version}`;
-  return `file:${relative(resolve(realpathSync('.'), folder), root).replaceAll(sep, '/')}`;
+  const cache = /^.*[\\/]_npx[\\/][^\\/]+/.exec(root)?.[0];
+  if (cache === undefined) return `file:${pathFrom(here, root)}`;
+  // npx has fetched it for this call alone, and keeps beside it what it was asked for: a path, or what is in a registry.
+  const asked = npxWasAsked(cache);
+  return asked?.startsWith('file:') ? `file:${pathFrom(here, resolve(cache, asked.slice('file:'.length)))}` : `^${manifest().version}`;
+}
+
+function pathFrom(folder: string, path: string): string {
+  return relative(folder, path).replaceAll(sep, '/');
+}
+
+/** What a folder of npx's cache was made for. Undefined where it does not say: how npx keeps it is its own affair. */
+function npxWasAsked(cache: string): string | undefined {
+  try {
+    const { dependencies } = JSON.parse(readFileSync(join(cache, 'package.json'), 'utf8')) as { dependencies?: Record<string, string> };
+    return dependencies?.['farfault'];
+  } catch {
+    return undefined;
+  }
 }
 
 function configFile(): string {

@@ -118,6 +118,23 @@ test.concurrent(
   120_000,
 );
 
+test.concurrent.each<readonly [asked: string | undefined, named: string]>([
+  ['file:../../farfault-0.1.0.tgz', 'file:../farfault-0.1.0.tgz'],
+  [`^${manifest.version}`, `^${manifest.version}`],
+  [undefined, `^${manifest.version}`],
+])('one that npx has fetched, asked for %s, is asked for again by the package that it writes', async (asked, named) => {
+  const cwd = folder();
+  const cache = join(cwd, '_npx/0123456789abcdef');
+  const fetched = join(cache, 'node_modules/farfault');
+  mkdirSync(fetched, { recursive: true });
+  if (asked !== undefined) writeFileSync(join(cache, 'package.json'), JSON.stringify({ dependencies: { farfault: asked } }));
+  for (const name of ['package.json', 'dist']) cpSync(join(root, name), join(fetched, name), { recursive: true });
+  const { code, out } = await node(join(fetched, 'dist/cli.js'), ['new-driver', 'gpu'], cwd);
+  expect(code, out).toBe(0);
+  const { dependencies } = JSON.parse(readFileSync(join(cwd, 'gpu/package.json'), 'utf8')) as { dependencies: unknown };
+  expect(dependencies).toEqual({ farfault: named });
+});
+
 test.concurrent('a second run writes nothing', async () => {
   const cwd = folder();
   await farfault(['new-driver', 'gpu'], { cwd });

@@ -2,7 +2,6 @@
 import * as L from '../../assembly/layout.ts';
 import type { RevokeCause } from '../events/cause.ts';
 import type { AddressSpace } from '../mm/address-space.ts';
-import { endInvalidation } from '../mm/migration.ts';
 import { Invalidation } from '../mm/notifier.ts';
 import type { Platform } from '../mm/platform.ts';
 import { rightsOf } from '../mm/vma.ts';
@@ -50,13 +49,13 @@ export class Revoke implements Step {
     const isExclusive = (core.entry(space.table, this.vpn) & L.ENTRY_KIND) === L.KIND_EXCLUSIVE;
     core.exports.exclusiveClear(space.table, this.vpn, vma ? rightsOf(vma) : 0);
     if (isExclusive && events.heard) events.emit({ type: 'page.revoked', space: space.id, vpn: this.vpn, cause: this.cause });
-    endInvalidation(this.clear);
+    this.clear.close();
     this.unlockPage();
     return DONE;
   }
 
   abort(): void {
-    endInvalidation(this.clear);
+    this.clear.close();
     this.unlockPage();
   }
 

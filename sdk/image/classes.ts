@@ -76,6 +76,7 @@ import { MigrationInstall } from '../mm/migration-install.ts';
 import { MigrationPlaces } from '../mm/migration-places.ts';
 import { MigrationTargets } from '../mm/migration-targets.ts';
 import { MigrationWords } from '../mm/migration-words.ts';
+import { MigrationOrder } from '../mm/migration-order.ts';
 import { Migration } from '../mm/migration.ts';
 import { Mmap } from '../mm/mmap.ts';
 import { MovedBlock, Movements } from '../mm/movements.ts';
@@ -186,6 +187,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Migration,
   MigrationCopies,
   MigrationInstall,
+  MigrationOrder,
   MigrationPlaces,
   Aims,
   MigrationTargets,

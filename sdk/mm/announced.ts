@@ -67,7 +67,7 @@ export class Announced {
 
   /** The change is over, or will not come. */
   end(): void {
-    for (let i = 0; i < this.spaces.length; i++) for (const event of this.events[i]!) event.running?.invalidateEnd(event);
+    for (let i = 0; i < this.spaces.length; i++) for (const event of this.events[i]!) event.close();
     while (this.spaces.length > 0) {
       this.spaces.pop();
       const events = this.events[this.spaces.length]!;

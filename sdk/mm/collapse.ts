@@ -8,7 +8,7 @@ import { fail } from '../errors.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES } from './huge-window.ts';
-import { endInvalidation, Migration } from './migration.ts';
+import { Migration } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
 import { isAnonymous, rightsOf, VMA_NOHUGEPAGE } from './vma.ts';
@@ -60,7 +60,7 @@ export class Collapse implements Step {
   }
 
   abort(run: Run): void {
-    endInvalidation(this.event);
+    this.event.close();
     if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 
@@ -101,7 +101,7 @@ export class Collapse implements Step {
       const reason = core.stopReason;
       if (reason === L.STOP_LOCKED) {
         const { stopFrame } = core;
-        endInvalidation(this.event);
+        this.event.close();
         this.phase = LOOK;
         return run.waitFor(pageLocks.wait(stopFrame));
       }
@@ -109,7 +109,7 @@ export class Collapse implements Step {
       if (reason === L.STOP_TABLES) throw fail('ENOMEM', 'madvise.range', this.vpn * L.PAGE_BYTES, 'needs a table page, and there is none');
       throw this.busy(this.vpn);
     }
-    endInvalidation(this.event);
+    this.event.close();
     if (events.heard) events.emit({ type: 'page.collapsed', space: space.id, vpn: this.vpn, pages: HUGE_PAGES });
     this.vpn += HUGE_PAGES;
     this.homecomings = 0;

@@ -19,7 +19,6 @@ import type { AddressSpace } from './address-space.ts';
 import type { NamesOf } from './arguments.ts';
 import { CpuFault } from './fault.ts';
 import { windowStart } from './huge-window.ts';
-import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
 import { reportSplit } from './splits.ts';
@@ -116,7 +115,7 @@ export class MakeExclusive implements Step {
   }
 
   abort(run: Run): void {
-    endInvalidation(this.event);
+    this.event.close();
     this.unlockPage();
     this.unlock(run);
   }
@@ -175,7 +174,7 @@ export class MakeExclusive implements Step {
     const high = core.entry(table, this.vpn);
     const isSame = isOwn(high) && core.entryLow === this.frame;
     const made = isSame && (this.cpuReads ? core.exports.cpuReadsSet(table, this.vpn) : core.exports.exclusiveSet(table, this.vpn));
-    endInvalidation(this.event);
+    this.event.close();
     if (!made) {
       this.unlockPage();
       this.phase = LOOK;

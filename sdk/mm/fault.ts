@@ -34,7 +34,7 @@ import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts
 import type { AddressSpace } from './address-space.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import { HUGE_PAGES, hugeWindow, windowPages, windowStart } from './huge-window.ts';
-import { endInvalidation, Migration } from './migration.ts';
+import { Migration } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { SharedObject } from './page-cache.ts';
 import { PageMove } from './page-move.ts';
@@ -233,13 +233,13 @@ export class CpuFault implements Step {
   /** Every device has flushed. */
   private finish(): void {
     this.flushed(this.phase);
-    endInvalidation(this.clear);
+    this.clear.close();
     this.unlockPage();
     this.platform.settleFreed();
   }
 
   abort(run: Run): void {
-    endInvalidation(this.clear);
+    this.clear.close();
     this.unlockPage();
     this.unlock(run);
   }

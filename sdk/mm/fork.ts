@@ -23,7 +23,8 @@ import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts
 import { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES, windowPages, windowStart } from './huge-window.ts';
 import { ForkMarks } from './fork-marks.ts';
-import { endInvalidation, Migration, MIGRATION_PAGES_MAX } from './migration.ts';
+import { Migration } from './migration.ts';
+import { MIGRATION_PAGES_MAX } from './migration-order.ts';
 import type { NamesOf } from './arguments.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
@@ -119,7 +120,7 @@ export class Fork implements Step {
   }
 
   abort(run: Run): void {
-    endInvalidation(this.event);
+    this.event.close();
     this.takeDown();
     if (run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
@@ -276,10 +277,10 @@ export class Fork implements Step {
         this.pressed = this.vpn;
         return run.call(tier.roomStep(1));
       }
-      endInvalidation(this.event);
+      this.event.close();
       return this.end(run, 'no memory');
     }
-    endInvalidation(this.event);
+    this.event.close();
     this.marks?.report(this.child!, this.copies);
     this.marks = undefined;
     this.phase = VMA;

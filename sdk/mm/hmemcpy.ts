@@ -32,7 +32,6 @@ import { type AdvisedDevice, isOfMachine } from './attributes.ts';
 import type { CopyDirection, DeviceMemory, MigrationDevice } from './device-memory.ts';
 import { CpuFault, type FaultOutcome } from './fault.ts';
 import { Hint } from './hint.ts';
-import { endInvalidation } from './migration.ts';
 import { linkEngine } from './migration-copies.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
@@ -558,7 +557,7 @@ export class Memcpy implements Step, CopyGround {
 
   private release(): void {
     this.ticket = undefined;
-    endInvalidation(this.clear);
+    this.clear.close();
     this.free(this.lockedSource);
     this.free(this.lockedTarget);
     this.lockedSource = L.FRAME_NONE;

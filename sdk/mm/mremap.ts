@@ -23,7 +23,6 @@ import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
 import { ADDRESS_LIMIT, type AddressRange, type NamesOf, requireAligned, requireBoolean, requireOptions } from './arguments.ts';
 import { HUGE_PAGES } from './huge-window.ts';
-import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import { Negotiation, type PeerAddresses, pendingOf, releasePeers } from './peer-va.ts';
 import type { Platform } from './platform.ts';
@@ -169,7 +168,7 @@ export class Mremap implements Step {
   }
 
   abort(run: Run): void {
-    endInvalidation(this.event);
+    this.event.close();
     if (this.isPromised) {
       this.space.vmas.remove(this.to, this.to + this.newPages);
       this.space.attributes.clearPages(this.to, this.to + this.newPages);
@@ -359,7 +358,7 @@ export class Mremap implements Step {
     if (!this.dontUnmap) this.space.vmas.remove(this.start, this.start + this.pages);
     this.space.attributes.movePages(this.start, this.to, this.pages);
     this.space.devicePins.move(this.start, this.to, this.pages);
-    endInvalidation(this.event);
+    this.event.close();
     this.space.installed(this.to, this.pages);
     const { events } = this.platform;
     if (events.heard) {

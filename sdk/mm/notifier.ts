@@ -122,6 +122,11 @@ export class Invalidation implements InvalidateEvent {
     for (let i = 0; i < tickets.length; i++) if (tickets[i]!.state === 'pending') return tickets[i];
     return undefined;
   }
+
+  /** Ends it, where it is running; one that never began is left alone. */
+  close(): void {
+    this.running?.invalidateEnd(this);
+  }
 }
 
 /** The wait for the end of the invalidations of a set. */

@@ -12,7 +12,6 @@
 import { DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
 import { VPN_LIMIT } from './arguments.ts';
-import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { Platform } from './platform.ts';
 import { zapPages } from './take-down.ts';
@@ -55,7 +54,7 @@ export class Reap implements Step {
       this.space.devicePins.release(this.start, this.vpn);
       for (const mirror of this.space.mirrors) mirror.letGoIn(this.start, this.vpn);
       this.freed += this.free() - before;
-      endInvalidation(this.event);
+      this.event.close();
       const { events } = this.platform;
       if (events.heard) {
         const { start: vpn } = this;
@@ -66,7 +65,7 @@ export class Reap implements Step {
   }
 
   abort(): void {
-    endInvalidation(this.event);
+    this.event.close();
   }
 
   /** Goes to the next mapping of pages that are the space's own. */

@@ -7,7 +7,6 @@ import type { VaCause } from '../events/cause.ts';
 import { DONE, type Progress, type Run, type Step, type Waitable } from '../step/step.ts';
 import type { Ticket } from '../step/ticket.ts';
 import type { AddressSpace } from './address-space.ts';
-import { endInvalidation } from './migration.ts';
 import { Invalidation, type InvalidateReason } from './notifier.ts';
 import { type PeerAddresses, pendingOf, releasePeers } from './peer-va.ts';
 import type { Platform } from './platform.ts';
@@ -149,7 +148,7 @@ export class TakeDown implements Step {
         if (unfinished) return run.waitFor(unfinished);
         const locked = this.change();
         if (locked) return run.waitFor(locked);
-        endInvalidation(this.invalidation);
+        this.invalidation.close();
         this.report();
         return this.finish(run);
       }
@@ -157,7 +156,7 @@ export class TakeDown implements Step {
   }
 
   abort(run: Run): void {
-    endInvalidation(this.invalidation);
+    this.invalidation.close();
     if (this.isLocker && run.holds(this.space.mmapLock)) this.space.mmapLock.release(run);
   }
 

@@ -8,7 +8,6 @@
 import * as L from '../../assembly/layout.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { AddressSpace } from './address-space.ts';
-import { endInvalidation } from './migration.ts';
 import { Invalidation } from './notifier.ts';
 import type { MemoryFile } from './page-cache.ts';
 import type { Platform } from './platform.ts';
@@ -64,7 +63,7 @@ export class Truncate implements Step {
   }
 
   abort(run: Run): void {
-    endInvalidation(this.event);
+    this.event.close();
     const space = this.space;
     if (space && run.holds(space.mmapLock)) space.mmapLock.release(run);
     if (run.holds(this.file.lock)) this.file.lock.release(run);
@@ -99,7 +98,7 @@ export class Truncate implements Step {
     const locked = zapPages(this.platform, space, this.parts);
     if (locked) return run.waitFor(locked);
     for (let i = 0; i < this.gone.length; i += 2) space.devicePins.release(this.gone[i]!, this.gone[i + 1]!);
-    endInvalidation(this.event);
+    this.event.close();
     this.report(space);
     return this.leave(run, space);
   }

@@ -37,19 +37,11 @@ export type { Placement, PlacementAdvice, PlacementPolicy, PlacementQuestion } f
 export type { DevicePolicy, PinnedAccess, Watermarks } from './policy/policy.ts';
 export type { ThrashingPolicy } from './policy/thrashing.ts';
 export type { StateClass } from './step/method.ts';
-export type {
-  AccessResult,
-  AddressRange,
-  AddressSpace,
-  Advice,
-  Attachable,
-  MmapOptions,
-  MremapOptions,
-  SpaceOptions,
-} from './mm/address-space.ts';
+export type { AccessResult, AddressRange, AddressSpace, Advice, Attachable, MmapOptions, MremapOptions } from './mm/address-space.ts';
 export type { AdvisedDevice, AtomicMeans, AttributeChange, AttributeRange, Attributes, PageAttributes } from './mm/attributes.ts';
 export type { HintAdvice, HintOptions, HintReason, HintResult, MbindOptions } from './mm/hint.ts';
 export type { MemcpyError, MemcpyOptions, MemcpyReason, MemcpyResult } from './mm/hmemcpy.ts';
+export type { SpaceOptions } from './mm/memory-map.ts';
 export type { Stream, StreamEvent } from './gmem/stream.ts';
 export type { Context } from './gmem/context.ts';
 export type { Device } from './gmem/device.ts';

@@ -17,7 +17,8 @@ import type { Driver } from './gmem/driver.ts';
 import { RemoveDevice } from './gmem/remove-device.ts';
 import { Unlink } from './gmem/unlink.ts';
 import { readImage, saveImage } from './image/index.ts';
-import { AddressSpace, requireRange, SPACE_OPTIONS, type SpaceOptions } from './mm/address-space.ts';
+import { AddressSpace, requireRange } from './mm/address-space.ts';
+import { SPACE_OPTIONS, type SpaceOptions } from './mm/memory-map.ts';
 import {
   type NamesOf,
   requireArray,

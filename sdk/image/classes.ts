@@ -70,6 +70,7 @@ import { Hint, HintMark } from '../mm/hint.ts';
 import { HostFrames } from '../mm/host-frames.ts';
 import { IntervalTree } from '../mm/interval-tree.ts';
 import { Mark } from '../mm/madvise.ts';
+import { MemoryMap } from '../mm/memory-map.ts';
 import { MigrationCopies } from '../mm/migration-copies.ts';
 import { Aims } from '../mm/migration-aims.ts';
 import { MigrationInstall } from '../mm/migration-install.ts';
@@ -184,6 +185,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   Marks,
   Memcpy,
   MemoryFile,
+  MemoryMap,
   Migration,
   MigrationCopies,
   MigrationInstall,

@@ -21,7 +21,7 @@
  */
 import * as L from '../../assembly/layout.ts';
 import { fail } from '../errors.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { MemoryMap } from './memory-map.ts';
 import { type AddressRange, type NamesOf, requireArray, requireBoolean, requireNames, requireObject, requireRange } from './arguments.ts';
 import type { Platform } from './platform.ts';
 
@@ -95,13 +95,13 @@ const SPLICED_MAX = 64;
 /** The attributes of one space, `space.attributes`. */
 export class Attributes {
   private readonly platform: Platform;
-  private readonly space: AddressSpace;
+  private readonly space: MemoryMap;
   /** Ascending, disjoint; neighbours differ. */
   private intervals: Interval[] = [];
   /** Where the last look-up ended: the next one is mostly near. */
   private last = 0;
 
-  constructor(platform: Platform, space: AddressSpace) {
+  constructor(platform: Platform, space: MemoryMap) {
     this.platform = platform;
     this.space = space;
   }

@@ -9,7 +9,7 @@ import * as L from '../../assembly/layout.ts';
 import { PageMap } from '../core/page-map.ts';
 import type { Run, Waitable } from '../step/step.ts';
 import { WaitQueue } from '../step/step.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { MemoryMap } from './memory-map.ts';
 import type { Node } from './node.ts';
 import type { Platform } from './platform.ts';
 
@@ -17,14 +17,14 @@ import type { Platform } from './platform.ts';
 export class DevicePins implements Waitable {
   readonly label: string;
   private readonly platform: Platform;
-  private readonly space: AddressSpace;
+  private readonly space: MemoryMap;
   /** Frames by page. */
   private readonly frames: PageMap = new PageMap();
   /** Those that the fork under way has ended, of which there is one at a time: given back if there is no child. */
   readonly suspended: PageMap = new PageMap();
   private readonly waiters: WaitQueue = new WaitQueue();
 
-  constructor(platform: Platform, space: AddressSpace) {
+  constructor(platform: Platform, space: MemoryMap) {
     this.platform = platform;
     this.space = space;
     this.label = `pins of space ${space.id}`;

@@ -20,7 +20,7 @@ import type { Core } from '../core/abi.ts';
 import { fail, isFarfaultError } from '../errors.ts';
 import type { PageRun } from '../events/record.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
-import { AddressSpace } from './address-space.ts';
+import type { AddressSpace } from './address-space.ts';
 import { HUGE_PAGES, windowPages, windowStart } from './huge-window.ts';
 import { ForkMarks } from './fork-marks.ts';
 import { Migration } from './migration.ts';
@@ -127,7 +127,7 @@ export class Fork implements Step {
 
   private begin(): boolean {
     try {
-      this.child = new AddressSpace(this.platform, this.space.like);
+      this.child = this.space.another();
       return true;
     } catch (error) {
       if (isFarfaultError(error) && error.code === 'ENOMEM') return false;

@@ -57,7 +57,7 @@ describe('a machine that is closed', () => {
 const parts: Record<string, { close: (world: World) => void; kind: RegExp; but?: readonly string[]; kept?: readonly string[] }> = {
   'a space': {
     close: ({ pin, space }) => (pin.unpin(), space.close()),
-    kind: /^AddressSpace\./,
+    kind: /^(AddressSpace|MemoryMap)\./,
     but: ['AddressSpace.close', 'AddressSpace.closeAsync'],
   },
   'a context': {

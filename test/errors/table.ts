@@ -150,6 +150,7 @@ function methods(kind: string, of: (world: World) => Loose) {
 }
 
 const space = methods('AddressSpace', ({ space }) => space);
+const memoryMap = methods('MemoryMap', ({ space }) => space);
 const context = methods('Context', ({ context }) => context);
 const deviceMirror = methods('DeviceMirror', ({ context }) => context);
 const machine = methods('Machine', ({ machine }) => machine);
@@ -190,7 +191,7 @@ const spaces: Row[] = [
     arg(1, 'bytes', 'bytes', { optional: true }),
   ]),
   ...space('insertPfn', ({ special }) => [special.start, 5], [arg(0, 'addr', 'aligned address'), arg(1, 'pfn', 'index')]),
-  ...space('limit', () => [PAGE], [arg(0, 'bytes', 'index', { optional: true, also: ['limit'] })]),
+  ...memoryMap('limit', () => [PAGE], [arg(0, 'bytes', 'index', { optional: true, also: ['limit'] })]),
   ...space('munmap', (w) => [w.range], [range()], { twin: true }),
   row(
     'AddressSpace.unmapStep',
@@ -243,7 +244,7 @@ const spaces: Row[] = [
   }),
   ...space('tryRead', (w) => [w.range.start, new Uint8Array(1)], [arg(0, 'addr', 'address'), arg(1, 'bytes', 'bytes')]),
   ...space('tryWrite', (w) => [w.range.start, Uint8Array.of(1)], [arg(0, 'addr', 'address'), arg(1, 'bytes', 'bytes')]),
-  ...space('allows', () => [1], [arg(0, 'node', 'index', { except: ['Infinity'] })]),
+  ...memoryMap('allows', () => [1], [arg(0, 'node', 'index', { except: ['Infinity'] })]),
   ...space('attach', (w) => [w.device, {}], [arg(0, 'device', 'object'), ...attachOptions], { twin: true }),
   ...space('dump', (w) => [w.range], [arg(0, 'range', 'range', { optional: true })]),
   ...space('snapshot', (w) => [w.range], [range()]),
@@ -643,7 +644,7 @@ const hmms: Row[] = [
     arg(2, 'bytes', 'bytes'),
   ]),
   row(
-    'Migration.aim',
+    'MigrationOrder.aim',
     ({ hmm, range, frame }, [i, value]) => hmm.migrate(range.start / PAGE, 2, selected).aim(i, value === 'good' ? frame : value),
     () => [0, 'good'],
     [arg(0, 'word', 'index', { limit: 2 }), arg(1, 'frame', 'index')],
@@ -1288,11 +1289,13 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
     ].map((name) => [name, STEP]),
   ),
   ...Object.fromEntries(
-    ['toDevice', 'toPeer', 'toHost', 'framesToHost', 'framesToTier', 'fromTier', 'vma', 'frames', 'next', 'abort'].map((name) => [
-      `Migration.${name}`,
+    ['toDevice', 'toPeer', 'toHost', 'framesToHost', 'framesToTier', 'fromTier', 'vma', 'frames'].map((name) => [
+      `MigrationOrder.${name}`,
       STEP,
     ]),
   ),
+  'Migration.next': STEP,
+  'Migration.abort': STEP,
   ...Object.fromEntries(['Copies', 'Mappings', 'Ranges', 'Marks'].map((name) => [name, LENT])),
   DeviceTable: 'the operations of a pmap: the framework calls them with its lists',
   DeviceTlb: 'the operations of a tlb: the framework calls them with its lists',
@@ -1303,6 +1306,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   'Iommu.unmap': INSIDE,
   'Invalidation.set': INSIDE,
   'Invalidation.ofWrites': INSIDE,
+  'Invalidation.close': INSIDE,
   Node: INSIDE,
   Arrivals: INSIDE,
   DevicePins: INSIDE,
@@ -1315,7 +1319,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   ),
   ...Object.fromEntries(
     ['announce', 'granule', 'rights', 'writable', 'mirrorOf', 'release', 'requireOpen', 'requireChangeable'].map((name) => [
-      `AddressSpace.${name}`,
+      `MemoryMap.${name}`,
       INSIDE,
     ]),
   ),

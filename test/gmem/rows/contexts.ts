@@ -33,7 +33,7 @@ export const rows: readonly Row[] = [
       'test/gmem/spaces.test.ts > nodes > of devices have numbers above the host’s, the lowest that is free; a space may use those of its devices',
     ],
     canary: {
-      file: 'sdk/mm/address-space.ts',
+      file: 'sdk/mm/memory-map.ts',
       find: 'return owner === 0 || this.mirrors.some((mirror) => mirror.owner === owner);',
       replace: 'return owner >= 0;',
     },

@@ -31,7 +31,6 @@ import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import { PageMove, type PageMoveOutcome } from '../mm/page-move.ts';
 import type { Platform } from '../mm/platform.ts';
-import { HMM_VALID, HMM_WRITE, MirrorRange, type RangeRequest } from '../mm/range-fault.ts';
 import { reportSplit } from '../mm/splits.ts';
 import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_ANONYMOUS, VMA_DEVICE, VMA_PRIVATE } from '../mm/vma.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
@@ -41,6 +40,7 @@ import { Evict } from './evict.ts';
 import { FaultPolicy } from './fault-policy.ts';
 import { deviceAction, type PageState } from './fault-table.ts';
 import { Granule } from './granule.ts';
+import { InPlace } from './in-place.ts';
 import { isWholeBlock, mayMove } from './movable.ts';
 import type { OwnMemory } from './own-memory.ts';
 import { isReachable, pageState } from './page-state.ts';
@@ -71,8 +71,6 @@ const TRIED = 11;
 /** Flags of private anonymous memory that nothing was advised of. */
 const COMMON = VMA_ANONYMOUS | VMA_PRIVATE;
 
-const READ_WRITE = HMM_VALID + HMM_WRITE;
-
 /** Looks at one page before it gives up: each one follows a change that somebody made. */
 const LOOKS_MAX = 64;
 
@@ -85,9 +83,6 @@ export class ServeFault implements Step {
   private readonly fault: CpuFault;
   private readonly migration: Migration;
   private readonly page: PageMove;
-  private readonly mirror: MirrorRange;
-  /** What it is asked, filled anew for each page. */
-  private asked: { -readonly [field in keyof RangeRequest]: RangeRequest[field] } | undefined;
   private readonly evict: Evict;
   /** Made at the first of a device that has the family `peer`. */
   private touch: Touch | undefined;
@@ -109,8 +104,8 @@ export class ServeFault implements Step {
   /** Nothing in the memory may go. */
   private exhausted = false;
   private ownBatch = false;
-  /** Why the page is used where it is. */
-  private remote: RemoteMapCause = 'policy';
+  /** The page where it is, when it does not come. */
+  private readonly inPlace: InPlace;
   /** Made at the first page that is duplicated. */
   private duplicate: Duplicate | undefined;
 
@@ -120,7 +115,7 @@ export class ServeFault implements Step {
     this.fault = new CpuFault(platform);
     this.migration = new Migration(platform);
     this.page = new PageMove(platform);
-    this.mirror = new MirrorRange(platform);
+    this.inPlace = new InPlace(platform, context);
     this.evict = new Evict(platform);
     this.policy = new FaultPolicy(platform, context);
     this.granule = new Granule(platform);
@@ -133,7 +128,7 @@ export class ServeFault implements Step {
     this.write = write;
     this.phase = TRY;
     this.looks = 0;
-    this.remote = 'policy';
+    this.inPlace.cause = 'policy';
     this.small = false;
     this.hasRefused = false;
     this.refusals = 0;
@@ -224,11 +219,11 @@ export class ServeFault implements Step {
           return AGAIN;
         }
         // The page could not move (pinned, or somebody else had it): the device uses it where it is.
-        this.remote = this.migration.copyFailed || this.migration.peerCode !== 'success' ? 'copy failed' : 'pinned';
+        this.inPlace.cause = this.migration.copyFailed || this.migration.peerCode !== 'success' ? 'copy failed' : 'pinned';
         if (this.granule.from) return this.stuck(run);
         return this.mapHost(run, 1);
       default:
-        return this.mirrored(run);
+        return this.end(run, this.inPlace.mapped());
     }
   }
 
@@ -295,12 +290,12 @@ export class ServeFault implements Step {
     switch (this.policy.choose(this.vpn, this.write, state, frame)) {
       case 'remote': {
         if (state === 'other') return this.enterRemote(run, vma, high, frame);
-        this.remote = 'advice';
+        this.inPlace.cause = 'advice';
         const { start, end } = space.granule(this.vpn, device.granulePages);
         return this.mapHost(run, this.policy.isUniform(start, end) ? device.granulePages : 1);
       }
       case 'stay':
-        this.remote = 'advice';
+        this.inPlace.cause = 'advice';
         if (state !== 'other') return this.mapHost(run, 1);
         return this.reaches(frame) ? this.enterRemote(run, vma, high, frame, 'advice') : this.end(run, 'out of reach');
       case 'duplicate':
@@ -330,7 +325,7 @@ export class ServeFault implements Step {
     }
     if (originalOf(platform, space, this.vpn) === L.FRAME_NONE) {
       // Somebody holds it, and may write it past all tables.
-      this.remote = 'pinned';
+      this.inPlace.cause = 'pinned';
       return this.mapHost(run, 1);
     }
     const { start, end } = space.granule(this.vpn, device.granulePages);
@@ -351,7 +346,7 @@ export class ServeFault implements Step {
     const { context } = this;
     if (context.reaches(this.vpn, false)) return this.end(run, 'served');
     if (this.duplicate!.hasFailed) {
-      this.remote = 'copy failed';
+      this.inPlace.cause = 'copy failed';
       return this.mapHost(run, 1);
     }
     this.phase = LOOK;
@@ -390,7 +385,7 @@ export class ServeFault implements Step {
       case 'defer':
         return this.throttle(run, 'thrashing');
       case 'pin':
-        this.remote = 'thrashing';
+        this.inPlace.cause = 'thrashing';
         if (state !== 'other') return this.mapHost(run, 1);
         return this.reaches(frame) ? this.enterRemote(run, vma, high, frame, 'thrashing') : this.callFault(run);
     }
@@ -429,13 +424,13 @@ export class ServeFault implements Step {
     const allowed = !this.write || (high & L.ENTRY_WRITE) !== 0;
     if (pageState(this.platform, device, vma, high, frame) !== 'other' || !allowed || !this.reaches(frame)) return this.mapHost(run, 1);
     this.phase = LOOK;
-    return this.enterRemote(run, vma, high, frame, this.remote);
+    return this.enterRemote(run, vma, high, frame, this.inPlace.cause);
   }
 
   /** Maps a page that is in the private memory of another device where it is. */
   private enterRemote(run: Run, vma: Vma, high: number, frame: number, cause: RemoteMapCause = 'link'): Progress {
     if (this.context.isInvalidating) return run.waitFor(this.context.space.notifiers.idle);
-    this.reportMapped(this.platform.nodes.of(frame).name, cause);
+    this.inPlace.report(this.vpn, this.platform.nodes.of(frame).name, cause);
     return this.enterOwn(run, frame, high, vma);
   }
 
@@ -620,7 +615,7 @@ export class ServeFault implements Step {
     }
     if (outcome === 'moved' && ((this.write ? page.isWritable : page.isReadable) || context.reaches(vpn, this.write)))
       return this.end(run, 'served');
-    this.remote = page.hasFailed ? 'copy failed' : 'pinned';
+    this.inPlace.cause = page.hasFailed ? 'copy failed' : 'pinned';
     return this.mapHost(run, 1);
   }
 
@@ -636,7 +631,7 @@ export class ServeFault implements Step {
     const waits = this.waitForRoom(run, then);
     if (waits !== undefined) return waits;
     if (memory.brought > 0 && this.willHaveRoom(memory)) return this.stop(run, 'deferred');
-    this.remote = 'out of memory';
+    this.inPlace.cause = 'out of memory';
     return this.mapHost(run, 1);
   }
 
@@ -652,7 +647,7 @@ export class ServeFault implements Step {
     const waits = this.waitForRoom(run, then);
     if (waits !== undefined) return waits;
     this.granule.release();
-    this.remote = 'eviction';
+    this.inPlace.cause = 'eviction';
     return this.mapHost(run, 1);
   }
 
@@ -674,54 +669,8 @@ export class ServeFault implements Step {
 
   /** Maps the CPU's page for the device, and what is there of the `pages` pages around it. */
   private mapHost(run: Run, pages: number): Progress {
-    const { space, device, notifier, lock } = this.context;
-    let [start, end] = [this.vpn, this.vpn + 1];
-    if (pages > 1) ({ start, end } = space.granule(start, pages));
-    space.mmapLock.release(run);
-    const asked = (this.asked ??= { notifier, vpn: start, pages: 1, request: HMM_VALID, only: 0, owner: device.owner });
-    asked.vpn = start;
-    asked.pages = end - start;
-    asked.request = this.write ? READ_WRITE : HMM_VALID;
-    asked.only = this.vpn - start;
+    this.context.space.mmapLock.release(run);
     this.phase = MIRRORED;
-    return run.call(this.mirror.of(space, asked, lock, this.context.installWords));
-  }
-
-  private mirrored(run: Run): Progress {
-    switch (this.mirror.outcome) {
-      case 'done':
-        this.reportRemote();
-        return this.end(run, 'served');
-      case 'busy':
-        return this.end(run, 'deferred');
-      case 'fault':
-        return this.end(run, this.withoutRange());
-      default:
-        return this.end(run, this.mirror.outcome);
-    }
-  }
-
-  /** Why the range fault found nothing to map: the lock was not held meanwhile, so the mapping, or the right to it, may have gone. */
-  private withoutRange(): ServeOutcome {
-    const vma = this.context.space.vmas.find(this.vpn);
-    if (!vma) return 'no mapping';
-    return vma.prot & PROT_READ ? 'bus error' : 'permission';
-  }
-
-  /** A device with memory of its own has mapped what did not move to it. */
-  private reportRemote(): void {
-    const { events, core, nodes } = this.platform;
-    const { space, device } = this.context;
-    if (!events.heard || !device.memory) return;
-    const high = core.entry(space.table, this.vpn);
-    if ((high & L.ENTRY_KIND) !== L.KIND_PRESENT) return;
-    const node = nodes.of(core.entryLow);
-    this.reportMapped(node.name, this.remote === 'policy' && node.kind === 'coherent' ? 'coherence' : this.remote);
-  }
-
-  private reportMapped(node: string, cause: RemoteMapCause): void {
-    const { events } = this.platform;
-    const { space, device } = this.context;
-    if (events.heard) events.emit({ type: 'pages.mapped', space: space.id, device: device.name, vpn: this.vpn, pages: 1, node, cause });
+    return run.call(this.inPlace.mapping(this.vpn, this.write, pages));
   }
 }

@@ -25,6 +25,7 @@ import { GiveUp } from '../gmem/give-up.ts';
 import { Granule } from '../gmem/granule.ts';
 import { Harvest } from '../gmem/harvest.ts';
 import { Hmm, InstallUnlessInvalidated } from '../gmem/hmm.ts';
+import { InPlace } from '../gmem/in-place.ts';
 import { Introduce } from '../gmem/introduce.ts';
 import { JobRun } from '../gmem/job.ts';
 import { Lose } from '../gmem/lose.ts';
@@ -163,6 +164,7 @@ export const STATE_CLASSES: Readonly<Record<string, StateClass>> = {
   HintMark,
   HostFrames,
   Idleness,
+  InPlace,
   InstallUnlessInvalidated,
   IntervalNotifier,
   IntervalTree,

@@ -25,7 +25,7 @@ export type Make = () => Contender | Promise<Contender>;
 
 /** A way in C: a program of bench/native, its row, and the numbers that it is told. */
 export interface Native {
-  readonly program: 'table' | 'memory' | 'judy';
+  readonly program: 'table' | 'table128' | 'memory' | 'judy';
   readonly row: string;
   readonly numbers: readonly number[];
 }

@@ -114,7 +114,10 @@ export function rows(size: Size = FULL): Row[] {
         unit: 'ns',
         items,
         ours: () => new Changes(pages).protectRange(times),
-        peers: [{ name: 'C', contender: { program: 'table', row: 'protect.range', numbers }, goal }],
+        peers: [
+          { name: 'C', contender: { program: 'table', row: 'protect.range', numbers }, goal },
+          { name: 'C, 128-bit vectors', contender: { program: 'table128', row: 'protect.range', numbers } },
+        ],
       },
       {
         name: `snapshot.hmm.${name}`,

@@ -1,16 +1,18 @@
 /**
  * A page that does not come to the device: it is used where it is, in host memory or in that of another device, and somebody may want to know why.
  *
- * The CPU's page is mapped by a range fault, with what is there around it; one of another device is entered by whoever knows its frame, and reported here. Models: the fallback of
- * `drm_gpusvm_range_get_pages` where a migration has failed.
+ * The CPU's page is mapped by a range fault, with what is there around it; one of another device is entered by whoever knows its frame, and reported here. Models: `drm_gpusvm_range_get_pages`
+ * after a migration that did not come about.
  */
 import * as L from '../../assembly/layout.ts';
 import type { RemoteMapCause } from '../events/cause.ts';
 import type { Platform } from '../mm/platform.ts';
-import { HMM_VALID, HMM_WRITE, MirrorRange, type RangeRequest } from '../mm/range-fault.ts';
+import { HMM_VALID, HMM_WRITE, MirrorRange, type RangeFaultOutcome, type RangeRequest } from '../mm/range-fault.ts';
 import { PROT_READ } from '../mm/vma.ts';
 import type { Context } from './context.ts';
-import type { ServeOutcome } from './serve.ts';
+
+/** What has come of mapping the page, as a fault is answered: `deferred`, somebody changes the range all the time. */
+export type InPlaceOutcome = 'served' | 'deferred' | 'no mapping' | 'bus error' | Exclude<RangeFaultOutcome, 'done' | 'busy' | 'fault'>;
 
 const READ_WRITE = HMM_VALID + HMM_WRITE;
 
@@ -47,7 +49,7 @@ export class InPlace {
   }
 
   /** What has come of the range fault; it is reported. */
-  mapped(): ServeOutcome {
+  mapped(): InPlaceOutcome {
     switch (this.range.outcome) {
       case 'done':
         this.reportHost();
@@ -69,7 +71,7 @@ export class InPlace {
   }
 
   /** Why the range fault found nothing to map: the lock was not held meanwhile, so the mapping, or the right to it, may have gone. */
-  private withoutRange(): ServeOutcome {
+  private withoutRange(): 'no mapping' | 'permission' | 'bus error' {
     const vma = this.context.space.vmas.find(this.vpn);
     if (!vma) return 'no mapping';
     return vma.prot & PROT_READ ? 'bus error' : 'permission';

@@ -15,7 +15,6 @@ import type { MigrationCause } from '../events/cause.ts';
 import { fail } from '../errors.ts';
 import type { AddressSpace } from './address-space.ts';
 import { type DeviceMemory, FRAME_LATER_HUGE, type MigrationDevice, type PeerContext } from './device-memory.ts';
-import type { Migration } from './migration.ts';
 import type { Aims } from './migration-aims.ts';
 import { peerEngine } from './migration-copies.ts';
 import type { Install, RunInstaller } from './migration-install.ts';
@@ -35,8 +34,8 @@ export interface MigrationPlan {
   /** Whose translations are withdrawn, whose engine copies. */
   readonly device: MigrationDevice;
   readonly cause: MigrationCause;
-  /** Called when pages are collected: look at `migration.source`, give targets with `migration.aim(i, frame)`. Frames come with one reference, which goes over. */
-  allocate(migration: Migration): void;
+  /** Called when pages are collected: look at `order.source`, give targets with `order.aim(i, frame)`. Frames come with one reference, which goes over. */
+  allocate(order: MigrationOrder): void;
   /** Between commit and finalize. */
   readonly install?: Install | undefined;
 }
@@ -73,7 +72,7 @@ export class MigrationOrder {
   protected only: DeviceMemory | undefined;
   protected listed: readonly number[] | undefined;
   protected readonly targets: MigrationTargets;
-  protected allocate: ((migration: Migration) => void) | undefined;
+  protected allocate: ((order: MigrationOrder) => void) | undefined;
   protected install: Install | undefined;
   /** What the wanted page is to be brought for, as a device with the family `peer` is told. Set them after `toDevice`. */
   access: 'read' | 'write' | 'none' = 'none';

@@ -1,4 +1,6 @@
-import { readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import * as calibration from '../../bench/calibration.bench.ts';
@@ -195,4 +197,30 @@ test('the table has a line for each result, numbers to the right', () => {
 look-up  3.14    31.4  ns    0.10 (0.09 to 0.11)  a tree
 copy     1000          ns                         -       <= 7 ns: NOT met`.slice(1),
   );
+});
+
+test('what a compiler cannot make is left out, with a line each; a source of ours that it cannot is an error', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'farfault-'));
+  const before = process.env['CC'];
+  try {
+    const compiler = (name: string, refuses: string): string => {
+      const path = join(folder, name);
+      writeFileSync(path, `#!/bin/sh\ncase "$*" in *${refuses}*) echo refused >&2; exit 1;; esac\nexit 0\n`, { mode: 0o755 });
+      return path;
+    };
+    process.env['CC'] = compiler('narrow', '-mno-avx');
+    const { paths, missing } = compileNative(join(folder, 'made'));
+    expect([...paths.keys()]).toEqual(['table', 'memory', 'judy']);
+    expect(missing).toEqual(['No -mno-avx in this compiler: C with 128-bit vectors is left out.']);
+    process.env['CC'] = compiler('broken', 'memory.c');
+    expect(() => compileNative(join(folder, 'made'))).toThrow(/memory\.c does not compile:\nrefused/);
+    process.env['CC'] = join(folder, 'nothing');
+    expect(compileNative(join(folder, 'made')).missing).toEqual([
+      `No C compiler (${folder}/nothing): the peers in C are left out. Install gcc, or set CC.`,
+    ]);
+  } finally {
+    if (before === undefined) delete process.env['CC'];
+    else process.env['CC'] = before;
+    rmSync(folder, { recursive: true });
+  }
 });

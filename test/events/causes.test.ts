@@ -248,6 +248,18 @@ describe('a page that is used where it is says why', () => {
     expect(remote()).toMatchObject([{ node: 'dram', cause: 'policy' }]);
   });
 
+  test('each for itself: what was said of the last page is not said of this one', () => {
+    const gpu = attach(plain({}));
+    const range = mapped(1);
+    fill(range);
+    const shared = mapped(1, { file: machine.createFile({ bytes: PAGE }), shared: true });
+    const pin = space.pin(range);
+    gpu.read(range.start, 1);
+    gpu.read(shared.start, 1);
+    expect(remote().map(({ cause }) => cause)).toEqual(['pinned', 'policy']);
+    pin.unpin();
+  });
+
   test('coherence: on coherent memory of another device', () => {
     const apu = attach(plain({ name: 'apu', kind: 'coherent' }));
     const gpu = attach(plain({}));

@@ -191,7 +191,9 @@ async function compile(texts) {
   for (const name of ['core.wasm', 'core.debug.wasm']) writeFileSync(join(out, name), wasm);
   const hash = createHash('sha256').update(wasm).digest('hex').slice(0, 16);
   const base64 = Buffer.from(wasm).toString('base64');
-  writeFileSync(join(out, 'core-wasm.ts'), `export const CORE_WASM: string = '${base64}';\nexport const CORE_HASH: string = '${hash}';\n`);
+  const constants = { CORE_WASM: base64, CORE_HASH: hash, SOURCES_HASH: hash, ASSERTS: true };
+  const lines = Object.entries(constants).map(([name, value]) => `export const ${name} = ${JSON.stringify(value)};\n`);
+  writeFileSync(join(out, 'core-wasm.ts'), lines.join(''));
   return undefined;
 }
 

@@ -205,6 +205,8 @@ export interface FreedFrames {
 export class Core {
   readonly exports: CoreExports;
   readonly plan: MemoryPlan;
+  /** Whether it is the build that checks itself: then what the SDK takes for granted of it is checked as well. */
+  readonly asserts: boolean;
   /** The area AREA_BYTES. */
   readonly bytesArea: BytesArea = new BytesArea(this);
   u8: Uint8Array;
@@ -223,9 +225,10 @@ export class Core {
   private readonly views: Uint32Array[] = new Array<Uint32Array>(VIEWS).fill(NO_WORDS);
   private readonly viewStarts: Uint32Array = new Uint32Array(VIEWS);
 
-  constructor(exports: CoreExports, buffer: ArrayBuffer, plan: MemoryPlan) {
+  constructor(exports: CoreExports, buffer: ArrayBuffer, plan: MemoryPlan, asserts: boolean = false) {
     this.exports = exports;
     this.plan = plan;
+    this.asserts = asserts;
     this.u8 = new Uint8Array(buffer);
     this.u32 = new Uint32Array(buffer);
     this.i32 = new Int32Array(buffer);

@@ -6,7 +6,7 @@ import { instantiate, instantiateSync } from '@assemblyscript/loader';
 import { H_PAGES_BUMP, HEADER_BYTES, HEADER_FIELDS_END, PAGE_BYTES } from '../../assembly/layout.ts';
 import { fail, FarfaultError } from '../errors.ts';
 import { Core, type CoreExports } from './abi.ts';
-import { CORE_HASH, CORE_WASM, SOURCES_HASH } from './core-wasm.ts';
+import { ASSERTS, CORE_HASH, CORE_WASM, SOURCES_HASH } from './core-wasm.ts';
 import { type Budget, type MemoryPlan, planMemory, writeHeader } from './memory.ts';
 
 /** A compiled WebAssembly module, as `WebAssembly.compile` returns it. */
@@ -56,7 +56,7 @@ function build(instance: { exports: unknown }, memory: WebAssembly.Memory, plan:
   // Every instance's exports object has a hidden class of its own, which would make each call site slower with each machine. Copied in
   // one order, they all have one.
   const exports = { ...(instance.exports as object) } as CoreExports;
-  const core = new Core(exports, memory.buffer, plan);
+  const core = new Core(exports, memory.buffer, plan, ASSERTS);
   writeHeader(core.u32, plan);
   return core;
 }

@@ -82,14 +82,20 @@ export class MigrationWords {
 
   lendSource(core: Core): void {
     this.occupy(core);
-    if (this.isSourceLent) return;
+    if (this.isSourceLent) {
+      if (core.asserts) requireStanding(core, L.AREA_SOURCE, this.source, this.count * 2);
+      return;
+    }
     core.lend(core.area(L.AREA_SOURCE), this.source, this.count * 2);
     this.isSourceLent = true;
   }
 
   lendTarget(core: Core): void {
     this.occupy(core);
-    if (this.isTargetLent) return;
+    if (this.isTargetLent) {
+      if (core.asserts) requireStanding(core, L.AREA_TARGET, this.target, this.count * 2);
+      return;
+    }
     core.lend(core.area(L.AREA_TARGET), this.target, this.count * 2);
     this.isTargetLent = true;
   }
@@ -291,4 +297,12 @@ export class MigrationWords {
       for (let at = list >>> 2; at < end; at += RUN_WORDS) visit(u32[at]!, u32[at + 1]!, u32[at + 2]! | 0, u32[at + 3]!, u32[at + 4] !== 0);
     }
   }
+}
+
+/** In the checked build: whoever puts something else into an area of words, or changes words that stand there, says so. */
+function requireStanding(core: Core, area: number, words: Uint32Array, length: number): void {
+  const at = core.area(area) >>> 2;
+  for (let i = 0; i < length; i++)
+    if (core.u32[at + i] !== words[i])
+      throw new Error(`word ${i} of a migration is ${words[i]!}, and ${core.u32[at + i]!} stands in its area`);
 }

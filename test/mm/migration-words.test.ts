@@ -99,4 +99,16 @@ describe('the words of a migration', () => {
     );
     machine.close();
   });
+
+  test('are missed by the checked build where somebody has put something else without a word', () => {
+    const { core } = createMachineSync({ dram: MiB }).platform;
+    const words = new MigrationWords();
+    words.begin(2);
+    words.take(1, 7, false);
+    words.lend(core);
+    words.lend(core);
+    core.u32[(core.area(L.AREA_SOURCE) >>> 2) + 2] = 8;
+    if (core.asserts) expect(() => words.lend(core)).toThrow('word 2 of a migration is 7, and 8 stands in its area');
+    else expect(() => words.lend(core)).not.toThrow();
+  });
 });

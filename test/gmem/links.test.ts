@@ -315,6 +315,19 @@ describe('copy.peer', () => {
     end(other);
   });
 
+  test('has nothing to do with the next page, which comes from the host: that is for the engine of the one that wants it', () => {
+    const it = pair(withEngine({ name: 'a', bytesIn: 'external' }), withEngine({ name: 'b', bytesIn: 'external' }));
+    const { start } = it.a.space.mmap({ bytes: 2 * PAGE });
+    it.a.space.write(start, bytes(8));
+    it.a.space.write(start + PAGE, bytes(9));
+    it.a.migrate({ start, end: start + PAGE }, { to: 'device' });
+    it.moves.length = 0;
+    for (const page of [0, 1]) expect(it.b.fault(start + page * PAGE, 'read')).toBe('served');
+    expect(it.moves).toEqual(['fault: 1+0 a.ram -> b.ram (peer)', 'fault: 1+0 dram -> b.ram (toDevice)']);
+    for (const page of [0, 1]) expect([...it.a.space.read(start + page * PAGE, 1)]).toEqual([8 + page]);
+    end(it);
+  });
+
   test('that ends later keeps the page from everybody until then, and is in a saved machine', async () => {
     const late: { ticket: Ticket; work: () => void }[] = [];
     const it = pair(withEngine({ name: 'a' }), withEngine({ name: 'b', late }));

@@ -83,6 +83,18 @@ const withEngine = defineDriver((options: Partial<EngineOptions> = {}): Driver =
   };
 });
 
+/** The same device, whose engine reaches nobody else's memory. */
+function withoutPeers(driver: Driver): Driver {
+  return {
+    ...driver,
+    attach: (context) => {
+      const mmu = driver.attach(context);
+      const { toDevice, toHost, zero } = mmu.copy!;
+      return { ...mmu, copy: { toDevice: toDevice!, toHost: toHost!, zero: zero! } };
+    },
+  };
+}
+
 interface Pair {
   readonly machine: Machine;
   readonly a: Context;
@@ -294,18 +306,7 @@ describe('copy.peer', () => {
     expect([...it.a.space.read(start, 1)]).toEqual([8]);
     end(it);
 
-    const plain = defineDriver((): Driver => {
-      const driver = withEngine({ name: 'c', bytesIn: 'external' });
-      return {
-        ...driver,
-        attach: (context) => {
-          const mmu = driver.attach(context);
-          const { toDevice, toHost, zero } = mmu.copy!;
-          return { ...mmu, copy: { toDevice: toDevice!, toHost: toHost!, zero: zero! } };
-        },
-      };
-    });
-    const other = pair(plain(), probeDriver({ name: 'b' }));
+    const other = pair(withoutPeers(withEngine({ name: 'c', bytesIn: 'external' })), probeDriver({ name: 'b' }));
     const range = other.a.space.mmap({ bytes: PAGE });
     other.a.space.write(range.start, bytes(8));
     other.a.migrate(range, { to: 'device' });
@@ -315,18 +316,24 @@ describe('copy.peer', () => {
     end(other);
   });
 
-  test('has nothing to do with the next page, which comes from the host: that is for the engine of the one that wants it', () => {
-    const it = pair(withEngine({ name: 'a', bytesIn: 'external' }), withEngine({ name: 'b', bytesIn: 'external' }));
-    const { start } = it.a.space.mmap({ bytes: 2 * PAGE });
-    it.a.space.write(start, bytes(8));
-    it.a.space.write(start + PAGE, bytes(9));
-    it.a.migrate({ start, end: start + PAGE }, { to: 'device' });
-    it.moves.length = 0;
-    for (const page of [0, 1]) expect(it.b.fault(start + page * PAGE, 'read')).toBe('served');
-    expect(it.moves).toEqual(['fault: 1+0 a.ram -> b.ram (peer)', 'fault: 1+0 dram -> b.ram (toDevice)']);
-    for (const page of [0, 1]) expect([...it.a.space.read(start + page * PAGE, 1)]).toEqual([8 + page]);
-    end(it);
-  });
+  test.each([
+    ['that pulls', (driver: Driver) => driver],
+    ['that pushes', withoutPeers],
+  ])(
+    'of the one %s has nothing to do with the next page, from the host: that is for the engine of the one that wants it',
+    (_, reaching) => {
+      const it = pair(withEngine({ name: 'a', bytesIn: 'external' }), reaching(withEngine({ name: 'b', bytesIn: 'external' })));
+      const { start } = it.a.space.mmap({ bytes: 2 * PAGE });
+      it.a.space.write(start, bytes(8));
+      it.a.space.write(start + PAGE, bytes(9));
+      it.a.migrate({ start, end: start + PAGE }, { to: 'device' });
+      it.moves.length = 0;
+      for (const page of [0, 1]) expect(it.b.fault(start + page * PAGE, 'read')).toBe('served');
+      expect(it.moves).toEqual(['fault: 1+0 a.ram -> b.ram (peer)', 'fault: 1+0 dram -> b.ram (toDevice)']);
+      for (const page of [0, 1]) expect([...it.a.space.read(start + page * PAGE, 1)]).toEqual([8 + page]);
+      end(it);
+    },
+  );
 
   test('that ends later keeps the page from everybody until then, and is in a saved machine', async () => {
     const late: { ticket: Ticket; work: () => void }[] = [];

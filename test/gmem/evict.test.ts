@@ -388,7 +388,7 @@ test('of a block with copies and pages each has its own result, and each goes on
   end(world);
 });
 
-test('a block with a page that somebody holds stays, and where all have one the page comes in small ones', () => {
+test('a block with a page that somebody holds stays, and where all have one the page comes in small ones; the next one is huge again', () => {
   const { world, huge, order } = twoBlocks('fifo');
   const { exports } = world.machine.platform.core;
   const pinned = [3, 600].map((page) => world.context.ownFrame(0x4000_0000 / PAGE + page));
@@ -402,7 +402,14 @@ test('a block with a page that somebody holds stays, and where all have one the 
   for (const frame of frames) second.world.machine.platform.core.exports.framePin(frame, 0);
   second.world.context.write(second.huge, Uint8Array.of(9));
   expect([second.order(), second.world.context.read(second.huge, 1)[0]]).toEqual([0, 9]);
-  end(second.world, ...frames);
+  const { space, context, machine } = second.world;
+  for (const frame of frames) machine.platform.core.exports.frameUnpin(frame!);
+  const next = second.huge + 2 * MiB;
+  space.mmap({ at: next, bytes: 2 * MiB, fixed: true });
+  space.madvise({ start: next, end: next + 2 * MiB }, 'hugepage');
+  context.write(next, Uint8Array.of(9));
+  expect(machine.platform.core.entry(space.table, next / PAGE) & L.ENTRY_ORDER).not.toBe(0);
+  end(second.world);
 });
 
 test('a memory whose pages have come back one by one has its huge frames again', () => {

@@ -161,6 +161,20 @@ describe('a device with the family peer', () => {
     end();
   });
 
+  test('brings a page by itself when its granule has found no room twice; the next granule comes whole', () => {
+    const { peer, context, range } = world({ hands: 'places', granulePages: 4 }, 20);
+    const write = (granule: number): string[] => {
+      peer.log.length = 0;
+      context.write(range.start + granule * 4 * PAGE, Uint8Array.of(granule));
+      return [...peer.log];
+    };
+    for (const granule of [0, 1, 2]) expect(write(granule)).toEqual(['map 4']);
+    peer.plans.push({ operation: 'map', code: 'nomem', times: 8 });
+    expect(write(3)).toEqual(['map 4', 'unmap 4', 'map 4', 'unmap 1', 'map 1']);
+    expect(write(4)).toEqual(['map 4']);
+    end();
+  });
+
   test.each(['core', 'imports', 'places'] as const)(
     'waits for what goes home when there is no room, and then brings every page of the granule: pages by %s',
     async (hands) => {

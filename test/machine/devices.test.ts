@@ -415,6 +415,8 @@ describe('a job', () => {
     expect(machine.counters.overflow).toBe(28 + 24 + 20 + 16 + 12 + 8 + 4);
     expect(machine.counters.deviceFaults).toEqual({ probe: 32 });
     expect(machine.counters.batchSizes).toEqual([0, 0, 8]);
+    // The next one counts its own.
+    expect(context.submit({ accesses, lanes: 32 }).rounds).toBe(1);
     expect(first(space, range)).toEqual(upTo(32));
     expectClean(machine);
   });

@@ -387,6 +387,9 @@ describe('MirrorRange', () => {
     large.platform.scheduler.runSync(mirror);
     const chunk = (page: number): number => Math.floor((all.start / PAGE + page) / 512);
     expect([mirror.outcome, installed, mirror.retries]).toEqual(['done', pages, chunk(pages - 1) - chunk(0) + 1]);
+    // Used again, it counts anew.
+    large.platform.scheduler.runSync(mirror.of(there, asked, new Lock('driver', 1), () => {}));
+    expect([mirror.outcome, mirror.retries]).toEqual(['done', 0]);
     expect(large.counters.migratedByCause).toMatchObject({ home: { pages } });
     expectClean(large);
     large.close();

@@ -30,8 +30,9 @@ export class Question implements PlacementQuestion {
 export class FaultPolicy {
   /** Something is advised, or chosen: each page is asked about. Else all of them come. */
   asks = false;
-  private readonly platform: Platform;
-  private readonly context: Context;
+  readonly platform: Platform;
+  /** Whose faults. */
+  readonly context: Context;
   /** Made when a policy is first asked. */
   private question: Question | undefined;
 

@@ -25,23 +25,23 @@
 import * as L from '../../assembly/layout.ts';
 import type { RemoteMapCause, ThrottleCause } from '../events/cause.ts';
 import { CpuFault } from '../mm/fault.ts';
-import { HUGE_PAGES, hugeWindow, windowStart } from '../mm/huge-window.ts';
+import { HUGE_PAGES, windowStart } from '../mm/huge-window.ts';
 import type { DeviceMemory } from '../mm/device-memory.ts';
 import { linkEngine } from '../mm/migration-copies.ts';
 import { Migration } from '../mm/migration.ts';
 import { PageMove, type PageMoveOutcome } from '../mm/page-move.ts';
 import type { Platform } from '../mm/platform.ts';
 import { reportSplit } from '../mm/splits.ts';
-import { isAnonymous, PROT_READ, PROT_WRITE, type Vma, VMA_ANONYMOUS, VMA_DEVICE, VMA_PRIVATE } from '../mm/vma.ts';
+import { PROT_READ, PROT_WRITE, type Vma, VMA_ANONYMOUS, VMA_DEVICE, VMA_PRIVATE } from '../mm/vma.ts';
 import { AGAIN, DONE, type Progress, type Run, type Step } from '../step/step.ts';
 import type { Context } from './context.ts';
 import { Duplicate, originalOf } from './duplicate.ts';
 import { Evict } from './evict.ts';
 import { FaultPolicy } from './fault-policy.ts';
 import { deviceAction, type PageState } from './fault-table.ts';
+import { gatherCopied, gatherMoving, wholeGranule } from './gather.ts';
 import { Granule } from './granule.ts';
 import { InPlace } from './in-place.ts';
-import { isWholeBlock, mayMove } from './movable.ts';
 import type { OwnMemory } from './own-memory.ts';
 import { isReachable, pageState } from './page-state.ts';
 import { Touch } from './planner.ts';
@@ -310,7 +310,7 @@ export class ServeFault implements Step {
   /** Lists the pages of the granule that are to be duplicated, the faulting one first. */
   private planCopies(run: Run, memory: OwnMemory, high: number): Progress {
     const { context, platform } = this;
-    const { space, device, replicas } = context;
+    const { space, replicas } = context;
     const { core, pageLocks } = platform;
     if (replicas.at(this.vpn) !== undefined) {
       // It has a copy, and lost the translation to it (a table that had to let go of more than it was asked for).
@@ -328,15 +328,9 @@ export class ServeFault implements Step {
       this.inPlace.cause = 'pinned';
       return this.mapHost(run, 1);
     }
-    const { start, end } = space.granule(this.vpn, device.granulePages);
-    const { granule } = this;
-    granule.begin(this.vpn);
-    granule.isCopied = true;
-    for (let vpn = start; vpn < end; vpn++) {
-      if (vpn === this.vpn || replicas.at(vpn) !== undefined) continue;
-      const frame = originalOf(platform, space, vpn);
-      if (frame !== L.FRAME_NONE && this.policy.choose(vpn, false, 'host', frame) === 'duplicate') granule.pages.push(vpn);
-    }
+    this.granule.begin(this.vpn);
+    this.granule.isCopied = true;
+    gatherCopied(this.granule, this.policy);
     this.reserveIn(memory);
     return this.reserve(run);
   }
@@ -481,20 +475,19 @@ export class ServeFault implements Step {
 
   /** Lists the pages of the granule that are to move. */
   private plan(run: Run, memory: OwnMemory, vma: Vma, high: number, from?: DeviceMemory): Progress {
-    const { granule } = this;
-    const { space, device } = this.context;
+    const { granule, policy } = this;
     granule.begin(this.vpn, from);
     this.reserveIn(memory);
     // A device that has had no room for it twice may have given it to its neighbours: it comes by itself.
-    if (device.granulePages === 1 || this.refusals > 1) return this.reserve(run);
-    const { start, end } = space.granule(this.vpn, device.granulePages);
-    if (end - start === HUGE_PAGES && !this.small && this.policy.isUniform(start, end) && this.isWhole(vma, start, high)) {
-      this.evicted = false;
-      granule.asHuge(start);
-      return this.reserveHuge(run, memory);
+    if (this.context.device.granulePages === 1 || this.refusals > 1) return this.reserve(run);
+    const whole = this.small ? undefined : wholeGranule(granule, policy, vma, high);
+    if (whole === undefined) {
+      gatherMoving(granule, policy, vma, this.write);
+      return this.reserve(run);
     }
-    for (let vpn = start; vpn < end; vpn++) if (vpn !== this.vpn && this.comes(vpn, vma)) granule.pages.push(vpn);
-    return this.reserve(run);
+    this.evicted = false;
+    granule.asHuge(whole);
+    return this.reserveHuge(run, memory);
   }
 
   /** Frames are reserved next. */
@@ -502,32 +495,6 @@ export class ServeFault implements Step {
     this.exhausted = false;
     this.evict.from(memory, this.context.space.id, this.vpn, 'fault');
     this.phase = RESERVE;
-  }
-
-  /** Whether the granule is one huge page, or a hole that is to be one. */
-  private isWhole(vma: Vma, start: number, high: number): boolean {
-    if (!this.granule.from) return isWholeBlock(this.platform, this.context.space, vma, start, high);
-    return (high & L.ENTRY_ORDER) !== 0 && hugeWindow(vma, start) === start;
-  }
-
-  /** Whether another page of the granule comes along: from where the faulting one does, and chosen as it is. */
-  private comes(vpn: number, vma: Vma): boolean {
-    const { platform, policy } = this;
-    const { space, device } = this.context;
-    const high = platform.core.entry(space.table, vpn);
-    const frame = platform.core.entryLow;
-    if (!this.isAlike(vma, high, frame)) return false;
-    if (!policy.asks) return true;
-    // Copies that others have of it are worth more than its coming along.
-    if (high & L.ENTRY_REPLICATED) return false;
-    return policy.choose(vpn, this.write, pageState(platform, device, vma, high, frame), frame) === 'migrate';
-  }
-
-  private isAlike(vma: Vma, high: number, frame: number): boolean {
-    const kind = high & L.ENTRY_KIND;
-    const { from } = this.granule;
-    if (from) return kind === L.KIND_DEVICE_PRIVATE && from.node.holds(frame);
-    return kind === L.KIND_PRESENT ? mayMove(this.platform, vma, high, frame) : kind === L.KIND_NONE && isAnonymous(vma);
   }
 
   /** A frame for the whole block; where there is room for none, it moves as small pages. */

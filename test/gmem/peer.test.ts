@@ -428,6 +428,35 @@ describe('every result code of every operation', () => {
     end();
   });
 
+  test('migrating: each fault is asked again as often as the first', () => {
+    const { peer, context, range } = world();
+    for (let page = 0; page < 4; page++) {
+      peer.log.length = 0;
+      peer.plans.push({ operation: 'map', code: 'migrating', times: 4 });
+      expect(context.fault(range.start + page * PAGE, 'write')).toBe('served');
+      expect(peer.log).toEqual(['map 1', 'map 1', 'map 1', 'map 1', 'map 1']);
+    }
+    end();
+  });
+
+  test('a page that somebody holds is used where it is, and nothing goes for it: also after one for which there was no room', () => {
+    const { peer, space, context, range } = world({ hands: 'places' });
+    const write = (page: number): string[] => {
+      peer.log.length = 0;
+      expect(context.fault(range.start + page * PAGE, 'write')).toBe('served');
+      return [...peer.log];
+    };
+    expect(write(0)).toEqual(['map 1']);
+    peer.plans.push({ operation: 'map', code: 'nomem', times: 1 });
+    expect(write(1)).toEqual(['map 1', 'unmap 1', 'map 1']);
+    space.write(range.start + 2 * PAGE, Uint8Array.of(3));
+    const pin = space.pin({ start: range.start + 2 * PAGE, end: range.start + 3 * PAGE }, { write: true });
+    expect(write(2)).toEqual([]);
+    expect(space.dump(range).slice(0, 3)).toBe('HDH');
+    pin.unpin();
+    end();
+  });
+
   test('an unmap without bytes that the device refuses: it is out of the game', () => {
     const { peer, space, context, range } = world();
     context.write(range.start, Uint8Array.of(1));

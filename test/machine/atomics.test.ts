@@ -1,19 +1,21 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { type AddressRange, type AddressSpace, type Context, isFarfaultError, type Machine } from 'farfault';
 import { type AtomicMeans, type AtomicRequest, defineDriver, deviceTable, type Driver, permits, type Translation } from 'farfault/gmem';
+import { EXCLUSIVE_ATTEMPTS_MAX } from '../../sdk/mm/exclusive.ts';
 import { expectClean, PAGE, smallMachine, used } from './probe.ts';
 
 interface Options {
   readonly atomics?: readonly AtomicMeans[];
   readonly pages?: number;
+  readonly kind?: 'private' | 'coherent';
   readonly name?: string;
   readonly walks?: boolean;
 }
 
-const gpu = defineDriver(({ atomics, pages = 0, name = 'gpu', walks = false }: Options): Driver => ({
+const gpu = defineDriver(({ atomics, pages = 0, kind = 'private', name = 'gpu', walks = false }: Options): Driver => ({
   name,
   ...(atomics ? { atomics } : {}),
-  memory: pages > 0 ? [{ name: 'hbm', kind: 'private', bytes: pages * PAGE }] : [],
+  memory: pages > 0 ? [{ name: 'hbm', kind, bytes: pages * PAGE }] : [],
   attach(context) {
     if (!walks) return {};
     const table = deviceTable(context);
@@ -155,6 +157,29 @@ describe('a page that is exclusive to a device', () => {
     expect(machine.counters.invalidations).toBe(before + 1);
     expect(context.reaches(range.start / PAGE, true)).toBe(false);
     expect(space.dump(range)).toBe('H.');
+  });
+
+  test('is taken back from the memory that a detach empties, with everybody told, and so is the next one', () => {
+    begin({ pages: 4, kind: 'coherent' });
+    context.migrate(range, { to: 'device' });
+    const vpn = range.start / PAGE;
+    for (const page of [vpn, vpn + 1]) machine.platform.scheduler.runSync(context.hmm.makeExclusive(page, {}, () => undefined));
+    const heard: string[] = [];
+    space.subscribe(range, { invalidate: (event) => (heard.push(`${event.start - vpn} ${event.cause}`), true) });
+    context.detach();
+    expect(heard.filter((line) => line.endsWith('revoke'))).toEqual(['0 revoke', '1 revoke']);
+    expect(space.dump(range)).toBe('HH');
+  });
+
+  test('becomes so again, however often the CPU has had it back', () => {
+    begin({ atomics: ['exclusive'] });
+    const step = context.hmm.makeExclusive(range.start / PAGE, {}, () => undefined);
+    for (let turn = 0; turn <= EXCLUSIVE_ATTEMPTS_MAX; turn++) {
+      const again = context.hmm.makeExclusive(range.start / PAGE, {}, () => undefined, step);
+      machine.platform.scheduler.runSync(again);
+      expect([again, again.outcome, space.dump(range)]).toEqual([step, 'done', 'x.']);
+      space.read(range.start, 1);
+    }
   });
 
   test('goes with munmap and survives a detach', () => {

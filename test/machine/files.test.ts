@@ -167,6 +167,12 @@ describe('write-back', () => {
     const step = file.syncStep();
     machine.platform.scheduler.runSync(step);
     expect(step.stored).toBe(0);
+    space.write(at(0), Uint8Array.of(1, 2));
+    const again = file.syncStep(0, 1, step);
+    machine.platform.scheduler.runSync(again);
+    expect([again, again.stored]).toEqual([step, 1]);
+    machine.platform.scheduler.runSync(file.syncStep(0, Infinity, step));
+    expect(step.stored).toBe(0);
   });
 
   test('by msync is for the pages of the range, and for shared mappings only', () => {

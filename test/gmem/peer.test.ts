@@ -439,6 +439,19 @@ describe('every result code of every operation', () => {
     end();
   });
 
+  test('migrating: the same where the page is there already, and only the translation is wanted', () => {
+    const { peer, space, context, range } = world();
+    context.write(range.start, Uint8Array.of(1));
+    for (let turn = 0; turn < 4; turn++) {
+      space.mprotect(range, turn % 2 ? 'rw' : 'r');
+      peer.log.length = 0;
+      peer.plans.push({ operation: 'map', code: 'migrating', times: 4 });
+      expect(context.fault(range.start, 'read')).toBe('served');
+      expect(peer.log).toEqual(['map 1', 'map 1', 'map 1', 'map 1', 'map 1']);
+    }
+    end();
+  });
+
   test('a page that somebody holds is used where it is, and nothing goes for it: also after one for which there was no room', () => {
     const { peer, space, context, range } = world({ hands: 'places' });
     const write = (page: number): string[] => {

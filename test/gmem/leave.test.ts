@@ -97,6 +97,34 @@ describe('a device that is taken out of the machine', () => {
     expectClean(machine);
   });
 
+  test('stays as it was when that page is in the second of its memories', () => {
+    machine = smallMachine();
+    const card: Driver = {
+      name: 'card',
+      memory: [
+        { name: 'ram', kind: 'private', bytes: 8 * PAGE },
+        { name: 'window', kind: 'coherent', bytes: 4 * PAGE },
+      ],
+      attach: () => ({}),
+    };
+    const space = machine.createAddressSpace();
+    const context = space.attach(machine.addDevice(card));
+    const [range, held] = [space.mmap({ bytes: 8 * PAGE }), space.mmap({ bytes: PAGE })];
+    for (let page = 0; page < 8; page++) context.write(range.start + page * PAGE, Uint8Array.of(page + 1));
+    space.write(held.start, Uint8Array.of(9));
+    context.migrate(held, { to: 'device', memory: 1 });
+    const { core } = machine.platform;
+    const frame = context.device.memories[1]!.node.base;
+    core.exports.framePin(frame, 1);
+    expect(() => machine.removeDevice(context.device)).toThrow('keeps pages that could not be brought home');
+    expect([context.isAttached, context.read(range.start, 1)[0], context.read(held.start, 1)[0]]).toEqual([true, 1, 9]);
+    core.exports.frameUnpin(frame);
+    machine.removeDevice(context.device);
+    expect([first(space, range, 7), first(space, held)]).toEqual([8, 9]);
+    space.close();
+    expectClean(machine);
+  });
+
   test('goes once when two ask for it at once', async () => {
     const probe = new Probe();
     const { context } = world(probe.driver);
